@@ -9,7 +9,7 @@ from image_search_tables import metadata
 from sqlalchemy import create_engine, pool
 
 import qmigrate.alembic as qma
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 root = Path(__file__).resolve().parent.parent
 if context.config.config_file_name is not None and context.config.attributes.get("configure_logger", True):

@@ -51,7 +51,7 @@ EXCEPTIONS: set[tuple[str, str]] = {
     ("docs/architecture.md", "mend"),  # the name of a module
     ("docs/lint.md", "beside"),  # the name of a rule
     ("src/qmigrate/commands/presets.py", "beside"),  # the name of an argument
-    ("src/qmigrate/commands/workers/words.py", "heard"),  # the name of a function
+    ("src/qmigrate/commands/workers/messages.py", "heard"),  # the name of a function
     ("src/qmigrate/operations/vector.py", "anew"),  # a sentence that is stored
     ("src/qmigrate/rows/reader.py", "beside"),  # the name of an argument
 }

@@ -168,7 +168,7 @@ class AlembicProject:
     def links(self) -> list[tuple[str, str, str, str]]:
         """(SQL revision, step, directive, state) of every link."""
         from qmigrate.ledger import Ledger
-        from qmigrate.ledger.links import all_links
+        from qmigrate.ledger.alembic_links import all_links
 
         ledger = Ledger.open(self.made.ledger_url)
         try:

@@ -18,9 +18,9 @@ from qdrant_client.conversions.conversion import json_to_value
 
 from qmigrate.commands import status
 from qmigrate.ledger import Ledger
-from qmigrate.model.permit import Permit
+from qmigrate.model.names import Permit
 from qmigrate.model.transform import Point
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 from qmigrate.store import ConnectionSettings, connect, records
 
 HEADER = '''"""{doc}"""

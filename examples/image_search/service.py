@@ -23,7 +23,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from sqlalchemy import create_engine, text
 
 from qmigrate.health import Expectation, Probe
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 COLLECTION = "image_assets"
 #: The vector that this release searches by; alembic/versions/s004 lets it start only when every picture has one.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from qmigrate.commands.ensure import Ensured
     from qmigrate.commands.expect import Expected
     from qmigrate.ports import Embedder
-    from qmigrate.settings import Settings
+    from qmigrate.settings.load import Settings
 
 __version__ = "0.1.0"
 

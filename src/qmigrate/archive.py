@@ -12,7 +12,7 @@ left out is known by its number. It guards against damage and against an editor,
     {"check":"…","id":7,"payload":{…},"vectors":{…}}          see qmigrate.store.portable; in Qdrant's order of ids
     {"check":"…","points":1}
 
-A file appears under its name only when it is complete: see :mod:`qmigrate.whole`.
+A file appears under its name only when it is complete: see :mod:`qmigrate.atomic_file`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from typing import IO, Any, NamedTuple
 import xxhash
 import zstandard
 
+from qmigrate.atomic_file import clean, writing
 from qmigrate.errors import ArchiveError
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.store import portable, records
-from qmigrate.whole import clean, writing
 
 FORMAT = "qmigrate.archive/1"
 #: How an archive is called.

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
     from qmigrate.commands.fix import Narrow, Review
-    from qmigrate.commands.fixed import FixResult
-    from qmigrate.commands.missing import Taker
+    from qmigrate.commands.missing_rows import Taker
     from qmigrate.commands.quarantine import Quarantine, Retried
     from qmigrate.commands.reset import ResetResult
     from qmigrate.commands.retrain import RetrainResult
+    from qmigrate.commands.run_fixes import FixResult
     from qmigrate.commands.stats import Statistics
-    from qmigrate.settings import Settings
+    from qmigrate.settings.load import Settings
 
 __all__ = [
     "check_orphans",
@@ -227,7 +227,7 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
         RefusedError: more would go than `expect` or the cap allow, or a transaction doesn't end; nothing was deleted.
     """
     from qmigrate.commands import fix as command
-    from qmigrate.commands.missing import handed
+    from qmigrate.commands.missing_rows import handed
 
     found = _settings(settings, config, client, actor, metadata)
     operation = DeleteOrphans(
@@ -262,8 +262,8 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
     from dataclasses import replace
 
     from qmigrate.commands import fix as command
-    from qmigrate.commands.missing import handed
-    from qmigrate.commands.tenants import ALL
+    from qmigrate.commands.missing_rows import handed
+    from qmigrate.commands.names import ALL
 
     operation = DeleteOrphans(
         collection, sql, key, database, parameters or {}, reason="only checked", id_field=id_field
@@ -297,7 +297,7 @@ def stats(  # noqa: PLR0913  what is counted, what stands next to it, and where
         key: its column with that; by default the field's name.
     """
     from qmigrate.commands import stats as command
-    from qmigrate.steps.stats import Wanted
+    from qmigrate.commands.stats import Wanted
 
     if folders is None and (not fields or depth or prefix is not None):
         folders = "path"
@@ -463,7 +463,7 @@ def _settings(
     actor: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Settings:
-    from qmigrate.settings import Settings as Loaded
+    from qmigrate.settings.load import Settings as Loaded
 
     return (settings or Loaded.load(config=config)).acting(actor, metadata).with_client(client)
 

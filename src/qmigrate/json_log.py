@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from qmigrate.errors import ConfigError, without_secrets
-from qmigrate.model.words import visible_json
+from qmigrate.text import visible_json
 
 #: The environment variable that chooses the form of progress, logs and errors on stderr.
 VARIABLE = "QMIGRATE_LOG"

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmigrate.model.ids import Page
-from qmigrate.model.names import EpochAlias
-from qmigrate.model.permit import Permit
+from qmigrate.model.names import EpochAlias, Permit
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId

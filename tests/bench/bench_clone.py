@@ -18,13 +18,13 @@ from tests.bench.bench_copy import Server
 from tests.harness import by_hand
 
 from qmigrate import op
+from qmigrate.engine import rebuild
+from qmigrate.engine.work import Turn, Work
 from qmigrate.ledger import Ledger
 from qmigrate.model.plan import Build, Job, OpRef
 from qmigrate.model.state import CollectionState
 from qmigrate.ports import Silent
-from qmigrate.settings import Settings
-from qmigrate.steps import build
-from qmigrate.steps.work import Turn, Work
+from qmigrate.settings.load import Settings
 from qmigrate.store import ConnectionSettings, connect
 
 SOURCE = "bench__g0001"
@@ -86,7 +86,7 @@ class Ways:
         started = time.perf_counter()
         for name in names:
             work.phase = name
-            facts = getattr(build, name)(work.job.steps[0], work) or {}
+            facts = getattr(rebuild, name)(work.job.steps[0], work) or {}
             work.learned.setdefault((0, name), {}).update(facts)
         return time.perf_counter() - started
 

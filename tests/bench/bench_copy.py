@@ -24,13 +24,13 @@ import numpy as np
 from qdrant_client import QdrantClient, grpc, models
 from tests.harness import by_hand
 
+from qmigrate.engine import rebuild
+from qmigrate.engine.work import Work
 from qmigrate.ledger import Ledger
 from qmigrate.model.plan import Build, Job
 from qmigrate.model.state import CollectionState
 from qmigrate.ports import Silent
-from qmigrate.settings import Settings
-from qmigrate.steps import build
-from qmigrate.steps.work import Work
+from qmigrate.settings.load import Settings
 from qmigrate.store import ConnectionSettings, connect
 
 SOURCE = "bench__g0001"
@@ -175,7 +175,7 @@ class Ours:
         """Run phases by name, as the executor does."""
         for name in names:
             work.phase = name
-            facts = getattr(build, name)(step, work) or {}
+            facts = getattr(rebuild, name)(step, work) or {}
             work.learned.setdefault((0, name), {}).update(facts)
 
 

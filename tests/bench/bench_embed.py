@@ -37,15 +37,15 @@ from tests.harness import by_hand
 from qmigrate import Embed, op
 from qmigrate.embed import load
 from qmigrate.embed.inputs import ImageName
+from qmigrate.embed.pipeline import Job as Item
+from qmigrate.embed.pipeline import chosen
 from qmigrate.embed.staged import StagedEmbedder, settled
-from qmigrate.embed.stages import Job as Item
-from qmigrate.embed.stages import chosen
+from qmigrate.engine.points.streams import shown
+from qmigrate.engine.work import Turn, Work
 from qmigrate.model.plan import Build, Job, OpRef
 from qmigrate.model.state import CollectionState
 from qmigrate.ports import Silent
-from qmigrate.settings import Settings
-from qmigrate.steps.streams import shown
-from qmigrate.steps.work import Turn, Work
+from qmigrate.settings.load import Settings
 from qmigrate.store import ConnectionSettings, connect
 
 SOURCE = "bench__g0001"

@@ -28,7 +28,7 @@ from qmigrate import fix, op
 from qmigrate.commands import fix as command
 from qmigrate.commands import upgrade
 from qmigrate.ports import Silent
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 NAME = "bench"
 CREATE = '''"""Make it."""

@@ -20,7 +20,7 @@ from tests.bench.bench_copy import Server
 
 from qmigrate.commands import rollback, upgrade
 from qmigrate.commands.adopt import adopt
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 SIZE = 32
 ADD = """from qdrant_client.models import Distance, VectorParams

@@ -16,8 +16,8 @@ from pathlib import Path
 from qmigrate.commands import cutover, gc, rehearse, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.ledger import Lease
-from qmigrate.settings import Settings
-from qmigrate.store.server import ServerStore
+from qmigrate.settings.load import Settings
+from qmigrate.store.server.server import ServerStore
 
 #: Methods of a lease whose writes are points of the journal.
 JOURNAL = (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from qmigrate import embed
 from qmigrate.commands import upgrade
-from qmigrate.settings import Settings
-from qmigrate.steps import fill
+from qmigrate.engine.build import copy
+from qmigrate.settings.load import Settings
 from qmigrate.store import records
 
 
@@ -26,7 +26,7 @@ def main() -> int:
         open_clip.add_model_config(folder / "tiny.json")
     # Small pages, so that much is on its way; no checkpoint, so that only the shadow shows what is there.
     records.page_size = lambda *_arguments, **_more: 10
-    fill.CHECKPOINT_EVERY = 3600.0
+    copy.CHECKPOINT_EVERY = 3600.0
     kind = type(embed.load(name, settings.embedders[name]))
     prepare, lock = kind.prepare, threading.Lock()
 

@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 
 from qmigrate.commands import upgrade
+from qmigrate.engine.build import copy
 from qmigrate.errors import StoppedError
-from qmigrate.settings import Settings
-from qmigrate.steps import fill
+from qmigrate.settings.load import Settings
 from qmigrate.store import records
 
 
@@ -17,7 +17,7 @@ def main() -> int:
     """``child_embed.py CONFIG FOLDER SECONDS``: where the embedder's module is; how often a checkpoint is made."""
     sys.path.insert(0, sys.argv[2])
     records.page_size = lambda *_arguments, **_more: 10
-    fill.CHECKPOINT_EVERY = float(sys.argv[3])
+    copy.CHECKPOINT_EVERY = float(sys.argv[3])
     try:
         upgrade.upgrade(Settings.load(config=Path(sys.argv[1])))
     except StoppedError as stopped:

@@ -11,7 +11,7 @@ from tests.scenarios.app_sql import ERASED, FACES, IN_SQL, RETRAINED, WRITES
 from qmigrate import op
 from qmigrate.commands import erase, fix, retrain
 from qmigrate.commands import rollback as back
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.faults.child import Points, watch
 
 from qmigrate.commands import restore
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 
 def main() -> int:

@@ -10,21 +10,21 @@ from tests.harness import write
 from tests.scenarios.stale import point
 
 from qmigrate.commands import upgrade
-from qmigrate.settings import Settings
-from qmigrate.steps import build
+from qmigrate.engine import rebuild
+from qmigrate.settings.load import Settings
 
 
 def main() -> int:
     """``child_stale.py CONFIG LABEL``: point 5 gets its second vector right behind the fill."""
     config, label = sys.argv[1:3]
-    copy_ranges = build.copy_ranges
+    copy_ranges = rebuild.copy_ranges
 
     def copied(work, step, *args):
         facts = copy_ranges(work, step, *args)
         write(work.store, step.source, [point(5, turned=True)])
         return facts
 
-    build.copy_ranges = copied
+    rebuild.copy_ranges = copied
     watch(Points(None, None, label))
     upgrade.upgrade(Settings.load(config=Path(config)))
     return 0

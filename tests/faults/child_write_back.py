@@ -8,8 +8,8 @@ from pathlib import Path
 from tests.faults.child import Points, watch
 
 from qmigrate.commands import upgrade
-from qmigrate.settings import Settings
-from qmigrate.steps import write_back
+from qmigrate.engine import write_back
+from qmigrate.settings.load import Settings
 
 
 def main() -> int:

@@ -16,9 +16,9 @@ from tests.scenarios.plain_names import plain
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
+from qmigrate.engine.golive.freeze_watchdog import act
 from qmigrate.errors import QmigrateError, RefusedError
 from qmigrate.model.names import is_own_alias, old_alias
-from qmigrate.steps.watch import act
 
 POINTS = 30
 #: Requests that move names, and the phases around them: where a kill is worth a try.

@@ -13,9 +13,9 @@ from tests.harness import ADD, CREATE, Deployment
 
 from qmigrate.commands import status, upgrade
 from qmigrate.embed.backends.function import _Function
+from qmigrate.engine.workers import pool
 from qmigrate.errors import UnavailableError
 from qmigrate.ledger import Ledger
-from qmigrate.steps import crew
 from qmigrate.store import records
 
 POINTS = 800
@@ -23,8 +23,8 @@ MODULE = '''
 import os, signal, threading
 from pathlib import Path
 
-from qmigrate.commands.workers.body import Body
-from qmigrate.steps import fill
+from qmigrate.commands.workers.worker import Body
+from qmigrate.engine.phases import fill
 from qmigrate.store import records
 
 here = Path(__file__).parent
@@ -156,14 +156,14 @@ def test_the_range_of_a_killed_worker_goes_on_in_another(prepared, tmp_path, mon
     """What a killed worker had written is embedded by no other one, in this run or, where all die, in the next."""
     made = prepared(f"sqlite:///{tmp_path}/ledger.db", "cpu")
     there: list[tuple[set[str], list[int], str]] = []
-    lose = crew._Crew._lose
+    lose = pool._Crew._lose
 
     def watched(self, place, hand, why):
         there.append((written(made), progress_of(made), why))
         lose(self, place, hand, why)
 
     released = []
-    monkeypatch.setattr(crew._Crew, "_lose", watched)
+    monkeypatch.setattr(pool._Crew, "_lose", watched)
     # As embedders of torch can: this process needs no model while others fill.
     monkeypatch.setattr(_Function, "release", lambda self: released.append(len(written(made))), raising=False)
     (tmp_path / "once").touch()

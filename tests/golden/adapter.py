@@ -30,17 +30,19 @@ import qmigrate
 from qmigrate import archive
 from qmigrate.cli.app import root, run
 from qmigrate.commands.plan_file import load
+from qmigrate.engine.build import copy
+from qmigrate.engine.fixes.kinds import _KINDS as _FIXES
+from qmigrate.engine.golive import golive
+from qmigrate.engine.phases import _CHECKLISTS
 from qmigrate.errors import QmigrateError
 from qmigrate.ledger import Ledger, codec, schema, tables
+from qmigrate.ledger.alembic_links import inline_rows
 from qmigrate.ledger.database import Database
-from qmigrate.ledger.inline import inline_rows
 from qmigrate.model.plan import Job
 from qmigrate.model.schema import Change, CollectionSchema
-from qmigrate.operations import stored
-from qmigrate.settings import Settings
-from qmigrate.steps import _CHECKLISTS, fill, golive
-from qmigrate.steps.fixes.kinds import _KINDS as _FIXES
-from qmigrate.store import capabilities
+from qmigrate.operations.text import stored
+from qmigrate.settings.load import Settings
+from qmigrate.store.server import capabilities
 
 #: Variables of the environment that would lead a run elsewhere.
 _OWN = "QMIGRATE_"
@@ -278,7 +280,7 @@ def killed(folder: Path, label: str, turn: int, *args: str) -> None:
         try:
             watch(_At(label, turn))
             # Small pages, each noted at once: a few points have a middle.
-            with mock.patch.multiple(fill, PAGE=8, CHECKPOINT_EVERY=0.0):
+            with mock.patch.multiple(copy, PAGE=8, CHECKPOINT_EVERY=0.0):
                 answer = call(folder, *args)
         finally:
             print(f"{args} passed no {label} ({turn}): {answer}", file=sys.stderr, flush=True)

@@ -8,9 +8,10 @@ from tests.alembic_project import AlembicProject
 from tests.harness import Deployment
 from tests.scenarios.cli import call
 
-from qmigrate import ensure, executor
+from qmigrate import ensure
 from qmigrate.alembic import BridgeError
 from qmigrate.commands import status, upgrade
+from qmigrate.engine import executor
 from qmigrate.errors import DriftError, PlanError, RefusedError, RevisionError, UsageError
 
 CREATE_TWO = """

@@ -26,7 +26,7 @@ from qmigrate.errors import (
     StoreError,
     UsageError,
 )
-from qmigrate.ledger import Ledger, engines
+from qmigrate.ledger import Ledger, database
 
 RUN = "def upgrade():\n    qdrant.run('0002')\n"
 TABLE = 'op.create_table("{}", sa.Column("id", sa.Integer, primary_key=True))'
@@ -204,7 +204,7 @@ def test_sql_that_fails_after_its_vector_step_is_repeated_without_it(tmp_path, p
 @pytest.mark.postgres
 def test_a_lock_of_the_revision_itself_is_no_hang(postgres, monkeypatch):
     """Who locks the ledger's tables and then asks the ledger, through another connection, gets a message."""
-    monkeypatch.setattr(engines, "LOCK_TIMEOUT", 1)
+    monkeypatch.setattr(database, "LOCK_TIMEOUT", 1)
     upgrade.upgrade(postgres.made.settings())
     lock = "op.execute('LOCK TABLE qdrant_migration_history IN ACCESS EXCLUSIVE MODE')"
     postgres.revise("a1", f"def upgrade():\n    {lock}\n    qdrant.require('0002')")

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from qmigrate.errors import LedgerError, QmigrateError
-from qmigrate.ledger import ANY_RANGE, Lease, Ledger, Quarantined, pages, tables
+from qmigrate.ledger import ANY_RANGE, Lease, Ledger, Quarantined, bases, tables
 from qmigrate.model.plan import Job
 
 pytestmark = pytest.mark.timeout(120)
@@ -132,7 +132,7 @@ def test_a_base_keeps_the_kind_of_digest_that_it_was_begun_with(
 ) -> None:
     """What was started before there was a key continues without one, and so does what takes its entries; else keyed."""
     with monkeypatch.context() as before:
-        before.setattr(pages, "KEYED", None)
+        before.setattr(bases, "KEYED", None)
         lease.stage_base("old", 0, [b"one"])
         lease.commit_base("old")
     lease.stage_base("old", 0, [b"two"])
@@ -169,11 +169,11 @@ def test_a_base_that_is_replaced_while_it_is_read_is_no_base(ledger: Ledger, lea
         lease.stage_base("g", 0, [content] * 20)
         if content == b"a":
             lease.commit_base("g")
-            pages = ledger.base_pages("g")
-            assert next(pages) == b"a"
+            bases = ledger.base_pages("g")
+            assert next(bases) == b"a"
     lease.commit_base("g")
     with pytest.raises(LedgerError, match="replaced"):
-        list(pages)
+        list(bases)
 
 
 def test_carries_are_kept_by_point(ledger: Ledger, lease: Lease) -> None:

@@ -18,7 +18,7 @@ from tests.harness import in_threads
 
 from qmigrate.errors import LeaseHeldError, LedgerError
 from qmigrate.ledger import Lease, Ledger, Quarantined, tables, unlock
-from qmigrate.ledger.owner import Owner
+from qmigrate.ledger.fence import Owner
 from qmigrate.model.plan import Job
 
 pytestmark = pytest.mark.timeout(120)

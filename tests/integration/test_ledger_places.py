@@ -13,14 +13,14 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 from qmigrate.alembic.lock import only_one
+from qmigrate.atomic_file import writing
 from qmigrate.commands.session import opened_ledger
 from qmigrate.errors import ConfigError, LedgerError
 from qmigrate.ledger import Ledger
-from qmigrate.ledger.files import unlisted_mount
-from qmigrate.settings import Settings
+from qmigrate.ledger.database import unlisted_mount
+from qmigrate.settings.load import Settings
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.connect import connect
-from qmigrate.whole import writing
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -79,7 +79,7 @@ def test_another_file_system_is_refused_unless_the_settings_allow_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is connected or made; ledger.file_systems reaches every opening, the lease's own too."""
-    monkeypatch.setattr("qmigrate.ledger.files.LOCAL_FILE_SYSTEMS", frozenset())
+    monkeypatch.setattr("qmigrate.ledger.database.LOCAL_FILE_SYSTEMS", frozenset())
     url = f"sqlite:///{tmp_path}/ledger.db"
     with pytest.raises(LedgerError, match="not known to be local") as caught:
         Ledger.open(url)

@@ -20,8 +20,8 @@ from sqlalchemy import Connection, create_engine, inspect, select, text
 import qmigrate.ledger
 from qmigrate.errors import ConfigError, LedgerError
 from qmigrate.ledger import TABLE_NAMES, Ledger, schema, tables
-from qmigrate.ledger.values import View
-from qmigrate.ledger.versions import v0001_ledger
+from qmigrate.ledger.codec import View
+from qmigrate.ledger.migrations import v0001_ledger
 from qmigrate.model.plan import Closing, Job
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Generation

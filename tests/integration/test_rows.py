@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from sqlalchemy import create_engine, text
 
+from qmigrate.engine.fixes.sync import plain
 from qmigrate.errors import DatabaseError, RowsError
 from qmigrate.model.ids import points_of
-from qmigrate.model.sql_value import plain
 from qmigrate.rows import Marking, Marks, Query, Rows, reader
-from qmigrate.rows.statement import Statement
+from qmigrate.rows.marks import Statement
 from qmigrate.store import records
 
 UUIDS = [str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))) for number in range(60)]

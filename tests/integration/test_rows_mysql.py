@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, make_url, text
 from qmigrate.errors import DatabaseError, RowsError
 from qmigrate.model.ids import points_of
 from qmigrate.rows import Query, Rows
-from qmigrate.rows.statement import Statement
+from qmigrate.rows.marks import Statement
 from qmigrate.store import records
 
 SERVER = os.environ.get("QMIGRATE_TEST_MYSQL_URL", "")

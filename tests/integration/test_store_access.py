@@ -14,9 +14,10 @@ from tests.harness import by_hand
 
 from qmigrate.errors import ConfigError, LeaseHeldError, QmigrateError, ServerTooOldError, StoreError
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.store import ConnectionSettings, collection, connect
+from qmigrate.store import ConnectionSettings, connect
 from qmigrate.store.faults import is_unclear
-from qmigrate.store.rest import Rest
+from qmigrate.store.server import collections
+from qmigrate.store.server.rest import Rest
 
 KEY, READ_KEY = "the-secret-key-of-the-server", "the-read-only-key-of-it"
 KEYS = {"QDRANT__SERVICE__API_KEY": KEY, "QDRANT__SERVICE__READ_ONLY_API_KEY": READ_KEY}
@@ -255,7 +256,7 @@ def test_a_deletion_is_sent_once(said, unclear):
     node = Rest(url, ConnectionSettings(url=url, timeout=5))
     try:
         with pytest.raises(StoreError) as caught:
-            collection.drop(node, by_hand("notes__g0001"))
+            collections.drop(node, by_hand("notes__g0001"))
     finally:
         node.close()
         server.shutdown()

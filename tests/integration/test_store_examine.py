@@ -12,7 +12,7 @@ from qmigrate.errors import StoreError
 from qmigrate.model.transform import Point
 from qmigrate.model.weight import MOST_ROOM
 from qmigrate.store import connect
-from qmigrate.store.examine import Examiner
+from qmigrate.store.server.examine import Examiner
 
 pytestmark = pytest.mark.server
 

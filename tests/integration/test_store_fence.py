@@ -9,7 +9,7 @@ from tests.integration.test_store_server import VECTOR, fill, make, moved, ready
 from qmigrate.errors import RateLimitedError, StoreError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.store import connect
-from qmigrate.store.fence import NO_LIMIT
+from qmigrate.store.server.fencing import NO_LIMIT
 
 pytestmark = pytest.mark.server
 

@@ -12,7 +12,7 @@ from qmigrate.errors import StoreError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.ports import RECOVER_LOCATIONS, Snapshot
 from qmigrate.store import ConnectionSettings, connect
-from qmigrate.store.recover import USUAL_FOLDER, Recoveries
+from qmigrate.store.server.snapshots import USUAL_FOLDER, Recoveries
 
 SCHEMA = CollectionSchema(
     vectors={"a": {"size": 8, "distance": "Cosine"}},

@@ -19,10 +19,11 @@ from tests.harness import ADD, CREATE, Deployment
 from qmigrate.commands import rollback, upgrade
 from qmigrate.errors import StoreError, UsageError
 from qmigrate.ports import PayloadEdit
-from qmigrate.store import connect, filters, payload_edits, portable, records, rest_points
+from qmigrate.store import connect, filters, portable, records
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.exact import value_of
-from qmigrate.store.points import Points
+from qmigrate.store.server import payloads, rest_points
+from qmigrate.store.server.points import Points
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -195,7 +196,7 @@ def test_deleting_and_editing(points, api):
     """Deletions, payload edits and vectors that are set, each answered with the server's own answer."""
     points.upsert("c d", every(3)).wait()
     assert points.delete("c d", [100]) == 8
-    for request in payload_edits.requests("c d", [PayloadEdit((101, 102), {"new": {"x": 1}}, ("n",))]):
+    for request in payloads.requests("c d", [PayloadEdit((101, 102), {"new": {"x": 1}}, ("n",))]):
         points.update(request)
     points.edit_vectors("c d", [records.with_vectors(101, {"dense": [7, 8, 9]})])
     found = {records.point_id(one): one for one in points.fetch("c d", [100, 101, 102], payload=True, vectors=True)}
@@ -208,7 +209,7 @@ def test_deleting_and_editing(points, api):
 def test_an_edit_inside_an_object_says_where(points, api):
     """The path of the object goes with what is set in it: else it would be set at the top, next to the object."""
     points.upsert("c d", [ready(1, {"a": {"b": 1, "c": 2}}, {})]).wait()
-    for request in payload_edits.requests("c d", [PayloadEdit((1,), {"a.b": 7, "a.größe.y": 8, "n": 2**64 - 1}, ("a.c",))]):
+    for request in payloads.requests("c d", [PayloadEdit((1,), {"a.b": 7, "a.größe.y": 8, "n": 2**64 - 1}, ("a.c",))]):
         points.update(request)
     (batch,) = [body["operations"] for _, path, _, body in api.asked if "/batch" in path]
     assert [one["set_payload"] for one in batch[:3]] == [

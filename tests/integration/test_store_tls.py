@@ -18,7 +18,7 @@ from qmigrate.errors import StoreError
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.connect import connect
 from qmigrate.store.faults import TransientError
-from qmigrate.store.points import Points
+from qmigrate.store.server.points import Points
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -184,7 +184,7 @@ def test_the_command_line_says_it_once(rpc, tmp_path):
         "@app.checking.with_shell\n"
         "def probe(shell):\n"
         "    from qmigrate.store.address import ConnectionSettings\n"
-        "    from qmigrate.store.points import Points\n"
+        "    from qmigrate.store.server.points import Points\n"
         f"    settings = ConnectionSettings(url='https://localhost', grpc_port={rpc(None)})\n"
         "    Points(settings, lambda _: {}, lambda _, ids: {}).fetch_ids('c', [1])\n"
         "app.main(['probe'])\n"

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from qdrant_client.models import PointStruct
 
 from qmigrate.ports import Embedder
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = "image_assets"

@@ -23,7 +23,7 @@ from qmigrate.model.plan import REBUILDS
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point
 from qmigrate.store import records
-from qmigrate.store.fence import NO_LIMIT
+from qmigrate.store.server.fencing import NO_LIMIT
 
 #: Points per request: what the strict mode of one row allows.
 CHUNK = 5

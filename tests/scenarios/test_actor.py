@@ -13,8 +13,8 @@ from qmigrate import fix as program
 from qmigrate.commands import repair, snapshot, upgrade
 from qmigrate.errors import ConfigError
 from qmigrate.ledger import Ledger, schema, tables
-from qmigrate.ledger.owner import system_user
-from qmigrate.settings import Settings
+from qmigrate.ledger.fence import system_user
+from qmigrate.settings.load import Settings
 
 KIM = "kim@example.org"
 

@@ -10,6 +10,7 @@ from tests.scenarios.cli import call
 from qmigrate.commands import check, doctor, status, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.commands.adopt import adopt, stamp
+from qmigrate.engine import adopt as steps
 from qmigrate.errors import (
     DriftError,
     ForeignLedgerError,
@@ -23,7 +24,6 @@ from qmigrate.errors import (
 )
 from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.steps import adopt as steps
 
 A = {"a": {"size": 8, "distance": "Cosine"}}
 SCHEMAS = {

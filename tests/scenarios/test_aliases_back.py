@@ -8,9 +8,9 @@ import pytest
 from tests import harness
 from tests.harness import by_hand as remove
 
-from qmigrate import steps
 from qmigrate.commands import restore, snapshot, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine import phases as steps
 from qmigrate.errors import RefusedError, StoreError
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.schema import CollectionSchema

@@ -20,8 +20,8 @@ from qmigrate.ledger import Ledger
 from qmigrate.model.report import NAMED_IDS
 from qmigrate.model.transform import Point
 from qmigrate.store import records
-from qmigrate.store.local import LocalStore
-from qmigrate.store.server import ServerStore
+from qmigrate.store.local.local import LocalStore
+from qmigrate.store.server.server import ServerStore
 
 MODULE = '''
 import math

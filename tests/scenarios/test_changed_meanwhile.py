@@ -14,11 +14,14 @@ from tests.scenarios.test_moved_by_hand import cut_at
 from qmigrate import op
 from qmigrate.commands import cutover, fix, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine import call, inplace
+from qmigrate.engine import rebuild as build
+from qmigrate.engine.build.preflight import SOURCE
+from qmigrate.engine.fixes import edit
+from qmigrate.engine.golive import golive
 from qmigrate.errors import DriftError, RepairNeededError
 from qmigrate.model.plan import Build, GoLive, InPlace
 from qmigrate.model.schema import Change
-from qmigrate.steps import build, call, edit, golive, inplace
-from qmigrate.steps.preflight import SOURCE
 
 POINTS = 20
 VECTOR = {"size": 2, "distance": "Dot"}

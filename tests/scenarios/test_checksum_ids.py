@@ -13,8 +13,8 @@ from tests.harness import write as write_points
 from qmigrate import Checksum, Embed
 from qmigrate.commands import quarantine, upgrade
 from qmigrate.embed.stream import Failure
+from qmigrate.engine.points.checksums import Checksums
 from qmigrate.errors import RowsError
-from qmigrate.steps.checksums import Checksums
 
 POINTS = [make_point(number, uuid_id=True) for number in range(30)]
 ADD = """

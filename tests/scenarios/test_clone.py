@@ -13,15 +13,16 @@ from tests.harness import CREATE, Deployment, make_point, write
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
+from qmigrate.engine import rebuild
 from qmigrate.errors import PlanError, RefusedError, RepairNeededError, StoreError
 from qmigrate.model import known
 from qmigrate.model.known import Fields
 from qmigrate.operations import base
 from qmigrate.ports import Recovery
-from qmigrate.steps import build
-from qmigrate.store import capabilities, unknown
-from qmigrate.store.recover import Recoveries
-from qmigrate.store.server import ServerStore
+from qmigrate.store import shapes
+from qmigrate.store.server import capabilities
+from qmigrate.store.server.server import ServerStore
+from qmigrate.store.server.snapshots import Recoveries
 
 POINTS = 60
 HNSW = """
@@ -320,7 +321,7 @@ def test_a_recovery_that_outlasts_its_request_is_waited_for(made, monkeypatch):
 
 def test_a_number_whose_recovery_may_still_land_is_given_up(made, monkeypatch):
     """No answer and no collection: the next number is taken, and what lands late under the old one is removed."""
-    original, proof = ServerStore.recover_snapshot, build.prove
+    original, proof = ServerStore.recover_snapshot, rebuild.prove
     lost, landed = [], []
 
     def lose(store, *args):
@@ -335,7 +336,7 @@ def test_a_number_whose_recovery_may_still_land_is_given_up(made, monkeypatch):
         return proof(work, *args, **kwargs)
 
     monkeypatch.setattr(ServerStore, "recover_snapshot", lose)
-    monkeypatch.setattr(build, "prove", late)
+    monkeypatch.setattr(rebuild, "prove", late)
     before = made.contents()
     result, said = run(made)
     assert landed[0].state == "done"
@@ -379,7 +380,7 @@ def test_abort_removes_what_was_given_up_too(made, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(ServerStore, "recover_snapshot", unheard)
         patched.setattr(ServerStore, "recovering", lambda store, target: None)
-        patched.setattr(build, "prove", broken)
+        patched.setattr(rebuild, "prove", broken)
         with pytest.raises(StoreError, match="the connection broke"):
             run(made)
     assert names(made) == ["__g0001", "__g0002", "__g0003", "__g0004", "__g0005"]
@@ -417,7 +418,7 @@ def forgotten(monkeypatch):
     """This version doesn't know `payload_m` of HNSW: what a newer server's field is to an older qmigrate."""
     older = Fields({name: kind for name, kind in known.HNSW.known.items() if name != "payload_m"})
     info = Fields({**known.INFO.known, "hnsw_config": older})
-    monkeypatch.setattr(unknown, "INFO", info)
+    monkeypatch.setattr(shapes, "INFO", info)
 
 
 def tuned(deployment: Deployment) -> None:

@@ -9,10 +9,11 @@ import pytest
 from tests.harness import Deployment, write
 
 from qmigrate.commands import rollback, snapshot, upgrade
+from qmigrate.engine import rebuild
+from qmigrate.engine.build import preflight
+from qmigrate.engine.points.transformation import Maker
 from qmigrate.errors import PlanError, RefusedError, VerificationError
 from qmigrate.model.transform import Point
-from qmigrate.steps import build, preflight
-from qmigrate.steps.points import Maker
 from qmigrate.store import records
 
 CREATE = """
@@ -255,7 +256,7 @@ def test_four_bits_are_cloned_or_refused(deployment, monkeypatch, cloned):
     if cloned:
         upgrade.upgrade(deployment.settings())
     else:
-        monkeypatch.setattr(build, "why_not", lambda step, work: "it is tried")
+        monkeypatch.setattr(rebuild, "why_not", lambda step, work: "it is tried")
         with pytest.raises(PlanError, match="could not be proven"):
             upgrade.upgrade(deployment.settings())
     assert deployment.contents() == before

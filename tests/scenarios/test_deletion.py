@@ -16,10 +16,10 @@ from tests.scenarios.cli import call
 from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import fix, upgrade
+from qmigrate.engine import barriers
+from qmigrate.engine.fixes import delete, journal
 from qmigrate.errors import ArchiveError, PlanError, RefusedError, RowsError, UnknownNameError, UsageError
 from qmigrate.model.transform import Point
-from qmigrate.steps import quiet
-from qmigrate.steps.fixes import journal, removal
 from qmigrate.store import records
 
 #: Paths that a prefix must tell apart, by id; UUIDs behind the integers.
@@ -206,7 +206,7 @@ def test_nothing_goes_unless_every_check_passed(made):
 
 def test_what_changed_meanwhile_survives(made, monkeypatch):
     """A point that changes between the look and the deletion stays; one that another client deleted is not an error."""
-    from qmigrate.steps import edit
+    from qmigrate.engine.fixes import edit
 
     original = edit._change
 
@@ -228,21 +228,21 @@ def test_what_changed_meanwhile_survives(made, monkeypatch):
 def test_what_was_exported_is_read_again_where_somebody_writes(made, monkeypatch, writer):
     """Operation ids tell that nobody has: no point is read again. A write between two requests is seen: its point stays."""
     monkeypatch.setattr(journal, "PAGE", 2)
-    monkeypatch.setattr(removal, "_WINDOW", 2)
-    monkeypatch.setattr(removal.Removal, "window", 2)
-    told, write, holds = [], removal.Removal.write, quiet.Undisturbed.holds
+    monkeypatch.setattr(delete, "_WINDOW", 2)
+    monkeypatch.setattr(delete.Removal, "window", 2)
+    told, write, holds = [], delete.Removal.write, barriers.Undisturbed.holds
 
     def disturbed(self, hand, entries):
         write(self, hand, entries)
-        monkeypatch.setattr(removal.Removal, "write", write)
+        monkeypatch.setattr(delete.Removal, "write", write)
         store = made.store() if "url" in made.qdrant else hand.store
         store.overwrite_payload(made.name, 9, {"path": "/photos/2024/", "n": 77})
         if store is not hand.store:
             store.close()
 
     if writer:
-        monkeypatch.setattr(removal.Removal, "write", disturbed)
-    monkeypatch.setattr(quiet.Undisturbed, "holds", lambda self: told.append(holds(self)) or told[-1])
+        monkeypatch.setattr(delete.Removal, "write", disturbed)
+    monkeypatch.setattr(barriers.Undisturbed, "holds", lambda self: told.append(holds(self)) or told[-1])
     (done,) = fix.fix(made.settings(), op.DeletePoints(made.name, prefix="/photos/2024", reason="r")).done
     assert (done.changed, done.changed_meanwhile) == ((len(IN_2024) - 1, 1) if writer else (len(IN_2024), 0))
     assert (9 in digests(made)) is writer

@@ -16,7 +16,7 @@ from tests.scenarios import pydocs_data as pydocs
 from qmigrate import embed
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,7 +15,7 @@ from tests.scenarios import stale
 from qmigrate.commands import gc, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import RefusedError, StoreError
-from qmigrate.ledger import Lease, Ledger, pages
+from qmigrate.ledger import Lease, Ledger, bases
 from qmigrate.model.transform import Point
 from qmigrate.store import records
 
@@ -66,7 +66,7 @@ def vector(deployment) -> list[float]:
 
 def without_key(patch) -> None:
     """As an earlier version: whatever is begun has digests without a key."""
-    patch.setattr(pages, "KEYED", None)
+    patch.setattr(bases, "KEYED", None)
     patch.setattr(Ledger, "digest_key", lambda self, name: None)
 
 

@@ -406,14 +406,14 @@ def test_broken_revisions_hide_nothing_else(deployment):
 
 def test_a_check_that_breaks_hides_no_other(deployment, monkeypatch):
     """A fault of one check is a failure of that check, exit 1, with the others made."""
-    from qmigrate.commands.doctor import table
-    from qmigrate.commands.doctor.table import Row
+    from qmigrate.commands import doctor
+    from qmigrate.commands.doctor import Row
 
     def broken(_patient):
         yield Check("before", True, "seen")
         raise ZeroDivisionError("in the check")
 
-    rows = (Row("project", "broken", broken), *table.TABLE)
+    rows = (Row("project", "broken", broken), *doctor.TABLE)
     monkeypatch.setattr(command, "TABLE", rows)
     found = command.doctor(upgraded(deployment).settings())
     assert [(check.name, check.exit_code) for check in found.checks if check.ok is False] == [("broken", 1)]

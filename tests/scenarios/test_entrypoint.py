@@ -19,7 +19,7 @@ from tests.scenarios import gated_embedder
 from tests.scenarios.entrypoint import ROOT, Container
 
 from qmigrate.commands import status
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 pytestmark = [pytest.mark.server, pytest.mark.postgres, pytest.mark.timeout(300)]
 

@@ -20,18 +20,19 @@ from tests.scenarios.test_moved_by_hand import collection, lead
 
 from qmigrate import archive, op
 from qmigrate import fix as program
-from qmigrate import steps as all_steps
 from qmigrate.commands import cutover, erase, fix, gc, reset, restore, snapshot, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine import phases as all_steps
+from qmigrate.engine import rebuild
+from qmigrate.engine.fixes import first_look
+from qmigrate.engine.fixes.erase import erase as erase_steps
+from qmigrate.engine.fixes.erase import generations
+from qmigrate.engine.fixes.erase.generations import Tally
+from qmigrate.engine.points import id_spaces
+from qmigrate.engine.work import Phase
 from qmigrate.errors import PlanError, RefusedError, StoppedError, VerificationError
-from qmigrate.ledger import Lease, Ledger, Quarantined, erased
+from qmigrate.ledger import Lease, Ledger, Quarantined, reader
 from qmigrate.model.transform import Point
-from qmigrate.steps import build
-from qmigrate.steps import erase as erase_steps
-from qmigrate.steps.erasing import generations, spaces
-from qmigrate.steps.erasing.tally import Tally
-from qmigrate.steps.fixes import sighting
-from qmigrate.steps.work import Phase
 
 SECRET = "Jane Doe 4711"
 INDEXED = """
@@ -235,13 +236,13 @@ def test_what_waits_for_its_cut_over_is_cleared_too(made):
 def test_an_interrupted_rebuild_is_finished_and_then_cleared(made, monkeypatch):
     """On a server its clone is made of a snapshot that holds the point: the proof and the erasure leave it out."""
     made.revise("0002", INDEXED)
-    original = build.fill
-    monkeypatch.setattr(build, "PHASES", tuple(Phase(one.name, stopping) if one.name == "fill" else one for one in build.PHASES))
-    monkeypatch.setattr(all_steps, "_CHECKLISTS", {**all_steps._CHECKLISTS, "build": build.PHASES})
+    original = rebuild.fill
+    monkeypatch.setattr(rebuild, "PHASES", tuple(Phase(one.name, stopping) if one.name == "fill" else one for one in rebuild.PHASES))
+    monkeypatch.setattr(all_steps, "_CHECKLISTS", {**all_steps._CHECKLISTS, "build": rebuild.PHASES})
     with pytest.raises(StoppedError):
         upgrade.upgrade(made.settings())
     monkeypatch.undo()
-    assert original is build.fill
+    assert original is rebuild.fill
     (done,) = program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings()).done[-1:]
     assert (made.row().revision, 3 in ids_of(made, 1), 3 in ids_of(made, 2)) == ("0002", False, False)
     assert (done.changed, done.verified) == (1, 1)
@@ -254,7 +255,7 @@ def stopping(step, work):
 
 def test_a_point_that_is_written_again_is_a_new_one(made, monkeypatch):
     """A rebuild keeps it, and so does a copy that was made later; an older one doesn't bring the old point."""
-    monkeypatch.setattr(erased, "CLOCKS", timedelta(0))
+    monkeypatch.setattr(reader, "CLOCKS", timedelta(0))
     old = snapshot.create(made.settings(), made.name, archived=True).rows[0].path
     backup = old.with_name("copy-" + old.name)
     backup.write_bytes(old.read_bytes())
@@ -454,7 +455,7 @@ def test_ids_are_told_by_points_alike_where_their_generation_is_gone(made, monke
     gc.gc(made.settings(), made.name, now=True)
     restore.restore(made.settings(), made.name, str(moved), consent=True)
     with monkeypatch.context() as patched:
-        patched.setattr(spaces.Spaces, "hops", ())
+        patched.setattr(id_spaces.Spaces, "hops", ())
         with pytest.raises(RefusedError, match="which ids the points of .*__g0002 have is unknown"):
             program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings())
     assert len(made.contents()) == 12
@@ -522,7 +523,7 @@ def test_an_erasure_that_is_killed_again_and_again_tells_the_whole_count(app, mo
         (Lease, "forget_quarantined", lambda lease, physical, *_: physical),
         (Lease, "forget_samples", lambda *_: ""),
         (Lease, "rewrite_pages", lambda lease, journal, *_: journal),
-        (sighting, "forget_with", lambda *_: ""),
+        (first_look, "forget_with", lambda *_: ""),
         (archive, "without", lambda path, *_: path),
         (Tally, "note", lambda tally: (tally.parts, tally.emptied)),
     ):

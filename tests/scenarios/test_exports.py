@@ -18,6 +18,7 @@ from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import export, fix, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine.fixes import edit
 from qmigrate.errors import (
     ArchiveError,
     NotFoundError,
@@ -28,7 +29,6 @@ from qmigrate.errors import (
     RepairNeededError,
     UnavailableError,
 )
-from qmigrate.steps import edit
 
 IDS = "SELECT id FROM faces"
 

@@ -9,8 +9,8 @@ from tests.scenarios.test_moved_by_hand import lead, targets, there
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
+from qmigrate.engine.golive import plain_names
 from qmigrate.errors import RefusedError
-from qmigrate.steps import gap
 
 POINTS = 40
 
@@ -23,7 +23,7 @@ def cut(deployment, monkeypatch) -> Deployment:
     plain(deployment, POINTS)
     lead(deployment, deployment.name, name=f"{deployment.name}_mine")
     deployment.revise("0002", ADD)
-    looked = gap.refuse_made_again
+    looked = plain_names.refuse_made_again
 
     def dies(step, work):
         if work.phase == "swap":
@@ -31,7 +31,7 @@ def cut(deployment, monkeypatch) -> Deployment:
         looked(step, work)
 
     with monkeypatch.context() as patch:
-        patch.setattr(gap, "refuse_made_again", dies)
+        patch.setattr(plain_names, "refuse_made_again", dies)
         with pytest.raises(KeyboardInterrupt):
             upgrade.upgrade(deployment.settings(), allow_gap=True)
     assert further(deployment) == f"{deployment.name}__g0001"

@@ -16,13 +16,13 @@ from tests.scenarios.test_way_back import DROP, RENAME, put, target_of
 from qmigrate.commands import gc as command
 from qmigrate.commands import repair, status, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine.fixes import purge
+from qmigrate.engine.golive import golive
 from qmigrate.errors import DeniedError, NotFoundError, RefusedError, StoreError
 from qmigrate.ledger import Lease, Ledger, View
 from qmigrate.model.names import is_own_alias, old_alias
 from qmigrate.model.plan import Closing, Job
 from qmigrate.model.state import Generation
-from qmigrate.steps import golive
-from qmigrate.steps.fixes import expiry
 from qmigrate.store.faults import SlowError, TransientError, not_qdrant
 
 POINTS = 30
@@ -191,7 +191,7 @@ def test_the_generations_of_an_unfinished_run_stay(deployment, monkeypatch):
     """Neither its shadow nor its source goes before it is finished or aborted."""
     made = rebuilt(deployment)
     made.revise("0003", RENAME)
-    from qmigrate.steps import golive
+    from qmigrate.engine.golive import golive
 
     monkeypatch.setattr(golive, "swap", _stop)
     with pytest.raises(KeyboardInterrupt):
@@ -256,7 +256,7 @@ def test_a_late_write_that_was_carried_is_not_taken_for_lost(deployment, monkeyp
     upgrade.upgrade(deployment.settings())
     deployment.load(POINTS)
     deployment.revise("0002", ADD)
-    from qmigrate.steps import golive
+    from qmigrate.engine.golive import golive
 
     original = golive.swap
 
@@ -432,7 +432,7 @@ def test_a_failure_of_gc_auto_is_a_note_and_stops_no_upgrade(deployment, monkeyp
     result = upgrade.upgrade(made.settings())
     assert any("another client wrote to" in note for note in result.plan.notes)
     assert made.row().revision == "0003"
-    from qmigrate.steps import retire
+    from qmigrate.engine.retire import retire
 
     def fail(*args):
         raise StoreError("the server is having a bad day")
@@ -448,7 +448,7 @@ def test_a_failure_of_gc_auto_is_a_note_and_stops_no_upgrade(deployment, monkeyp
 def test_an_interrupted_gc_is_finished_by_the_next_upgrade(deployment, monkeypatch):
     """Stopped right after the collection was deleted: the record is closed, and the upgrade continues."""
     made = rebuilt(deployment)
-    from qmigrate.steps import retire
+    from qmigrate.engine.retire import retire
 
     monkeypatch.setattr(retire, "forget", _stop)
     with pytest.raises(KeyboardInterrupt):
@@ -487,7 +487,7 @@ def test_a_rollback_does_not_finish_a_gc_that_has_deleted_nothing(deployment, mo
 @pytest.mark.parametrize("then", ["rollback", "gc of another"])
 def test_only_the_deletion_that_has_begun_is_finished(deployment, monkeypatch, then):
     """Of several that a gc was to delete the one whose deletion has begun goes; the way back of who comes next stays."""
-    from qmigrate.steps import retire
+    from qmigrate.engine.retire import retire
 
     made = rebuilt(deployment, holdover="7d")
     made.revise("0003", ADD.replace('"b"', '"c"'))
@@ -526,7 +526,7 @@ def test_an_upgrade_or_a_later_gc_deletes_nothing_that_another_gc_was_told_to(de
 def test_an_interrupted_gc_that_cannot_be_finished_stops_no_upgrade(deployment, monkeypatch):
     """It is closed and planned again another day."""
     made = rebuilt(deployment)
-    from qmigrate.steps import retire
+    from qmigrate.engine.retire import retire
 
     monkeypatch.setattr(retire, "check_left", _stop)
     with pytest.raises(KeyboardInterrupt):
@@ -553,8 +553,8 @@ def test_a_write_between_the_check_and_the_deletion_spares_it(deployment, monkey
     if "path" in deployment.qdrant:
         pytest.skip("in local mode nobody else can write while gc runs")
     made = rebuilt(deployment)
-    from qmigrate.steps import left as steps_left
-    from qmigrate.steps import retire
+    from qmigrate.engine.retire import late_writes as steps_left
+    from qmigrate.engine.retire import retire
 
     def late(store):
         store.lift_fence(f"{made.name}__g0001", {})
@@ -594,7 +594,7 @@ def test_a_server_that_tells_no_operation_ids_is_read(qdrant_server, tmp_path, m
 
     from tests.conftest import clean
 
-    from qmigrate.store import capabilities
+    from qmigrate.store.server import capabilities
 
     original = capabilities.read
     older = {"version": (1, 16, 3), "barrier": False, "vector_names": False}
@@ -656,7 +656,7 @@ class TestSnapshots:
 
     def test_a_damaged_export_spares_the_generation(self, made, monkeypatch):
         """Nothing is deleted before the export is proven by the server's checksum."""
-        from qmigrate.store.server import ServerStore
+        from qmigrate.store.server.server import ServerStore
 
         original = ServerStore.read_snapshot
 
@@ -762,7 +762,7 @@ class TestPlainNames:
 
     def test_an_alias_that_goes_right_before_the_deletion_spares_it(self, made, monkeypatch):
         """Checked again on every node, after everything else was decided."""
-        from qmigrate.steps import retire
+        from qmigrate.engine.retire import retire
 
         original = retire.check_again
 
@@ -781,7 +781,7 @@ class TestPlainNames:
 def take_over(made: Deployment) -> None:
     """A plain collection with points, under management as number 0 at revision 0001, as `adopt` leaves it."""
     path = made.revise("0001", CREATE)
-    from qmigrate.revisions import Revisions
+    from qmigrate.revisions.graph import Revisions
 
     checksum = Revisions.load(path.parents[1]).get("0001").checksum
     ledger = Ledger.open(made.ledger_url)
@@ -984,7 +984,7 @@ def test_a_clock_that_is_wrong_ends_no_holdover(deployment, monkeypatch, days):
             patch.setattr(module, "datetime", Wrong, raising=False)
         upgrade.upgrade(made.settings())
     with monkeypatch.context() as patch:
-        for module in (command, expiry) if days > 0 else ():
+        for module in (command, purge) if days > 0 else ():
             patch.setattr(module, "datetime", Wrong, raising=False)
         assert command.gc(made.settings(), made.name).collected == ()
         made.revise("0003", INDEX)

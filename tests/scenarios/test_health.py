@@ -32,7 +32,7 @@ from qmigrate.errors import (
 from qmigrate.health import Expectation, Health, Probe, readiness
 from qmigrate.health import probe as probing
 from qmigrate.health.slot import FAILURE_KEPT
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 #: Patient enough for a busy machine, and never believing an old answer.
 PATIENT = {"timeout": "10s", "cache": 0}
@@ -316,7 +316,7 @@ def test_what_is_imported_is_imported_before_the_first_request(tmp_path):
     code = (
         "import sys\n"
         "from qmigrate.health import Health\n"
-        "from qmigrate.settings import Settings\n"
+        "from qmigrate.settings.load import Settings\n"
         "Health(Settings.load())\n"
         "print([name in sys.modules for name in ('qdrant_client', 'psycopg', 'sqlalchemy.dialects.postgresql.psycopg')])\n"
     )
@@ -330,7 +330,7 @@ def test_a_cold_probe_of_postgresql_is_ready(tmp_path, postgres_database):
     """The very first request of a fresh process finds the ledger well, with the usual patience and no answer kept."""
     code = (
         "from qmigrate.health import Health\n"
-        "from qmigrate.settings import Settings\n"
+        "from qmigrate.settings.load import Settings\n"
         "print(Health(Settings.load()).check().summary)\n"
     )
     env = {"QMIGRATE_LEDGER_URL": postgres_database, "QMIGRATE_HEALTH_SCHEMA": "no", "QMIGRATE_HEALTH_FIRST": "60s"}

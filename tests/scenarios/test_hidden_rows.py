@@ -15,10 +15,11 @@ from tests.scenarios.test_orphans import Clock, wanted
 
 from qmigrate import op
 from qmigrate.commands import erase, fix
+from qmigrate.engine.fixes import first_look as sighting
+from qmigrate.engine.fixes import orphans
 from qmigrate.errors import RowsError
 from qmigrate.rows import Moment, Query, Rows
 from qmigrate.rows.database import Database
-from qmigrate.steps.fixes import first_look, orphans, sighting
 
 pytestmark = pytest.mark.postgres
 
@@ -71,8 +72,8 @@ def test_a_transaction_that_has_not_written_yet_is_waited_for(app, monkeypatch, 
             begin()
         else:
             # What is read last is seen, and then it begins.
-            check = first_look.check_cap
-            monkeypatch.setattr(first_look, "check_cap", lambda *given, **more: (begin(), check(*given, **more))[1])
+            check = orphans.check_cap
+            monkeypatch.setattr(orphans, "check_cap", lambda *given, **more: (begin(), check(*given, **more))[1])
         (done,) = fix.fix(app.made.settings(), wanted(app, grace="900s")).done
     engine.dispose()
     assert (done.changed, hands.left) == (1, [])

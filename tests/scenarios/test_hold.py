@@ -12,11 +12,11 @@ from tests.scenarios.plain_names import plain
 from qmigrate.commands import cutover as command
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
+from qmigrate.engine.golive import golive
+from qmigrate.engine.work import Phase
 from qmigrate.errors import DriftError, QmigrateError, RefusedError, RepairNeededError, UsageError
 from qmigrate.ledger import Ledger
 from qmigrate.model.schema import Change
-from qmigrate.steps import golive
-from qmigrate.steps.work import Phase
 
 REEMBED = """
 def upgrade():
@@ -312,7 +312,7 @@ def test_an_interruption_before_the_cut_over_began_leaves_it_held(held, monkeypa
         raise KeyboardInterrupt
 
     phases = tuple(Phase(one.name, stop, waits=True) if one.waits else one for one in golive.PHASES)
-    monkeypatch.setitem(__import__("qmigrate.steps").steps._CHECKLISTS, "golive", phases)
+    monkeypatch.setitem(__import__("qmigrate.engine.phases").steps._CHECKLISTS, "golive", phases)
     with pytest.raises(KeyboardInterrupt):
         command.cutover(held.settings(), [held.name])
     monkeypatch.undo()
@@ -345,7 +345,7 @@ def test_what_is_not_built_yet_is_not_cut_over(deployment, monkeypatch):
     def fail(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qmigrate.steps.build.copy_ranges", fail)
+    monkeypatch.setattr("qmigrate.engine.rebuild.copy_ranges", fail)
     with pytest.raises(KeyboardInterrupt):
         upgrade.upgrade(deployment.settings())
     monkeypatch.undo()

@@ -14,10 +14,10 @@ from tests.scenarios.plain_names import plain
 from qmigrate import ensure, expect, op
 from qmigrate import fix as program
 from qmigrate.commands import adopt, rollback, status, upgrade
+from qmigrate.engine.golive import golive, plain_names
 from qmigrate.errors import ConfigError, LeaseHeldError, StoreError, UsageError
-from qmigrate.steps import gap, golive
 from qmigrate.store import faults
-from qmigrate.store.local import LocalStore
+from qmigrate.store.local.local import LocalStore
 
 TENANTS = """
 def upgrade():
@@ -251,13 +251,13 @@ def test_what_the_application_writes_before_its_plain_collection_goes_is_not_los
     plain(made)
     made.revise("0002", ADD)
     client = QdrantClient(**where(made))
-    real = gap.own_pairs
+    real = plain_names.own_pairs
 
     def late(work, target, names):
         client.upsert(made.name, [models.PointStruct(id=777, vector={"a": [1.0] * 8}, payload={"text": "late"})])
         return real(work, target, names)
 
-    monkeypatch.setattr(gap, "own_pairs", late)
+    monkeypatch.setattr(plain_names, "own_pairs", late)
     upgrade.upgrade(made.settings().with_client(client))
     (found,) = client.retrieve(made.name, [777], with_vectors=True)
     assert set(found.vector) == {"a", "b"}

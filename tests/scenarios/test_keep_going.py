@@ -8,9 +8,9 @@ from tests.scenarios.cli import call
 
 from qmigrate.commands import cutover, status, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine import rebuild
 from qmigrate.errors import CollectionsFailedError, LeaseHeldError, PlanError, QmigrateError, StoppedError
 from qmigrate.ledger import Ledger
-from qmigrate.steps import build
 
 CREATE = """
 def upgrade():
@@ -64,14 +64,14 @@ def states(made: Deployment) -> dict:
 
 def fail_in(monkeypatch, made: Deployment, *letters: str, error: Exception | None = None) -> None:
     """Building the shadow of these collections fails."""
-    original = build.copy_ranges
+    original = rebuild.copy_ranges
 
     def copy(work, *args):
         if work.collection[-1] in letters:
             raise error or QmigrateError(f"no luck with {work.collection}")
         return original(work, *args)
 
-    monkeypatch.setattr(build, "copy_ranges", copy)
+    monkeypatch.setattr(rebuild, "copy_ranges", copy)
 
 
 def test_without_it_the_first_failure_stops_everything(three):

@@ -14,7 +14,8 @@ from qmigrate import op
 from qmigrate.commands import fix, upgrade, verify
 from qmigrate.commands import rollback as back
 from qmigrate.errors import RefusedError, VerificationError
-from qmigrate.store import exact, local, records
+from qmigrate.store import exact, records
+from qmigrate.store.local import local
 
 POINTS = 20
 #: Neighbours have one double; the last two are doubles, and stay doubles.

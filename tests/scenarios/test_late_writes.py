@@ -12,16 +12,16 @@ from tests.conftest import clean
 from tests.harness import ADD, CREATE, Deployment, make_point, write
 
 from qmigrate.cli.app import root
-from qmigrate.commands import late_writes, upgrade
+from qmigrate.commands import history, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.commands.session import opened_ledger
+from qmigrate.engine.golive import golive
 from qmigrate.errors import LeaseHeldError, QmigrateError, RefusedError, UnknownRevisionError
 from qmigrate.ledger import Doubt
 from qmigrate.model.report import KEPT, MAY_OVERWRITE, MAY_UNDO
-from qmigrate.steps import golive
-from qmigrate.store import capabilities
 from qmigrate.store.records import DIGEST_SIZE
-from qmigrate.store.server import ServerStore
+from qmigrate.store.server import capabilities
+from qmigrate.store.server.server import ServerStore
 
 POINTS = 30
 
@@ -231,7 +231,7 @@ def test_a_holder_of_the_past_cannot_swap_any_more(made, monkeypatch):
 
 def rows_of(made, revision="0002"):
     """(kind, id, written to the old generation, in the new one now) of `history --carried`."""
-    found = late_writes.carried(made.settings(), revision, made.name)
+    found = history.carried(made.settings(), revision, made.name)
     return [(row.kind, row.id, row.old["now"], row.new["now"]) for row in found.rows], found
 
 
@@ -305,9 +305,9 @@ def test_every_kind_of_late_write_is_listed_the_doubtful_first(tmp_path):
     assert rows[2][2:] == (None, None)
     assert (found.rows[0].old["written"], found.rows[3].new["met"]) == (MET.hex(), MET.hex())
     assert found.rows[5].reason == "it has no text"
-    assert late_writes.carried(made.settings(), "0001").rows == ()
+    assert history.carried(made.settings(), "0001").rows == ()
     with pytest.raises(UnknownRevisionError, match="there is no revision"):
-        late_writes.carried(made.settings(), "0009")
+        history.carried(made.settings(), "0009")
     runner = CliRunner()
     arguments = ["--config", str(made.config), "history", "--carried", "0002"]
     text = runner.invoke(root, arguments)

@@ -13,9 +13,10 @@ from tests.scenarios.test_moved_by_hand import HOLD, cut_at, lead, there
 from qmigrate import op
 from qmigrate.commands import adopt, fix, gc, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine import rebuild
+from qmigrate.engine.retire import retire
 from qmigrate.errors import RefusedError, RepairNeededError
 from qmigrate.model.plan import Build, EditPoints, GoLive, InPlace, RunCode
-from qmigrate.steps import build, retire
 
 POINTS = 40
 CALL = """
@@ -122,13 +123,13 @@ def test_a_pass_stops_where_its_source_is_made_again_under_it(deployment, monkey
     """What the new one lacks is not deleted in what was built, though the pass had begun with the old one."""
     plain_one(deployment)
     deployment.revise("0002", ADD)
-    original = build.prove
+    original = rebuild.prove
 
     def proven(work, sides, **more):
         make_again(deployment) if not work.store.capabilities.local else made_again_beside(work.store, deployment.name)
         return original(work, sides, **more)
 
-    monkeypatch.setattr(build, "prove", proven)
+    monkeypatch.setattr(rebuild, "prove", proven)
     with pytest.raises(RepairNeededError, match="deleted and made again"):
         upgrade.upgrade(deployment.settings(), allow_gap=True)
     assert len(there(deployment)[f"{deployment.name}__g0001"]) == POINTS

@@ -10,14 +10,14 @@ import pytest
 from tests.harness import ADD, CREATE, Deployment, by_hand, make_point, write
 from tests.scenarios.cli import call
 
-from qmigrate import steps
 from qmigrate.commands import adopt, cutover, repair, reset, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine import epoch_aliases
+from qmigrate.engine import phases as steps
 from qmigrate.errors import RefusedError, RepairNeededError
 from qmigrate.model.plan import Build, GoLive, PutBack
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point
-from qmigrate.steps import owned
 
 HOLD = """
 def upgrade():
@@ -153,14 +153,14 @@ def test_no_alias_hides_a_collection_of_another_client(made, monkeypatch, how):
     if how == "moment":
         if "path" in made.qdrant:
             pytest.skip("local mode refuses it, and nobody else is there")
-        original = owned.own_pairs
+        original = epoch_aliases.own_pairs
 
         def late(work, target, names):
             pairs = original(work, target, names)
             collection(made, also)
             return pairs
 
-        monkeypatch.setattr(owned, "own_pairs", late)
+        monkeypatch.setattr(epoch_aliases, "own_pairs", late)
         with pytest.raises(RepairNeededError, match=f"another client made a collection {also} in the moment"):
             upgrade.upgrade(made.settings())
         return

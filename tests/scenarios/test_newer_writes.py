@@ -11,15 +11,15 @@ from tests.harness import CREATE, Deployment, write
 
 from qmigrate import op
 from qmigrate.commands import edits, fix, retrain, snapshot, upgrade
+from qmigrate.engine import barriers
+from qmigrate.engine.fixes import delete, edit, payload, protocol, undo
 from qmigrate.errors import UnavailableError, VerificationError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
-from qmigrate.steps import edit, quiet
-from qmigrate.steps.fixes import bring_back, looks, payload, protocol, removal
-from qmigrate.store import points as grpc_points
 from qmigrate.store.faults import TransientError
-from qmigrate.store.local import LocalStore
-from qmigrate.store.server import ServerStore
+from qmigrate.store.local.local import LocalStore
+from qmigrate.store.server import points as grpc_points
+from qmigrate.store.server.server import ServerStore
 
 COUNT = 20
 LARGE = 2**63 + 5
@@ -108,13 +108,13 @@ def _named(called) -> str:
 
 def test_points_that_come_while_deleted_ones_come_back_are_newer(made, monkeypatch):
     """Between the last look and the request of an undo another client inserts two of the points."""
-    act, original = undoing(made), bring_back.BringBack.write
+    act, original = undoing(made), undo.BringBack.write
 
     def late(self, hand, entries):
         written(made, hand.store, 2, 3)
         original(self, hand, entries)
 
-    monkeypatch.setattr(bring_back.BringBack, "write", late)
+    monkeypatch.setattr(undo.BringBack, "write", late)
     (done,) = act().done
     contents = made.contents()
     assert [contents[one][0]["text"] for one in (1, 2, 3)] == ["the text number 0", "newer", "newer"]
@@ -123,16 +123,16 @@ def test_points_that_come_while_deleted_ones_come_back_are_newer(made, monkeypat
 
 def test_a_point_that_comes_while_an_undo_asks_what_still_holds_is_not_written_over(made, monkeypatch):
     """Asking took its time, so the points are checked once more: one that is there by then is nothing of the undo's."""
-    act, original, now = undoing(made), bring_back.BringBack.still, [0.0]
-    monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
+    act, original, now = undoing(made), undo.BringBack.still, [0.0]
+    monkeypatch.setattr(protocol, "_clocks", lambda: (now[0], 0.0))
 
     def slow(self, entries):
         found = original(self, entries)
-        now[0] += looks.QUICK
+        now[0] += protocol.QUICK
         written(made, self._place.store, 2)
         return found
 
-    monkeypatch.setattr(bring_back.BringBack, "still", slow)
+    monkeypatch.setattr(undo.BringBack, "still", slow)
     (done,) = act().done
     contents = made.contents()
     assert [contents[one][0]["text"] for one in (1, 2, 3)] == ["the text number 0", "newer", "the text number 2"]
@@ -143,13 +143,13 @@ def test_a_point_that_comes_while_an_undo_asks_what_still_holds_is_not_written_o
 def test_a_look_in_which_the_process_stood_still_is_done_again(made, monkeypatch, kind):
     """It is stopped for a minute between check and change, and another client writes in between."""
     act, now, paused = kind(made), [0.0], []
-    monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
+    monkeypatch.setattr(protocol, "_clocks", lambda: (now[0], 0.0))
     change = edit._Portion._write
 
     def stopped(self, agreed, look):
         if not paused:
             paused.append(1)
-            now[0] += looks.LONGEST + 1
+            now[0] += protocol.LONGEST + 1
             written(made, self._hand.store, 2)
         change(self, agreed, look)
 
@@ -162,13 +162,13 @@ def test_a_look_in_which_the_process_stood_still_is_done_again(made, monkeypatch
 def test_a_change_that_takes_long_is_looked_at_in_between(made, monkeypatch, kind):
     """Each request takes longer than a look is worth: what another client writes before the next one stays."""
     act, now, sent = kind(made), [0.0], []
-    monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
+    monkeypatch.setattr(protocol, "_clocks", lambda: (now[0], 0.0))
     monkeypatch.setattr(payload, "_grouped", lambda entries: ([PayloadEdit([one.id], one.after, [])] for one in entries))
     edit_payloads = payload.PayloadFix.write
 
     def slow(self, hand, entries):
         def tick(count=0, note=""):
-            now[0] += looks.WORTH + 1
+            now[0] += protocol.WORTH + 1
             sent.append(1)
             if len(sent) == 1:
                 written(made, hand.store, COUNT)
@@ -185,7 +185,7 @@ def test_what_never_comes_in_time_is_refused(made, monkeypatch):
     """Where every check is old at once the run stops, reports it, and can be finished later."""
     act = setting(made)
     with monkeypatch.context() as slow:
-        slow.setattr(looks, "WORTH", -1.0)
+        slow.setattr(protocol, "WORTH", -1.0)
         slow.setattr(edit, "WORTH", -1.0)
         slow.setattr(payload.PayloadFix, "write", lambda self, hand, entries: hand.tick())
         with pytest.raises(UnavailableError, match="can't be changed within"):
@@ -225,15 +225,15 @@ def _twice(call):
 
 def test_portions_follow_the_speed_of_the_server():
     """Quick ones grow, slow ones shrink, and never beyond what a fix takes."""
-    pace = looks.Pace()
+    pace = protocol.Pace()
     assert pace.portion(100) == 100
     pace.took(100, 0.01)
-    assert pace.portion(10**6) == looks.FIRST
+    assert pace.portion(10**6) == protocol.FIRST
     for _ in range(3):
         pace.took(pace.portion(10**6), 0.01)
-    assert pace.portion(10**6) == 8 * looks.FIRST
+    assert pace.portion(10**6) == 8 * protocol.FIRST
     pace.took(pace.portion(10**6), 60.0)
-    assert pace.portion(10**6) == 4 * looks.FIRST
+    assert pace.portion(10**6) == 4 * protocol.FIRST
     pace.took(1, 60.0)
     assert pace.portion(10**6) == 1
 
@@ -242,8 +242,8 @@ def test_portions_follow_the_speed_of_the_server():
 def test_what_is_written_while_sql_is_asked_stays(made, monkeypatch, kind):
     """Between the check of the points and the request the conditions are asked again, which may take long."""
     act, now = kind(made), [0.0]
-    monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
-    still = removal.Removal.still
+    monkeypatch.setattr(protocol, "_clocks", lambda: (now[0], 0.0))
+    still = delete.Removal.still
 
     def slow(self, entries):
         found = still(self, entries)
@@ -252,7 +252,7 @@ def test_what_is_written_while_sql_is_asked_stays(made, monkeypatch, kind):
             written(made, self._place.store, 2)
         return found
 
-    monkeypatch.setattr(removal.Removal, "still", slow)
+    monkeypatch.setattr(delete.Removal, "still", slow)
     (done,) = act().done
     assert (made.contents()[2][0], done.changed_meanwhile) == (NEW, 1)
 
@@ -289,7 +289,7 @@ def test_a_server_that_takes_no_change_is_found_right_behind_the_first(made, mon
     act = kind(made)
     monkeypatch.setattr(edit, "_PAUSES", (0.0,))
     with monkeypatch.context() as patched:
-        for one in (removal.Removal, bring_back.BringBack, payload.PayloadFix):
+        for one in (delete.Removal, undo.BringBack, payload.PayloadFix):
             patched.setattr(one, "write", lambda self, hand, entries: None)
         with pytest.raises(VerificationError, match="the server did not take the change"):
             act()
@@ -332,7 +332,7 @@ def _behind(original: Callable, before: Callable) -> Callable:
 
 def passing(monkeypatch, before: Callable) -> None:
     """Do something right before a write that changes nothing passes through the server's queue."""
-    for kind, name in ((LocalStore, "flush"), (ServerStore, "flush"), (quiet.Undisturbed, "settle")):
+    for kind, name in ((LocalStore, "flush"), (ServerStore, "flush"), (barriers.Undisturbed, "settle")):
         monkeypatch.setattr(kind, name, _behind(getattr(kind, name), before))
 
 
@@ -349,11 +349,11 @@ def test_what_was_accepted_before_is_done_before_the_look(made, monkeypatch, kin
 def test_a_queue_that_takes_long_is_waited_for_again(made, monkeypatch, slow):
     """As much may wait behind it by then: it is let pass again, and where it never gets shorter nothing is changed."""
     act, now, left = setting(made), [0.0], [slow]
-    monkeypatch.setattr(looks, "_clocks", lambda: (now[0], 0.0))
+    monkeypatch.setattr(protocol, "_clocks", lambda: (now[0], 0.0))
 
     def late(_store):
         left[0] -= 1
-        now[0] += looks.WORTH + 1 if left[0] >= 0 else 0.0
+        now[0] += protocol.WORTH + 1 if left[0] >= 0 else 0.0
 
     passing(monkeypatch, late)
     if slow == 1:

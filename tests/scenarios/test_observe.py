@@ -12,7 +12,7 @@ from qmigrate.commands.doctor.server import WEIGHED
 from qmigrate.ledger import Ledger
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.observe import observe
-from qmigrate.store.rest import Rest
+from qmigrate.store.server.rest import Rest
 
 PLAIN = CollectionSchema(vectors={"a": {"size": 8, "distance": "Cosine"}})
 MORE = 12

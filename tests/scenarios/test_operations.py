@@ -14,11 +14,12 @@ from tests.scenarios.operations_trial import Trial, begin, check_forward, equal,
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
+from qmigrate.engine import rebuild
+from qmigrate.engine.golive import golive
 from qmigrate.errors import QmigrateError, StoreError
 from qmigrate.model.transform import Point
-from qmigrate.steps import build, golive
-from qmigrate.store.local import LocalStore
-from qmigrate.store.server import ServerStore
+from qmigrate.store.local.local import LocalStore
+from qmigrate.store.server.server import ServerStore
 
 CASES = [
     pytest.param(row, store, id=f"{row.name}-{store}", marks=[pytest.mark.server] if store == "server" else [])
@@ -95,7 +96,7 @@ def test_abort_leaves_nothing(trial, monkeypatch, name, place, allowed):
     row = row_of(name)
     before = begin(row, trial)
     with monkeypatch.context() as patched:
-        holder = {"wait_until_ready": build, "prove": build}.get(place, LocalStore if trial.local else ServerStore)
+        holder = {"wait_until_ready": rebuild, "prove": rebuild}.get(place, LocalStore if trial.local else ServerStore)
         failing_once(patched, trial, holder, place, allowed)
         with pytest.raises(StoreError, match="the connection broke"):
             trial.upgrade()
@@ -244,7 +245,7 @@ def test_writes_during_a_rebuild_reach_every_shard(on_server, monkeypatch, start
         begin(replace(row_of("strict_mode_survives"), points=points(12)), trial)
         limit = 12
     physical = trial.look().aliases[name]
-    original = {"prove": build.prove, "sweep": golive.sweep}
+    original = {"prove": rebuild.prove, "sweep": golive.sweep}
     late = {
         "prove": [Point(5000 + n, {"text": f"early {n}"}, {"a": dense(n, 8)}) for n in range(limit - 4)],
         "sweep": [Point(key, {"text": f"late {key}"}, {"a": dense(3, 8)}) for key in (0, 1, 2, 3, 5, 5000, 5001)],
@@ -261,7 +262,7 @@ def test_writes_during_a_rebuild_reach_every_shard(on_server, monkeypatch, start
         return wrapper
 
     written: list[Point] = []
-    monkeypatch.setattr(build, "prove", writing("prove"))
+    monkeypatch.setattr(rebuild, "prove", writing("prove"))
     monkeypatch.setattr(golive, "sweep", writing("sweep"))
     trial.upgrade()
     seen = trial.look()

@@ -19,12 +19,12 @@ from tests.scenarios.cli import call, refused
 from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.cli import shell
-from qmigrate.commands import fix, missing, second_look, upgrade
+from qmigrate.commands import fix, missing_rows, run_fixes, upgrade
+from qmigrate.engine.fixes import orphans
 from qmigrate.errors import PlanError, QmigrateError, RefusedError, UsageError
-from qmigrate.ledger.clock import clock
+from qmigrate.ledger.reader import clock
 from qmigrate.model import statement
 from qmigrate.ports import PayloadEdit, Silent
-from qmigrate.steps.fixes import first_look, orphans
 
 IDS = "SELECT id FROM faces"
 
@@ -171,12 +171,12 @@ def test_missing_ids_reach_a_table_once_and_a_function_in_batches(app, monkeypat
         answer = call(app.made.root, *words, table)
         assert (answer.code, said in answer.err, "CREATE TABLE" in answer.err) == (2, True, True), answer.text
     got: list = []
-    monkeypatch.setattr(missing, "AT_ONCE", 3)
+    monkeypatch.setattr(missing_rows, "AT_ONCE", 3)
     (done,) = program.orphans(name, sql=IDS, reason="r", grace=0.0, missing=got.append, missing_table="to do", settings=settings).done
     assert (done.changed, got, app.run('SELECT count(*) FROM "to do"')) == (5, [[900, 901, 902], [903]], [(4,)])
     with pytest.raises(UsageError, match="can't be imported"):
-        missing.function_of("no_such_module:attr")
-    assert missing.function_of("os.path:basename")("/a/b") == "b"
+        missing_rows.function_of("no_such_module:attr")
+    assert missing_rows.function_of("os.path:basename")("/a/b") == "b"
 
 
 SINK = """
@@ -380,9 +380,9 @@ class Clock:
     def __init__(self, monkeypatch) -> None:
         self.ahead = timedelta()
         self.meanwhile: list = []
-        for module in (second_look, first_look, orphans):
+        for module in (run_fixes, orphans, orphans):
             monkeypatch.setattr(module, "clock", lambda ledger: clock(ledger) + self.ahead)
-        monkeypatch.setattr(second_look, "pause", self.pause)
+        monkeypatch.setattr(run_fixes, "pause", self.pause)
 
     def pause(self, seconds: float) -> None:
         """What another client does, once; and as much time as was waited for."""
@@ -395,8 +395,8 @@ def test_between_the_two_looks_others_may_work(app, monkeypatch):
     """No process holds the lease while it waits: a rebuild in between is let through, and makes it look again."""
     settings, hands = app.made.settings(), Clock(monkeypatch)
     looks: list = []
-    original = first_look.look
-    monkeypatch.setattr(second_look, "look", lambda *given: looks.append(1) or original(*given))
+    original = orphans.look
+    monkeypatch.setattr(run_fixes, "look", lambda *given: looks.append(1) or original(*given))
 
     def others() -> None:
         app.made.revise("0002", ADD)
@@ -437,8 +437,8 @@ def test_a_first_look_serves_a_resume_and_a_revision(app, monkeypatch):
     """What was seen twice is not looked for again after a crash; a revision takes a first look that was kept, and doesn't wait."""
     hands, settings = Clock(monkeypatch), app.made.settings()
     looks: list = []
-    original = first_look.look
-    monkeypatch.setattr(second_look, "look", lambda *given: looks.append(1) or original(*given))
+    original = orphans.look
+    monkeypatch.setattr(run_fixes, "look", lambda *given: looks.append(1) or original(*given))
     with monkeypatch.context() as patch:
         patch.setattr(orphans.Orphans, "write", lambda *given: 1 / 0)
         with pytest.raises(ZeroDivisionError):

@@ -13,13 +13,13 @@ from tests.scenarios.cli import call
 from qmigrate.commands import parallel, status, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.commands.adopt import adopt
+from qmigrate.engine import rebuild
+from qmigrate.engine.executor import Stop
+from qmigrate.engine.work import Turn
 from qmigrate.errors import CollectionsFailedError, QmigrateError, StoppedError
-from qmigrate.executor import Stop
 from qmigrate.model.plan import GoLive, InPlace, Job
 from qmigrate.model.schema import Change, CollectionSchema
 from qmigrate.ports import Silent
-from qmigrate.steps import build
-from qmigrate.steps.work import Turn
 
 LETTERS = "abcdef"
 CREATE = f"""
@@ -60,13 +60,13 @@ DONE = dict.fromkeys(LETTERS, ("0002", "ready"))
 @pytest.fixture
 def three_at_once(monkeypatch):
     """None waits for its index before two others do, too: with fewer at a time nothing would continue."""
-    gate, original = threading.Barrier(3), build.wait_until_ready
+    gate, original = threading.Barrier(3), rebuild.wait_until_ready
 
     def wait(work, physical):
         gate.wait(60)
         original(work, physical)
 
-    monkeypatch.setattr(build, "wait_until_ready", wait)
+    monkeypatch.setattr(rebuild, "wait_until_ready", wait)
 
 
 @pytest.mark.usefixtures("three_at_once")
@@ -99,14 +99,14 @@ def test_adopt_several_at_a_time(deployment):
 
 def failing(monkeypatch, letters: str) -> None:
     """Building the shadow of these collections fails."""
-    original = build.copy_ranges
+    original = rebuild.copy_ranges
 
     def copy(work, *args):
         if work.collection[-1] in letters:
             raise QmigrateError(f"no luck with {work.collection}")
         return original(work, *args)
 
-    monkeypatch.setattr(build, "copy_ranges", copy)
+    monkeypatch.setattr(rebuild, "copy_ranges", copy)
 
 
 def test_a_failure_keeps_its_meaning(six, monkeypatch):
@@ -135,7 +135,7 @@ def test_without_keep_going_the_failure_is_raised(six, monkeypatch):
 
 def test_a_stop_reaches_all_of_them_and_all_go_on(six, monkeypatch):
     """SIGTERM stops each at its next checkpoint; the same command resumes every one and ends the rest."""
-    stop, gate, original = Stop(), threading.Barrier(3, action=lambda: stop(signal.SIGTERM, None)), build.copy_ranges
+    stop, gate, original = Stop(), threading.Barrier(3, action=lambda: stop(signal.SIGTERM, None)), rebuild.copy_ranges
 
     @contextmanager
     def given():
@@ -147,7 +147,7 @@ def test_a_stop_reaches_all_of_them_and_all_go_on(six, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(upgrade, "stop_on_signals", given)
-        patch.setattr(build, "copy_ranges", copy)
+        patch.setattr(rebuild, "copy_ranges", copy)
         with pytest.raises(StoppedError) as stopped:
             upgrade.upgrade(six.settings(), parallel=3)
     assert stopped.value.exit_code == 143

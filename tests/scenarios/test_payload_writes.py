@@ -14,9 +14,9 @@ from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import fix, rehearse, status, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine.fixes import edit
 from qmigrate.errors import LedgerError, PlanError, RefusedError, UsageError, VerificationError
 from qmigrate.ledger import Lease
-from qmigrate.steps import edit
 
 ODD = models.Filter(must=[models.FieldCondition(key="kind", match=models.MatchValue(value="odd"))])
 

@@ -11,14 +11,14 @@ from tests.scenarios.plain_names import SCHEMA, plain
 from tests.scenarios.test_gc import type_of
 from tests.scenarios.traffic import Reader
 
-from qmigrate import steps
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
+from qmigrate.engine import phases as steps
+from qmigrate.engine.golive import freeze, golive
 from qmigrate.errors import ConflictError, QmigrateError, RefusedError, RepairNeededError
 from qmigrate.model.names import PROBE_PREFIX, is_own_alias, old_alias
-from qmigrate.steps import freeze, golive
 from qmigrate.store.faults import TransientError
-from qmigrate.store.server import ServerStore
+from qmigrate.store.server.server import ServerStore
 
 
 def names_of(deployment: Deployment) -> tuple[set[str], dict[str, str]]:

@@ -11,7 +11,7 @@ from tests.harness import ADD, CREATE, INDEX, Deployment
 from tests.scenarios.cli import call, left, refused
 from tests.scenarios.test_way_back import RENAME, target_of
 
-from qmigrate.commands import gc, planned, sql_gate, upgrade
+from qmigrate.commands import gc, plan_file, sql_gate, upgrade
 from qmigrate.errors import DriftError, ForeignLedgerError, PendingError, RefusedError, UsageError
 from qmigrate.ledger import Ledger
 from qmigrate.planner import estimate
@@ -33,7 +33,7 @@ def made(deployment):
 def written(made: Deployment, target: str = "head") -> Path:
     """A plan file."""
     path = made.root / "reviewed.json"
-    planned.plan_to(made.settings(), path, target)
+    plan_file.plan_to(made.settings(), path, target)
     return path
 
 
@@ -50,7 +50,7 @@ def test_a_plan_file_is_done_as_it_was_reviewed(made):
     path = written(made, "0002")
     assert left(made) == before
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    result = planned.upgrade_planned(made.settings(), path)
+    result = plan_file.upgrade_planned(made.settings(), path)
     assert [outcome.revisions for outcome in result.outcomes] == [("0002",)]
     assert made.row().revision == "0002"
     assert len(made.contents()) == POINTS
@@ -59,8 +59,8 @@ def test_a_plan_file_is_done_as_it_was_reviewed(made):
 def test_the_same_file_again_has_nothing_left_to_do(made):
     """An entrypoint that restarts runs it again and gets 0."""
     path = written(made)
-    planned.upgrade_planned(made.settings(), path)
-    again = planned.upgrade_planned(made.settings(), path)
+    plan_file.upgrade_planned(made.settings(), path)
+    again = plan_file.upgrade_planned(made.settings(), path)
     assert (again.outcomes, again.resumed) == ((), ())
     assert made.row().revision == "0003"
 
@@ -68,16 +68,16 @@ def test_the_same_file_again_has_nothing_left_to_do(made):
 def test_an_interrupted_plan_goes_on_with_the_same_file(made, monkeypatch):
     """The stored job is the one of the file: it is resumed, not refused as moved."""
     path = written(made)
-    from qmigrate.steps import golive
+    from qmigrate.engine.golive import golive
 
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(golive, "swap", stop)
     with pytest.raises(KeyboardInterrupt):
-        planned.upgrade_planned(made.settings(), path)
+        plan_file.upgrade_planned(made.settings(), path)
     monkeypatch.undo()
-    result = planned.upgrade_planned(made.settings(), path)
+    result = plan_file.upgrade_planned(made.settings(), path)
     assert len(result.resumed) == 1
     assert (made.row().revision, made.row().state) == ("0003", "ready")
 
@@ -88,7 +88,7 @@ def test_a_state_that_moved_is_refused_and_nothing_is_begun(made):
     upgrade.upgrade(made.settings(), "0002")
     before = left(made)
     with pytest.raises(RefusedError, match=f"{made.name} moved since") as caught:
-        planned.upgrade_planned(made.settings(), path)
+        plan_file.upgrade_planned(made.settings(), path)
     assert "plan --out" in caught.value.hint
     assert left(made) == before
     refused(made.root, ("upgrade", "--plan", str(path)), 10, "moved since the plan was made")
@@ -99,26 +99,26 @@ def test_a_rollback_makes_a_done_plan_a_moved_one(made):
     from qmigrate.commands import rollback as back
 
     path = written(made, "0002")
-    planned.upgrade_planned(made.settings(), path)
+    plan_file.upgrade_planned(made.settings(), path)
     back.rollback(made.settings(), "0001")
     with pytest.raises(RefusedError, match="moved since"):
-        planned.upgrade_planned(made.settings(), path)
+        plan_file.upgrade_planned(made.settings(), path)
 
 
 def test_a_state_that_moves_under_way_is_refused_too(made, monkeypatch):
     """Between the check and the lease another process was faster."""
-    from qmigrate.commands import perform
+    from qmigrate.commands import run_plan
 
     path = written(made)
-    original = perform._run_planned
+    original = run_plan._run_planned
 
     def late(session, *args, **kwargs):
         session.store.create_alias(f"{made.name}_more", f"{made.name}__g0001")
         return original(session, *args, **kwargs)
 
-    monkeypatch.setattr(perform, "_run_planned", late)
+    monkeypatch.setattr(run_plan, "_run_planned", late)
     with pytest.raises(RefusedError, match="moved since"):
-        planned.upgrade_planned(made.settings(), path)
+        plan_file.upgrade_planned(made.settings(), path)
     assert not left(made).open_runs
     assert made.row().revision == "0001"
 
@@ -130,7 +130,7 @@ def test_a_changed_revision_file_is_refused(made):
     file.write_text(file.read_text() + "\n# changed\n")
     before = left(made)
     with pytest.raises(DriftError, match="was changed since the plan was made"):
-        planned.upgrade_planned(made.settings(), path)
+        plan_file.upgrade_planned(made.settings(), path)
     assert left(made) == before
 
 
@@ -139,7 +139,7 @@ def test_a_revision_file_that_is_gone_is_refused(made):
     path = written(made)
     (made.root / "qdrant_migrations" / "versions" / "0003_rev.py").unlink()
     with pytest.raises(DriftError, match="revision 0003 is gone"):
-        planned.upgrade_planned(made.settings(), path)
+        plan_file.upgrade_planned(made.settings(), path)
 
 
 def test_another_ledger_is_refused(made, tmp_path):
@@ -148,7 +148,7 @@ def test_another_ledger_is_refused(made, tmp_path):
     made.ledger_url = f"sqlite:///{tmp_path}/another.db"
     made.__post_init__()
     with pytest.raises(ForeignLedgerError, match="another ledger"):
-        planned.upgrade_planned(made.settings(), path)
+        plan_file.upgrade_planned(made.settings(), path)
 
 
 def test_another_qdrant_is_refused(made, tmp_path):
@@ -157,7 +157,7 @@ def test_another_qdrant_is_refused(made, tmp_path):
     made.qdrant = {"path": str(tmp_path / "elsewhere")}
     made.__post_init__()
     with pytest.raises(ForeignLedgerError, match="the plan was made for"):
-        planned.upgrade_planned(made.settings(), path)
+        plan_file.upgrade_planned(made.settings(), path)
 
 
 def test_a_plan_of_an_empty_ledger_works_once_the_ledger_is_made(deployment):
@@ -165,7 +165,7 @@ def test_a_plan_of_an_empty_ledger_works_once_the_ledger_is_made(deployment):
     deployment.revise("0001", CREATE)
     path = written(deployment)
     assert not left(deployment).generations
-    result = planned.upgrade_planned(deployment.settings(), path)
+    result = plan_file.upgrade_planned(deployment.settings(), path)
     assert [outcome.revisions for outcome in result.outcomes] == [("0001",)]
     assert deployment.row().state == "ready"
 
@@ -186,7 +186,7 @@ def test_a_file_that_was_edited_or_is_of_another_version_is_refused(made, change
     path = written(made)
     edit(path, change)
     with pytest.raises(UsageError, match=words):
-        planned.upgrade_planned(made.settings(), path)
+        plan_file.upgrade_planned(made.settings(), path)
     assert made.row().revision == "0001"
 
 
@@ -213,7 +213,7 @@ def test_a_correctly_signed_file_of_unknown_content_is_refused(made):
     content["digest"] = plan_file._digest(content)
     path.write_text(json.dumps(content))
     with pytest.raises(UsageError, match="can't be understood"):
-        planned.upgrade_planned(made.settings(), path)
+        plan_file.upgrade_planned(made.settings(), path)
 
 
 def test_a_place_that_cannot_be_written_is_refused(made):
@@ -230,7 +230,7 @@ def test_a_plan_file_does_not_collect_first(made):
     made.__post_init__()
     made.revise("0004", RENAME)
     path = written(made)
-    planned.upgrade_planned(made.settings(), path)
+    plan_file.upgrade_planned(made.settings(), path)
     assert made.row().revision == "0004"
     assert [one.generation for one in gc.review(made.settings(), made.name).going] == [
         f"{made.name}__g0001",
@@ -266,7 +266,7 @@ def test_an_estimate_is_shown_and_compared(made):
     refused(made.root, ("upgrade", "--max-estimate", "5m"), 3, *words)
     assert left(made) == before
     with pytest.raises(PendingError):
-        planned.upgrade_planned(made.settings(), written(made), max_estimate=300)
+        plan_file.upgrade_planned(made.settings(), written(made), max_estimate=300)
     assert call(made.root, "upgrade", "--max-estimate", "2h").code == 0
     assert made.row().revision == "0003"
     assert call(made.root, "upgrade", "--max-estimate", "1s").code == 0
@@ -280,7 +280,7 @@ def test_a_plan_that_has_aged_is_estimated_as_of_today(made):
     made.extra["estimates"] = {"step": "300s"}
     made.__post_init__()
     with pytest.raises(PendingError, match="expected to take"):
-        planned.upgrade_planned(made.settings(), path, max_estimate=300)
+        plan_file.upgrade_planned(made.settings(), path, max_estimate=300)
     assert made.row().revision == "0001"
 
 
@@ -331,7 +331,7 @@ def test_an_interrupted_run_counts_with_what_is_left(made, monkeypatch):
     made.extra["estimates"] = {"local": 0.1, "copy": 100, "index": 10, "step": "1s"}
     made.__post_init__()
     whole = upgrade.plan(made.settings(), "0002").collections[0].seconds
-    from qmigrate.steps import golive
+    from qmigrate.engine.golive import golive
 
     def stop(*args, **kwargs):
         raise KeyboardInterrupt

@@ -12,9 +12,9 @@ from tests.harness import Deployment, write
 
 from qmigrate import op
 from qmigrate.commands import fix, upgrade
+from qmigrate.engine.fixes.delete import Removal
 from qmigrate.model.payload_path import below, below_filter, values_at
 from qmigrate.model.transform import Point
-from qmigrate.steps.fixes.removal import Removal
 from qmigrate.store import records
 
 CREATE = """

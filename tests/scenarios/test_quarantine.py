@@ -14,14 +14,15 @@ from tests.scenarios.test_bad_points import MODULE
 from tests.scenarios.test_erase import REKEY
 
 from qmigrate import archive, op
-from qmigrate.commands import deletions, erase, fix, quarantine, restore, snapshot, status, upgrade
+from qmigrate.commands import erase, fix, history, quarantine, restore, snapshot, status, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine import rebuild
+from qmigrate.engine.fixes.quarantine import Retry
+from qmigrate.engine.golive import golive
+from qmigrate.engine.points.quarantine import Quarantine
+from qmigrate.engine.points.transformation import Maker
 from qmigrate.errors import DriftError, EmbedError, QuarantineError, RefusedError, VerificationError
 from qmigrate.ledger import Ledger
-from qmigrate.steps import build, golive
-from qmigrate.steps.fixes.retry import Retry
-from qmigrate.steps.points import Maker
-from qmigrate.steps.quarantine import Quarantine
 from qmigrate.store import records
 
 POINTS = 60
@@ -116,7 +117,7 @@ def test_dropped_points_are_exported_logged_and_brought_back(made, words, monkey
     assert before.keys() - after.keys() == ids_of(BAD)
     proof = proof_of(made)
     assert (proof["points"], proof["proven"], proof["embedded"], proof["dropped"]) == (60, 60, 57, 3)
-    row = deletions.deletions(made.settings(), made.name).rows[0]
+    row = history.deletions(made.settings(), made.name).rows[0]
     assert (row.kind, row.count, row.changed) == ("QUARANTINE", 3, 3)
     kept = {one.id: one.stored for one in archive.read(Path(row.facts["archive"]))}
     assert {key: records.payload_of(stored) for key, stored in kept.items()} == {key: before[key][0] for key in ids_of(BAD)}
@@ -190,7 +191,7 @@ def test_a_point_that_changes_meanwhile_is_judged_anew(made, words, monkeypatch)
     made.extra["rebuild"] = {"sample": 0}
     made.__post_init__()
     made.revise("0002", DROP)
-    original = build.wait_until_ready
+    original = rebuild.wait_until_ready
 
     def meddling(work, physical):
         changed = [make_point(5, text="mended"), make_point(7, text=make_point(20).payload["text"])]
@@ -198,7 +199,7 @@ def test_a_point_that_changes_meanwhile_is_judged_anew(made, words, monkeypatch)
         work.store.delete(made.name, [21])
         original(work, physical)
 
-    monkeypatch.setattr(build, "wait_until_ready", meddling)
+    monkeypatch.setattr(rebuild, "wait_until_ready", meddling)
     upgrade.upgrade(made.settings())
     gone = ids_of(range(POINTS)) - made.contents().keys()
     assert gone == {8, 21, 42}
@@ -373,7 +374,7 @@ def test_what_comes_late_for_a_dropped_point_is_what_a_retry_goes_by(made, words
                 upgrade.upgrade(made.settings())
     upgrade.upgrade(made.settings())
     assert {key[0] for key in open_rows(made)} == left_out
-    audit = [row for row in deletions.deletions(made.settings(), made.name).rows if row.kind == "QUARANTINE"]
+    audit = [row for row in history.deletions(made.settings(), made.name).rows if row.kind == "QUARANTINE"]
     assert [row.count for row in audit] == ([len(left_out)] if left_out else [])
     files = list(made.settings().fixes.exports.glob("*-quarantine*"))
     kept = {one.id: records.payload_of(one.stored) for file in files for one in archive.read(file)}
@@ -473,7 +474,7 @@ def test_nothing_goes_live_whose_every_point_has_failed(made, words, how):
 def test_no_vector_is_filled_further_by_another_model(made, words):
     """Neither --retry nor the undo of a deletion puts vectors of another model among those of the recorded one."""
     fix.fix(made.settings(), op.DeletePoints(made.name, ids=[3], max_share=1.0, reason="a test"))
-    log = deletions.deletions(made.settings(), made.name).rows[0].id
+    log = history.deletions(made.settings(), made.name).rows[0].id
     made.revise("0002", KEEP)
     upgrade.upgrade(made.settings())
     configured, before = made.extra["embedders"], made.contents()

@@ -21,7 +21,7 @@ from tests.scenarios.cli import Answer, call, verb_of
 from qmigrate.commands import upgrade
 from qmigrate.errors import QmigrateError
 from qmigrate.ledger import Ledger
-from qmigrate.store import points
+from qmigrate.store.server import points
 
 #: REST requests that are no GET and read nevertheless.
 READING_POSTS = re.compile(r"/collections/[^/]+/points/(count|query|scroll)$")

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.harness import Deployment, write
 from tests.scenarios.cli import call
 
-from qmigrate.commands import deletions
+from qmigrate.commands import history
 from qmigrate.model.transform import Point
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ def test_a_recipe_works_as_it_stands(made, recipe):
     elif recipe.startswith("From made-up"):
         assert vectors == {number: ["b32"] for number in range(1, POINTS + 1) if number != 4}
         assert {len(found["b32"]) for _, found in points.values()} == {24}
-        assert [row.kind for row in deletions.deletions(made.settings(), "images").rows] == ["QUARANTINE"]
+        assert [row.kind for row in history.deletions(made.settings(), "images").rows] == ["QUARANTINE"]
     else:
         assert "vector b32 gets values of another model" in said
         assert made.row().revision == "0001"

@@ -14,8 +14,8 @@ from tests.scenarios.plain_names import plain
 from qmigrate.commands import reset, restore, snapshot, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import QmigrateError
-from qmigrate.store.local import LocalStore
-from qmigrate.store.server import ServerStore
+from qmigrate.store.local.local import LocalStore
+from qmigrate.store.server.server import ServerStore
 
 POINTS = 40
 #: The point that goes wrong: late enough that no trial of the first ones meets it.

@@ -137,7 +137,7 @@ def test_a_function_that_fails_shows_as_in_the_real_run(made):
 
 def test_a_proof_that_fails_shows_as_in_the_real_run(made, monkeypatch):
     """Exit 5, and nothing is left."""
-    from qmigrate.steps.judge import Judge
+    from qmigrate.engine.points.compare import Judge
 
     made.revise("0002", ADD)
     before, contents = left(made), made.contents()
@@ -152,7 +152,7 @@ def test_a_proof_that_fails_shows_as_in_the_real_run(made, monkeypatch):
 
 def test_a_stopped_rehearsal_leaves_nothing(made, monkeypatch):
     """Ctrl-C in the fill: it is cleaned up before the command ends."""
-    from qmigrate.steps import build
+    from qmigrate.engine import rebuild
 
     made.revise("0002", ADD)
     before, contents = left(made), made.contents()
@@ -160,7 +160,7 @@ def test_a_stopped_rehearsal_leaves_nothing(made, monkeypatch):
     def stop(*args):
         raise StoppedError("stopped at a checkpoint, as asked")
 
-    monkeypatch.setattr(build, "copy_ranges", stop)
+    monkeypatch.setattr(rebuild, "copy_ranges", stop)
     with pytest.raises(StoppedError):
         rehearse.rehearse(made.settings(), 20)
     monkeypatch.undo()
@@ -228,7 +228,7 @@ def test_throwaways_are_no_collections_of_anybody(made):
 
 def test_an_unfinished_upgrade_is_finished_first(made, monkeypatch):
     """There is no state to rehearse on: exit 10 has how to get one."""
-    from qmigrate.steps import golive
+    from qmigrate.engine.golive import golive
 
     made.revise("0002", ADD)
 

@@ -11,10 +11,11 @@ from tests.harness import Deployment, make_point, write
 from qmigrate import fix
 from qmigrate.commands import gc, status, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine import rebuild
+from qmigrate.engine.epoch_aliases import own
+from qmigrate.engine.golive import golive
 from qmigrate.errors import RefusedError, VerificationError
 from qmigrate.model.transform import Point
-from qmigrate.steps import build, golive
-from qmigrate.steps.owned import own
 
 CREATE = """
 def upgrade():
@@ -140,7 +141,7 @@ def clean_up(made: Deployment) -> None:
 def test_writes_during_the_build_are_read_again(qdrant_config, tmp_path, monkeypatch):
     """Points that change, move, come or go after they were copied end right; two that meet in one id stop the swap."""
     made = deployed(tmp_path, qdrant_config, *map(point, range(POINTS)))
-    copy, clash = build.copy_ranges, [point(40, doc="same"), point(42, doc="same")]
+    copy, clash = rebuild.copy_ranges, [point(40, doc="same"), point(42, doc="same")]
     rounds = []
 
     def disturbed(work, step, maker, ranges):
@@ -152,7 +153,7 @@ def test_writes_during_the_build_are_read_again(qdrant_config, tmp_path, monkeyp
         rounds.append(1)
         return facts
 
-    monkeypatch.setattr(build, "copy_ranges", disturbed)
+    monkeypatch.setattr(rebuild, "copy_ranges", disturbed)
     with pytest.raises(VerificationError) as met:
         upgrade.upgrade(made.settings())
     assert f"{clash[1].id} would get the id" in met.value.message

@@ -251,7 +251,7 @@ def test_what_served_and_was_deleted_can_be_recorded_as_lost(made):
 
 def test_a_repair_that_was_interrupted_is_finished(made, monkeypatch):
     """Stopped between the move and its record: the next one records it, and so does an upgrade."""
-    from qmigrate.steps import repair as steps
+    from qmigrate.engine import repair as steps
 
     changed(made, removed)
     with monkeypatch.context() as patch:

@@ -17,8 +17,8 @@ from tests.scenarios.plain_names import plain
 from qmigrate import fix as program
 from qmigrate.commands import fix, gc, reset, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine.golive import golive
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.steps import golive
 
 POINTS = 12
 

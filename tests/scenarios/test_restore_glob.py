@@ -10,8 +10,8 @@ from tests.scenarios.cli import call
 
 from qmigrate import archive
 from qmigrate.commands import restore, snapshot, upgrade
+from qmigrate.engine.restore import phases as building
 from qmigrate.errors import CollectionsFailedError, NotFoundError, RefusedError, UsageError
-from qmigrate.steps import restore as building
 
 
 @pytest.fixture

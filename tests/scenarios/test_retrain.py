@@ -22,7 +22,7 @@ from qmigrate.errors import ConfigError, LedgerError, QmigrateError, RefusedErro
 from qmigrate.ledger import Lease
 from qmigrate.model import statement
 from qmigrate.rows import Marks, Query, Rows
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 ROOT = Path(__file__).parents[2]
 

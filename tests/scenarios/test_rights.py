@@ -24,7 +24,7 @@ from tests.scenarios.keys import ENV, KEY, READ_KEY, limited, token
 
 from qmigrate.cli.app import root
 from qmigrate.commands import upgrade
-from qmigrate.commands.doctor.rights import ANSWERS, NEEDS, verbs_of
+from qmigrate.commands.doctor.server import ANSWERS, NEEDS, verbs_of
 from qmigrate.model.health import KeyRights
 from qmigrate.store import ConnectionSettings, connect
 

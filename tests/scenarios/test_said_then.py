@@ -10,9 +10,9 @@ from qmigrate import op
 from qmigrate.commands import fix, repair, restore, rollback, snapshot, upgrade
 from qmigrate.commands.quarantine import retry
 from qmigrate.commands.session import UserCode, session
+from qmigrate.engine.points.id_spaces import space_of
 from qmigrate.errors import DriftError, RefusedError, UsageError
 from qmigrate.model.transform import Point
-from qmigrate.steps.erasing.spaces import space_of
 
 RENAME = """
 def upgrade():

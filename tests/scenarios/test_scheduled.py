@@ -13,8 +13,8 @@ from tests.scenarios.cli import call
 from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import fix
+from qmigrate.engine.fixes import edit
 from qmigrate.errors import RefusedError, RowsError
-from qmigrate.steps import edit
 
 IDS = "SELECT id FROM faces"
 PRESETS = {

@@ -16,7 +16,7 @@ from tests.scenarios.cli import call, spawn
 from qmigrate.commands import upgrade
 from qmigrate.errors import QmigrateError
 from qmigrate.ledger import Ledger
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 from qmigrate.store import ConnectionSettings, connect
 
 KEY = "qdrant-key-4711-do-not-show"

@@ -13,9 +13,9 @@ from tests.scenarios.cli import call
 from qmigrate import archive, op
 from qmigrate.archive import SUFFIX, Header
 from qmigrate.commands import fix, upgrade
+from qmigrate.engine.export import remove_ours
 from qmigrate.errors import RefusedError
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.steps.export import remove_ours
 
 
 class Two:

@@ -25,6 +25,7 @@ from tests.unit.test_archive import every_change, lines_of
 from qmigrate import archive
 from qmigrate.commands import adopt, restore, snapshot, status, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine.restore import archive as from_archive
 from qmigrate.errors import (
     ArchiveError,
     DeniedError,
@@ -35,13 +36,12 @@ from qmigrate.errors import (
     UnavailableError,
     VerificationError,
 )
-from qmigrate.holdings import holdings
 from qmigrate.ledger import Ledger, tables
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.steps import from_archive
+from qmigrate.observe import holdings
 from qmigrate.store import portable, records
-from qmigrate.store.server import ServerStore
+from qmigrate.store.server.server import ServerStore
 
 #: Every kind of vector, and what a server stores in another form.
 ALL_KINDS = """
@@ -629,7 +629,7 @@ def test_the_snapshot_of_an_unfinished_run_is_spared(deployment, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qmigrate.steps.build.copy_ranges", stop)
+    monkeypatch.setattr("qmigrate.engine.rebuild.copy_ranges", stop)
     with pytest.raises(KeyboardInterrupt):
         upgrade.upgrade(made.settings())
     monkeypatch.undo()

@@ -18,9 +18,9 @@ from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.cli.app import root
 from qmigrate.commands import fix, gc, upgrade
+from qmigrate.engine.fixes import edit
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.ledger import tables
-from qmigrate.steps import edit
 from qmigrate.store import records
 
 NOW = datetime.now(UTC)

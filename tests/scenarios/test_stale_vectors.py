@@ -13,9 +13,10 @@ from tests.scenarios import stale
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
+from qmigrate.engine import rebuild
+from qmigrate.engine.golive import golive
 from qmigrate.errors import StoreError
 from qmigrate.ledger import Lease, Ledger
-from qmigrate.steps import build, golive
 
 POINTS = 12
 
@@ -61,7 +62,7 @@ def test_an_interrupted_pass_leaves_no_stale_vector(deployment, monkeypatch):
     """v1 is filled, v2 is redone, the run ends before the base is committed, v1 is written back: v1 goes live."""
     begin(deployment)
     old = f"{deployment.name}__g0001"
-    after(monkeypatch, build, "copy_ranges", lambda work: write(work.store, old, [stale.point(5, turned=True)]))
+    after(monkeypatch, rebuild, "copy_ranges", lambda work: write(work.store, old, [stale.point(5, turned=True)]))
 
     def ends(self, *args, **kwargs):
         raise StoreError("the process ends here")

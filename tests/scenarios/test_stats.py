@@ -10,7 +10,7 @@ from tests.scenarios.cli import call, refused
 
 from qmigrate.commands import upgrade
 from qmigrate.ports import PayloadEdit
-from qmigrate.store.server import ServerStore
+from qmigrate.store.server.server import ServerStore
 
 BODY = CREATE.rstrip().removesuffix("]") + ', op.CreatePayloadIndex("{name}", "kind", "keyword")]\n'
 PATHS = [*["/photos/2024/may/%d.jpg"] * 6, *["/photos/2024/%d.jpg"] * 3, *["/photos/2024-old/%d.jpg"] * 2, "/%d.jpg", "%d.jpg"]

@@ -6,11 +6,11 @@ import pytest
 from tests.harness import ADD, CREATE, Deployment
 
 from qmigrate.commands import upgrade
+from qmigrate.engine import rebuild
+from qmigrate.engine.epoch_aliases import STOPPED
 from qmigrate.errors import StoppedError
 from qmigrate.model.names import OWN_ALIAS
 from qmigrate.ports import Silent
-from qmigrate.steps import build
-from qmigrate.steps.owned import STOPPED
 
 POINTS = 30
 
@@ -41,14 +41,14 @@ def made(deployment) -> Deployment:
 
 def interrupted(made: Deployment, monkeypatch, error: BaseException) -> None:
     """An upgrade that ends in the middle of its copy, after all of it was written."""
-    copy = build.copy_ranges
+    copy = rebuild.copy_ranges
 
     def copied(*args):
         copy(*args)
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(build, "copy_ranges", copied)
+        patch.setattr(rebuild, "copy_ranges", copied)
         with pytest.raises(type(error)):
             upgrade.upgrade(made.settings())
 

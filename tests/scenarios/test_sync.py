@@ -181,7 +181,7 @@ def _spelled(app: App, change: dict) -> dict:
 
 def test_what_changed_since_it_was_found_is_let_be(app, monkeypatch):
     """A row or a point that changes between finding and writing stays as it is, and the next sync finds it."""
-    from qmigrate.steps import edit
+    from qmigrate.engine.fixes import edit
 
     drift(app)
     settings = app.made.settings()

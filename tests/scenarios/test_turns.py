@@ -10,9 +10,9 @@ from tests.harness import ADD, CREATE
 
 from qmigrate import Embed
 from qmigrate.commands import upgrade
+from qmigrate.engine.golive import freeze
+from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.errors import StoppedError
-from qmigrate.steps import freeze
-from qmigrate.steps.embed_input import embed_input
 
 
 def test_no_freeze_waits_for_the_models_of_another_collection(deployment, monkeypatch):

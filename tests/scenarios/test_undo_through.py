@@ -12,10 +12,10 @@ from tests.scenarios.test_deletion import KINDS, PATHS, digests, paths
 
 from qmigrate import op
 from qmigrate.commands import adopt, fix, gc, rollback, upgrade
+from qmigrate.engine.fixes.undo import Through
 from qmigrate.errors import EmbedError, RefusedError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
-from qmigrate.steps.fixes.through import Through
 
 SHOUT = """
 def shout(point):

@@ -15,7 +15,7 @@ from qmigrate.cli.app import root
 from qmigrate.commands import snapshot, upgrade
 from qmigrate.commands.reset import PHRASE
 from qmigrate.errors import NotFoundError, UnknownNameError, UsageError
-from qmigrate.model.unknown import LISTED
+from qmigrate.model.names import LISTED
 
 SQL = ("--sql", "SELECT id, kind FROM t", "--database", "app")
 REASON = ("--reason", "r")

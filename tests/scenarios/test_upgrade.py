@@ -7,9 +7,9 @@ from tests.harness import ADD, CREATE, INDEX, make_point, write
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
+from qmigrate.engine.build import clone
 from qmigrate.errors import EmbedError, PlanError, RefusedError, StoreError, UnchangedError
 from qmigrate.ledger import Ledger
-from qmigrate.steps import clone
 from qmigrate.store.faults import RefusedRequestError
 
 

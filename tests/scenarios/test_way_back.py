@@ -10,9 +10,12 @@ from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
 from tests.scenarios.test_moved_by_hand import cut_at
 
-from qmigrate import steps
 from qmigrate.commands import fix, gc, reset, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine import phases as steps
+from qmigrate.engine.build import copy
+from qmigrate.engine.golive import golive
+from qmigrate.engine.golive import rollback as back_steps
 from qmigrate.errors import (
     DriftError,
     ForeignLedgerError,
@@ -25,8 +28,6 @@ from qmigrate.errors import (
 from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.steps import back as back_steps
-from qmigrate.steps import fill, golive
 from qmigrate.store import records
 
 DROP = """
@@ -188,15 +189,15 @@ def test_another_model_under_the_same_name_does_not_go_on_with_a_copy(deployment
     upgrade.upgrade(deployment.settings())
     deployment.load(10)
     deployment.revise("0002", ADD)
-    original = fill._checkpoint
+    original = copy._checkpoint
 
     def fail(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fill, "_checkpoint", fail)
+    monkeypatch.setattr(copy, "_checkpoint", fail)
     with pytest.raises(KeyboardInterrupt):
         upgrade.upgrade(deployment.settings())
-    monkeypatch.setattr(fill, "_checkpoint", original)
+    monkeypatch.setattr(copy, "_checkpoint", original)
     deployment.extra["embedders"] = {"words": {"type": "callable", "function": "tests.harness:flat", "size": 16}}
     deployment.__post_init__()
     with pytest.raises(DriftError, match="two models"):

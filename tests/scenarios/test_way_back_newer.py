@@ -9,10 +9,11 @@ from tests.scenarios.cli import call
 from qmigrate import op
 from qmigrate.commands import fix, restore, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.engine.fixes import reapply_deletions
+from qmigrate.engine.golive import golive
 from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
-from qmigrate.steps import again, golive
 
 DRAFTS = {"must": [{"key": "state", "match": {"value": "draft"}}]}
 
@@ -169,7 +170,7 @@ def test_a_fix_is_taken_back_in_what_a_restore_has_brought(made):
     assert made.contents()[5][0]["state"] == "paid"
 
 
-@pytest.mark.parametrize(("module", "name"), [(again, "delete"), (golive, "_converge")], ids=["before", "behind"])
+@pytest.mark.parametrize(("module", "name"), [(reapply_deletions, "delete"), (golive, "_converge")], ids=["before", "behind"])
 def test_an_abort_leaves_no_point_in_a_file_that_nobody_names(made, monkeypatch, module, name):
     """Where the deletion has begun, the way back is finished: its end alone records the number that gives them back."""
     restore.restore(made.settings(), made.name, consent=True)
@@ -191,7 +192,7 @@ def test_an_abort_before_anything_is_deleted_again_leaves_all(made, monkeypatch)
     restore.restore(made.settings(), made.name, consent=True)
     deleted(made)
     with monkeypatch.context() as patch:
-        patch.setattr(again, "forget", lambda *_, **__: 1 / 0)
+        patch.setattr(reapply_deletions, "forget", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             restore.undo(made.settings(), made.name, writes="discard")
     back.abort(made.settings())

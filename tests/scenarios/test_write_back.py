@@ -12,10 +12,10 @@ from tests.harness import CREATE, Deployment, make_point, write
 
 from qmigrate.commands import cutover, quarantine, status, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.embed.fingerprint import fingerprint_digest
+from qmigrate.embed.options import fingerprint_digest
+from qmigrate.engine import write_back
 from qmigrate.errors import DatabaseError, EmbedError, RowsError
 from qmigrate.ledger import Ledger
-from qmigrate.steps import write_back
 from qmigrate.store import records
 
 POINTS = 40

@@ -14,14 +14,14 @@ from qdrant_client.models import Distance, PayloadSchemaType, VectorParams
 
 from qmigrate import Compute, CopyOf, Embed, Empty, op
 from qmigrate.alembic.offline import _regex
+from qmigrate.commands.sql_gate import reachable
 from qmigrate.errors import PlanError, RevisionError
-from qmigrate.lint.alembic_files import directives_of
 from qmigrate.model.state import Applied
-from qmigrate.operations.stored import checksum_of, from_text, to_text
-from qmigrate.planner.recorded import unfinished
-from qmigrate.planner.sql_gate import reachable
-from qmigrate.revision_file import Revision
-from qmigrate.revisions import Revisions
+from qmigrate.operations.text.stored import checksum_of, from_text, to_text
+from qmigrate.planner.guard import unfinished
+from qmigrate.revisions.alembic_files import directives_of
+from qmigrate.revisions.file import Revision
+from qmigrate.revisions.graph import Revisions
 
 DENSE = VectorParams(size=4, distance=Distance.DOT)
 EVERY = [

@@ -19,10 +19,10 @@ from qdrant_client import grpc
 from qdrant_client.conversions.conversion import json_to_value
 
 from qmigrate import archive
+from qmigrate.atomic_file import PART
 from qmigrate.errors import ArchiveError, StoreError, UnavailableError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.store import exact, portable, records, wire
-from qmigrate.whole import PART
 
 SCHEMA = CollectionSchema(vectors={"a": {"size": 2, "distance": "Dot"}}, config={"metadata": {"x": None}})
 INT64 = st.integers(-(2**63), 2**63 - 1)

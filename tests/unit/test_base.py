@@ -5,7 +5,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmigrate.steps.base import Entry, PageWriter, exchanged, pack, unpack
+from qmigrate.engine.points.base import Entry, PageWriter, exchanged, pack, unpack
 from qmigrate.store.records import DIGEST_SIZE, id_of_key, order_key
 
 IDS = st.one_of(st.integers(0, 2**64 - 1), st.uuids().map(str))

@@ -18,9 +18,9 @@ from tests.unit.test_workers import ORDER, fake, settings
 from qmigrate import children
 from qmigrate.commands.workers import local
 from qmigrate.commands.workers.local import LocalHands
+from qmigrate.engine.golive import freeze_watchdog
+from qmigrate.engine.workers.protocol import LostError
 from qmigrate.errors import StoppedError, StoreError
-from qmigrate.steps import watch
-from qmigrate.steps.hands import LostError
 
 SOURCE = Path(children.__file__).parent
 
@@ -32,7 +32,7 @@ def test_a_module_in_the_current_folder_is_never_run_by_a_helper(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     # What a parent of an unsafe kind would hand down.
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    watched = subprocess.run(watch.command(), stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    watched = subprocess.run(freeze_watchdog.command(), stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
     assert (watched.returncode, watched.stdout) == (0, b"")
     assert b"Error" not in watched.stderr
     mine, its = socket.socketpair()
@@ -68,8 +68,8 @@ def helper(monkeypatch, tmp_path, body: str) -> Path:
     """The watchdog is this program from now on; its process id is in the file that is returned."""
     place = tmp_path / "pid"
     code = f"import os, signal, sys, time; open({str(place)!r}, 'w').write(str(os.getpid()))\n{body}"
-    monkeypatch.setattr(watch, "command", lambda: [sys.executable, "-c", code])
-    monkeypatch.setattr(watch, "own", lambda _work, source: f"{source}__e1")
+    monkeypatch.setattr(freeze_watchdog, "command", lambda: [sys.executable, "-c", code])
+    monkeypatch.setattr(freeze_watchdog, "own", lambda _work, source: f"{source}__e1")
     return place
 
 
@@ -103,9 +103,9 @@ STALLED = {
 def test_a_watchdog_that_does_not_start_is_an_error_in_time(monkeypatch, tmp_path, body):
     """Nothing is frozen without one: the error names it, and the process is killed and reaped."""
     place = helper(monkeypatch, tmp_path, body)
-    monkeypatch.setattr(watch, "START_LIMIT", 3.0)
+    monkeypatch.setattr(freeze_watchdog, "START_LIMIT", 3.0)
     with pytest.raises(StoreError, match="did not answer within 3 s, and was killed") as failed:
-        watch.Watch.start(work(), "docs__g0001", {})
+        freeze_watchdog.Watch.start(work(), "docs__g0001", {})
     assert "nothing was frozen" in str(failed.value.hint)
     assert gone(place)
 
@@ -114,7 +114,7 @@ def test_a_watchdog_that_ends_at_once_is_an_error(monkeypatch, tmp_path):
     """Its end is not an answer."""
     place = helper(monkeypatch, tmp_path, "sys.exit(3)")
     with pytest.raises(StoreError, match="it ended at once"):
-        watch.Watch.start(work(), "docs__g0001", {})
+        freeze_watchdog.Watch.start(work(), "docs__g0001", {})
     assert gone(place)
 
 
@@ -127,7 +127,7 @@ def test_a_stop_is_heard_while_a_watchdog_starts(monkeypatch, tmp_path):
             raise StoppedError("stopped")
 
     with pytest.raises(StoppedError):
-        watch.Watch.start(work(stopped), "docs__g0001", {})
+        freeze_watchdog.Watch.start(work(stopped), "docs__g0001", {})
     assert gone(place)
 
 
@@ -135,8 +135,8 @@ def test_a_stop_is_heard_while_a_watchdog_starts(monkeypatch, tmp_path):
 def test_a_watchdog_that_does_not_end_is_killed(monkeypatch, tmp_path, body):
     """The swap is done, and nothing waits for the helper forever."""
     place = helper(monkeypatch, tmp_path, f"print('ready', flush=True); {body}")
-    monkeypatch.setattr(watch, "END_LIMIT", 0.5)
-    made = watch.Watch.start(work(), "docs__g0001", {})
+    monkeypatch.setattr(freeze_watchdog, "END_LIMIT", 0.5)
+    made = freeze_watchdog.Watch.start(work(), "docs__g0001", {})
     made.finish_gap([("a", "b")])
     made.release()
     assert gone(place)

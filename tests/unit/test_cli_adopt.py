@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from qmigrate.cli.render.adopt import show_adopted
+from qmigrate.cli.adopt import show_adopted
 from qmigrate.commands.adopt import Adopted, AdoptResult
 
 DOCS = Adopted("docs", "docs", 0, "0001", "baseline", 12030)

@@ -14,11 +14,10 @@ import click
 import pytest
 
 import qmigrate.commands
-import qmigrate.commands.exposition  # it is not faked, and imports what is
+import qmigrate.commands.metrics  # it is not faked, and imports what is
 from qmigrate import errors
 from qmigrate.cli.app import root, run
-from qmigrate.cli.plain import to_plain
-from qmigrate.cli.shell import Duration
+from qmigrate.cli.shell import Duration, to_plain
 from qmigrate.commands.adopt import Adopted, AdoptResult
 from qmigrate.commands.check import Checked
 from qmigrate.commands.drift import DriftRevision
@@ -40,7 +39,7 @@ from qmigrate.commands.snapshot import DeletedSnapshots
 from qmigrate.model.plan import Closing, CollectionPlan, InPlace, Job, Plan
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import Change
-from qmigrate.settings_read import FOR_EVER, parse_duration
+from qmigrate.settings.values import FOR_EVER, parse_duration
 
 STATUS = Status("Qdrant local", "sqlite l.db", "0001", (), 0)
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from tests.scenarios.cli import call
 from tests.unit.test_lint import CREATE, DROP, Folder
 
-from qmigrate.cli.render.check import github_lines, show_check
-from qmigrate.cli.render.github import annotation
+from qmigrate.cli.check import github_lines, show_check
+from qmigrate.cli.findings import annotation
 from qmigrate.commands.check import Checked, CheckedCollection
 from qmigrate.drift import Finding
 from qmigrate.lint import RULES

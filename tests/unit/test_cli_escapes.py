@@ -22,10 +22,9 @@ from rich.text import Text
 
 from qmigrate.cli import shell
 from qmigrate.cli.app import run
-from qmigrate.cli.console import console
+from qmigrate.cli.layout import columns, console, labelled
 from qmigrate.cli.progress import Bars, Lines
-from qmigrate.cli.render.layout import columns, labelled
-from qmigrate.model.words import one_line, quote, visible, visible_json
+from qmigrate.text import one_line, quote, visible, visible_json
 
 SOURCE = Path(__file__).parents[2] / "src" / "qmigrate"
 #: Writes the clipboard, sets a title, clears the screen, in 7 and 8 bits; turns the direction of writing.

@@ -10,15 +10,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from qmigrate.cli.render.care import show_init, show_revision, show_verification, show_waited
-from qmigrate.cli.render.doctor import show_doctor
-from qmigrate.cli.render.layout import columns, labelled, short
-from qmigrate.cli.render.plan import show_plan, strategy
-from qmigrate.cli.render.snapshot import show_snapshots
-from qmigrate.cli.render.status import show_history, show_status
-from qmigrate.cli.render.upgrade import show_upgrade
-from qmigrate.cli.render.words import counted, moment, number, rate, size, took
-from qmigrate.cli.verbs.fix import deletion
+from qmigrate.cli.fix import deletion
+from qmigrate.cli.inspect import show_doctor, show_history, show_status
+from qmigrate.cli.layout import columns, labelled, short
+from qmigrate.cli.plans import show_plan, show_upgrade, strategy
+from qmigrate.cli.results import show_init, show_revision, show_verification, show_waited
+from qmigrate.cli.snapshot import show_snapshots
 from qmigrate.commands.fix import Preview, Review
 from qmigrate.commands.results import (
     Check,
@@ -40,6 +37,7 @@ from qmigrate.commands.results import (
 from qmigrate.model.plan import Build, Closing, CollectionPlan, GoLive, InPlace, Job, Plan, Retire
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import CollectionSchema
+from qmigrate.text import counted, moment, number, rate, size, took
 
 AT = datetime(2025, 11, 21, 14, 2, tzinfo=UTC)
 EMPTY = CollectionSchema()

@@ -136,4 +136,4 @@ def test_only_settings_are_yaml_without_saying_so():
     source = Path(values.__file__).parents[1]
     readers = re.compile(r"yaml\.(safe_load|load|full_load|compose|unsafe_load)\b")
     found = {str(file.relative_to(source)) for file in source.rglob("*.py") if readers.search(file.read_text())}
-    assert found == {"cli/values.py", "settings_read.py", "cli/render/schema.py", "commands/init.py"}
+    assert found == {"cli/values.py", "settings/values.py", "cli/schema.py", "commands/init.py"}

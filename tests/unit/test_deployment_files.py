@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from qmigrate import errors
-from qmigrate.settings_read import parse_duration
+from qmigrate.settings.values import parse_duration
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -196,7 +196,7 @@ def test_secrets_inside_a_folder_that_is_let_through_stay_out_of_the_image(path)
 def test_every_variable_that_is_set_is_one_that_somebody_reads():
     """Names in compose and in the guide are those of the entrypoint, of the settings or of Alembic."""
     read = set(re.findall(r"\$\{(QMIGRATE_\w+)", SCRIPT)) | {"ALEMBIC_CONFIG"}
-    read |= set(re.findall(r'"(QMIGRATE_[A-Z_]+)"', (ROOT / "src" / "qmigrate" / "settings.py").read_text()))
+    read |= set(re.findall(r'"(QMIGRATE_[A-Z_]+)"', (ROOT / "src" / "qmigrate" / "settings/load.py").read_text()))
     assert {"QMIGRATE_ON_START", "QMIGRATE_WAIT", "QMIGRATE_MAX_ESTIMATE", "QMIGRATE_LOCK_TIMEOUT"} <= read
     for service in ("image-search", "migrate", "migrate-cpu"):
         given = set(COMPOSE["services"][service]["environment"])

@@ -15,7 +15,7 @@ import yaml
 from qmigrate.cli.app import root
 from qmigrate.commands import presets
 from qmigrate.embed import _BACKENDS
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])

@@ -8,10 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from qmigrate.commands.doctor import collections, server
-from qmigrate.commands.doctor.rights import NEEDS, of_key, verbs_of
-from qmigrate.commands.doctor.table import TABLE, Row, examine
-from qmigrate.commands.doctor.words import SKEW, some
+from qmigrate.commands.doctor import TABLE, Row, collections, examine, server
+from qmigrate.commands.doctor.deployment import SKEW, some
+from qmigrate.commands.doctor.server import NEEDS, of_key, verbs_of
 from qmigrate.commands.results import Check, Doctor
 from qmigrate.errors import DriftError, StoreError
 from qmigrate.model.health import ClusterHealth, KeyRights, NodeHealth, Peer, Stored
@@ -19,7 +18,7 @@ from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import LiveCollection
 from qmigrate.model.weight import Weight
 from qmigrate.planner.leftovers import LONGEST_PROBE, own_aliases, probes
-from qmigrate.store.capabilities import LOCAL
+from qmigrate.store.server.capabilities import LOCAL
 
 SCHEMA = CollectionSchema(vectors={"a": {"size": 100, "distance": "Dot"}})
 NODE = NodeHealth("q:6333", version=(1, 18, 3), ram=10**10, resident=10**9, disk=10**12, skew=0.0)
@@ -139,9 +138,9 @@ CASES = {
         },
         [("barriers", "warn")],
     ),
-    "clocks agree": (server.clock, {"nodes": (NODE, node())}, [("server clock", "ok")]),
-    "one clock is off": (server.clock, {"nodes": (NODE, node(skew=-42.0))}, [("server clock", "warn")]),
-    "clock not told": (server.clock, {"nodes": (node(skew=None),)}, []),
+    "clocks agree": (server.server_clock, {"nodes": (NODE, node())}, [("server clock", "ok")]),
+    "one clock is off": (server.server_clock, {"nodes": (NODE, node(skew=-42.0))}, [("server clock", "warn")]),
+    "clock not told": (server.server_clock, {"nodes": (node(skew=None),)}, []),
     "room in RAM": (server.ram, {}, [("RAM", "ok")]),
     "no room in RAM": (server.ram, {"nodes": (node(ram=10**9, resident=10**9 - 1),)}, [("RAM", "warn")]),
     "RAM not told": (server.ram, {"nodes": (node(),)}, [("RAM", "info")]),

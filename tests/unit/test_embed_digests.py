@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from qmigrate.embed import load
-from qmigrate.embed.digests import digest_of, recorded_digest
 from qmigrate.embed.inputs import ImageName
+from qmigrate.engine.points.checksums import digest_of, recorded_digest
 from qmigrate.errors import EmbedError, PlanError
 
 SUM = hashlib.sha256(b"x")

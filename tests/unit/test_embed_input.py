@@ -11,8 +11,8 @@ import qmigrate
 from qmigrate import Embed
 from qmigrate.embed.inputs import ImageName
 from qmigrate.embed.stream import Failure
-from qmigrate.model.parts import in_parts, parts
-from qmigrate.steps.embed_input import embed_input
+from qmigrate.engine.points.embed_input import embed_input
+from qmigrate.sequences import in_parts, parts
 
 SOURCE = Path(qmigrate.__file__).parent
 
@@ -54,7 +54,7 @@ def test_nothing_else_takes_inputs_from_payloads():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr == "spec"
     }
-    assert asking == {"operations/values.py", "steps/embed_input.py"}
+    assert asking == {"operations/values.py", "engine/points/embed_input.py"}
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 8, 9])

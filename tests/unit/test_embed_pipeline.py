@@ -13,8 +13,8 @@ from qmigrate.embed.inputs import ImageName
 from qmigrate.embed.pipeline import Pipeline
 from qmigrate.embed.staged import Prepared, StagedEmbedder, Underway
 from qmigrate.embed.stream import TOO_LARGE, Failure, embed_all
+from qmigrate.engine.points.streams import limit, shown
 from qmigrate.errors import ConfigError, EmbedError, StoppedError
-from qmigrate.steps.streams import limit, shown
 
 
 class OutOfMemoryError(RuntimeError):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from qmigrate.embed import load, pictures
+from qmigrate.embed import load, sources
 from qmigrate.errors import ConfigError, EmbedError
 from qmigrate.ports import Embedder
 
@@ -128,18 +128,18 @@ def test_damaged_pictures_are_refused(form: str) -> None:
 
 def test_a_huge_picture_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The header alone decides, so that a small file can't ask for gigabytes."""
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 99)
+    monkeypatch.setattr(sources, "MAX_PIXELS", 99)
     with pytest.raises(EmbedError, match="10 x 10 pixels"):
         _embedder().embed([_bytes(Image.new("L", (10, 10)))])
 
 
-@pytest.mark.parametrize("form", [*pictures.FORMATS, "MPO"])
+@pytest.mark.parametrize("form", [*sources.FORMATS, "MPO"])
 def test_the_size_is_known_before_anything_is_decoded(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every format that is taken: opening decodes nothing, so a small file can't ask for gigabytes."""
     if form not in Image.SAVE and form not in Image.SAVE_ALL:
         pytest.skip(f"this Pillow has no {form}")
     data = _bytes(Image.new("RGB", (10, 10)), form)
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 99)
+    monkeypatch.setattr(sources, "MAX_PIXELS", 99)
 
     def decoded(*_args: object, **_more: object) -> None:
         pytest.fail("decoded before the size was looked at")

@@ -21,9 +21,7 @@ from tests.harness import CREATE, Deployment
 
 from qmigrate.commands import upgrade
 from qmigrate.embed import load
-from qmigrate.embed.fetch import Bounds, Fetcher, is_public
-from qmigrate.embed.pictures import as_a_model_sees_it, with_picture
-from qmigrate.embed.sources import ImageSources
+from qmigrate.embed.sources import Bounds, Fetcher, ImageSources, as_a_model_sees_it, is_public, with_picture
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.errors import EmbedError
 
@@ -375,7 +373,7 @@ def test_no_error_holds_a_signature_that_it_quotes():
 
 def test_what_the_ledger_keeps_of_a_point_holds_no_signature():
     """Reason and input of a point in quarantine are masked before they are recorded."""
-    from qmigrate.steps.quarantine import Failures, shortened
+    from qmigrate.engine.points.quarantine import Failures, shortened
 
     page = [grpc.RetrievedPoint(id=grpc.PointId(num=1))]
     rows = Failures("c", page, page, {"v": "keep_without_vector"}, None)

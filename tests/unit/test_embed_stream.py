@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qmigrate.embed.cosine import cosines, lowest_cosine
 from qmigrate.embed.stream import Failure, embed_all
+from qmigrate.engine.prove.proof import cosines, lowest_cosine
 from qmigrate.errors import EmbedError, UnavailableError
 from qmigrate.model.schema import JsonObject
 

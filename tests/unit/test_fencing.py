@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from qmigrate.errors import LeaseHeldError, QmigrateError
-from qmigrate.model.names import EpochAlias, as_own, as_probe, own_alias
-from qmigrate.model.permit import Permit
+from qmigrate.model.names import EpochAlias, Permit, as_own, as_probe, own_alias
 from qmigrate.ports import Store
 
 SOURCE = Path(__file__).parents[2] / "src" / "qmigrate"
@@ -44,10 +43,10 @@ def calls(name: str) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("name", "modules"),
     [
-        ("Permit", {"ledger/writes.py"}),
-        ("drop_collection", {"steps/retire.py"}),
-        ("begin_deletion", {"steps/retire.py"}),
-        ("of_probe", {"steps/retire.py", "store/hiding.py"}),
+        ("Permit", {"ledger/writer.py"}),
+        ("drop_collection", {"engine/retire/retire.py"}),
+        ("begin_deletion", {"engine/retire/retire.py"}),
+        ("of_probe", {"engine/retire/retire.py", "store/server/hiding.py"}),
         ("EpochAlias", {"model/names.py"}),
         ("as_probe", {"commands/repair.py"}),
         ("cast", set()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.harness import write
 
-from qmigrate.commands.fitting import asked, misfits
+from qmigrate.commands.value_types import asked, misfits
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point
 

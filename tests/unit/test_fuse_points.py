@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from tests.unit.test_planner import SERVER
 
 from qmigrate import Compute, CopyOf, Embed, Empty, op
+from qmigrate.engine.work import transform_of
 from qmigrate.errors import PlanError
 from qmigrate.model.plan import OpRef
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point
-from qmigrate.planner.fuse import segments
-from qmigrate.planner.position import Position
+from qmigrate.planner.forward import segments
+from qmigrate.planner.members import Position
 from qmigrate.planner.segment import fold
-from qmigrate.steps.work import transform_of
 
 NAMES = ("a", "b", "c", "d")
 DISTANCES = ("Cosine", "Dot", "Euclid")

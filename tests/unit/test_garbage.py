@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from qmigrate.garbage import seldom_collected
+from qmigrate.commands.session import seldom_collected
 
 
 @pytest.fixture(autouse=True)

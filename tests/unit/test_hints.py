@@ -7,10 +7,10 @@ import uuid
 import pytest
 from tests.harness import by_hand
 
+from qmigrate.engine.fixes.delete import _way_out
 from qmigrate.errors import RowsError, StoreError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.rows.keys import PointKeys
-from qmigrate.steps.fixes.removal import _way_out
 from qmigrate.store.connect import connect
 
 UUID = str(uuid.UUID(int=7))

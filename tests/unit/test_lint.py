@@ -10,7 +10,7 @@ import pytest
 
 from qmigrate.commands.lint import lint as lint_project
 from qmigrate.lint import RULES
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 CONFIG = """
 qdrant: {path: .qmigrate/qdrant}

@@ -18,9 +18,9 @@ from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState
 from qmigrate.ledger import Ledger
 from qmigrate.ports import Silent
-from qmigrate.settings import Settings
-from qmigrate.steps import build
-from qmigrate.steps.work import Work
+from qmigrate.settings.load import Settings
+from qmigrate.engine.phases import build
+from qmigrate.engine.work import Work
 from tests.fakes import EndlessStore
 
 count, folder, fill = int(sys.argv[1]), sys.argv[2], sys.argv[3]

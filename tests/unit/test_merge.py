@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmigrate.merge import DisorderError, join
+from qmigrate.sequences import DisorderError, join
 
 KEYS = st.lists(st.binary(min_size=1, max_size=4), unique=True).map(sorted)
 

@@ -12,10 +12,9 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict
 from prometheus_client.parser import text_string_to_metric_families as lenient
 
-from qmigrate.commands.exposition import exposition, write
-from qmigrate.commands.metrics import CheckFigures, Figures, Metrics, metrics
+from qmigrate.commands.metrics import CheckFigures, Figures, Metrics, exposition, metrics, write
 from qmigrate.errors import ConfigError, UsageError
-from qmigrate.settings import MetricSettings, Settings
+from qmigrate.settings.load import MetricSettings, Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "metrics.md").read_text()

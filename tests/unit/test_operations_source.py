@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from qmigrate.model import known
 from qmigrate.model.schema import DISABLED, Change, CollectionSchema, changed, changes
 from qmigrate.operations.checks import index_problem, value_problem
-from qmigrate.operations.source import WIDTH, Source, change_source, create_source, drop_source
+from qmigrate.operations.text.source import WIDTH, Source, change_source, create_source, drop_source
 
 DENSE = {"size": 4, "distance": "Cosine"}
 

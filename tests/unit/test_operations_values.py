@@ -5,7 +5,7 @@ import pytest
 from qmigrate import Checksum, Compute, CopyOf, Embed, Empty, WriteBack, op
 from qmigrate.embed.inputs import input_fields
 from qmigrate.errors import PlanError
-from qmigrate.operations.stored import from_text, to_text
+from qmigrate.operations.text.stored import from_text, to_text
 
 
 def by_length(point):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from qmigrate import op
-from qmigrate.model import patterns
-from qmigrate.revisions import Revisions
+from qmigrate.model import names as patterns
+from qmigrate.revisions.graph import Revisions
 
 SOURCE = Path(__file__).parents[2] / "src" / "qmigrate"
 NAMES = ["docs[eu]", "docse", "docsu", "other"]
@@ -102,4 +102,4 @@ def test_only_one_module_reads_globs():
             named += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if {"fnmatch", "glob"} & set(named):
                 found.append(str(file.relative_to(SOURCE)))
-    assert found == ["model/patterns.py"]
+    assert found == ["model/names.py"]

@@ -6,7 +6,7 @@ import pytest
 
 from qmigrate.model.payload_path import BLOCKED, covers, drop, picked, placed, put, roots, spelled, value_at
 from qmigrate.ports import PayloadEdit
-from qmigrate.store.payload_edits import requests
+from qmigrate.store.server.payloads import requests
 
 PAYLOAD = {"a": {"b": {"c": 1, "n": None}, "l": [1]}, "t": "text", "n": None, "a.b": "literal"}
 #: Path, the value there, and whether it counts as there.

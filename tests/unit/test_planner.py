@@ -28,7 +28,7 @@ from qmigrate.operations.base import Strategy
 from qmigrate.planner import check_checksums, plan_abort, plan_rollback, plan_upgrade
 from qmigrate.planner.forward import pending
 from qmigrate.planner.guard import check_not_given_up, check_open_run
-from qmigrate.planner.plain import way_of
+from qmigrate.planner.plain_names import way_of
 from qmigrate.planner.segment import not_beyond_schemas
 
 VECTOR = {"size": 8, "distance": "Cosine"}

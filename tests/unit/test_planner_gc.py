@@ -6,24 +6,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from qmigrate.model.holding import Holding, KeptSnapshot
 from qmigrate.model.plan import Build, CollectionPlan, GoLive, InPlace, Job, Retire
 from qmigrate.model.schema import Change, CollectionSchema
-from qmigrate.model.state import CollectionState, Generation, LiveCollection, OpenRun
+from qmigrate.model.state import CollectionState, Generation, Holding, KeptSnapshot, LiveCollection, OpenRun
 from qmigrate.planner import estimate
 from qmigrate.planner.estimate import (
     ASSUMED,
     MEASURED,
     Copy,
     Speed,
+    plan_rehearsal,
     projected,
     seconds_of_changes,
     seconds_of_clone,
     seconds_of_copy,
 )
 from qmigrate.planner.gc import Choice, judge, plan_gc
-from qmigrate.planner.rehearse import plan_rehearsal
-from qmigrate.settings_sections import EstimateSettings
+from qmigrate.settings.sections import EstimateSettings
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SCHEMA = CollectionSchema(vectors={"a": {"size": 500, "distance": "Dot"}}, aliases=("also",))

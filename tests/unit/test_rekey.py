@@ -16,16 +16,16 @@ from tests.unit.test_planner import SERVER
 from tests.unit.test_planner_fuse import ADD, INDEX, PAYLOAD, groups, planned
 
 from qmigrate import Uuid5, op
+from qmigrate.engine.points.base import unpack
+from qmigrate.engine.points.transformation import Maker
+from qmigrate.engine.prove import rekey
+from qmigrate.engine.prove.passes import Sides
+from qmigrate.engine.work import Turn
 from qmigrate.errors import PlanError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point, PointTransform
-from qmigrate.operations.stored import from_text, to_text
+from qmigrate.operations.text.stored import from_text, to_text
 from qmigrate.ports import Silent
-from qmigrate.steps import rekey
-from qmigrate.steps.base import unpack
-from qmigrate.steps.passes import Sides
-from qmigrate.steps.points import Maker
-from qmigrate.steps.work import Turn
 from qmigrate.store import records
 
 BY_DOC = Uuid5(uuid.NAMESPACE_URL, "{org}:{doc}:{meta.model}")
@@ -190,7 +190,7 @@ def test_the_proof_holds_exactly_when_every_point_is_there_once(source, target, 
     """
     with pytest.MonkeyPatch.context() as monkey:
         monkey.setattr(rekey, "reach", lambda _, name: name)
-        monkey.setattr("qmigrate.steps.passes.reach", lambda _, name: name)
+        monkey.setattr("qmigrate.engine.prove.passes.reach", lambda _, name: name)
         two = Two([stored(*row) for row in source], [stored(*row) for row in target])
         report = proven(two)
         keys = Counter(key for _, key, _ in source if key is not None)

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from qmigrate.commands.init import init, revision
 from qmigrate.errors import ConfigError, RevisionError
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.new_revision import create, initialise
-from qmigrate.operations.source import create_source
-from qmigrate.revisions import Revisions
-from qmigrate.settings import Settings
+from qmigrate.operations.text.source import create_source
+from qmigrate.revisions.graph import Revisions
+from qmigrate.revisions.new import create, initialise
+from qmigrate.settings.load import Settings
 
 INDEX = 'op.CreatePayloadIndex("c", "f{}", "keyword")'
 

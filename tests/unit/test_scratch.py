@@ -12,9 +12,9 @@ from typing import IO
 import pytest
 
 from qmigrate import scratch
+from qmigrate.engine.fixes.first_look import spilling
+from qmigrate.engine.prove.rekey import id_table
 from qmigrate.errors import UnavailableError
-from qmigrate.steps.fixes.spill import spilling
-from qmigrate.steps.rekey import id_table
 
 SOURCE = Path(scratch.__file__).parent
 #: A device that takes no byte, as a full disk does.

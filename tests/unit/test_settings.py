@@ -13,8 +13,8 @@ from typing import get_type_hints
 import pytest
 
 from qmigrate.errors import ConfigError
-from qmigrate.settings import Settings
-from qmigrate.settings_read import duration, parse_duration, positive_duration, redact, sql_label, timeout
+from qmigrate.settings.load import Settings
+from qmigrate.settings.values import duration, parse_duration, positive_duration, redact, sql_label, timeout
 
 
 @pytest.fixture
@@ -419,7 +419,7 @@ def test_sql_labels(here):
 def test_importing_the_settings_is_light():
     """The module loads neither yaml nor a driver."""
     heavy = "{'yaml', 'sqlalchemy', 'numpy', 'rich', 'qdrant_client'}"
-    code = f"import sys, qmigrate.settings; print(*sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, qmigrate.settings.load; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

@@ -8,8 +8,8 @@ import pytest
 from alembic.config import Config
 
 from qmigrate.errors import ConfigError, RevisionError
-from qmigrate.lint import alembic_files
-from qmigrate.sql_history import is_applied
+from qmigrate.revisions import alembic_files
+from qmigrate.revisions.sql_history import is_applied
 
 REVISION = 'revision = "{}"\ndown_revision = {!r}\n\n\ndef upgrade():\n    pass\n'
 SETTINGS = {

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qmigrate.engine import barriers
+from qmigrate.engine.barriers import TokenGuard, Undisturbed, lone_barrier
 from qmigrate.errors import DeniedError
-from qmigrate.steps import quiet
-from qmigrate.steps.quiet import TokenGuard, Undisturbed, lone_barrier
 
 
 class Limiter:
@@ -56,7 +56,7 @@ def watched(seconds: float, foreign: list[float]) -> tuple[bool, bool]:
     """Whether a foreign write got through while a collection was read for so long, and whether the guard is clean."""
     limiter = Limiter()
     limiter.foreign = sorted(1000.0 + moment for moment in foreign)
-    before_time, quiet.time = quiet.time, limiter
+    before_time, barriers.time = barriers.time, limiter
     try:
         guard = TokenGuard(Work(limiter), "foo__e1")
         wrote = False
@@ -67,7 +67,7 @@ def watched(seconds: float, foreign: list[float]) -> tuple[bool, bool]:
             guard()
         return wrote, guard.clean()
     finally:
-        quiet.time = before_time
+        barriers.time = before_time
 
 
 @settings(max_examples=150, deadline=None)

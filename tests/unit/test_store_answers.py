@@ -8,8 +8,8 @@ import grpc
 import pytest
 
 from qmigrate.errors import StoreError
-from qmigrate.store.answers import Answers
 from qmigrate.store.faults import RefusedRequestError, SlowError, TransientError
+from qmigrate.store.server.requests import Answers
 
 
 class Clock:
@@ -87,7 +87,7 @@ def test_an_administrative_request_without_an_answer_counts(monkeypatch):
     import httpx
 
     from qmigrate.store.address import ConnectionSettings
-    from qmigrate.store.rest import Rest
+    from qmigrate.store.server.rest import Rest
 
     def lost(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadTimeout("", request=request)

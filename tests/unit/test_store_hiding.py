@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from qmigrate.errors import StoreError
-from qmigrate.store import hiding
-from qmigrate.store.server import ServerStore
+from qmigrate.store.server import hiding
+from qmigrate.store.server.server import ServerStore
 
 
 class Node:

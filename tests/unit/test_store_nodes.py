@@ -15,9 +15,10 @@ from tests.scenarios.cli import call
 
 from qmigrate.commands import status
 from qmigrate.errors import StoreError
-from qmigrate.settings import Settings
-from qmigrate.store import ConnectionSettings, connect, nodes
-from qmigrate.store.examine import Examiner
+from qmigrate.settings.load import Settings
+from qmigrate.store import ConnectionSettings, connect
+from qmigrate.store.server import nodes
+from qmigrate.store.server.examine import Examiner
 
 ANSWERS = {
     "/": {"title": "qdrant - vector search engine", "version": "1.19.0"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qmigrate.store.replicas import judge, shards_of
+from qmigrate.store.server.collections import judge, shards_of
 
 
 def told(shards: dict[int, dict[int, str]], transfers=()) -> dict:

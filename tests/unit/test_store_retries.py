@@ -6,9 +6,10 @@ import httpx
 import pytest
 
 from qmigrate.errors import ConflictError, DeniedError, NotFoundError, RateLimitedError, StoreError
-from qmigrate.store import aliases, faults
+from qmigrate.store import faults
 from qmigrate.store.faults import LimitedError, RefusedRequestError, SlowError, TransientError
-from qmigrate.store.retries import SLOW_TRIES, repeated
+from qmigrate.store.server import aliases
+from qmigrate.store.server.requests import SLOW_TRIES, repeated
 
 
 class Script:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmigrate import fix
+from qmigrate.engine.throttle import Throttle
 from qmigrate.errors import UsageError
-from qmigrate.settings import Settings
-from qmigrate.steps.throttle import Throttle
+from qmigrate.settings.load import Settings
 
 
 @given(st.floats(0.5, 10_000), st.lists(st.tuples(st.integers(1, 5000), st.floats(0, 3)), min_size=1))

@@ -11,12 +11,12 @@ from qmigrate.commands import estimate, gc, upgrade
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point
 from qmigrate.model.weight import MOST_ROOM, Weight
-from qmigrate.model.words import size
 from qmigrate.planner.estimate import Copy, Speed, seconds_of_copy
-from qmigrate.settings_sections import EstimateSettings
+from qmigrate.settings.sections import EstimateSettings
 from qmigrate.store import ConnectionSettings, connect
-from qmigrate.store.examine import _bytes
+from qmigrate.store.server.examine import _bytes
 from qmigrate.store.weigh import weigh
+from qmigrate.text import size
 
 A = {"size": 8, "distance": "Cosine"}
 COUNT = 50

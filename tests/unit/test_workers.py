@@ -15,14 +15,14 @@ import pytest
 import yaml
 
 from qmigrate import errors
-from qmigrate.cli.verbs.change import upgrade
+from qmigrate.cli.upgrade import upgrade
 from qmigrate.commands.workers import hands_of, local
-from qmigrate.commands.workers.carried import from_json, to_json
 from qmigrate.commands.workers.local import LocalHands
-from qmigrate.commands.workers.words import heard, said
+from qmigrate.commands.workers.messages import heard, said
+from qmigrate.commands.workers.settings_json import from_json, to_json
+from qmigrate.engine.workers.protocol import LostError, Order, Report
 from qmigrate.errors import ConfigError
-from qmigrate.settings import Settings
-from qmigrate.steps.hands import LostError, Order, Report
+from qmigrate.settings.load import Settings
 from qmigrate.store.faults import TransientError
 
 CLIP = {"type": "open_clip", "model": "ViT-B-32"}

@@ -22,7 +22,7 @@ In a revision of Alembic::
 from __future__ import annotations
 
 from qmigrate.alembic import qdrant
-from qmigrate.alembic.failures import BridgeError
 from qmigrate.alembic.integration import Integration, integrate
+from qmigrate.alembic.mode import BridgeError
 
 __all__ = ["BridgeError", "Integration", "integrate", "qdrant"]

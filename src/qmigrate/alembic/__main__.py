@@ -15,7 +15,7 @@ from alembic.config import main as alembic
 from alembic.util import CommandError
 
 from qmigrate.errors import PendingError, QmigrateError, StoppedError
-from qmigrate.model.words import visible
+from qmigrate.text import visible
 
 #: Alembic's own answer to every error.
 FAILED = 255

@@ -11,18 +11,18 @@ from alembic.runtime.migration import MigrationContext
 from qmigrate.alembic import offline
 from qmigrate.alembic.integration import Integration, version_table
 from qmigrate.alembic.mode import Mode
-from qmigrate.alembic.said import Logged, log
-from qmigrate.alembic.watch import Watch, refusal
+from qmigrate.alembic.position import Watch, refusal
+from qmigrate.alembic.progress import Logged, log
 from qmigrate.commands import gate, inline, rollback, upgrade
 from qmigrate.commands.session import opened_ledger
 from qmigrate.commands.sql_gate import waits
 from qmigrate.errors import QmigrateError, RefusedError, RevisionError
 from qmigrate.ledger import Ledger
-from qmigrate.ledger.links import LINKED, SKIPPED, all_links
-from qmigrate.lint.alembic_files import directives_behind_sql
-from qmigrate.model.words import quote, visible
+from qmigrate.ledger.alembic_links import LINKED, SKIPPED, all_links
 from qmigrate.operations.base import Operation
-from qmigrate.revisions import Revisions
+from qmigrate.revisions.alembic_files import directives_behind_sql
+from qmigrate.revisions.graph import Revisions
+from qmigrate.text import quote, visible
 
 
 def require(bridge: Integration, revision: str) -> None:

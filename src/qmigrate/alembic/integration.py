@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -12,21 +12,224 @@ from pathlib import Path
 from typing import Any
 
 from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection
+from alembic.runtime.migration import MigrationContext, MigrationInfo
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy import Connection, Engine, Select, column, inspect, select, table
 
-from qmigrate.alembic import listing
-from qmigrate.alembic.autogenerate import hides
-from qmigrate.alembic.failures import shown_by_alembic
-from qmigrate.alembic.linking import Linking, directives_of_script
-from qmigrate.alembic.lock import only_one
-from qmigrate.alembic.mode import Mode, Wish, wish
+from qmigrate.alembic.lock import is_file, only_one
+from qmigrate.alembic.mode import Mode, Wish, shown_by_alembic, wish
 from qmigrate.alembic.offline import Passage, forget
-from qmigrate.alembic.watch import Watch
+from qmigrate.alembic.position import Watch
+from qmigrate.alembic.progress import log
+from qmigrate.commands import gate
 from qmigrate.commands.session import opened_ledger
-from qmigrate.errors import QmigrateError, UsageError
+from qmigrate.errors import PendingError, QmigrateError, RevisionError, UsageError
 from qmigrate.json_log import VARIABLE, JsonFormatter, chosen_form
-from qmigrate.settings import CONFIG_NAME, Settings
+from qmigrate.ledger import TABLE_NAMES, Ledger
+from qmigrate.ledger.alembic_links import LINKED, STAMPED, Link, Place, all_links, place_in
+from qmigrate.ledger.tables import metadata
+from qmigrate.revisions.alembic_files import Statement, directives_of
+from qmigrate.settings.load import CONFIG_NAME, Settings
+from qmigrate.text import visible
+
+Filter = Callable[..., bool]
+
+
+def hides(own: Filter | None) -> Filter:
+    """A value for ``include_object`` that leaves out what only the ledger uses.
+
+    A table that the application's models have too, and that the ledger has extended, stays visible: only the
+    columns and indexes that are the ledger's alone are left out.
+
+    Args:
+        own: the user's filter.
+    """
+
+    def include(object: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:  # noqa: A002
+        if reflected and compare_to is None and _is_ours(object, name, type_):
+            return False
+        return own is None or bool(own(object, name, type_, reflected, compare_to))
+
+    return include
+
+
+def _is_ours(found: Any, name: str | None, kind: str) -> bool:
+    if kind == "table":
+        return name in TABLE_NAMES
+    table = metadata.tables.get(getattr(getattr(found, "table", None), "name", ""))
+    if table is None:
+        return False
+    if kind == "column":
+        return name is not None and name in table.columns
+    return kind == "index" and name in {index.name for index in table.indexes}
+
+
+class Linking:
+    """The links of one run. Make it with :meth:`open`."""
+
+    def __init__(self, ledger: Ledger, place: Place | None, version_table: str, engine: Engine | None) -> None:
+        self._ledger = ledger
+        self._engine = engine
+        self._place = place
+        self._own = Place(ledger.database, ledger.database.schema)
+        self._version_table = version_table
+        self._actor = ledger.actor
+        self._noted: list[Link] = []
+        self._waiting: list[Link] = []
+        self._gone: list[str] = []
+
+    @classmethod
+    def open(cls, ledger: Ledger, engine: Engine, version_table: str) -> Linking:
+        """Find out whether Alembic's database is the ledger's, on a connection that is closed again."""
+        if engine.dialect.name == "sqlite" and not is_file(engine):
+            return cls(ledger, None, version_table, None)
+        with ledger.database.explained(), engine.connect() as connection:
+            found = place_in(ledger, connection)
+        return cls(ledger, found, version_table, engine)
+
+    @property
+    def together(self) -> bool:
+        """Whether a link is committed with the version row."""
+        return self._place is not None
+
+    def note(self, sql_revision: str, step: str, directive: str, state: str = LINKED) -> None:
+        """A directive has passed: its link is written with the version row of its revision."""
+        self._noted.append(Link(self._version_table, sql_revision, step, directive, state, self._actor))
+
+    def applied(self, context: MigrationContext, step: MigrationInfo) -> None:
+        """Alembic has written the version row and not committed it yet."""
+        noted, self._noted = self._noted, []
+        if step.is_stamp:
+            moved = list(_stamped(step))
+            noted = [link for script in moved for link in self._of(script, STAMPED)] if step.is_upgrade else []
+            gone = [] if step.is_upgrade else [script.revision for script in moved]
+            for link in noted:
+                log.warning("stamped %s: whether vector step %s is done was not checked", link.sql_revision, link.step)
+        else:
+            gone = [] if step.is_upgrade else list(step.up_revision_ids)
+        if self._place is None:
+            self._waiting += noted
+            self._gone += gone
+            return
+        assert context.connection is not None  # noqa: S101  online
+        if gone:
+            self._place.remove(context.connection, self._version_table, gone)
+        self._place.put(context.connection, noted)
+
+    def committed(self) -> None:
+        """The version row is committed: what could not go with it is written now."""
+        waiting, self._waiting = self._waiting, []
+        gone, self._gone = self._gone, []
+        if waiting or gone:
+            self._write(waiting, gone)
+
+    def catch_up(self, context: MigrationContext) -> None:
+        """Where links come after the commit, a crash may have come between: write those that are missing."""
+        if self.together or context.script is None:
+            return
+        log.warning(
+            "Alembic's connection can't write the ledger (%s; another database, or no right to): links are written "
+            "right after each commit",
+            self._ledger.url_label,
+        )
+        applied = self._applied(context, context.script)
+        known = {
+            one.sql_revision for one in all_links(self._ledger) if one.version_table == self._version_table
+        }
+        done = {one.revision for entries in self._ledger.all_applied().values() for one in entries}
+        missing = [
+            link if link.step in done else replace(link, state=STAMPED)
+            for script in applied
+            if script.revision not in known
+            for link in self._of(script, LINKED)
+        ]
+        if missing:
+            names = ", ".join(dict.fromkeys(link.sql_revision for link in missing))
+            log.info("recording the links of %s, which an earlier run committed", names)
+            self._write(missing, [])
+
+    def _applied(self, context: MigrationContext, script: ScriptDirectory) -> list[Script]:
+        """Alembic's applied revisions, as another connection sees them: what is committed."""
+        if self._engine is None:
+            return []
+        version, schema = context.version_table, context.version_table_schema
+        with self._engine.connect() as connection:
+            if not inspect(connection).has_table(version, schema=schema):
+                return []
+            query: Select[Any] = select(column("version_num")).select_from(table(version, schema=schema))
+            heads = tuple(connection.scalars(query))
+        found = script.revision_map.iterate_revisions(heads, "base") if heads else ()
+        return [one for one in found if isinstance(one, Script)]
+
+    def _write(self, links: Iterable[Link], gone: Iterable[str]) -> None:
+        with self._ledger.database.writing() as connection:
+            self._own.remove(connection, self._version_table, gone)
+            self._own.put(connection, links)
+
+    def _of(self, script: Script, state: str) -> Iterator[Link]:
+        for one in directives_of_script(script, "upgrade"):
+            if one.step is not None and one.kind != "revert":
+                yield Link(self._version_table, script.revision, one.step, one.kind, state, self._actor)
+
+
+def directives_of_script(script: Script, function: str) -> tuple[Statement, ...]:
+    """Those of a revision's file."""
+    return directives_of(Path(script.path), function)
+
+
+def _stamped(step: MigrationInfo) -> Iterator[Script]:
+    """Every revision that a stamp moves over: its two ends are all that Alembic names."""
+    graph = step.revision_map
+    kept = set(graph.iterate_revisions(step.down_revision_ids, "base")) if step.down_revision_ids else set()
+    for found in graph.iterate_revisions(step.up_revision_ids, "base"):
+        if isinstance(found, Script) and found not in kept:
+            yield found
+
+
+def print_plan(settings: Settings, environment: EnvironmentContext, steps: Sequence[Any]) -> None:
+    """Print what each directive would do, and stop: neither Qdrant nor SQL is changed.
+
+    Raises:
+        BridgeError: there is something to do.
+    """
+    if not steps:
+        environment.config.print_stdout("Nothing to do in SQL.")
+        return
+    for step in steps:
+        for line in _lines(settings, step):
+            environment.config.print_stdout("%s", visible(line))
+    with shown_by_alembic():
+        raise PendingError(
+            f"-x qdrant=plan: {len(steps)} Alembic revision(s) are listed above; nothing was changed in SQL or Qdrant",
+            hint="without -x qdrant=plan they are applied",
+        )
+
+
+def _lines(settings: Settings, step: Any) -> list[str]:
+    script = getattr(step, "revision", None)
+    if not isinstance(script, Script):
+        return [f"stamp {', '.join(step.to_revisions) or 'base'}"]
+    way = "upgrade" if step.is_upgrade else "downgrade"
+    lines = [f"{way} {script.revision}  {script.doc}"]
+    for one in directives_of_script(script, way):
+        lines.append(f"    {one.kind} {one.step or '(computed)'}: {_state(settings, one.kind, one.step)}")
+    return lines
+
+
+def _state(settings: Settings, kind: str, step: str | None) -> str:
+    if step is None:
+        return "known only when it runs"
+    try:
+        found = gate.look(settings, step)
+    except RevisionError as error:
+        # An inline step is known from the time when it is run first.
+        return "not done" if kind in ("apply", "fix") else error.message
+    except QmigrateError as error:
+        return error.message
+    if kind == "revert":
+        return "applied" if found.is_open else f"applied in part or nowhere: {found.describe()}"
+    return "done" if found.is_open else f"not done: {found.describe()}"
+
 
 #: Key under which a directive finds the integration in Alembic's options.
 OPTION = "qmigrate"
@@ -161,7 +364,7 @@ class Integration:
             yield from self._steps(heads, context, **kwargs)
             return
         if self.wish.mode is Mode.PLAN and self.changes:
-            listing.print_plan(self.settings, self._environment, list(self._steps(heads, context, **kwargs)))
+            print_plan(self.settings, self._environment, list(self._steps(heads, context, **kwargs)))
             return
         for step in self._steps(heads, context, **kwargs):
             watch.begin(step)

@@ -12,9 +12,9 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from qmigrate.alembic.said import log
+from qmigrate.alembic.progress import log
+from qmigrate.atomic_file import private_folder
 from qmigrate.errors import LeaseHeldError, LedgerError
-from qmigrate.whole import private_folder
 
 #: Seconds between two tries.
 POLL = 0.2

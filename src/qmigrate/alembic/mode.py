@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from qmigrate.errors import UsageError
-from qmigrate.settings_read import is_bare_number, meant, parse_duration
+from alembic.util import CommandError
+
+from qmigrate.errors import QmigrateError, UsageError
+from qmigrate.settings.values import is_bare_number, meant, parse_duration
+from qmigrate.text import visible
+
+
+class BridgeError(CommandError):
+    """What Alembic prints as ``FAILED: …``; it ends with exit code 255, as all its errors do.
+
+    Attributes:
+        error: ours, with its own exit code, hint and facts.
+    """
+
+    def __init__(self, error: QmigrateError) -> None:
+        hint = "".join(f"\n  → {line}" for line in (error.hint or "").splitlines())
+        # Alembic writes it to the terminal as it is.
+        super().__init__(visible(f"{error.message}{hint}"))
+        self.error = error
+
+
+@contextmanager
+def shown_by_alembic() -> Iterator[None]:
+    """Turn our errors into one that Alembic shows."""
+    try:
+        yield
+    except QmigrateError as error:
+        raise BridgeError(error) from error
 
 
 class Mode(StrEnum):

@@ -10,11 +10,11 @@ from alembic.runtime.migration import MigrationContext
 
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import tables
-from qmigrate.model.patterns import is_forced
+from qmigrate.model.names import is_forced
 from qmigrate.model.plan import APPLYING, ASIDE
-from qmigrate.model.words import quote
 from qmigrate.operations.base import Operation
-from qmigrate.revisions import Revisions
+from qmigrate.revisions.graph import Revisions
+from qmigrate.text import quote
 
 _GUARD = """DO $qmigrate$
 DECLARE

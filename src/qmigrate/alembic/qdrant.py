@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from qmigrate.alembic.failures import shown_by_alembic
+from qmigrate.alembic.mode import shown_by_alembic
 from qmigrate.errors import UsageError
 from qmigrate.model.names import dimension_key
 from qmigrate.operations import AddVector
 from qmigrate.operations.base import Operation
 from qmigrate.operations.values import Empty, Value
-from qmigrate.settings_read import is_bare_number, parse_duration
+from qmigrate.settings.values import is_bare_number, parse_duration
 
 __all__ = ["add_vector_dimension", "apply", "fix", "require", "revert", "run"]
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rich.console import Console
 from rich.text import Text
 
-from qmigrate.cli.render.words import number, rate, took
 from qmigrate.json_log import line as json_line
 from qmigrate.json_log import now as json_now
 from qmigrate.json_log import stamp
+from qmigrate.text import number, rate, took
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from rich.console import Console
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 

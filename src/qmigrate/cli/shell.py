@@ -9,9 +9,11 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,13 +21,41 @@ import click
 
 from qmigrate.errors import without_secrets
 from qmigrate.json_log import FORMS, VARIABLE, JsonFormatter, chosen_form
-from qmigrate.model.words import visible, visible_json
+from qmigrate.text import visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from qmigrate.cli.progress import Shown
-    from qmigrate.settings import Settings
+    from qmigrate.errors import RefusedError
+    from qmigrate.settings.load import Settings
+
+
+def to_plain(value: Any) -> Any:
+    """Dicts, lists, texts and numbers: dataclasses by field, times as ISO 8601, sets sorted, NaN as null."""
+    if value is None or isinstance(value, bool | int | str):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Enum):
+        return to_plain(value.value)
+    if hasattr(value, "to_json"):
+        return to_plain(value.to_json())
+    if is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: to_plain(getattr(value, entry.name)) for entry in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): to_plain(item) for name, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted((to_plain(item) for item in value), key=str)
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    return str(value)
+
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
@@ -130,8 +160,8 @@ class Shell:
         return not self.options.json and sys.stdin.isatty()
 
     def settings(self, *, stores: bool = True) -> Settings:
-        """The settings; see :meth:`qmigrate.settings.Settings.load`."""
-        from qmigrate.settings import Settings
+        """The settings; see :meth:`qmigrate.settings.load.Settings.load`."""
+        from qmigrate.settings.load import Settings
 
         return Settings.load(
             config=self.options.config,
@@ -156,7 +186,7 @@ class Shell:
 
     def console(self, *, stderr: bool = False) -> Console:
         """Where to print for people."""
-        from qmigrate.cli.console import console
+        from qmigrate.cli.layout import console
 
         return console(stderr=stderr, plain=self.options.no_color)
 
@@ -200,8 +230,6 @@ def echo_json(value: Any, *, line: bool = False) -> None:
     Args:
         line: as one line of a JSON Lines file.
     """
-    from qmigrate.cli.plain import to_plain
-
     form: dict[str, Any] = {"separators": (",", ":")} if line else {"indent": 2}
     echo(visible_json(json.dumps(to_plain(value), ensure_ascii=False, **form)) + "\n", exactly=True)
 
@@ -315,7 +343,7 @@ class Duration(_Seconds):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds of what was typed."""
-        from qmigrate.settings_read import is_bare_number, parse_duration
+        from qmigrate.settings.values import is_bare_number, parse_duration
 
         found = parse_duration(value)
         if found is None and is_bare_number(value):
@@ -332,7 +360,7 @@ class Age(Duration):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds of what was typed."""
-        from qmigrate.settings_read import is_bare_number
+        from qmigrate.settings.values import is_bare_number
 
         if is_bare_number(value):
             self.fail(f"{value!r} has no unit: 90d, 24h, 5m or 60s", param, ctx)
@@ -349,3 +377,33 @@ class TargetCommand(click.Command):
             others = [word for word in args if word not in relative]
             args = [*others, "--", *relative] if relative else args
         return super().parse_args(ctx, args)
+
+
+def ask(
+    shell: Shell,
+    question: str,
+    *,
+    refusal: RefusedError,
+    otherwise: str,
+    lines: Callable[[], Iterable[Text | str]] = tuple,
+) -> None:
+    """Show `lines`, then ask; without a terminal, `refusal` is raised instead.
+
+    Args:
+        question: answered with yes or no.
+        refusal: raised where no user can answer.
+        otherwise: the message after a no.
+        lines: made only where they are shown.
+
+    Raises:
+        RefusedError: no consent.
+    """
+    from qmigrate.errors import RefusedError
+
+    if not shell.may_ask:
+        raise refusal
+    console = shell.console(stderr=True)
+    for line in lines():
+        console.print(line)
+    if not shell.confirm(question):
+        raise RefusedError(otherwise)

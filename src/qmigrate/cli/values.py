@@ -10,11 +10,13 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: What a value begins with that is any JSON.
 JSON = "json:"

@@ -15,23 +15,23 @@ from qmigrate.commands.candidates import Candidates, Left, find
 from qmigrate.commands.inline import with_inline
 from qmigrate.commands.names import named
 from qmigrate.commands.parallel import at_once
-from qmigrate.commands.perform import finish_open_runs, perform
+from qmigrate.commands.run_plan import finish_open_runs, perform
 from qmigrate.commands.session import Session, session
+from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.errors import ForeignLedgerError, QmigrateError, RefusedError
-from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.model.known import SERVER_DEFAULTS
-from qmigrate.model.patterns import has_wildcard
+from qmigrate.model.names import has_wildcard
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
-from qmigrate.model.words import counted
-from qmigrate.new_revision import NewFile, compose, write_new
 from qmigrate.observe import known_names, lacks_seal, observe
-from qmigrate.operations.source import Source, alias_source, create_source, drop_source
+from qmigrate.operations.text.source import Source, alias_source, create_source, drop_source
 from qmigrate.planner.adopt import Choice, Target, Verdict, judge, number_of, plan_adopt, refuse_differences
 from qmigrate.planner.members import chain
 from qmigrate.ports import Progress
-from qmigrate.revisions import Revisions
-from qmigrate.settings import Settings
+from qmigrate.revisions.graph import Revisions
+from qmigrate.revisions.new import NewFile, compose, write_new
+from qmigrate.settings.load import Settings
+from qmigrate.text import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field, replace
 
 from qmigrate.commands.session import Session
 from qmigrate.errors import QmigrateError, RefusedError, UsageError
-from qmigrate.model.names import GENERATION, old_alias
-from qmigrate.model.patterns import met
+from qmigrate.model.names import GENERATION, met, old_alias, unknown
 from qmigrate.model.state import CollectionState, LiveCollection, World
-from qmigrate.model.unknown import unknown
-from qmigrate.model.words import quote
 from qmigrate.observe import known_names, observe
 from qmigrate.operations.checks import logical_name_problem
 from qmigrate.planner.adopt import Target
+from qmigrate.text import quote
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,12 @@ from qmigrate.drift import (
     note,
 )
 from qmigrate.errors import QmigrateError
-from qmigrate.model.patterns import met_by_any
+from qmigrate.model.names import check_known, met_by_any
 from qmigrate.model.state import CollectionState, World
-from qmigrate.model.unknown import check_known
 from qmigrate.observe import observe
 from qmigrate.planner.forward import pending, to_create
 from qmigrate.planner.members import naming
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 #: Exit codes: drift wins over what is pending.
 DRIFT, PENDING = 4, 3

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from qmigrate.commands.held import held_run
+from qmigrate.commands.held_runs import held_run
 from qmigrate.commands.results import Held
 from qmigrate.drift import differences, effective
 from qmigrate.errors import QmigrateError
 from qmigrate.model.names import GENERATION
 from qmigrate.model.state import CollectionState, OpenRun, World
-from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership
+from qmigrate.text import quote
 
 
 def condition(world: World, state: CollectionState, missing: tuple[str, ...]) -> tuple[str, str, str | None]:

@@ -6,19 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qmigrate.commands.failures import Failures
-from qmigrate.commands.held import held_collections
+from qmigrate.commands.held_runs import held_collections
 from qmigrate.commands.parallel import at_once
-from qmigrate.commands.perform import finish_open_runs
 from qmigrate.commands.results import Held, Outcome, Resumed
+from qmigrate.commands.run_plan import finish_open_runs
 from qmigrate.commands.session import Session, session
+from qmigrate.engine.executor import stop_on_signals
 from qmigrate.errors import HeldError, RefusedError, UsageError
-from qmigrate.executor import stop_on_signals
-from qmigrate.model import patterns as globs
+from qmigrate.model import names as globs
+from qmigrate.model.names import check_known
 from qmigrate.model.state import OpenRun
-from qmigrate.model.unknown import check_known
 from qmigrate.observe import known_names
 from qmigrate.ports import Progress
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qmigrate.commands.agreed import as_shown
-from qmigrate.commands.perform import perform
 from qmigrate.commands.results import UpgradeResult
+from qmigrate.commands.run_plan import perform
 from qmigrate.commands.session import Session, session
 from qmigrate.drift import acceptance, effective, plan_restoration
+from qmigrate.engine.executor import stop_on_signals
 from qmigrate.errors import PendingError, RevisionError
-from qmigrate.executor import stop_on_signals
+from qmigrate.model.names import unknown
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import CollectionState, World
-from qmigrate.model.unknown import unknown
-from qmigrate.new_revision import create
 from qmigrate.observe import check_ownership, check_place, observe
-from qmigrate.operations.source import Source, change_source
+from qmigrate.operations.text.source import Source, change_source
 from qmigrate.planner.forward import pending
 from qmigrate.ports import Progress
-from qmigrate.settings import Settings
+from qmigrate.revisions.new import create
+from qmigrate.settings.load import Settings
 
 #: The message of a revision of accepted drift when no other is given.
 MESSAGE = "what was changed by hand"

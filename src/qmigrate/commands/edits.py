@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from qmigrate.commands.session import Session, UserCode
-from qmigrate.ledger.clock import present
+from qmigrate.engine.fixes.kinds import check, look
+from qmigrate.engine.fixes.protocol import Place, unmet
+from qmigrate.ledger.reader import present
 from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, OpRef, Plan, RunCode
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
-from qmigrate.model.words import counted, number
-from qmigrate.steps.fixes.kinds import check, look
-from qmigrate.steps.fixes.protocol import Place
-from qmigrate.steps.fixes.unmet import unmet
+from qmigrate.text import counted, number
 
 
 def with_counts(opened: Session, world: World, plan: Plan) -> Plan:

@@ -6,23 +6,23 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import Outcome
+from qmigrate.commands.run_plan import finish_open_runs, perform
 from qmigrate.commands.session import Session, opened_ledger, session
+from qmigrate.engine.executor import Stop
 from qmigrate.errors import ConfigError, RevisionError, UsageError
-from qmigrate.executor import Stop
 from qmigrate.ledger import View
 from qmigrate.model.names import GENERATION
 from qmigrate.model.plan import Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
-from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership, observe, unmanaged
 from qmigrate.operations.checks import logical_name_problem
 from qmigrate.planner import plan_upgrade
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 from qmigrate.store import ConnectionSettings
-from qmigrate.store.borrowed import Borrowed
+from qmigrate.store.connect import Borrowed
+from qmigrate.text import quote
 
 #: Seconds that the client may take to see what was made: nodes of a cluster see it one after the other.
 PATIENCE = 5.0

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qmigrate.commands.fix import Review, previews
-from qmigrate.commands.fixed import FixResult, run_fix
-from qmigrate.commands.pace import paced
+from qmigrate.commands.names import within
+from qmigrate.commands.parallel import paced
+from qmigrate.commands.run_fixes import FixResult, run_fix
 from qmigrate.commands.session import session
-from qmigrate.commands.tenants import within
 from qmigrate.errors import PlanError
 from qmigrate.model.schema import JsonObject
 from qmigrate.observe import observe
 from qmigrate.operations.deletion import DeletePoints
 from qmigrate.planner import plan_fix
 from qmigrate.ports import Progress
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 #: What becomes of server-side snapshots that may hold the points: listed, or replaced by one that doesn't.
 SNAPSHOTS = ("list", "replace")

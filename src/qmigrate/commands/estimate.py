@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from qmigrate.commands.session import Session
 from qmigrate.embed.pipeline import Pipeline
 from qmigrate.embed.stream import Failure
+from qmigrate.engine.points.embed_input import embed_input
+from qmigrate.engine.work import Tick, transform_of
 from qmigrate.errors import PendingError, QmigrateError
-from qmigrate.model.parts import in_parts
 from qmigrate.model.plan import Build, CollectionPlan, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import LiveCollection, OpenRun, World
@@ -27,8 +28,7 @@ from qmigrate.planner.estimate import (
     seconds_of_clone,
     seconds_of_copy,
 )
-from qmigrate.steps.embed_input import embed_input
-from qmigrate.steps.work import Tick, transform_of
+from qmigrate.sequences import in_parts
 from qmigrate.store import records
 
 #: Rows of the history that speeds are looked for in.

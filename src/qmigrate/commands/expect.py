@@ -15,11 +15,11 @@ from qmigrate.drift import differences
 from qmigrate.errors import DriftError, NotFoundError, PendingError, UsageError
 from qmigrate.ledger import Ledger
 from qmigrate.model.state import CollectionState, World
-from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership, observe, unmanaged
 from qmigrate.operations.checks import logical_name_problem
 from qmigrate.ports import Embedder, Store
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
+from qmigrate.text import quote
 
 #: Fields of a vector that decide whether a search can use it; other settings are tuning.
 _DECISIVE = ("size", "distance", "datatype", "multivector_config")

@@ -11,14 +11,14 @@ from typing import Any
 
 from qmigrate import archive
 from qmigrate.commands.session import opened_ledger
+from qmigrate.engine.fixes.erase.selection import ERASURE
+from qmigrate.engine.fixes.journal import journal_name, windows
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import DeletionRow, Ledger
 from qmigrate.model.fix import Entry
+from qmigrate.model.names import unknown
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.unknown import unknown
-from qmigrate.settings import Settings
-from qmigrate.steps.erasing.selection import ERASURE
-from qmigrate.steps.fixes.journal import journal_name, windows
+from qmigrate.settings.load import Settings
 from qmigrate.store import records
 
 #: Where the points of a fix are: in a file, or only what was written down before the first change.

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from qmigrate.commands.edits import count
-from qmigrate.commands.fitting import asked, misfits
-from qmigrate.commands.fixed import FixResult, run_fix
-from qmigrate.commands.pace import paced
+from qmigrate.commands.names import bounded
+from qmigrate.commands.parallel import paced
+from qmigrate.commands.run_fixes import FixResult, run_fix
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address
-from qmigrate.commands.tenants import bounded
-from qmigrate.commands.undone import fixed, plan_undo
+from qmigrate.commands.undo import fixed, plan_undo
+from qmigrate.commands.value_types import asked, misfits
+from qmigrate.engine.fixes.protocol import compares_nothing, unmet
 from qmigrate.errors import (
     DriftError,
     ForeignLedgerError,
@@ -29,15 +30,14 @@ from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan, Step
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
 from qmigrate.model.transform import PointId
-from qmigrate.model.words import quote
 from qmigrate.observe import check_ownership, observe, unmanaged
 from qmigrate.operations.base import Operation
 from qmigrate.operations.deletion import ASSET, DeleteOrphans
 from qmigrate.planner import plan_fix
 from qmigrate.planner.fix import UNRECORDED
 from qmigrate.ports import Progress
-from qmigrate.settings import Settings
-from qmigrate.steps.fixes.unmet import compares_nothing, unmet
+from qmigrate.settings.load import Settings
+from qmigrate.text import quote
 
 #: Of the largest number that is an id; a text of more digits can only be a UUID without hyphens.
 _DIGITS = 20

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from qmigrate.commands.held import held_run
+from qmigrate.commands.held_runs import held_run
 from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.session import opened_ledger
 from qmigrate.errors import HeldError, PendingError, QmigrateError
 from qmigrate.model.state import OpenRun
-from qmigrate.model.words import quote
 from qmigrate.planner import check_checksums
-from qmigrate.planner.recorded import unfinished
-from qmigrate.revisions import Revisions
-from qmigrate.settings import Settings
+from qmigrate.planner.guard import unfinished
+from qmigrate.revisions.graph import Revisions
+from qmigrate.settings.load import Settings
+from qmigrate.text import quote
 
 #: Collections that a message lists.
 _LISTED = 5

@@ -6,23 +6,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from qmigrate.commands.fixed import Done
-from qmigrate.commands.perform import finish_open_runs, perform_held
 from qmigrate.commands.purge import Purge, due, purge
 from qmigrate.commands.results import Outcome
+from qmigrate.commands.run_fixes import Done
+from qmigrate.commands.run_plan import finish_open_runs, perform_held
 from qmigrate.commands.session import Session, session
+from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.errors import QmigrateError, StoppedError, UnknownNameError
-from qmigrate.executor import Stop, stop_on_signals
-from qmigrate.holdings import holdings, names_with_holdings
-from qmigrate.ledger.clock import present
-from qmigrate.model.patterns import met
+from qmigrate.ledger.reader import present
+from qmigrate.model.names import check_known, met, unknown
 from qmigrate.model.plan import Job, Plan
 from qmigrate.model.state import World
-from qmigrate.model.unknown import check_known, unknown
-from qmigrate.observe import known_names, observe
+from qmigrate.observe import holdings, known_names, names_with_holdings, observe
 from qmigrate.planner.gc import Choice, Verdict, judge, plan_gc
 from qmigrate.ports import Progress
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from qmigrate.commands.results import InitResult, RevisionResult
 from qmigrate.errors import ConfigError
-from qmigrate.new_revision import create, initialise
-from qmigrate.settings import CONFIG_NAME, Settings
+from qmigrate.revisions.new import create, initialise
+from qmigrate.settings.load import CONFIG_NAME, Settings
 
 
 def init(settings: Settings) -> InitResult:
@@ -43,7 +43,7 @@ def revision(
         revision_id: instead of the next number.
 
     Raises:
-        RevisionError: see :func:`qmigrate.revisions.create`.
+        RevisionError: see :func:`qmigrate.revisions.graph.create`.
     """
     made = create(settings.scripts, message, revision_id=revision_id, merge=merge)
     return RevisionResult(path=made.path, revision=made.id, down=made.down, message=message)

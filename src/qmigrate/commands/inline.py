@@ -8,14 +8,14 @@ from pathlib import Path
 
 from qmigrate.errors import DriftError, UsageError
 from qmigrate.ledger import Ledger
-from qmigrate.ledger.inline import InlineRow, inline_rows, record_inline, want_inline
+from qmigrate.ledger.alembic_links import InlineRow, inline_rows, record_inline, want_inline
 from qmigrate.observe import known_names
 from qmigrate.operations.base import Operation
-from qmigrate.operations.stored import checksum_of, from_text, to_text
-from qmigrate.planner.recorded import unfinished
+from qmigrate.operations.text.stored import checksum_of, from_text, to_text
+from qmigrate.planner.guard import unfinished
 from qmigrate.ports import Store
-from qmigrate.revision_file import Revision, is_identifier
-from qmigrate.revisions import Revisions
+from qmigrate.revisions.file import Revision, is_identifier
+from qmigrate.revisions.graph import Revisions
 
 
 def with_inline(files: Revisions, ledger: Ledger, store: Store | None = None) -> Revisions:

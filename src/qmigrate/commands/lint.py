@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from qmigrate.lint import RULES, LintFinding, Suppressed, alembic_files
+from qmigrate.lint import RULES, LintFinding, Suppressed
 from qmigrate.lint import lint as run_rules
 from qmigrate.lint.project import Project
-from qmigrate.settings import Settings
+from qmigrate.revisions import alembic_files
+from qmigrate.settings.load import Settings
 
 BROKEN = 8
 

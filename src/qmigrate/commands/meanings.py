@@ -6,15 +6,15 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qmigrate.engine.work import Said
 from qmigrate.errors import PlanError
 from qmigrate.ledger import Ledger, known_meanings, meaning
 from qmigrate.model.plan import OpRef
 from qmigrate.model.schema import CollectionSchema, JsonObject, changes
 from qmigrate.model.state import Applied
-from qmigrate.operations.meaning import differences, meaning_of
+from qmigrate.operations.text.stored import differences, meaning_of
 from qmigrate.planner.members import refs_of
-from qmigrate.revision_file import Revision
-from qmigrate.steps.work import Said
+from qmigrate.revisions.file import Revision
 
 if TYPE_CHECKING:
     from qmigrate.commands.session import Session

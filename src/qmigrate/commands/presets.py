@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from qmigrate.commands.tenants import ALL, within
+from qmigrate.commands.names import ALL, within
 from qmigrate.errors import ConfigError, UsageError
 from qmigrate.model import statement
 from qmigrate.model.payload_path import folder_name
@@ -14,8 +14,8 @@ from qmigrate.operations.data import SyncPayload
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.rows import Marking
 from qmigrate.rows.marks import GIVEN, QUEUED, named_in
-from qmigrate.settings import Settings
-from qmigrate.settings_read import check_keys, choice, duration, is_bare_number, meant, path, text
+from qmigrate.settings.load import Settings
+from qmigrate.settings.values import check_keys, choice, duration, is_bare_number, meant, path, text
 
 #: What a preset may be, under ``kind``, and which verbs take it.
 DELETION, ORPHANS, SYNC = "deletion", "orphans", "sync"
@@ -63,7 +63,7 @@ def preset(
         collection: instead of the preset's.
         reason: instead of the preset's.
         beside: names of values that something else uses.
-        tenant: whose points, instead of the preset's; see :func:`qmigrate.commands.tenants.within`.
+        tenant: whose points, instead of the preset's; see :func:`qmigrate.commands.names.within`.
         over: ``max_share``, ``export``, ``soft`` and ``flag``, where given.
 
     Raises:

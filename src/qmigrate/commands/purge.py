@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from qmigrate.commands.edits import count
-from qmigrate.commands.fixed import Done, run_fix, same_edits
+from qmigrate.commands.run_fixes import Done, run_fix, same_edits
 from qmigrate.commands.session import Session
+from qmigrate.engine.fixes.journal import journal_name
+from qmigrate.engine.fixes.purge import KIND, PURGE, to_follow
+from qmigrate.engine.fixes.soft_delete import SOFT_DELETE
 from qmigrate.errors import NotFoundError, RefusedError
 from qmigrate.ledger import DeletionRow
-from qmigrate.model.patterns import ExactName, met
+from qmigrate.model.names import ExactName, met
 from qmigrate.model.schema import JsonObject
 from qmigrate.observe import known_names
 from qmigrate.operations.deletion import DeletePoints
 from qmigrate.planner import plan_fix
-from qmigrate.steps.fixes.journal import journal_name
-from qmigrate.steps.fixes.purge import KIND, PURGE, to_follow
-from qmigrate.steps.fixes.soft import SOFT_DELETE
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qmigrate.commands.fixed import run_fix
-from qmigrate.commands.pace import paced
+from qmigrate.commands.parallel import paced
+from qmigrate.commands.run_fixes import run_fix
 from qmigrate.commands.session import Session, UserCode, opened_ledger, session
+from qmigrate.engine.as_applied import refuse_changed
+from qmigrate.engine.work import transform_of
 from qmigrate.ledger import Ledger, Quarantined
+from qmigrate.model.names import unknown
 from qmigrate.model.plan import Build, EditPoints, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, Generation, World
-from qmigrate.model.unknown import unknown
 from qmigrate.planner import planned_fix
 from qmigrate.ports import Progress
-from qmigrate.settings import Settings
-from qmigrate.steps.as_applied import refuse_changed
-from qmigrate.steps.work import transform_of
+from qmigrate.settings.load import Settings
 
 #: States of a generation that does not serve yet.
 BUILT = ("building", "held")

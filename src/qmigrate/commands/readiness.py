@@ -11,22 +11,20 @@ from typing import Any
 
 from qmigrate.commands.condition import condition, drifted, percent
 from qmigrate.commands.expect import Expectation, judge, opened
-from qmigrate.commands.held import held_run
+from qmigrate.commands.held_runs import held_run
 from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.session import configured_embedder, open_store, opened_ledger
 from qmigrate.errors import DriftError, QmigrateError, RevisionError
 from qmigrate.ledger import Ledger, examine
-from qmigrate.model.names import GENERATION
-from qmigrate.model.patterns import is_glob, met, met_by_any
+from qmigrate.model.names import GENERATION, is_glob, met, met_by_any, unknown
 from qmigrate.model.state import CollectionState, OpenRun, World
-from qmigrate.model.unknown import unknown
 from qmigrate.observe import check_place, known_names, observe
 from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
 from qmigrate.planner.members import made_by_glob
 from qmigrate.ports import Store
-from qmigrate.revisions import Revisions
-from qmigrate.settings import Settings
+from qmigrate.revisions.graph import Revisions
+from qmigrate.settings.load import Settings
 
 #: How a run is called for a program that polls it.
 PROCESSING, WAITING, FAILED = "processing", "pending", "failed"

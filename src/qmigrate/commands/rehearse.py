@@ -7,22 +7,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from qmigrate.commands.names import chosen_names
-from qmigrate.commands.perform import end_rehearsals, finish_open_runs, moved_since, perform_held
 from qmigrate.commands.results import Outcome
+from qmigrate.commands.run_plan import end_rehearsals, finish_open_runs, moved_since, perform_held
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.upgrade import planned
+from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.errors import QmigrateError, RefusedError
-from qmigrate.executor import Stop, stop_on_signals
-from qmigrate.holdings import holdings
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.plan import Build, CollectionPlan, Plan
 from qmigrate.model.state import World
-from qmigrate.model.words import quote
-from qmigrate.planner.estimate import Speed, projected
+from qmigrate.observe import holdings
+from qmigrate.planner.estimate import Speed, plan_rehearsal, projected
 from qmigrate.planner.gc import Choice, judge, plan_gc
-from qmigrate.planner.rehearse import plan_rehearsal
 from qmigrate.ports import Progress
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
+from qmigrate.text import quote
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,27 +11,26 @@ from collections.abc import Callable
 from qmigrate.commands.agreed import as_shown
 from qmigrate.commands.meanings import CHANGED, SAME, Compared, compare, says
 from qmigrate.commands.names import check_recorded
-from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import Repaired
+from qmigrate.commands.run_plan import finish_open_runs, perform
 from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.drift import plan_loss, plan_put_back
+from qmigrate.engine.executor import Stop, stop_on_signals
+from qmigrate.engine.retire.retire import drop_probe
 from qmigrate.errors import RefusedError, RevisionError
-from qmigrate.executor import Stop, stop_on_signals
 from qmigrate.ledger import accept_checksum
 from qmigrate.ledger import unlock as unlock_lease
-from qmigrate.model.names import OWN_ALIAS, as_own, as_probe
+from qmigrate.model.names import OWN_ALIAS, as_own, as_probe, unknown
 from qmigrate.model.plan import REPAIRED, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import World
-from qmigrate.model.unknown import unknown
-from qmigrate.model.words import quote
 from qmigrate.observe import observe
 from qmigrate.planner import leftovers as names
 from qmigrate.ports import Progress
-from qmigrate.revision_file import Revision
-from qmigrate.revisions import Revisions
-from qmigrate.settings import Settings
-from qmigrate.steps.retire import drop_probe
+from qmigrate.revisions.file import Revision
+from qmigrate.revisions.graph import Revisions
+from qmigrate.settings.load import Settings
+from qmigrate.text import quote
 
 
 def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: bool = False) -> Repaired:

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.restore import tried
 from qmigrate.commands.results import Outcome, Resumed
+from qmigrate.commands.run_plan import finish_open_runs, perform
 from qmigrate.commands.session import Session, session
+from qmigrate.engine.executor import stop_on_signals
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.executor import stop_on_signals
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.origin import NOTHING
 from qmigrate.model.plan import Build, Job, Plan
 from qmigrate.model.state import World
 from qmigrate.observe import check_ownership, observe
-from qmigrate.planner.plain import way_of
+from qmigrate.planner.plain_names import way_of
 from qmigrate.planner.reset import plan_reset
 from qmigrate.ports import Progress
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 #: What is typed for it, and nothing else.
 PHRASE = "DELETE ALL VECTORS"

@@ -12,9 +12,9 @@ from qmigrate.archive import Summary
 from qmigrate.commands.agreed import as_shown
 from qmigrate.commands.failures import Failures
 from qmigrate.commands.meanings import says_the_same
-from qmigrate.commands.perform import finish_open_runs, perform
 from qmigrate.commands.results import SnapshotEntry, UpgradeResult
 from qmigrate.commands.rollback import check_writes
+from qmigrate.commands.run_plan import finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import (
     address,
@@ -25,23 +25,22 @@ from qmigrate.commands.snapshot import (
     of_archive,
     of_what_served,
 )
+from qmigrate.engine.executor import Stop, stop_on_signals
+from qmigrate.engine.export import WHOLE, described
 from qmigrate.errors import RefusedError, UnknownNameError, UsageError
-from qmigrate.executor import Stop, stop_on_signals
+from qmigrate.model.names import ExactName, check_known, is_glob, met, unknown
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin
-from qmigrate.model.patterns import ExactName, is_glob, met
 from qmigrate.model.plan import Build, Job, Plan
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState, Moment, World, moments_of
-from qmigrate.model.unknown import check_known, unknown
-from qmigrate.model.words import quote
 from qmigrate.observe import known_names, observe
 from qmigrate.operations.checks import logical_name_problem
 from qmigrate.planner import plan_restore, plan_undo
-from qmigrate.planner.plain import way_of
+from qmigrate.planner.plain_names import way_of
 from qmigrate.planner.restore import was_restored
 from qmigrate.ports import Progress
-from qmigrate.settings import Settings
-from qmigrate.steps.export import WHOLE, described
+from qmigrate.settings.load import Settings
+from qmigrate.text import quote
 
 #: Verb of the runs.
 VERB = "restore"

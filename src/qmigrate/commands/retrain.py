@@ -8,27 +8,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qmigrate.commands.fix import Preview, preview_of
-from qmigrate.commands.fixed import Done, FixResult, run_fix, same_edits
-from qmigrate.commands.pace import paced
+from qmigrate.commands.parallel import paced
 from qmigrate.commands.presets import marking, preset
 from qmigrate.commands.results import Resumed
+from qmigrate.commands.run_fixes import Done, FixResult, run_fix, same_edits
 from qmigrate.commands.session import Session, session
+from qmigrate.engine.fixes.kinds import opened as opened_fix
+from qmigrate.engine.fixes.marks import check_marks, rows_of, to_json
+from qmigrate.engine.fixes.protocol import Place, check_cap
 from qmigrate.errors import RefusedError, UsageError
-from qmigrate.ledger.clock import present
+from qmigrate.ledger.reader import present
 from qmigrate.model.fix import Found
-from qmigrate.model.patterns import has_wildcard
+from qmigrate.model.names import has_wildcard
 from qmigrate.model.plan import EditPoints
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
-from qmigrate.model.words import counted
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.deletion import DeletePoints
 from qmigrate.planner import plan_fix
 from qmigrate.ports import Progress
-from qmigrate.settings import Settings
-from qmigrate.steps.fixes.kinds import opened as opened_fix
-from qmigrate.steps.fixes.marking import check_marks, rows_of, to_json
-from qmigrate.steps.fixes.protocol import Place, check_cap
+from qmigrate.settings.load import Settings
+from qmigrate.text import counted
 
 #: Values of one run: each is a step of its own in one stored job.
 MOST_VALUES = 1000

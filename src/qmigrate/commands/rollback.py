@@ -8,21 +8,21 @@ from dataclasses import replace
 
 from qmigrate.commands.names import chosen_names
 from qmigrate.commands.parallel import at_once
-from qmigrate.commands.perform import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.results import UpgradeResult
+from qmigrate.commands.run_plan import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address
 from qmigrate.commands.upgrade import check_names
+from qmigrate.engine.executor import stop_on_signals
+from qmigrate.engine.golive.unrelated import RESET
 from qmigrate.errors import RefusedError, UsageError
-from qmigrate.executor import stop_on_signals
 from qmigrate.model.plan import CollectionPlan, InPlace, Plan
 from qmigrate.model.state import World
-from qmigrate.model.words import quote
 from qmigrate.observe import check_hidden, observe
 from qmigrate.planner import plan_abort, plan_rollback
 from qmigrate.ports import Progress
-from qmigrate.settings import Settings
-from qmigrate.steps.apart import RESET
+from qmigrate.settings.load import Settings
+from qmigrate.text import quote
 
 #: What may become of writes since.
 WRITES = ("refuse", "carry", "discard", "now")

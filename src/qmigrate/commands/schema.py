@@ -12,15 +12,13 @@ from qmigrate.commands.session import opened_ledger, session
 from qmigrate.embed import fingerprint_digest
 from qmigrate.errors import NotFoundError, UnavailableError, UnknownNameError
 from qmigrate.ledger import Ledger
-from qmigrate.model.names import is_own_alias
-from qmigrate.model.patterns import is_glob, met_by_any
+from qmigrate.model.names import check_known, is_glob, is_own_alias, met_by_any, unknown
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.model.unknown import check_known, unknown
 from qmigrate.observe import observe
 from qmigrate.operations.vector_common import params_of
 from qmigrate.planner.members import Link, chain, naming
-from qmigrate.revisions import Revisions
-from qmigrate.settings import Settings
+from qmigrate.revisions.graph import Revisions
+from qmigrate.settings.load import Settings
 
 LIVE, RECORDED, REVISION = "live", "recorded", "revision"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import threading
@@ -12,19 +13,48 @@ from pathlib import Path
 
 from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.meanings import said
+from qmigrate.engine.work import Said, Turn
 from qmigrate.errors import EmbedError, RevisionError
-from qmigrate.garbage import seldom_collected
 from qmigrate.ledger import Ledger
 from qmigrate.model.plan import OpRef
 from qmigrate.model.weight import Weight
 from qmigrate.operations.base import Operation
 from qmigrate.planner import check_checksums
 from qmigrate.ports import Embedder, Progress, Silent, Store
-from qmigrate.revisions import Revisions
-from qmigrate.settings import Settings
-from qmigrate.steps.work import Said, Turn
+from qmigrate.revisions.graph import Revisions
+from qmigrate.settings.load import Settings
 from qmigrate.store import ConnectionSettings, connect
 from qmigrate.store.weigh import weigh
+
+#: New objects between two passes over the young ones; a pass over this many takes a millisecond or two.
+_YOUNG = 50_000
+
+_lock = threading.Lock()
+_working = 0
+_before = gc.get_threshold()
+
+
+@contextmanager
+def seldom_collected() -> Iterator[None]:
+    """Raise the threshold of the collector, for the process, until the last of those who are inside has left.
+
+    What an application has set higher, or has switched off, stays as it is.
+    """
+    global _before, _working
+    with _lock:
+        if not _working:
+            _before = gc.get_threshold()
+            if 0 < _before[0] < _YOUNG:
+                gc.set_threshold(_YOUNG, *_before[1:])
+        _working += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _working -= 1
+            if not _working:
+                gc.set_threshold(*_before)
+
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +240,7 @@ def open_store(settings: Settings, stack: ExitStack, *, writes: bool, partial: b
     wanted = ConnectionSettings(**settings.connection())
     if settings.client is not None:
         # Only here: it needs the client's local mode, which no other module loads.
-        from qmigrate.store.borrowed import Borrowed
+        from qmigrate.store.connect import Borrowed
 
         borrowed = Borrowed(settings.client)
         stack.callback(borrowed.close)

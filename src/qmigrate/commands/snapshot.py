@@ -14,20 +14,17 @@ from qmigrate import __version__, archive
 from qmigrate.archive import Summary
 from qmigrate.commands.results import SnapshotEntry, Snapshots
 from qmigrate.commands.session import Session, session
+from qmigrate.engine.export import WHOLE, described, export, file_name, header_of, is_ours
 from qmigrate.errors import DeniedError, RefusedError, RepairNeededError
-from qmigrate.holdings import snapshots_of_runs
 from qmigrate.ledger import Ledger
-from qmigrate.ledger.clock import present
-from qmigrate.model.names import old_alias
+from qmigrate.ledger.reader import present
+from qmigrate.model.names import met, met_by_any, old_alias, unknown
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT
-from qmigrate.model.patterns import met, met_by_any
 from qmigrate.model.plan import Build, Job
 from qmigrate.model.state import CollectionState, Moment, World, moments_of
-from qmigrate.model.unknown import unknown
-from qmigrate.observe import observe
+from qmigrate.observe import observe, snapshots_of_runs
 from qmigrate.ports import Progress, Silent, Snapshot, Store
-from qmigrate.settings import Settings
-from qmigrate.steps.export import WHOLE, described, export, file_name, header_of, is_ours
+from qmigrate.settings.load import Settings
 
 #: Verb of the run that records a deletion.
 DELETE = "snapshot delete"

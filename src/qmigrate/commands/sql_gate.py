@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from qmigrate.commands.session import Session
 from qmigrate.errors import PendingError
-from qmigrate.ledger.alembic_version import sql_heads
-from qmigrate.ledger.links import LINKED, all_links
-from qmigrate.lint import alembic_files
+from qmigrate.ledger.alembic_links import LINKED, all_links
 from qmigrate.model.state import World
-from qmigrate.model.words import quote
 from qmigrate.planner.forward import pending, to_create
-from qmigrate.planner.sql_gate import reachable, required
-from qmigrate.settings import Settings
-from qmigrate.sql_history import is_applied
+from qmigrate.revisions import alembic_files
+from qmigrate.revisions.graph import Revisions
+from qmigrate.revisions.sql_history import is_applied, sql_heads
+from qmigrate.settings.load import Settings
+from qmigrate.text import quote
+
+
+def required(world: World, revisions: Revisions, wanted: frozenset[str]) -> dict[str, str]:
+    """Revision -> the SQL revision that must be applied first, for those that any collection still needs."""
+    found = {one.id: one.requires_sql for one in revisions.order() if one.requires_sql and one.id in wanted}
+    if not found:
+        return {}
+    needed = {one for name in world.collections for one in pending(world, revisions, wanted, name)}
+    needed |= {one for entries in to_create(world, revisions).values() for one in entries}
+    return {revision: sql for revision, sql in found.items() if revision in needed}
+
+
+def reachable(revisions: Revisions, wanted: frozenset[str], waiting: Collection[str]) -> frozenset[str]:
+    """What can be applied now: a revision that waits stops everything that comes after it."""
+    stopped = set(waiting)
+    return frozenset(one for one in wanted if one not in stopped and stopped.isdisjoint(revisions.ancestors(one)))
 
 
 def within_reach(

@@ -9,13 +9,13 @@ from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, S
 from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.commands.sql_gate import links_of, notes_of, within_reach
 from qmigrate.errors import NotFoundError, QmigrateError, StoreError
-from qmigrate.ledger.writes import UNCHANGED
+from qmigrate.ledger.writer import UNCHANGED
 from qmigrate.model.state import World
 from qmigrate.observe import observe
 from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
-from qmigrate.revisions import Revision, Revisions
-from qmigrate.settings import Settings
+from qmigrate.revisions.graph import Revision, Revisions
+from qmigrate.settings.load import Settings
 
 
 def status(settings: Settings) -> Status:

@@ -2,34 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from qmigrate.commands.edits import with_counts
 from qmigrate.commands.estimate import refuse_longer, with_estimates
 from qmigrate.commands.failures import Failures, plan_each
 from qmigrate.commands.gc import collect_due
-from qmigrate.commands.held import held_collections
-from qmigrate.commands.models import with_models
+from qmigrate.commands.held_runs import held_collections
 from qmigrate.commands.names import chosen_names
 from qmigrate.commands.parallel import at_once
-from qmigrate.commands.perform import begun_revisions, finish_open_runs, perform
-from qmigrate.commands.results import UpgradeResult
+from qmigrate.commands.results import Outcome, UpgradeResult
+from qmigrate.commands.run_plan import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
-from qmigrate.commands.ways_back import ways_back
-from qmigrate.errors import UsageError
-from qmigrate.executor import stop_on_signals
-from qmigrate.model.plan import Plan
+from qmigrate.embed import known_size
+from qmigrate.embed.options import fingerprint_words
+from qmigrate.engine.build.preflight import check_size
+from qmigrate.engine.executor import stop_on_signals
+from qmigrate.engine.further_names import names_of, refuse_taken
+from qmigrate.engine.work import transform_of
+from qmigrate.errors import QmigrateError, RevisionError, UsageError
+from qmigrate.model.plan import Build, CollectionPlan, Plan
 from qmigrate.model.state import World
 from qmigrate.observe import check_hidden, check_ownership, observe, unmanaged
+from qmigrate.operations.values import Embed
 from qmigrate.planner import plan_upgrade
 from qmigrate.planner.members import made_by_glob
-from qmigrate.planner.plain import way_of
+from qmigrate.planner.plain_names import way_of
 from qmigrate.ports import Progress
-from qmigrate.revisions import Revisions
-from qmigrate.settings import Settings
-from qmigrate.steps.further import names_of, refuse_taken
+from qmigrate.revisions.graph import Revisions
+from qmigrate.settings.load import Settings
+from qmigrate.text import quote
+
+
+def with_models(opened: Session, world: World, plan: Plan, *, load: bool) -> Plan:
+    """The plan with a note for each vector that changes its model, and for each model with random weights.
+
+    Args:
+        load: whether embedders are loaded, which is how a change of model is known. Only those are that fill a vector
+            whose earlier model is recorded; one that can't be loaded is a note.
+
+    Raises:
+        EmbedError: by the settings an embedder makes vectors of another size than declared.
+    """
+    found = [note for item in plan.collections for note in _notes(opened, world, item, load=load)]
+    return replace(plan, notes=tuple(dict.fromkeys([*plan.notes, *found])))
+
+
+def _notes(opened: Session, world: World, item: CollectionPlan, *, load: bool) -> Iterator[str]:
+    name = item.job.collection
+    state = world.collections.get(name)
+    configured = opened.settings.for_collection(name).embedders
+    live = state.live if state else None
+    if state is None or live is None:
+        return
+    schema, recorded = live.schema, dict(state.embedders)
+    for step in item.job.steps:
+        if not isinstance(step, Build) or step.source is None:
+            continue
+        transform = transform_of([opened.operation(ref) for ref in step.ops], schema)
+        for vector in transform.filled:
+            filling = transform.values[vector]
+            if isinstance(filling, Embed):
+                made = known_size(configured.get(filling.embedder, {}))
+                check_size(name, step, vector, filling.embedder, made)
+                yield from _random(name, vector, filling, configured)
+                if load and vector in recorded:
+                    yield _change(opened, name, vector, filling, configured, recorded[vector])
+        schema = step.schema
+        recorded = {target: recorded[source] for target, source in transform.vectors.items() if source in recorded}
+
+
+def _random(name: str, vector: str, filling: Embed, configured: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    seed = configured.get(filling.embedder, {}).get("random_weights")
+    if seed is not None:
+        yield (
+            f"{name}: vector {vector or '(unnamed)'} is filled by {filling.embedder} with random weights "
+            f"(seed {seed}): for trials only, its searches mean nothing"
+        )
+
+
+def _change(
+    opened: Session,
+    name: str,
+    vector: str,
+    filling: Embed,
+    configured: Mapping[str, Mapping[str, Any]],
+    before: Mapping[str, Any],
+) -> str:
+    shown = f"{name}: vector {vector or '(unnamed)'}"
+    try:
+        after = opened.embedder(filling.embedder, configured).fingerprint()
+    except QmigrateError as error:
+        return f"{shown} can't be filled: {error.message}"
+    if dict(after) == dict(before):
+        return f"{shown} is filled again by the model that it has: {fingerprint_words(after)}"
+    return f"{shown} changes its model: {fingerprint_words(before, after)} → {fingerprint_words(after, before)}"
+
+
+#: Collections that one command names.
+_NAMED = 20
+
+
+def ways_back(opened: Session, outcomes: Iterable[Outcome]) -> tuple[str, ...]:
+    """One command where that is exact: what others have of the same revisions stays as it is; else one per target.
+
+    Nothing where no target leaves just what was there before.
+    """
+    done: dict[str, frozenset[str]] = {}
+    for outcome in outcomes:
+        if outcome.revisions:
+            done[outcome.collection] = done.get(outcome.collection, frozenset()).union(outcome.revisions)
+    if not done:
+        return ()
+    applied = {name: [one.revision for one in entries] for name, entries in opened.ledger.all_applied().items()}
+    relative = f"-{len(frozenset().union(*done.values()))}"
+    if _taken(opened, relative, applied) == done:
+        return (f"qmigrate rollback {quote(relative)}",)
+    targets: dict[str, list[str]] = {}
+    for name, revisions in sorted(done.items()):
+        kept = [one for one in applied.get(name, []) if one not in revisions]
+        target = kept[-1] if kept else "base"
+        if _taken(opened, target, {name: applied.get(name, [])}) == {name: revisions}:
+            targets.setdefault(target, []).append(name)
+    return tuple(_command(target, names) for target, names in targets.items() if len(names) <= _NAMED)
+
+
+def _taken(opened: Session, target: str, applied: Mapping[str, list[str]]) -> dict[str, frozenset[str]] | None:
+    """What a rollback to a target would undo, by collection; None where there is no such target."""
+    current = frozenset(one for entries in applied.values() for one in entries)
+    try:
+        keep = opened.revisions.resolve(target, current=current)
+    except RevisionError:
+        return None
+    found = {name: frozenset(one for one in entries if one not in keep) for name, entries in applied.items()}
+    return {name: revisions for name, revisions in found.items() if revisions}
+
+
+def _command(target: str, names: Iterable[str]) -> str:
+    return " ".join(["qmigrate rollback", quote(target), *(f"--only {quote(name)}" for name in names)])
 
 
 def plan(settings: Settings, target: str = "head", only: Iterable[str] | None = None) -> Plan:

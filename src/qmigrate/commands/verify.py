@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from qmigrate.commands.session import session
 from qmigrate.errors import UsageError, VerificationError
-from qmigrate.merge import join
+from qmigrate.model.names import unknown
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointTransform
-from qmigrate.model.unknown import unknown
 from qmigrate.ports import Progress, Silent, Store, Stored
-from qmigrate.settings import Settings
+from qmigrate.sequences import join
+from qmigrate.settings.load import Settings
 from qmigrate.store import records
 
 

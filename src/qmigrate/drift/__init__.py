@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from qmigrate.drift.collection import Surroundings, collection_findings
-from qmigrate.drift.files import file_findings
+from qmigrate.drift.collection import (
+    Surroundings,
+    collection_findings,
+    embedders_of,
+    file_findings,
+    fingerprint_findings,
+)
+from qmigrate.drift.corrections import plan_loss, plan_put_back, plan_restoration
 from qmigrate.drift.finding import Finding, note
-from qmigrate.drift.mend import plan_loss, plan_put_back, plan_restoration
-from qmigrate.drift.models import embedders_of, fingerprint_findings
 from qmigrate.drift.schema import Difference, acceptance, differences, restoration
 from qmigrate.drift.undeclared import effective
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from qmigrate.drift.finding import Finding, drift, note, unfinished
 from qmigrate.drift.schema import Difference, differences, lacking_replicas, restoration
 from qmigrate.drift.undeclared import NOT_SET, effective
+from qmigrate.errors import DriftError
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import DELETING, Capabilities, CollectionState, Generation, LiveCollection, OpenRun
-from qmigrate.model.words import counted, quote
 from qmigrate.observe import hidden_on_several, hidden_since, is_later
+from qmigrate.operations.base import Operation
+from qmigrate.planner.guard import check_checksums, check_open_run
+from qmigrate.text import counted, quote
 
 #: Phases of a go-live that change nothing for any client.
 _HARMLESS = frozenset({"preflight", "hold", "converge"})
@@ -448,3 +452,87 @@ def _create_alias(alias: str, physical: str) -> str:
     """The body of the request that makes or moves an alias."""
     action = {"create_alias": {"collection_name": physical, "alias_name": alias}}
     return json.dumps({"actions": [action]})
+
+
+def file_findings(
+    files: Mapping[str, tuple[str, str]], applied: Mapping[str, str], runs: Iterable[OpenRun]
+) -> tuple[Finding, ...]:
+    """Applied files that were changed or are gone, and files that an unfinished run works from.
+
+    Args:
+        files: revision -> (checksum, path) as it is now.
+        applied: revision -> checksum as recorded or accepted.
+        runs: unfinished ones.
+    """
+    found = []
+    for revision, checksum in sorted(applied.items()):
+        try:
+            check_checksums(files, {revision: checksum})
+        except DriftError as error:
+            now = files[revision][0][:12] if revision in files else None
+            hints = (error.hint,) if error.hint else ()
+            found.append(drift("file", f"revision {revision}", error.message, *hints, recorded=checksum[:12], live=now))
+    for run in runs:
+        try:
+            check_open_run(files, run)
+        except DriftError as error:
+            hints = (error.hint,) if error.hint else ()
+            found.append(drift("file", f"run of {run.job.collection}", error.message, *hints))
+    return tuple(found)
+
+
+def embedders_of(operations: Iterable[Operation]) -> dict[str, str]:
+    """Vector -> name of the embedder that fills it, after these operations of one collection in their order."""
+    found: dict[str, str] = {}
+    for operation in operations:
+        # Whatever else fills the vector again takes the place of the embedder.
+        for vector in operation.filled():
+            found.pop(vector, None)
+        found.update({vector: value.embedder for vector, value in operation.embeds().items()})
+    return found
+
+
+def fingerprint_findings(
+    recorded: Mapping[str, Any],
+    embedders: Mapping[str, str],
+    now: Mapping[str, Mapping[str, Any]],
+    broken: Mapping[str, str],
+) -> Iterator[Finding]:
+    """Vectors that the configured model would not fill in the same way again.
+
+    Args:
+        recorded: vector -> fingerprint of the model that filled it.
+        embedders: vector -> name of its embedder.
+        now: embedder -> fingerprint; those that are not configured are left out.
+        broken: embedder -> why it can't be loaded.
+    """
+    for vector, then in sorted(recorded.items()):
+        name = embedders.get(vector)
+        if name is None:
+            continue
+        path = f"embedders.{vector or '(unnamed)'}"
+        if name in broken:
+            yield drift("embedder", path, f"embedder {name} can't be loaded: {broken[name]}", "qmigrate doctor")
+        elif name not in now:
+            yield note(
+                "embedder",
+                path,
+                f"embedder {name}, which filled {vector or '(unnamed)'}, is not configured any more",
+                "bring it back under embedders: in qmigrate.yaml before the vector is filled again",
+            )
+        else:
+            yield from _compared(path, name, then, now[name])
+
+
+def _compared(path: str, name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Finding]:
+    for key in sorted(set(then) | set(now)):
+        if then.get(key) != now.get(key):
+            yield drift(
+                "embedder",
+                f"{path}.{key}",
+                f"embedder {name} is not the model that filled the vector",
+                f"give embedders.{name} in qmigrate.yaml its former {key}",
+                "fill the vector again in a revision: op.Reembed(…)",
+                recorded=then.get(key),
+                live=now.get(key),
+            )

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qmigrate.embed.fingerprint import fingerprint_digest
-from qmigrate.embed.options import Options
+from qmigrate.embed.options import Options, fingerprint_digest
 from qmigrate.errors import EmbedError
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qmigrate.embed.memory import out_of_memory
-from qmigrate.embed.staged import settled
+from qmigrate.embed.staged import out_of_memory, settled
 from qmigrate.embed.vectors import Vector, as_vector, wrong
 from qmigrate.errors import EmbedError
 from qmigrate.ports import Embedder

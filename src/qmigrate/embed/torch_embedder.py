@@ -16,11 +16,9 @@ from typing import Any, Generic, TypeVar
 from PIL import Image
 
 from qmigrate.embed.inputs import ImageName
-from qmigrate.embed.memory import out_of_memory
 from qmigrate.embed.options import Options
-from qmigrate.embed.pictures import as_a_model_sees_it, with_picture
-from qmigrate.embed.sources import ImageSources
-from qmigrate.embed.staged import Prepared
+from qmigrate.embed.sources import ImageSources, as_a_model_sees_it, with_picture
+from qmigrate.embed.staged import Prepared, out_of_memory
 from qmigrate.embed.torch_models import BATCH_ON_CPU, BATCH_ON_GPU, Batches, Run, give_back
 from qmigrate.errors import DriftError, EmbedError
 from qmigrate.model.schema import JsonObject

@@ -8,9 +8,8 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from qmigrate.embed.memory import out_of_memory
 from qmigrate.embed.options import Options
-from qmigrate.embed.staged import Underway, settled
+from qmigrate.embed.staged import Underway, out_of_memory, settled
 from qmigrate.errors import ConfigError, EmbedError
 
 #: Items that go through the device at once where nothing is configured.

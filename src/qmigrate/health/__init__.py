@@ -9,7 +9,7 @@ from qmigrate.commands.expect import Expectation
 from qmigrate.health.asgi import Health
 from qmigrate.health.probe import Probe
 from qmigrate.health.report import Report
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 __all__ = ["Expectation", "Health", "Probe", "Report", "readiness"]
 

@@ -19,7 +19,7 @@ from qmigrate.commands.session import opened_ledger
 from qmigrate.errors import QmigrateError
 from qmigrate.health.report import Report, judged, part, skipped
 from qmigrate.health.slot import Answer, Slot
-from qmigrate.settings import Settings
+from qmigrate.settings.load import Settings
 
 #: Seconds that one request of the check of the collections may take: no caller waits for it.
 LOOK_TIMEOUT = 10.0
@@ -163,6 +163,6 @@ def _import_clients(settings: Settings) -> None:
     with suppress(QmigrateError, ImportError), opened_ledger(settings) as ledger:
         ledger.database.load_driver()
     if settings.qdrant.path is not None:
-        import qmigrate.store.local
+        import qmigrate.store.local.local
     else:
-        import qmigrate.store.server  # noqa: F401
+        import qmigrate.store.server.server  # noqa: F401

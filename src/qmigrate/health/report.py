@@ -8,7 +8,7 @@ from typing import Any
 
 from qmigrate.commands.readiness import JobStanding, Look, Standing
 from qmigrate.health.slot import Answer
-from qmigrate.model.words import counted
+from qmigrate.text import counted
 
 #: Most collections that a report lists; the ones that need attention come first.
 LISTED = 100

@@ -6,15 +6,8 @@
 
 from __future__ import annotations
 
-from qmigrate.ledger.decisions import accept_checksum, unlock
-from qmigrate.ledger.joined import JoinedLease, join
-from qmigrate.ledger.lease import Lease
-from qmigrate.ledger.meanings import known_meanings, meaning
-from qmigrate.ledger.pages import ANY_RANGE
-from qmigrate.ledger.reader import Ledger
-from qmigrate.ledger.schema import VERSION_TABLE
-from qmigrate.ledger.tables import metadata
-from qmigrate.ledger.values import (
+from qmigrate.ledger.bases import ANY_RANGE
+from qmigrate.ledger.codec import (
     Carry,
     DeletionRow,
     Doubt,
@@ -27,6 +20,13 @@ from qmigrate.ledger.values import (
     RunRow,
     View,
 )
+from qmigrate.ledger.decisions import accept_checksum, unlock
+from qmigrate.ledger.joined import JoinedLease, join
+from qmigrate.ledger.lease import Lease
+from qmigrate.ledger.meanings import known_meanings, meaning
+from qmigrate.ledger.reader import Ledger
+from qmigrate.ledger.schema import VERSION_TABLE
+from qmigrate.ledger.tables import metadata
 
 #: Names of the ledger's tables, for tools that compare the user's database with the user's models.
 TABLE_NAMES = frozenset({VERSION_TABLE, *metadata.tables})

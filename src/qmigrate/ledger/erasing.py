@@ -10,10 +10,10 @@ from sqlalchemy import Connection, and_, delete, select, update
 
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.fence import Fenced
-from qmigrate.ledger.phases import PhaseKey, journal_in
-from qmigrate.model.parts import parts
+from qmigrate.ledger.writer import PhaseKey, journal_in
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
+from qmigrate.sequences import parts
 
 #: Ids of one statement.
 _AT_ONCE = 500

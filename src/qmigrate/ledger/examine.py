@@ -15,8 +15,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, select, text
 
 from qmigrate.ledger import schema, tables
-from qmigrate.ledger.database import Database
-from qmigrate.ledger.files import open_file
+from qmigrate.ledger.database import Database, open_file
 
 #: Seconds that the look for the right to write waits for another writer of a SQLite file.
 PATIENCE = 2.0

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from sqlalchemy import and_, select, update
 
 from qmigrate.errors import LeaseHeldError, LedgerError
+from qmigrate.ledger.codec import Range
 from qmigrate.ledger.fence import elapsed
 from qmigrate.ledger.lease import Lease
 from qmigrate.ledger.reader import Ledger
 from qmigrate.ledger.tables import leases
-from qmigrate.ledger.values import Range
 
 #: How often a worker checks the lease, as a share of its time to live.
 _LOOKS = 10

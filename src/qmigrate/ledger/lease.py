@@ -12,15 +12,14 @@ from sqlalchemy import Connection, RowMapping, and_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from qmigrate.errors import LeaseHeldError, LedgerError
+from qmigrate.ledger.bases import BaseWrites
 from qmigrate.ledger.erasing import ErasureWrites
-from qmigrate.ledger.fence import elapsed
-from qmigrate.ledger.owner import Owner
-from qmigrate.ledger.pages import BaseWrites
+from qmigrate.ledger.fence import Owner, elapsed
 from qmigrate.ledger.quarantine import QuarantineWrites
 from qmigrate.ledger.reader import Ledger
 from qmigrate.ledger.tables import leases
-from qmigrate.ledger.writes import RunWrites
-from qmigrate.model.words import quote
+from qmigrate.ledger.writer import RunWrites
+from qmigrate.text import quote
 
 #: Seconds between two checks of a lease that another process holds.
 POLL = 0.2

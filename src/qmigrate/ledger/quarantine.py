@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, delete, select, update
 
 from qmigrate.ledger import codec
+from qmigrate.ledger.codec import Quarantined
 from qmigrate.ledger.fence import Fenced
 from qmigrate.ledger.tables import quarantine
-from qmigrate.ledger.values import Quarantined
 from qmigrate.model.transform import PointId
 
 #: Ids in one statement: below what the databases take as parameters.

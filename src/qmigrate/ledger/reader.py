@@ -3,27 +3,94 @@
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Select, and_, func, or_, select, tuple_
 
 from qmigrate.errors import LedgerError
 from qmigrate.ledger import codec, schema, tables
+from qmigrate.ledger.bases import ANY_RANGE
+from qmigrate.ledger.codec import Carry, DeletionRow, HistoryRow, LeaseRow, Leaving, Quarantined, Range, RunRow, View
 from qmigrate.ledger.database import Database
-from qmigrate.ledger.erased import ErasureReads
-from qmigrate.ledger.owner import Owner, system_user
-from qmigrate.ledger.pages import ANY_RANGE
+from qmigrate.ledger.fence import Owner, system_user
 from qmigrate.ledger.quarantine import of_generations, quarantined_of
-from qmigrate.ledger.values import Carry, DeletionRow, HistoryRow, LeaseRow, Leaving, Quarantined, Range, RunRow, View
-from qmigrate.ledger.writes import OPEN_STATES, UNCHANGED
-from qmigrate.model.plan import APPLYING, ASIDE, Job
+from qmigrate.ledger.writer import OPEN_STATES, UNCHANGED
+from qmigrate.model.plan import APPLYING, ASIDE, Build, Job
 from qmigrate.model.state import DELETING, Applied, Generation, Moment, OpenRun
+from qmigrate.model.transform import PointId
 
 if TYPE_CHECKING:
     from qmigrate.ledger.lease import Lease
+
+
+#: How far the clocks of Qdrant, of this host and of the database may be apart: a copy that was made so shortly after
+#: an erasure counts as older, so that an erased point never comes back.
+CLOCKS = timedelta(minutes=5)
+
+
+class ErasureReads(ABC):
+    """The part of a ledger with the erasures."""
+
+    @abstractmethod
+    def rows(self, query: Select[Any]) -> list[Any]:
+        """The rows of a query over the ledger's tables; none while there are no tables."""
+
+    def erased(
+        self, collection: str, ids: Collection[PointId], *, made: datetime | None = None, space: int | None = None
+    ) -> set[PointId]:
+        """Those of `ids` that an old copy must not bring back; a page of them at a time.
+
+        Args:
+            made: when the copy was made. What the application wrote after an erasure may be in later copies; None
+                where that isn't known, so that every erased id counts.
+            space: which ids the copy has, as :mod:`qmigrate.engine.points.id_spaces` numbers them; None for any.
+        """
+        table, texts = tables.erasures, [codec.id_text(one) for one in ids]
+        columns = (table.c.point_id, table.c.id_spaces, table.c.erased_at)
+        found = self.rows(select(*columns).where(table.c.collection == collection, table.c.point_id.in_(texts)))
+        return {codec.known_id(row["point_id"]) for row in found if _counts(row, made, space)}
+
+    def erasures(self, collection: str) -> int:
+        """How many points no old copy may bring back."""
+        table = tables.erasures
+        rows = self.rows(select(func.count().label("points")).where(table.c.collection == collection))
+        return int(rows[0]["points"]) if rows else 0
+
+    def builds(self, collection: str) -> dict[str, Build]:
+        """Generation -> how it was made, for all whose run is in the ledger; the newest run counts."""
+        runs = tables.runs
+        query = select(runs.c.job).where(runs.c.collection == collection).order_by(runs.c.id)
+        found = {}
+        for row in self.rows(query):
+            if not any(step["kind"] == Build.kind for step in row["job"]["steps"]):
+                continue
+            for step in Job.from_json(row["job"]).steps:
+                if isinstance(step, Build):
+                    found[step.target] = step
+        return found
+
+    def built_by(self, collection: str) -> dict[str, dict[str, str]]:
+        """Generation -> the checksums that the revisions of its run had, by revision; the newest run counts."""
+        runs = tables.runs
+        query = select(runs.c.job, runs.c.checksums).where(runs.c.collection == collection).order_by(runs.c.id)
+        return {
+            str(step["target"]): dict(row["checksums"] or {})
+            for row in self.rows(query)
+            for step in row["job"]["steps"]
+            if step["kind"] == Build.kind
+        }
+
+
+def _counts(row: Any, made: datetime | None, space: int | None) -> bool:
+    """Whether an erasure is about a copy; any doubt counts."""
+    if made is not None and row["erased_at"] is not None and made > row["erased_at"] + CLOCKS:
+        return False
+    return space is None or row["id_spaces"] is None or space in row["id_spaces"]
+
 
 #: Pages of a base that are read at once; a page is some hundred KiB at most.
 PAGES_AT_ONCE = 8
@@ -473,3 +540,38 @@ class Ledger(ErasureReads):
         from qmigrate.ledger.lease import hold
 
         return hold(self, collection, timeout=timeout, ttl=ttl, progress=progress)
+
+
+def present(ledger: Ledger) -> datetime:
+    """The same, to compare with what the ledger has recorded; where there are no tables yet there is nothing of that.
+
+    A host whose own clock is wrong must not take what others keep for expired.
+    """
+    rows = ledger.rows(select(ledger.database.now().label("now")))
+    return rows[0]["now"] if rows else datetime.now(UTC)
+
+
+def clock(ledger: Ledger) -> datetime:
+    """The time of the ledger's database.
+
+    Raises:
+        LedgerError: there are no tables yet.
+    """
+    rows = ledger.rows(select(ledger.database.now().label("now")))
+    if not rows:
+        raise LedgerError("the ledger has no tables yet", hint="the first command that writes creates them")
+    moment: datetime = rows[0]["now"]
+    return moment
+
+
+def last_migrations(ledger: Ledger) -> dict[str, datetime]:
+    """Logical name -> when a revision of it was last applied or undone, in UTC; data fixes don't count."""
+    history = tables.history
+    newest = func.max(history.c.created_at).label("newest")
+    query = (
+        select(history.c.collection, newest)
+        .where(history.c.direction.not_in(ASIDE))
+        .group_by(history.c.collection)
+        .order_by(history.c.collection)
+    )
+    return {row["collection"]: row["newest"] for row in ledger.rows(query)}

@@ -6,11 +6,10 @@ import ast
 import graphlib
 from collections.abc import Iterator
 
-from qmigrate.lint.alembic_files import SHORT, SqlProject, SqlRevision, Statement
-from qmigrate.lint.calls import full_name, imported
 from qmigrate.lint.project import Project, Use
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
-from qmigrate.lint.source import Source, Span, span
+from qmigrate.revisions.alembic_files import SHORT, SqlProject, SqlRevision, Statement
+from qmigrate.revisions.python_source import Source, Span, full_name, imported, span
 
 #: Directives that do something with Qdrant; `require` only looks, unless the run turns it into one.
 STEPS = ("run", "apply", "revert", "fix")

@@ -8,8 +8,8 @@ from qmigrate.errors import PlanError
 from qmigrate.lint.project import Project, Use
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.operations.alias import SetAlias
-from qmigrate.operations.reasons import shown
+from qmigrate.operations.checks import shown
+from qmigrate.operations.collection import SetAlias
 from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Reembed, RenameVector
 
 

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from qmigrate.lint.calls import definition, full_name, imported, mentioned
 from qmigrate.lint.project import Project
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
-from qmigrate.lint.source import Source, span
 from qmigrate.operations.base import Operation
 from qmigrate.operations.call import Call
-from qmigrate.revision_file import Revision
+from qmigrate.revisions.file import Revision
+from qmigrate.revisions.python_source import Source, definition, full_name, imported, mentioned, span
 
 #: Libraries that take seconds to load, or that only talk to something outside.
 HEAVY = frozenset(

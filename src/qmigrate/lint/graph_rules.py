@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from qmigrate.lint.project import Project
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
-from qmigrate.lint.source import Source, Span
 from qmigrate.model.names import OLD_SUFFIX, PROBE_PREFIX
+from qmigrate.revisions.python_source import Source, Span
 
 _OWN = re.compile(r"__[ge](\d|\*|\?|\[)")
 

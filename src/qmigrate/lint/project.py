@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from qmigrate.errors import PlanError, RevisionError
-from qmigrate.lint.alembic_files import SqlProject
-from qmigrate.lint.source import Source, Span
-from qmigrate.model import patterns
+from qmigrate.model import names as patterns
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.operations.base import Operation, check_contradictions
-from qmigrate.revision_file import Revision, is_revision
+from qmigrate.revisions.alembic_files import SqlProject
+from qmigrate.revisions.file import Revision, is_revision
+from qmigrate.revisions.python_source import Source, Span
 
 
 @dataclass(frozen=True, slots=True, eq=False)

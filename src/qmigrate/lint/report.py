@@ -7,8 +7,8 @@ from pathlib import Path
 
 from qmigrate.lint.project import Project
 from qmigrate.lint.rule import Hit, Rule
-from qmigrate.lint.source import Ignore, Source, Span
 from qmigrate.lint.table import IGNORE_WITHOUT_REASON, RULES, USELESS_IGNORE
+from qmigrate.revisions.python_source import Ignore, Source, Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qmigrate.lint.project import Project
-    from qmigrate.lint.source import Source, Span
+    from qmigrate.revisions.python_source import Source, Span
 
 ERROR, WARNING = "error", "warning"
 

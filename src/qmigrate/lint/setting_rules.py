@@ -10,8 +10,8 @@ from qmigrate.lint.change_rules import each_operation
 from qmigrate.lint.project import Project, Use
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 from qmigrate.model.schema import CollectionSchema, changes
+from qmigrate.operations.checks import shown
 from qmigrate.operations.index import DropPayloadIndex
-from qmigrate.operations.reasons import shown
 
 _NUMERIC = frozenset({"integer", "float", "datetime"})
 _NUMBER_NAME = re.compile(

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 from qmigrate.embed import known_size
 from qmigrate.errors import PlanError
-from qmigrate.lint.calls import definition
 from qmigrate.lint.change_rules import each_operation
 from qmigrate.lint.code_rules import functions_of_operation
 from qmigrate.lint.project import Project, Use
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 from qmigrate.model.statement import repeats
-from qmigrate.operations.reasons import shown
+from qmigrate.operations.checks import shown
 from qmigrate.operations.vector_common import params_of
+from qmigrate.revisions.python_source import definition
 
 
 def _size(project: Project) -> Iterator[Hit]:

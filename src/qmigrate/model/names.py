@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 import re
-from typing import NewType
+from collections.abc import Callable, Collection, Iterable
+from fnmatch import fnmatchcase
+from typing import NewType, final
+
+from qmigrate.errors import LeaseHeldError, QmigrateError, UnknownNameError
 
 #: A physical collection under management: ``<logical>__g0007``.
 GENERATION = re.compile(r"^(?P<name>.+)__g(?P<number>\d{4,})$")
@@ -93,3 +99,208 @@ def is_internal(alias: str, physical: str) -> bool:
         physical: what the alias points to: ``foo__old`` and ``foo__e5`` may as well be an application's names.
     """
     return alias.startswith(PROBE_PREFIX) or is_own_alias(alias, physical) or alias == old_alias(physical)
+
+
+#: What a text begins with that is a glob whatever is there. No name holds a colon.
+FORCED = "glob:"
+#: The signs of a glob.
+SIGNS = frozenset("*?[")
+#: Those that no name on a server holds.
+_SURE = frozenset("*?")
+
+
+class ExactName(str):
+    """A logical name that something has: never a glob."""
+
+    __slots__ = ()
+
+
+def is_forced(pattern: str) -> bool:
+    """Whether it is marked as a glob."""
+    return pattern.startswith(FORCED) and not isinstance(pattern, ExactName)
+
+
+def text_of(pattern: str) -> str:
+    """The name or the glob, without ``glob:``."""
+    return pattern[len(FORCED) :] if is_forced(pattern) else pattern
+
+
+def has_signs(pattern: str) -> bool:
+    """Whether it may be a glob, which only the names that there are decide."""
+    return is_forced(pattern) or (not isinstance(pattern, ExactName) and not SIGNS.isdisjoint(pattern))
+
+
+def has_wildcard(pattern: str) -> bool:
+    """Whether it is a glob whatever exists: it is marked as one, or has a character that no name has."""
+    return is_forced(pattern) or (not isinstance(pattern, ExactName) and not _SURE.isdisjoint(pattern))
+
+
+def is_glob(pattern: str, known: Collection[str]) -> bool:
+    """Whether it is a glob where these are all the names that there are."""
+    return is_forced(pattern) or (has_signs(pattern) and pattern not in known)
+
+
+def bound(pattern: str, known: Collection[str]) -> str:
+    """The pattern, marked as a name where it is one."""
+    return ExactName(pattern) if not is_forced(pattern) and pattern in known else pattern
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Whether one name is meant, where no other name decides: a name means itself, a glob what it matches."""
+    if isinstance(pattern, ExactName):
+        return name == pattern
+    return (name == pattern and not is_forced(pattern)) or (
+        has_signs(pattern) and fnmatchcase(name, text_of(pattern))
+    )
+
+
+def met(pattern: str, names: Iterable[str], known: Collection[str] | None = None) -> list[str]:
+    """The names that a pattern means, in their order.
+
+    Args:
+        pattern: a name, a glob, or ``glob:`` and a glob.
+        names: to choose from.
+        known: every name that there is, where `names` are only some of them: ``docs[eu]`` means no other name where
+            it exists, though it may not be chosen.
+    """
+    chosen = list(names)
+    exact = bound(pattern, known if known is not None else frozenset(chosen))
+    return [name for name in chosen if fits(name, exact)]
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two patterns may mean the same name, be there one or not: where in doubt, they may."""
+    return any(_meet(first, second) for first in _readings(one) for second in _readings(other))
+
+
+def _readings(pattern: str) -> list[list[str]]:
+    """How a pattern may be read, as a name and as a glob: character by character, ``[…]`` as one that may be any."""
+    name = [] if is_forced(pattern) else [[f"={sign}" for sign in pattern]]
+    signs = re.findall(r"\[!?\]?[^\]]*\]|.", text_of(pattern), re.DOTALL)
+    return [*name, ["?" if len(sign) > 1 else sign for sign in signs]] if has_signs(pattern) else name
+
+
+def _meet(one: list[str], other: list[str]) -> bool:
+    """Whether a name fits both: from their ends on, whether what is left of `one` meets each rest of `other`."""
+    end = len(other)
+    rests = [all(sign == "*" for sign in other[place:]) for place in range(end + 1)]
+    for sign in reversed(one):
+        now = [False] * (end + 1)
+        for place in reversed(range(end + 1)):
+            if sign == "*":
+                now[place] = rests[place] or (place < end and now[place + 1])
+            elif place < end and other[place] == "*":
+                now[place] = rests[place] or now[place + 1]
+            elif place < end:
+                same = "?" in (sign, other[place]) or sign.lstrip("=") == other[place].lstrip("=")
+                now[place] = same and rests[place + 1]
+        rests = now
+    return rests[0]
+
+
+def met_by_any(patterns: Iterable[str], names: Iterable[str], known: Collection[str] | None = None) -> list[str]:
+    """The names that any of the patterns means, each once, in their own order."""
+    chosen = list(names)
+    wanted = {name for pattern in patterns for name in met(pattern, chosen, known)}
+    return [name for name in chosen if name in wanted]
+
+
+#: Names that a line lists.
+_LISTED = 8
+
+
+def words(pattern: str, names: Collection[str]) -> str:
+    """What a glob has met, in one line: ``'docs*' means 2 collections: docs_a, docs_b``."""
+    listed = sorted(names)
+    more = f" and {len(listed) - _LISTED:,} more" if len(listed) > _LISTED else ""
+    count = "1 collection" if len(listed) == 1 else f"{len(listed):,} collections"
+    return f"{pattern!r} means {count}: {', '.join(listed[:_LISTED])}{more}"
+
+
+@final
+class Permit:
+    """Leave to delete one physical collection, for one request.
+
+    A deletion can't be made conditional on the server, so it is asked for by this alone: the lease gives it in the
+    transaction that records that the deletion has begun (``Lease.begin_deletion``), and lasts longer than the request.
+
+    Args:
+        physical: the collection.
+        remaining: seconds for which no other process can take the lease.
+    """
+
+    __slots__ = ("_remaining", "_used", "physical")
+
+    def __init__(self, physical: str, remaining: Callable[[], float]) -> None:
+        self.physical = physical
+        self._remaining = remaining
+        self._used = False
+
+    @classmethod
+    def of_probe(cls, name: str) -> Permit:
+        """For a collection that a probe of the server has made: its name is random, and no other client has it.
+
+        Raises:
+            QmigrateError: the name is not that of a probe.
+        """
+        if not name.startswith(PROBE_PREFIX):
+            raise QmigrateError(f"{name} is not a probe's collection")
+        return cls(name, lambda: math.inf)
+
+    def use(self, seconds: float) -> str:
+        """The physical name, right before the request is sent; once.
+
+        Args:
+            seconds: the longest that the request can take.
+
+        Raises:
+            LeaseHeldError: the lease may end before the request does; nothing may be sent.
+            QmigrateError: it was used before.
+        """
+        if self._used:
+            raise QmigrateError(f"the permit to delete {self.physical} was used already")
+        if self._remaining() <= seconds:
+            raise LeaseHeldError(
+                f"{self.physical} was not deleted: too little time is left of the lease for the request",
+                hint="run the same command again: it continues from here",
+            )
+        self._used = True
+        return self.physical
+
+
+#: Kind of thing -> where its names are listed.
+LISTED = {
+    "collection": "qmigrate status lists what is there",
+    "generation": "qmigrate gc --dry-run lists what is kept, by its names",
+    "snapshot": "qmigrate snapshot list shows what is there",
+    "fix": "qmigrate history --deletions lists them",
+    "file": "qmigrate history --deletions --json names the files of fixes; their numbers work, too",
+}
+
+
+def unknown(
+    kind: str, given: object, known: Iterable[str] = (), *, of: str = "", hint: str | None = None
+) -> UnknownNameError:
+    """The error for a name, or a glob, that means nothing.
+
+    Args:
+        kind: a key of :data:`LISTED`.
+        known: the names that there are, for what was probably meant.
+        of: where it was looked for, if that isn't everywhere: `` in the ledger``.
+    """
+    glob = isinstance(given, str) and has_signs(given)
+    said = f"no {kind} matches {given!r}" if glob else f"there is no {kind} {given!r}"
+    close = difflib.get_close_matches(str(given), sorted(known), n=1)
+    more = f'; did you mean "{close[0]}"?' if close else ""
+    return UnknownNameError(f"{said}{of}{more}", hint=hint or LISTED[kind], facts={"kind": kind, "name": str(given)})
+
+
+def check_known(kind: str, patterns: Iterable[str], known: Collection[str]) -> None:
+    """Every pattern means something.
+
+    Raises:
+        UnknownNameError: one doesn't.
+    """
+    for pattern in patterns:
+        if not met(pattern, known):
+            raise unknown(kind, pattern, known)

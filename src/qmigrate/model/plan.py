@@ -127,14 +127,14 @@ class EditPoints:
 
 @dataclass(frozen=True, slots=True)
 class Erase(EditPoints):
-    """Delete points of the live generation `target` so that nothing brings them back: see ``steps/erase.py``."""
+    """Delete points of the live generation `target` so that nothing brings them back: see ``engine/fixes/erase``."""
 
     kind: ClassVar[str] = "erase"
 
 
 @dataclass(frozen=True, slots=True)
 class RunCode(EditPoints):
-    """Call a function of the user's own for the live generation `target`: see ``steps/call.py``."""
+    """Call a function of the user's own for the live generation `target`: see ``engine/call.py``."""
 
     kind: ClassVar[str] = "call"
 

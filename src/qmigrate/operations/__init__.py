@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from qmigrate.operations.alias import SetAlias
 from qmigrate.operations.call import Call
-from qmigrate.operations.collection import CreateCollection, DropCollection, Reshard, UpdateCollection
+from qmigrate.operations.collection import CreateCollection, DropCollection, Reshard, SetAlias, UpdateCollection
 from qmigrate.operations.data import SyncPayload
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.operations.index import CreatePayloadIndex, DropPayloadIndex
-from qmigrate.operations.payload import DeletePayload, SetPayload
-from qmigrate.operations.points import TransformPoints
+from qmigrate.operations.payload import DeletePayload, SetPayload, TransformPoints
 from qmigrate.operations.rekey import Rekey
 from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Reembed, RenameVector
 

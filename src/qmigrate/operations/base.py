@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from qmigrate.errors import PlanError
-from qmigrate.model import patterns
+from qmigrate.model import names
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
 from qmigrate.model.state import Capabilities
 from qmigrate.model.transform import Filling, PointTransform
-from qmigrate.operations.checks import FORBIDDEN
+from qmigrate.operations.checks import (
+    FORBIDDEN,
+    obstacle,
+    shown,
+    why_heavy,
+    why_heavy_when_big,
+    why_no_clone,
+    why_unset,
+)
 from qmigrate.operations.quality import Recall
-from qmigrate.operations.reasons import obstacle, shown, why_heavy, why_heavy_when_big, why_no_clone, why_unset
 from qmigrate.operations.values import Embed
 
 Wish = Literal["in_place", "clone", "copy"] | None
@@ -77,7 +84,7 @@ class Operation(ABC):
     @property
     def pattern(self) -> str:
         """The logical name or glob of the collections it is about."""
-        return patterns.text_of(self.written)
+        return names.text_of(self.written)
 
     @property
     def written(self) -> str:
@@ -93,20 +100,20 @@ class Operation(ABC):
     @property
     def is_glob(self) -> bool:
         """Whether the pattern may match several names."""
-        return not self.exact and patterns.has_signs(self.written)
+        return not self.exact and names.has_signs(self.written)
 
     def bound(self, known: Collection[str]) -> Self:
         """The same operation where these names exist: a pattern that is one of them is that name, and no glob."""
         written = self.written
-        if not self.is_glob or patterns.is_forced(written) or written not in known:
+        if not self.is_glob or names.is_forced(written) or written not in known:
             return self
         made = copy.copy(self)
-        assign(made, **{self.named_by[0]: patterns.bound(written, known)})
+        assign(made, **{self.named_by[0]: names.bound(written, known)})
         return made
 
     def matches(self, name: str) -> bool:
         """Whether it is about the collection of this logical name; case counts."""
-        return patterns.fits(name, self.written) if self.is_glob else name == self.pattern
+        return names.fits(name, self.written) if self.is_glob else name == self.pattern
 
     def label(self) -> str:
         """How messages name it: ``AddVector("image_assets", "l14")``."""
@@ -140,7 +147,7 @@ class Operation(ABC):
         pattern = self.pattern
         if not isinstance(getattr(self, self.named_by[0]), str) or not pattern.strip():
             raise self.error("the collection must be a name or a glob")
-        forbidden = FORBIDDEN - patterns.SIGNS
+        forbidden = FORBIDDEN - names.SIGNS
         wrong = sorted({sign for sign in pattern if sign in forbidden or ord(sign) < 32})
         if wrong:
             raise self.error(f"the name of a collection can't contain {wrong[0]!r}")

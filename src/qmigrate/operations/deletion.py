@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from qmigrate.model import filters, statement
+from qmigrate.model import payload_path, statement
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.operations.base import Key, Operation, assign, plain
 from qmigrate.operations.data import KEY, DataFix
-from qmigrate.settings_read import Seconds, duration_problem, parse_duration
+from qmigrate.settings.values import Seconds, duration_problem, parse_duration
 
 #: What the audit calls a deletion of something that was named, by its id or by the application's.
 ASSET = "ASSET"
@@ -224,15 +224,15 @@ class DeletePoints(DataFix):
             return None
         if not isinstance(self.filter, Mapping):
             return f"the filter must be an object, not {self.filter!r:.60}"
-        odd = [name for name in self.filter if name not in filters.CONDITIONS]
+        odd = [name for name in self.filter if name not in payload_path.CONDITIONS]
         if odd:
             return (
-                f"the filter has the key {odd[0]!r}; a filter has {', '.join(filters.CONDITIONS)}, each with "
+                f"the filter has the key {odd[0]!r}; a filter has {', '.join(payload_path.CONDITIONS)}, each with "
                 f"conditions: {_meant_filter(self.filter, odd[0])}"
             )
-        if not filters.has_conditions(self.filter):
+        if not payload_path.has_conditions(self.filter):
             return "the filter has no condition, so it selects every point; use a reset for that"
-        problem = filters.problem(self.filter)
+        problem = payload_path.problem(self.filter)
         if problem:
             return problem
         try:
@@ -282,7 +282,7 @@ def _meant_filter(given: Mapping[str, Any], odd: str) -> str:
     """The filter that was probably meant, as JSON."""
     inner = given[odd]
     meant = {"must": [{"key": "category", "match": {"value": "cat"}}]}
-    if odd == "filter" and isinstance(inner, Mapping) and set(inner) <= set(filters.CONDITIONS) and inner:
+    if odd == "filter" and isinstance(inner, Mapping) and set(inner) <= set(payload_path.CONDITIONS) and inner:
         meant = dict(inner)
     elif {"key", "has_id", "is_empty", "is_null", "nested"} & set(given):
         meant = {"must": [dict(given)]}

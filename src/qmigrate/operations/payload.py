@@ -6,12 +6,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from qmigrate.model import filters
+from qmigrate.model import payload_path
 from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.transform import PayloadFunction, PointTransform
 from qmigrate.operations.base import Key, Operation, assign, plain
 from qmigrate.operations.data import KEY, DataFix
+from qmigrate.operations.values import function_name
 
 _INT64 = 2**63
 
@@ -58,9 +60,9 @@ class PayloadWrite(DataFix):
             )
         if self.filter is not None and not isinstance(self.filter, Mapping):
             raise self.error(f"the filter must be an object, not {self.filter!r:.60}")
-        if self.filter is not None and not filters.has_conditions(self.filter):
+        if self.filter is not None and not payload_path.has_conditions(self.filter):
             raise self.error("the filter has no condition", hint="leave it out to select every point")
-        problem = filters.problem(self.filter or {}) or self.share_problem(self.max_share)
+        problem = payload_path.problem(self.filter or {}) or self.share_problem(self.max_share)
         if problem:
             raise self.error(problem)
 
@@ -182,3 +184,49 @@ def _inexact(value: Any) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and not -_INT64 <= value < _INT64:
         return f"{value}, which doesn't fit into a signed 64-bit integer"
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class TransformPoints(Operation):
+    """Give every point the payload that a function returns; points are copied next to the live collection.
+
+    Args:
+        collection: logical name or glob.
+        function: gets a :class:`~qmigrate.model.transform.Point` and returns the new payload as a dict. It
+            must give the same for the same point, and may be called more than once.
+        inverse: the same for going back; without one, writes made since can't be carried back.
+    """
+
+    rewrites_payload: ClassVar[bool] = True
+
+    collection: str
+    function: PayloadFunction
+    inverse: PayloadFunction | None = None
+
+    def check_schema(self, schema: CollectionSchema) -> None:  # noqa: ARG002
+        """See the base class."""
+        if not callable(self.function):
+            raise self.error(f"expected a function of a point, got {self.function!r}")
+        if self.inverse is not None and not callable(self.inverse):
+            raise self.error(f"inverse must be a function of a point or None, not {self.inverse!r}")
+
+    def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
+        """Payloads have no schema but their indexes, and those have operations of their own."""
+        return schema
+
+    def transform(self, schema: CollectionSchema) -> PointTransform:
+        """See the base class."""
+        return PointTransform(
+            vectors={name: name for name in sorted(schema.vector_names())},
+            payload=(self.function,),
+            inverse=(self.inverse,) if self.inverse is not None else None,
+        )
+
+    def describe(self) -> str:
+        """See the base class."""
+        back = f", back with {function_name(self.inverse)}" if self.inverse is not None else ""
+        return f"transform every payload with {function_name(self.function)}{back}"
+
+    def touched(self) -> frozenset[Key]:
+        """Several may follow each other; the same function twice is a slip."""
+        return frozenset({("payload with", self.function)})

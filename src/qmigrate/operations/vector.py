@@ -8,9 +8,8 @@ from typing import Any, get_args
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import Filling, PointTransform
 from qmigrate.operations.base import Cutover, Key, Wish, assign, plain_object
-from qmigrate.operations.checks import effective, is_sparse, vector_problem
+from qmigrate.operations.checks import effective, is_sparse, shown, vector_problem
 from qmigrate.operations.quality import Recall
-from qmigrate.operations.reasons import shown
 from qmigrate.operations.values import Compute, CopyOf, Embed, Value
 from qmigrate.operations.vector_common import (
     VectorOperation,

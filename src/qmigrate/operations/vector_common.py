@@ -6,9 +6,8 @@ from qmigrate.errors import PlanError
 from qmigrate.model.schema import FOUR_BITS, CollectionSchema, JsonObject
 from qmigrate.model.transform import Filling, PointTransform
 from qmigrate.operations.base import Operation
-from qmigrate.operations.checks import is_sparse, meant, name_problem
+from qmigrate.operations.checks import is_sparse, meant, name_problem, shown
 from qmigrate.operations.quality import Recall
-from qmigrate.operations.reasons import shown
 from qmigrate.operations.values import Compute, CopyOf, Embed, Empty, Value
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from qmigrate.planner.abort import plan_abort
-from qmigrate.planner.back import plan_rollback
 from qmigrate.planner.fix import plan_fix, plan_undo_fix, planned_fix
 from qmigrate.planner.forward import plan_upgrade
 from qmigrate.planner.guard import check_checksums
 from qmigrate.planner.restore import plan_restore, plan_undo
+from qmigrate.planner.rollback import plan_rollback
 
 __all__ = [
     "check_checksums",

@@ -25,8 +25,8 @@ from qmigrate.model.plan import (
 )
 from qmigrate.model.schema import Change, JsonObject
 from qmigrate.model.state import DELETING, Capabilities, CollectionState, OpenRun, World
-from qmigrate.model.words import quote
 from qmigrate.planner.segment import kept
+from qmigrate.text import quote
 
 #: Kinds of fixes that only add what was lacking: nothing is lost where they end half-way, and they can be done again.
 _ADDING = frozenset({"bring_back", "retry"})

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qmigrate.errors import RefusedError
-from qmigrate.model import patterns
+from qmigrate.model import names
+from qmigrate.model.names import unknown
 from qmigrate.model.plan import (
     FIXED,
     Closing,
@@ -20,10 +21,9 @@ from qmigrate.model.plan import (
 )
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
-from qmigrate.model.unknown import unknown
-from qmigrate.model.words import quote
 from qmigrate.observe import check_beside_held, unmanaged
 from qmigrate.operations.base import Operation
+from qmigrate.text import quote
 
 VERB = "fix"
 #: Why nothing is changed of a collection that is not under management; behind its name.
@@ -90,7 +90,7 @@ def _met_notes(world: World, operation: Operation, looking: bool) -> Iterator[st
     """What a glob means here: shown before the deletion."""
     found = [state.name for state in fixed_by(world, operation, looking=looking)]
     if operation.bound(world.known).is_glob:
-        yield patterns.words(operation.pattern, found)
+        yield names.words(operation.pattern, found)
 
 
 def planned_fix(world: World, name: str, steps: Sequence[EditPoints], lines: Sequence[str]) -> CollectionPlan:
@@ -131,7 +131,7 @@ def plan_undo_fix(
 
     Args:
         facts: of its row in the audit.
-        edit: for :class:`qmigrate.steps.fixes.undo.Undo`.
+        edit: for :class:`qmigrate.engine.fixes.undo.Undo`.
         refs: the operations since, through which points go.
         checksums: of their revisions.
     """

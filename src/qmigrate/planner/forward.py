@@ -6,21 +6,113 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from qmigrate.errors import PlanError, RefusedError
-from qmigrate.model import patterns
-from qmigrate.model.plan import Closing, CollectionPlan, GoLive, Job, OpRef, Plan, RunCode, Step
-from qmigrate.model.schema import CollectionSchema
+from qmigrate.model import names as patterns
+from qmigrate.model.plan import Closing, CollectionPlan, GoLive, Job, OpRef, Plan, RunCode, Step, WriteRows
+from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import CollectionState, World
-from qmigrate.model.words import quote
+from qmigrate.model.transform import PointTransform
 from qmigrate.observe import check_ownership
 from qmigrate.operations.base import Operation
-from qmigrate.planner.fuse import segments
-from qmigrate.planner.members import before_birth, made_by_glob, newest, refs_of
-from qmigrate.planner.plain import describe
-from qmigrate.planner.position import Position
+from qmigrate.operations.values import Compute, Embed
+from qmigrate.planner.members import Position, before_birth, made_by_glob, newest, refs_of
+from qmigrate.planner.plain_names import describe, notice
 from qmigrate.planner.segment import Part, Segment, closings, fold, segment
-from qmigrate.planner.unknown import notice
-from qmigrate.planner.write_back import told, words
-from qmigrate.revisions import Revision, Revisions
+from qmigrate.revisions.graph import Revision, Revisions
+from qmigrate.text import quote
+
+#: Moves of the name, and data fixes, which change points on purpose: each is a segment of its own.
+_ALONE = ("drop", "record", "edit")
+
+
+def segments(parts: Sequence[Part], *, fuse: bool = True) -> list[tuple[Part, ...]]:
+    """Consecutive parts that are done in one go.
+
+    A run between two barriers is one segment when anything in it needs a rebuild: the light changes ride along.
+    Without a rebuild each revision is done by itself, on the live collection.
+
+    Args:
+        fuse: False keeps every revision by itself.
+    """
+    found: list[tuple[Part, ...]] = []
+    for run in _runs(parts):
+        if fuse and any(part.strategy != "in_place" for part in run):
+            found.append(tuple(run))
+        else:
+            found += [(part,) for part in run]
+    return found
+
+
+def _runs(parts: Sequence[Part]) -> list[list[Part]]:
+    """The parts, split at the barriers."""
+    runs: list[list[Part]] = []
+    so_far: PointTransform | None = None
+    for part in parts:
+        alone = part.strategy in _ALONE or (bool(runs) and runs[-1][-1].strategy in _ALONE)
+        if not runs or alone or part.strategy == "create" or (so_far is not None and _barrier(so_far, part.transform)):
+            runs.append([])
+            # Nothing happens to points that don't exist: a new collection is made in its final shape.
+            so_far = None if part.strategy == "create" else part.transform
+        elif so_far is not None:
+            so_far = so_far.then(part.transform)
+        runs[-1].append(part)
+    return runs
+
+
+def _barrier(so_far: PointTransform, later: PointTransform) -> bool:
+    """Whether `later`, done in one go with what comes before it, would see other points than after it."""
+    if (so_far.rekeys and not later.is_identity()) or (later.rekeys and not so_far.is_identity()):
+        # The proof finds a point's counterpart by its new id alone, so nothing else may change in the same copy.
+        return True
+    if _reads_points(later) and not _keeps_points(so_far):
+        # The user's functions would get the vectors of the old generation; and a vector that was filled has seen the
+        # earlier payload, but a fused fill would see the one that a later function makes.
+        return True
+    # Stored in one form and then in another: rounded or normalised once is not the same as twice.
+    formed = so_far.converted | frozenset(so_far.filled)
+    return any(later.vectors[target] in formed for target in later.converted)
+
+
+def _reads_points(transform: PointTransform) -> bool:
+    """Whether a function of the user gets complete points."""
+    return bool(transform.payload) or any(isinstance(value, Compute) for value in transform.values.values())
+
+
+def _keeps_points(transform: PointTransform) -> bool:
+    """Whether the vectors of every point stay what they are, whatever becomes of its payload."""
+    carried = all(target == source for target, source in transform.vectors.items())
+    return carried and not (transform.drops or transform.filled or transform.converted)
+
+
+def told(found: Segment) -> tuple[WriteRows, ...]:
+    """The step that updates it; none where no point is embedded, or no write-back is declared."""
+    last = found.steps[-1] if found.steps else None
+    if found.strategy != "copy" or not isinstance(last, GoLive) or last.target is None:
+        return ()
+    transform = found.parts[0].transform
+    for part in found.parts[1:]:
+        transform = transform.then(part.transform)
+    statements = tuple(
+        _statement(found.parts, vector, value)
+        for vector, value in sorted(transform.values.items())
+        if isinstance(value, Embed) and value.write_back is not None
+    )
+    return (WriteRows(last.target, statements),) if statements else ()
+
+
+def _statement(parts: tuple[Part, ...], vector: str, value: Embed) -> JsonObject:
+    wanted = value.write_back
+    assert wanted is not None  # noqa: S101  the caller looked
+    said_by = [part.revision for part in parts if any(one is value for one in part.transform.values.values())]
+    return wanted.said(vector, said_by[-1] if said_by else parts[-1].revision)
+
+
+def words(steps: tuple[WriteRows, ...]) -> list[str]:
+    """What happens then, for people."""
+    return [
+        f"then: {one['database']} is updated for each point that got {one['vector'] or '(unnamed)'}, at least once"
+        for step in steps
+        for one in step.statements
+    ]
 
 
 @dataclass(slots=True)
@@ -61,7 +153,7 @@ def plan_upgrade(
     Args:
         wanted: ids of the target and all its ancestors.
         only: restrict the work to these logical names.
-        plain: how a plain name may become an alias; see :func:`qmigrate.planner.plain.way_of`.
+        plain: how a plain name may become an alias; see :func:`qmigrate.planner.plain_names.way_of`.
         create: names that a glob may create; by itself it creates nothing.
         fuse: whether the pending revisions of a collection copy its data once.
         fuse_by_name: the same for single logical names.

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from qmigrate.model.holding import Holding, KeptSnapshot
 from qmigrate.model.names import REHEARSAL, is_made
 from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
-from qmigrate.model.state import DELETING, CollectionState
-from qmigrate.model.words import quote
+from qmigrate.model.state import DELETING, CollectionState, Holding, KeptSnapshot
+from qmigrate.text import quote
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from qmigrate.errors import RefusedError
-from qmigrate.model.names import generation_name
+from qmigrate.model.names import generation_name, unknown
 from qmigrate.model.origin import NOTHING
 from qmigrate.model.plan import FIXED, Build, Closing, CollectionPlan, GoLive, Job, Plan, Step
 from qmigrate.model.state import CollectionState
-from qmigrate.model.unknown import unknown
-from qmigrate.model.words import quote
 from qmigrate.observe import unmanaged
 from qmigrate.planner.fix import VERB
-from qmigrate.planner.plain import describe, in_order, settled
-from qmigrate.planner.position import Position
+from qmigrate.planner.members import Position
+from qmigrate.planner.plain_names import describe, in_order, settled
+from qmigrate.text import quote
 
 _REASON = "it begins empty, with the settings of what serves now; no point is copied or deleted"
 
@@ -30,7 +29,7 @@ def plan_reset(
         state: of the collection.
         reason: for the audit.
         expect: points that the collection has, where this many were agreed to.
-        plain: how a plain name may become an alias: see :func:`qmigrate.planner.plain.way_of`.
+        plain: how a plain name may become an alias: see :func:`qmigrate.planner.plain_names.way_of`.
 
     Raises:
         UnknownNameError: there is no such collection.

@@ -11,12 +11,12 @@ from qmigrate.model.origin import SNAPSHOT, Known, Origin
 from qmigrate.model.plan import RESTORED, Build, Closing, CollectionPlan, GoLive, Job, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Capabilities, CollectionState, Moment, World, moments_of
-from qmigrate.model.words import quote
 from qmigrate.observe import unmanaged
-from qmigrate.planner.back import names_before
-from qmigrate.planner.plain import describe, in_order, settled
-from qmigrate.planner.position import Position
-from qmigrate.revisions import Revision, Revisions
+from qmigrate.planner.members import Position
+from qmigrate.planner.plain_names import describe, in_order, settled
+from qmigrate.planner.rollback import names_before
+from qmigrate.revisions.graph import Revision, Revisions
+from qmigrate.text import quote
 
 #: Stands in the history where points came back that no revision was applied to.
 NO_REVISION = "base"
@@ -29,7 +29,7 @@ def plan_restore(
 
     Args:
         state: of the name that gets the points; it may be absent.
-        plain: how a plain name may become an alias: see :func:`qmigrate.planner.plain.way_of`.
+        plain: how a plain name may become an alias: see :func:`qmigrate.planner.plain_names.way_of`.
 
     Raises:
         RefusedError: it can't be restored there; names why and what to do.

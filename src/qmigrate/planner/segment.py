@@ -12,9 +12,8 @@ from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
 from qmigrate.model.state import Capabilities
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.base import LIGHT, Operation, Strategy, check_contradictions
-from qmigrate.planner.plain import in_order, refuse_to_uncover, settled
-from qmigrate.planner.position import Position
-from qmigrate.planner.unknown import refuse_unknown
+from qmigrate.planner.members import Position
+from qmigrate.planner.plain_names import in_order, refuse_to_uncover, refuse_unknown, settled
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ import xxhash
 from numpy.typing import NDArray
 from qdrant_client import grpc
 
-from qmigrate.model.parts import in_parts
 from qmigrate.model.payload_path import selected
 from qmigrate.model.transform import Payload, Point, PointId, PointTransform, VectorValue
 from qmigrate.ports import Ready, Stored
+from qmigrate.sequences import in_parts
 from qmigrate.store import exact, wire
 
 #: Bytes of one upsert request; the server takes more, but memory and latency grow with it.

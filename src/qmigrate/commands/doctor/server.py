@@ -9,14 +9,126 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from qmigrate.commands.doctor.patient import Patient
-from qmigrate.commands.doctor.words import SKEW, some
+from qmigrate.commands.doctor.deployment import SKEW, Patient, some
 from qmigrate.commands.results import Check
+from qmigrate.engine.points.base import ENTRY_SIZE
 from qmigrate.errors import StoreError
-from qmigrate.model.health import ClusterHealth
-from qmigrate.model.state import MINIMUM_SERVER, OPERATION_IDS_SINCE, Capabilities, LiveCollection
+from qmigrate.ledger import examine
+from qmigrate.ledger.schema import HEAD
+from qmigrate.model.health import ClusterHealth, KeyRights
+from qmigrate.model.state import MINIMUM_SERVER, OPERATION_IDS_SINCE, Capabilities, LiveCollection, OpenRun
 from qmigrate.model.weight import Weight
-from qmigrate.model.words import counted, size
+from qmigrate.store.server.examine import MOST_COLLECTIONS
+from qmigrate.text import counted, quote, size
+
+#: What a verb needs of the key, the least first.
+#: ``none`` doesn't open Qdrant, or can do without it · ``any`` a key that is let in · ``read`` reading everything ·
+#: ``rw`` writing and snapshots of the collection, besides reading everything · ``manage`` making collections and
+#: moving aliases.
+NEEDS: Mapping[str, str] = {
+    "init": "none",
+    "revision": "none",
+    "check --offline": "none",
+    "schema": "none",
+    "history": "none",
+    "repair --accept": "none",
+    "repair --unlock": "none",
+    "export show": "none",
+    "wait": "any",
+    "doctor": "any",
+    "status": "read",
+    "plan": "read",
+    "check": "read",
+    "verify": "read",
+    "metrics": "read",
+    "fix stats": "read",
+    "fix quarantine": "none",
+    "snapshot list": "read",
+    "revision --from-drift": "read",
+    "snapshot create --archive": "read",
+    "snapshot create": "rw",
+    "snapshot delete": "rw",
+    "stamp": "manage",
+    "adopt": "manage",
+    "upgrade": "manage",
+    "cutover": "manage",
+    "rollback": "manage",
+    "abort": "manage",
+    "gc": "manage",
+    "snapshot restore": "manage",
+    "fix sync": "manage",
+    "fix delete": "manage",
+    "fix orphans": "manage",
+    "fix reset": "manage",
+    "fix retrain": "manage",
+    "fix undo": "manage",
+    "fix quarantine --retry": "manage",
+    "repair --leftovers": "manage",
+    "repair --name": "manage",
+    "repair --vanished": "manage",
+    "repair --schema": "manage",
+}
+#: By level of the key: need -> ``yes``, ``no``, or ``partly``: for the collections that the key names.
+ANSWERS: Mapping[str, Mapping[str, str]] = {
+    "manage": {"none": "yes", "any": "yes", "read": "yes", "rw": "yes", "manage": "yes"},
+    "read": {"none": "yes", "any": "yes", "read": "yes", "rw": "no", "manage": "no"},
+    "limited": {"none": "yes", "any": "yes", "read": "partly", "rw": "partly", "manage": "no"},
+    "none": {"none": "yes", "any": "no", "read": "no", "rw": "no", "manage": "no"},
+}
+_KEY = "a key that may manage collections (docs/rights.md)"
+
+
+def verbs_of(rights: KeyRights) -> dict[str, str]:
+    """Verb -> ``yes``, ``partly`` or ``no``."""
+    answers = dict(ANSWERS[rights.level])
+    if rights.level == "limited" and "rw" not in rights.collections.values():
+        answers["rw"] = "no"
+    if rights.level == "limited" and not any(access in ("r", "rw") for access in rights.collections.values()):
+        # prw: points only. Not even the state of a collection's shards can be read.
+        answers["read"] = "no"
+    return {verb: answers[need] for verb, need in NEEDS.items()}
+
+
+def of_key(patient: Patient) -> Iterator[Check]:
+    """Verbs that this key is enough for."""
+    rights = patient.rights()
+    verbs = verbs_of(rights)
+    facts = {"level": rights.level, "verbs": verbs, "collections": dict(rights.collections)}
+    what = "the key" if rights.sent else "no key"
+    if rights.level == "manage":
+        shown = f"{what} may do everything"
+        if not rights.sent:
+            shown = "the server requires no key: any client may do everything"
+        hint = None if rights.sent else "give it one: service.api_key in Qdrant's config"
+        yield Check("rights", True if rights.sent else None, shown, hint, facts=facts)
+        return
+    if rights.level == "read":
+        able, unable = _split(verbs)
+        detail = f"{what} may only read: enough for {able}; not for {unable}"
+        yield Check("rights", None, detail, f"for upgrade and the like: {_KEY}", facts=facts)
+        return
+    if rights.level == "limited":
+        hint = f"use a key that reads everything, or {_KEY}"
+        yield Check("rights", None, _limited(rights), hint, warns=True, facts=facts)
+        return
+    yield Check("rights", None, f"{what} is rejected, so no verb that opens Qdrant can be used", facts=facts)
+
+
+def _split(verbs: Mapping[str, str]) -> tuple[str, str]:
+    able = [verb for verb, answer in verbs.items() if answer == "yes" and NEEDS[verb] not in ("none", "any")]
+    unable = [verb for verb, answer in verbs.items() if answer == "no"]
+    return some(able, len(able)), some(unable, len(unable))
+
+
+def _limited(rights: KeyRights) -> str:
+    listed = [f"{name} ({access})" for name, access in sorted(rights.collections.items())]
+    more = f" (the first {MOST_COLLECTIONS} were tried)" if len(listed) == MOST_COLLECTIONS else ""
+    seen = f"it sees {some(listed)}{more}" if listed else "it sees no collection"
+    return (
+        f"the key is limited to some collections: {seen}; what it doesn't see looks as if it were gone, and no upgrade "
+        "can be made with it"
+    )
+
 
 #: Minor versions that client and server may be apart, as the client library has it.
 MOST_APART = 1
@@ -167,7 +279,7 @@ def barriers(patient: Patient) -> Iterator[Check]:
         yield Check("barriers", None, detail, "use a key that may read telemetry and the cluster", warns=True)
 
 
-def clock(patient: Patient) -> Iterator[Check]:
+def server_clock(patient: Patient) -> Iterator[Check]:
     """Tokens expire by the server's clock, and snapshots carry its times."""
     told = [(node.label, node.skew) for node in patient.nodes() if node.skew is not None]
     for label, skew in told:
@@ -273,3 +385,118 @@ def available_memory() -> int | None:
 
 def _shown(value: tuple[int, int, int]) -> str:
     return ".".join(map(str, value))
+
+
+#: A ledger whose statements take longer makes an upgrade wait for SQL, in seconds.
+SLOW = 0.1
+
+
+def reached(patient: Patient) -> Iterator[Check]:
+    """It answers, and its tables are of this version."""
+    ledger = patient.ledger()
+    identity = ledger.identity()
+    told = examine.look(ledger.database)
+    known = f"identity {identity}" if identity else "no tables yet: the first upgrade creates them"
+    milliseconds = told.seconds * 1000
+    yield Check(
+        "ledger",
+        True,
+        f"{ledger.url_label}, {known}; {told.server}, {milliseconds:.1f} ms a statement",
+        facts={
+            "identity": identity,
+            "server": told.server,
+            "version": told.version,
+            "code_version": HEAD,
+            "milliseconds": round(milliseconds, 2),
+        },
+    )
+    if told.seconds > SLOW:
+        yield Check(
+            "ledger latency",
+            None,
+            f"one small statement took {milliseconds:.0f} ms; every checkpoint of a copy waits for several",
+            "run qmigrate nearer to its database",
+            warns=True,
+        )
+
+
+def rights(patient: Patient) -> Iterator[Check]:
+    """Its user may write every table, and make new ones."""
+    found = examine.rights(patient.ledger().database)
+    facts = {"lacking": list(found.lacking), "creates": found.creates}
+    if found.busy:
+        detail = "another process was writing all the time, so the right to write could not be tried"
+        yield Check("ledger rights", None, detail, "qmigrate status shows who works", facts=facts)
+    elif found.lacking:
+        detail = f"plan, status and check can be used; upgrade can't: no right to {some(found.lacking)}"
+        yield Check("ledger rights", None, detail, "the grants are in docs/rights.md", warns=True, facts=facts)
+    elif not found.creates and not patient.ledger().ready():
+        detail = "there are no tables yet, and this user may not make them"
+        hint = "run the first upgrade as a user who may, or grant CREATE on the schema (docs/rights.md)"
+        yield Check("ledger rights", None, detail, hint, warns=True, facts=facts)
+    elif not found.creates:
+        detail = "it may write every table, but not create one: a newer qmigrate that needs new ones would stop"
+        yield Check("ledger rights", True, detail, facts=facts)
+    else:
+        yield Check("ledger rights", True, "it may read, write and create tables", facts=facts)
+
+
+def room(patient: Patient) -> Iterator[Check]:
+    """A rebuild keeps some bytes per point in the ledger."""
+    found = examine.free_disk(patient.ledger().database)
+    if found is None:
+        yield Check("ledger room", None, "a database server does not report its free disk")
+        return
+    folder, free = found
+    points = 0 if patient.broken("live") else max((one.points for one in patient.live().values()), default=0)
+    # The old pages of a base stay until the new ones are committed, and the log holds them once more.
+    needed = points * ENTRY_SIZE * 3
+    facts = {"folder": str(folder), "free": free, "needed": needed}
+    detail = f"{size(free)} free in {folder}; a rebuild of the biggest collection needs about {size(needed)}"
+    if free < needed:
+        hint = "make room there, or set ledger.url to another place"
+        yield Check("ledger room", False, detail, hint, 9, facts=facts)
+    else:
+        yield Check("ledger room", True, detail, facts=facts)
+
+
+def ledger_clock(patient: Patient) -> Iterator[Check]:
+    """Leases are counted by the database's clock alone; what is kept until a date is not."""
+    told = examine.look(patient.ledger().database)
+    if told.skew is None:
+        yield Check("ledger clock", True, "it is this machine's")
+        return
+    yield SKEW.judge("ledger clock", "the database", told.skew)
+
+
+def leases(patient: Patient) -> Iterator[Check]:
+    """Who works right now."""
+    for row in patient.ledger().leases():
+        if not row.expired:
+            detail = f"held by {row.owner} on {row.host} until {row.expires_at:%H:%M:%S}"
+            facts = {"owner": row.owner, "host": row.host, "epoch": row.epoch, "expires_at": row.expires_at}
+            yield Check(f"lease {row.name}", None, detail, facts=facts)
+
+
+def runs(patient: Patient) -> Iterator[Check]:
+    """Runs that no process works on and that are not finished."""
+    for run in patient.ledger().open_runs():
+        if run.leased:
+            continue
+        name = run.job.collection
+        detail = f"{run.verb} of {run.started_at:%Y-%m-%d %H:%M} UTC on {run.host} {_ended(run)}"
+        facts = {"run": run.id, "state": run.state, "verb": run.verb, "error": run.error}
+        hint = "qmigrate cutover finishes it"
+        if run.state != "held":
+            hint = f"resume it: qmigrate upgrade; or undo it: qmigrate abort {quote(name)}"
+        yield Check(f"run of {name}", None, detail, hint, warns=run.state != "held", facts=facts)
+
+
+def _ended(run: OpenRun) -> str:
+    phase = f" in {run.records[-1].phase}" if run.records else ""
+    if run.state == "failed":
+        return f"failed{phase}: {run.error or 'no reason recorded'}"
+    if run.state == "held":
+        return "is built and held until its cut-over"
+    total = f", {run.done_points:,} of {counted(run.total_points, 'point')}" if run.total_points else ""
+    return f"was interrupted{phase}{total}"

@@ -5,8 +5,8 @@ They decide nothing: ``steps.crew`` assigns the ranges.
 
 from __future__ import annotations
 
-from qmigrate.settings import Settings
-from qmigrate.steps.hands import Hands
+from qmigrate.engine.workers.protocol import Hands
+from qmigrate.settings.load import Settings
 
 
 def hands_of(settings: Settings) -> Hands:

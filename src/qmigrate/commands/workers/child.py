@@ -13,10 +13,10 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from qmigrate.commands.workers.line import GarbledError, Line
+from qmigrate.commands.workers.messages import GarbledError, Line
 
 if TYPE_CHECKING:
-    from qmigrate.commands.workers.body import Body
+    from qmigrate.commands.workers.worker import Body
 
 #: Seconds between two reports.
 REPORT_EVERY = 0.5
@@ -37,10 +37,10 @@ def main() -> int:
     threading.Thread(target=_report, args=(line, made, ended), daemon=True).start()
     # The folders that the user's code is found in may have been added by the parent.
     sys.path[:] = words[1]
-    from qmigrate.commands.workers.body import Body as Made
-    from qmigrate.commands.workers.carried import from_json
-    from qmigrate.commands.workers.words import said
-    from qmigrate.steps.hands import Order
+    from qmigrate.commands.workers.messages import said
+    from qmigrate.commands.workers.settings_json import from_json
+    from qmigrate.commands.workers.worker import Body as Made
+    from qmigrate.engine.workers.protocol import Order
 
     try:
         body = Made(from_json(words[2]), Order(**words[3]))

@@ -13,13 +13,12 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from qmigrate import children
-from qmigrate.commands.workers.carried import to_json
-from qmigrate.commands.workers.line import GarbledError, Line
-from qmigrate.commands.workers.words import heard
+from qmigrate.commands.workers.messages import GarbledError, Line, heard
+from qmigrate.commands.workers.settings_json import to_json
 from qmigrate.embed import devices_for
+from qmigrate.engine.workers.protocol import LostError, Order, Report
 from qmigrate.errors import ConfigError, QmigrateError
-from qmigrate.settings import Settings
-from qmigrate.steps.hands import LostError, Order, Report
+from qmigrate.settings.load import Settings
 
 #: What a caller waits for: that it is done, how it failed, or that the worker is gone.
 _Answer = Literal["done", "lost"] | QmigrateError

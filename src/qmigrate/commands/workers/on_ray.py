@@ -21,10 +21,10 @@ from typing import Any
 from tenacity import Retrying, stop_after_attempt
 
 from qmigrate.commands.workers.local import LOOK, PATIENCE, SILENCE
-from qmigrate.commands.workers.words import heard, said
+from qmigrate.commands.workers.messages import heard, said
+from qmigrate.engine.workers.protocol import LostError, Order, Report
 from qmigrate.errors import ConfigError, UnavailableError
-from qmigrate.settings import Settings
-from qmigrate.steps.hands import LostError, Order, Report
+from qmigrate.settings.load import Settings
 
 #: Of ``rebuild.ray.address``: Ray is started on this machine, and ended with the run.
 LOCAL = "local"
@@ -218,7 +218,7 @@ class RemoteWorker:
         Returns:
             What went wrong, or None.
         """
-        from qmigrate.commands.workers.body import Body
+        from qmigrate.commands.workers.worker import Body
 
         try:
             named = os.environ.get("QMIGRATE_CONFIG") or (config if Path(config).is_file() else None)

@@ -8,8 +8,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qmigrate.embed.memory import out_of_memory
 from qmigrate.embed.options import Options
+from qmigrate.embed.staged import out_of_memory
 from qmigrate.errors import EmbedError, QmigrateError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder

@@ -21,7 +21,7 @@ from qmigrate.embed.patience import TransientError, patiently, retry_after
 from qmigrate.errors import DriftError, EmbedderError, EmbedError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
-from qmigrate.settings_read import redact
+from qmigrate.settings.values import redact
 
 #: Texts of one request; what TEI takes unless it is configured otherwise.
 DEFAULT_BATCH = 32

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from qmigrate.embed.options import Options
-from qmigrate.embed.pictures import with_picture
-from qmigrate.embed.sources import ImageSources
+from qmigrate.embed.sources import ImageSources, with_picture
 from qmigrate.embed.staged import Prepared
 from qmigrate.errors import EmbedError
 from qmigrate.model.schema import JsonObject

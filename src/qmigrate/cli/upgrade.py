@@ -1,0 +1,205 @@
+"""plan, upgrade, rollback and abort: what changes collections."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qmigrate.cli import plan_file
+from qmigrate.cli.shell import Duration, Shell, TargetCommand, with_shell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+only = click.option("--only", multiple=True, metavar="NAME", help="Just this collection; may be repeated.")
+dry_run = click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
+lock_timeout = click.option(
+    "--lock-timeout",
+    type=Duration(),
+    help="How long to wait for another process.  [default: limits.lock_timeout]",
+)
+
+parallel = click.option(
+    "--parallel",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Collections at a time.  [default: as many as the server has cores, at most 4; 1 in local mode]",
+)
+keep_going = click.option("--keep-going", is_flag=True, help="When a collection fails, continue with the others.")
+
+
+@contextmanager
+def show_rest(shell: Shell, render: Callable[..., None]) -> Iterator[None]:
+    """When some collections fail, what became of the others is printed before the error; JSON has both in one."""
+    from qmigrate.errors import CollectionsFailedError
+
+    try:
+        yield
+    except CollectionsFailedError as error:
+        if not shell.options.json and error.result.outcomes:
+            shell.show(error.result, render)
+        raise
+
+
+def _again(verb: str, target: str, default: str, names: tuple[str, ...], *flags: str) -> str:
+    """The command line that does what was planned."""
+    chosen = [target] if target != default else []
+    return shlex.join(["qmigrate", verb, *chosen, *(word for name in names for word in ("--only", name)), *flags])
+
+
+def _flags(**given: bool) -> list[str]:
+    return [f"--{name.replace('_', '-')}" for name, wanted in given.items() if wanted]
+
+
+@click.command(cls=TargetCommand, short_help="Show what an upgrade would do.")
+@click.argument("target", default="head")
+@only
+@plan_file.out_option
+@with_shell
+def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> None:
+    """Show what an upgrade to TARGET would do, and write nothing anywhere.
+
+    TARGET is head, heads, a revision id or the beginning of one, or +1 for the next revision.
+    """
+    from qmigrate.cli.plans import show_plan
+    from qmigrate.commands import upgrade as command
+
+    if out is not None:
+        plan_file.plan_to(shell, out, target, only)
+        return
+    made = command.plan(shell.settings(), target, only or None)
+    shell.show(made, functools.partial(show_plan, command=_again("upgrade", target, "head", only)))
+
+
+@click.command(cls=TargetCommand, short_help="Bring every collection to a revision.")
+@click.argument("target", default="head")
+@only
+@dry_run
+@lock_timeout
+@click.option("--no-snapshot", is_flag=True, help="Rebuild without a snapshot first.")
+@click.option("--allow-gap", is_flag=True, help="Allow reads of a plain name to fail for some milliseconds.")
+@keep_going
+@parallel
+@plan_file.plan_option
+@plan_file.max_estimate_option
+@plan_file.rehearse_option
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="Where vectors are made.  [default: rebuild.engine]"
+)
+@with_shell
+def upgrade(
+    shell: Shell,
+    target: str,
+    only: tuple[str, ...],
+    dry_run: bool,
+    lock_timeout: float | None,
+    no_snapshot: bool,
+    allow_gap: bool,
+    keep_going: bool,
+    **other: Any,
+) -> int:
+    """Bring every collection to TARGET; an interrupted run is finished first, from where it was.
+
+    What a revision holds is built and proven, and waits for qmigrate cutover (exit code 11).
+
+    TARGET is head, heads, a revision id or the beginning of one, or +1 for the next revision.
+    """
+    from qmigrate.cli.plans import show_plan, show_upgrade
+    from qmigrate.commands import upgrade as command
+
+    instead = plan_file.instead(shell, click.get_current_context(), other)
+    if instead is not None:
+        return instead
+    settings = shell.settings().with_engine(other["engine"])
+    if other["max_estimate"] is not None:
+        command.guard(settings, target, only or None, other["max_estimate"])
+    with show_rest(shell, show_upgrade), shell.progress() as progress:
+        result = command.upgrade(
+            settings,
+            target,
+            only=only or None,
+            dry_run=dry_run,
+            lock_timeout=lock_timeout,
+            no_snapshot=no_snapshot,
+            allow_gap=allow_gap,
+            keep_going=keep_going,
+            parallel=other["parallel"],
+            progress=progress,
+        )
+    again = _again("upgrade", target, "head", only, *_flags(no_snapshot=no_snapshot, allow_gap=allow_gap))
+    if dry_run and not shell.options.json:
+        shell.show(result.plan, functools.partial(show_plan, command=again))
+    else:
+        shell.show(result, show_upgrade)
+    return result.exit_code
+
+
+@click.command(cls=TargetCommand, short_help="Go back to an earlier revision.")
+@click.argument("target", default="-1")
+@only
+@click.option("--carry-writes", is_flag=True, help="Carry back what was written since.")
+@click.option("--discard-writes", is_flag=True, help="Discard what was written since.")
+@click.option("--now", is_flag=True, help="Go back first and count afterwards: for an outage.")
+@dry_run
+@lock_timeout
+@parallel
+@with_shell
+def rollback(
+    shell: Shell,
+    target: str,
+    only: tuple[str, ...],
+    dry_run: bool,
+    lock_timeout: float | None,
+    parallel: int | None,
+    **choices: bool,
+) -> int:
+    """Go back to TARGET; refused when something was written since, unless an option decides what becomes of it.
+
+    TARGET is a revision id or the beginning of one, base, or -1 for one revision back (the default).
+    """
+    from qmigrate.cli.plans import show_plan, show_upgrade
+    from qmigrate.commands import rollback as command
+
+    flags = _flags(**choices)
+    if len(flags) > 1:
+        raise click.UsageError(f"{' and '.join(flags)} can't go together", click.get_current_context())
+    writes = flags[0].removeprefix("--").removesuffix("-writes") if flags else "refuse"
+    with shell.progress() as progress:
+        result = command.rollback(
+            shell.settings(),
+            target,
+            only=only or None,
+            writes=writes,
+            dry_run=dry_run,
+            lock_timeout=lock_timeout,
+            parallel=parallel,
+            progress=progress,
+        )
+    if dry_run and not shell.options.json:
+        again = _again("rollback", target, "-1", only, *flags)
+        shell.show(result.plan, functools.partial(show_plan, command=again))
+    else:
+        shell.show(result, show_upgrade)
+    return result.exit_code
+
+
+@click.command(short_help="Undo what unfinished runs have begun.")
+@click.argument("collection", required=False)
+@lock_timeout
+@with_shell
+def abort(shell: Shell, collection: str | None, lock_timeout: float | None) -> None:
+    """Undo what unfinished runs have begun, of COLLECTION or of all."""
+    from qmigrate.cli.plans import show_upgrade
+    from qmigrate.commands import rollback as command
+
+    with shell.progress() as progress:
+        result = command.abort(shell.settings(), collection, lock_timeout=lock_timeout, progress=progress)
+    shell.show(result, show_upgrade)
+
+
+VERBS: tuple[click.Command, ...] = (plan, upgrade, rollback, abort)

@@ -1,1 +1,0 @@
-"""The verbs as click commands, one module per group. Each calls one function of ``commands`` and shows it."""

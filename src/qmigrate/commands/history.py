@@ -1,0 +1,266 @@
+"""history --deletions: the audit of data fixes and deletions, filtered. It only reads."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from qmigrate.commands.names import check_recorded
+from qmigrate.commands.results import LateWrite, LateWrites
+from qmigrate.commands.session import open_store, opened_ledger
+from qmigrate.commands.snapshot import address
+from qmigrate.engine.points.base import left_and_right
+from qmigrate.engine.prove.sweep import ALREADY, LISTED
+from qmigrate.errors import StoreError, UnknownNameError
+from qmigrate.ledger import Carry, DeletionRow, Ledger
+from qmigrate.ledger.writer import OWN
+from qmigrate.model.names import fits
+from qmigrate.model.plan import GoLive, Job
+from qmigrate.model.report import KEPT, MAY_UNDO
+from qmigrate.ports import Store
+from qmigrate.revisions.graph import Revisions
+from qmigrate.settings.load import Settings
+from qmigrate.store import records
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """One row of ``vector_deletion_logs``.
+
+    Attributes:
+        id: what ``fix undo`` takes.
+        kind: ``DIRECTORY``, ``ORPHAN``, ``PAYLOAD_SYNC``, …, or what the application wrote.
+        target: what was meant, as text.
+        count: vectors deleted; 0 for what deletes none.
+        changed: points that were changed or deleted; None for rows of the application.
+        collection: the logical name; None for rows of the application.
+        undone_by: the fix that took it back, or None.
+        facts: everything else that was recorded.
+        metadata: of these, the caller's own.
+    """
+
+    id: int
+    created_at: datetime
+    collection: str | None
+    kind: str
+    target: str
+    count: int
+    changed: int | None
+    reason: str | None
+    actor: str | None
+    undone_by: int | None
+    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Deletions:
+    """Rows, newest first."""
+
+    rows: tuple[Deletion, ...]
+
+
+def deletions(
+    settings: Settings,
+    collection: str | None = None,
+    *,
+    since: datetime | None = None,
+    kind: str | None = None,
+    target: str | None = None,
+    actor: str | None = None,
+    limit: int = 50,
+) -> Deletions:
+    """What was deleted and changed on purpose, newest first; also what the application wrote into that table itself.
+
+    Args:
+        collection: only of this logical name.
+        since: not before this moment; with a time zone.
+        kind: of this type, whatever its case.
+        target: a glob, or a part of the target.
+        actor: a glob, or a part of who did it.
+        limit: most rows.
+
+    Raises:
+        UnknownNameError: neither the ledger nor a revision speaks of the collection.
+    """
+    with opened_ledger(settings) as ledger:
+        check_recorded(ledger, Revisions.load(settings.scripts), collection)
+        rows = ledger.deletions()
+    undone = {row.facts["undoes"]: row.id for row in reversed(rows) if row.facts.get("undoes") is not None}
+    found = [
+        row
+        for row in rows
+        if collection in (None, row.collection)
+        and (since is None or row.created_at >= since)
+        and (kind is None or row.kind.lower() == kind.lower())
+        and _fits(target, row.target)
+        and _fits(actor, row.actor or "")
+    ]
+    return Deletions(tuple(_plain(row, undone.get(row.id)) for row in found[:limit]))
+
+
+def _fits(wanted: str | None, value: str) -> bool:
+    return wanted is None or wanted in value or fits(value, wanted)
+
+
+def _plain(row: DeletionRow, undone_by: int | None) -> Deletion:
+    return Deletion(
+        id=row.id,
+        created_at=row.created_at,
+        collection=row.collection,
+        kind=row.kind,
+        target=row.target,
+        count=row.count,
+        changed=row.facts.get("changed"),
+        reason=row.reason,
+        actor=row.actor,
+        undone_by=undone_by,
+        facts=row.facts,
+        metadata=row.facts.get(OWN) or {},
+    )
+
+
+#: Kinds, the most doubtful first, with what they mean for people; ``not_made`` has its own reason.
+KINDS: Mapping[str, str] = {
+    "may_undo_delete": MAY_UNDO,
+    "may_overwrite": "carried over while the new generation took other writes: may have overwritten a newer one",
+    "kept": KEPT,
+    "not_made": "not carried",
+    "unknown": "carried or listed by an earlier qmigrate, which recorded no more",
+    "already_there": "the new generation had it already",
+    "carried": "carried over, and nothing else was written there",
+}
+#: Points that are asked for in one request.
+_AT_ONCE = 256
+#: Characters of a payload that are shown.
+EXCERPT = 300
+
+
+def carried(settings: Settings, revision: str, collection: str | None = None) -> LateWrites:
+    """Every late write of the runs that applied a revision, or took it back.
+
+    The ledger has them; the values of today are read in addition from Qdrant, as far as it can be reached.
+
+    Args:
+        revision: its id.
+        collection: restrict to this logical name.
+
+    Raises:
+        UnknownRevisionError: there is no such revision.
+        UnknownNameError: it was never applied to the collection, or there is no such collection.
+    """
+    with opened_ledger(settings) as ledger:
+        found = list(_rows(ledger, revision, collection))
+        if not found and all(row.revision != revision for row in ledger.history(collection)):
+            revisions = Revisions.load(settings.scripts)
+            check_recorded(ledger, revisions, collection)
+            known = revisions.get(revision).id
+            raise UnknownNameError(f"revision {known} was never applied", hint="qmigrate history lists what was")
+    order = list(KINDS)
+    found.sort(key=lambda row: (order.index(row.kind), -row.run, row.collection, str(row.id).zfill(20)))
+    counts = Counter(row.kind for row in found)
+    rows, notes = _with_values(settings, found)
+    return LateWrites(revision, tuple(rows), {kind: counts[kind] for kind in order if counts[kind]}, tuple(notes))
+
+
+def _rows(ledger: Ledger, revision: str, collection: str | None) -> Sequence[LateWrite]:
+    found = []
+    for run, job, late in ledger.late_writes(collection):
+        direction = next((one.direction for one in job.closes if one.revision == revision), None)
+        if direction is not None:
+            found += [_row(job, run, step, carry, (revision, direction)) for step, carry in late]
+    return found
+
+
+def _row(job: Job, run: int, step: int, carry: Carry, closed: tuple[str, str]) -> LateWrite:
+    kind = _kind(carry)
+    doubt = carry.doubt.reason if carry.doubt is not None else None
+    golive = job.steps[step]
+    source, target = (golive.source, golive.target) if isinstance(golive, GoLive) else (None, None)
+    before, after = left_and_right(carry.before), left_and_right(carry.after)
+    met = carry.doubt.met if carry.doubt is not None else None
+    served = carry.state not in (LISTED, ALREADY)
+    return LateWrite(
+        kind=kind,
+        collection=job.collection,
+        id=carry.point_id,
+        reason=doubt if kind == "not_made" and doubt else KINDS[kind],
+        revision=closed[0],
+        run=run,
+        direction=closed[1],
+        old={"generation": source, "before": _hex(before[0]), "written": _hex(after[0]), "now": None},
+        new={
+            "generation": target,
+            "before": _hex(before[1]),
+            "met": _hex(met),
+            "after": _hex(after[1] if served else met),
+            "now": None,
+        },
+    )
+
+
+def _kind(carry: Carry) -> str:
+    if carry.state == ALREADY:
+        return "already_there"
+    if carry.doubt is None:
+        return "unknown"
+    if carry.state == LISTED:
+        return "kept" if carry.doubt.reason == KEPT else "not_made"
+    if carry.doubt.reason is None:
+        return "carried"
+    return "may_undo_delete" if carry.doubt.reason == MAY_UNDO else "may_overwrite"
+
+
+def _hex(digest: bytes | None) -> str | None:
+    """None where there was no point, or where it isn't known."""
+    return None if digest is None or digest == records.ABSENT else digest.hex()
+
+
+def _with_values(settings: Settings, rows: Sequence[LateWrite]) -> tuple[list[LateWrite], list[str]]:
+    """The same with what the two generations hold today."""
+    if not rows:
+        return [], []
+    try:
+        with ExitStack() as stack:
+            store = open_store(settings, stack, writes=False, partial=True)
+            return _looked_up(store, rows)
+    except StoreError as error:
+        return list(rows), [f"the values of today can't be read: {error.message}"]
+
+
+def _looked_up(store: Store, rows: Sequence[LateWrite]) -> tuple[list[LateWrite], list[str]]:
+    present, aliases, notes = set(store.physical_names()), store.aliases(), []
+    now: dict[tuple[str, int | str], str] = {}
+    wanted: dict[str, list[int | str]] = {}
+    for row in rows:
+        for side in (row.old, row.new):
+            if side["generation"] is not None:
+                wanted.setdefault(side["generation"], []).append(row.id)
+    for physical, ids in wanted.items():
+        name = address(aliases, physical)
+        if physical not in present:
+            notes.append(f"{physical} is gone: digests are all that is left of it")
+        elif physical in aliases and (name == physical or store.capabilities.several):
+            notes.append(f"{physical} is hidden, and nothing leads to it alone: its values can't be read")
+        else:
+            for first in range(0, len(ids), _AT_ONCE):
+                found = store.payloads(name, ids[first : first + _AT_ONCE])
+                now |= {(physical, identifier): _excerpt(payload) for identifier, payload in found.items()}
+    return [
+        replace(
+            row,
+            old={**row.old, "now": now.get((row.old["generation"], row.id))},
+            new={**row.new, "now": now.get((row.new["generation"], row.id))},
+        )
+        for row in rows
+    ], notes
+
+
+def _excerpt(payload: Mapping[str, Any]) -> str:
+    text = json.dumps(payload, ensure_ascii=False, sort_keys=True, default=str)
+    return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"

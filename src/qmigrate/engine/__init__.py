@@ -1,0 +1,1 @@
+"""Runs plans: a job's steps and their phases, under a lease, with a journal. It knows nothing of revisions or plans."""

@@ -1,0 +1,275 @@
+"""The copy: ranges in parallel, scroll, transform, embed, upsert, checkpoint. It proves nothing; `passes` does."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from qmigrate.engine.epoch_aliases import own
+from qmigrate.engine.points.base import Entry, PageWriter, base_name, digest_of
+from qmigrate.engine.points.compare import Judge
+from qmigrate.engine.points.ranges import in_parallel, workers_of
+from qmigrate.engine.points.streams import Shares, Streams, limit
+from qmigrate.engine.points.transformation import Begun, Maker, fill_inputs, send
+from qmigrate.engine.throttle import Throttle, waiting
+from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.workers.pool import copy_by_crew, places_of
+from qmigrate.errors import QuarantineError, StoppedError
+from qmigrate.ledger import Quarantined, Range
+from qmigrate.model.names import EpochAlias
+from qmigrate.model.plan import Build
+from qmigrate.model.report import VerificationReport
+from qmigrate.model.transform import PointId, PointTransform
+from qmigrate.operations.values import Embed
+from qmigrate.ports import PendingWrite, Stored
+from qmigrate.store import records
+
+
+def fits(transform: PointTransform) -> bool:
+    """Whether equal payloads have equal vectors, and a point is found under its own id.
+
+    A function may read the old vectors, which the new point doesn't have.
+    """
+    filled = [transform.values[name] for name in transform.filled]
+    return bool(filled) and not transform.rekeys and all(isinstance(one, Embed) for one in filled)
+
+
+class Written:
+    """What an earlier process has written of one range. Writes are in order, so it ends where nothing is there.
+
+    Args:
+        physical: the generation that is filled.
+    """
+
+    def __init__(self, work: Work, physical: str, maker: Maker) -> None:
+        self._work = work
+        self._physical = physical
+        self._judge = Judge(maker, None)
+        self._over = False
+
+    def without(self, page: Sequence[Stored]) -> Sequence[Stored]:
+        """The points of a page that are still to be made: all whose counterpart isn't there, or isn't f of them."""
+        if self._over:
+            return page
+        ids = [records.point_id(stored) for stored in page]
+        found = self._work.store.fetch(self._physical, ids)
+        there = {records.point_id(stored): stored for stored in found}
+        self._over = not there
+        return [stored for stored in page if not self._is_there(stored, there.get(records.point_id(stored)))]
+
+    def _is_there(self, stored: Stored, counterpart: Stored | None) -> bool:
+        return counterpart is not None and self._judge.why_not(stored, counterpart, VerificationReport("", "")) is None
+
+
+#: Pages of a range, at least, whose vectors are being made while the next ones are read.
+AHEAD = 3
+#: Points whose vectors are being made, of all ranges together, and their bytes of one range: what an embedder sorts at
+#: a time is on its way twice, so that the device has the next window when it is through with one.
+FLYING = 12_288
+FLYING_BYTES = 4 * records.BATCH_BYTES
+#: Points of a page whose vectors are made: a device waits for the first page, and the run for the last one's writing.
+PAGE = 256
+#: Seconds between two checkpoints of a range: what a crash makes us copy again.
+CHECKPOINT_EVERY = 1.0
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What a range has written but not yet checkpointed."""
+
+    cursor: PointId | None
+    points: int
+    pages: PageWriter = field(default_factory=PageWriter)
+    full: list[bytes] = field(default_factory=list)
+    writes: list[PendingWrite] = field(default_factory=list)
+    flights: deque[_Flight] = field(default_factory=deque)
+    failed: list[Quarantined] = field(default_factory=list)
+    last: PointId | None = None
+    waiting: int = 0
+    saved_at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A page whose vectors are being made; `begun` lacks the points that a dead process had written already."""
+
+    page: Sequence[Stored]
+    begun: Begun
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where the ranges write to, in pages of how many points, how fast, and how many pages are on their way.
+
+    Attributes:
+        digest: what makes the digests of the base.
+    """
+
+    alias: EpochAlias
+    page: int
+    throttle: Throttle
+    ahead: int
+    shares: Shares
+    digest: records.Digest
+
+
+class Copying:
+    """Ranges of one step while they are copied; threads share it. Made by :func:`copying`."""
+
+    def __init__(self, work: Work, step: Build, maker: Maker, target: _Target, streams: Streams) -> None:
+        self._work = work
+        self._step = step
+        self._maker = maker
+        self._target = target
+        self._streams = streams
+
+    def copy(self, share: Range, *, again: bool) -> None:
+        """Copy one range, from its cursor on; see :func:`copy_ranges`.
+
+        Args:
+            again: an earlier process may have written points behind the cursor.
+        """
+        known = Written(self._work, self._step.target, self._maker) if again and fits(self._maker.transform) else None
+        _copy_range(self._work, self._step, self._maker, share, self._target, known)
+
+    def stages(self) -> dict[str, float]:
+        """How busy each stage was until now; nothing where nothing was embedded."""
+        return self._target.shares.now() if self._streams.used else {}
+
+
+@contextmanager
+def copying(
+    work: Work, step: Build, maker: Maker, alias: EpochAlias, *, workers: int, rate: float | None
+) -> Iterator[Copying]:
+    """While the block runs, ranges can be copied through `alias`.
+
+    Args:
+        workers: threads that copy at the same time.
+        rate: most points per second; None for no limit.
+    """
+    assert step.source is not None  # noqa: S101  a new collection is not copied
+    page, ahead = _pages(next(iter(work.store.scan(step.source, page=64)), ()), maker, workers)
+    throttle = Throttle(rate, pause=waiting(work.tick))
+    with maker.streaming() as streams:
+        digest = digest_of(work.lease.ledger, base_name(step.source, step.target, back=False))
+        target = _Target(alias, page, throttle, ahead, Shares(streams, workers), digest)
+        yield Copying(work, step, maker, target, streams)
+
+
+def _pages(sample: Sequence[Stored], maker: Maker, workers: int) -> tuple[int, int]:
+    """Points of a page, and how many pages of a range are on their way."""
+    page = records.page_size(sample)
+    if not fill_inputs(maker.transform):
+        return page, AHEAD if maker.on_failure else 0
+    page = min(page, PAGE)
+    points = records.page_size(sample, limit=FLYING_BYTES, most=FLYING // workers)
+    return page, max(AHEAD, points // page)
+
+
+def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) -> Facts:
+    """Copy every range that isn't done, from its cursor on.
+
+    A cursor moves only after the writes before it are acknowledged as completed; the base of the same points, and
+    which of them could not be embedded, are stored in the same transaction.
+
+    Returns:
+        Facts: ``stages``, how busy each was, and ``limited_by``; none where nothing was embedded.
+    """
+    todo = [share for share in ranges if not share.done]
+    again = bool(work.facts("fill").get("again"))
+    places = places_of(work, maker.transform) if todo else ()
+    if places:
+        stages = copy_by_crew(work, step, maker.transform, todo, places, again=again)
+    else:
+        rate, workers = work.settings.rebuild.max_rate, workers_of(work, todo)
+        with copying(work, step, maker, own(work, step.target), workers=workers, rate=rate) as copies:
+            in_parallel(work, todo, lambda share: copies.copy(share, again=again))
+            stages = copies.stages()
+    return {"stages": stages, "limited_by": limit(stages)} if stages else {}
+
+
+def _copy_range(
+    work: Work, step: Build, maker: Maker, share: Range, target: _Target, written: Written | None
+) -> None:
+    source = str(step.source)
+    state = _Progress(cursor=share.cursor, points=share.points, last=share.cursor)
+    start = share.start if share.cursor is None else share.cursor
+    pages = iter(work.store.scan(source, start=start, stop=share.stop, page=target.page))
+    try:
+        while (page := _read(pages, target.shares)) is not None:
+            fresh = _after_cursor(page, share.cursor)
+            if fresh:
+                target.throttle.take(len(fresh))
+                wanted = written.without(fresh) if written is not None else fresh
+                state.flights.append(_Flight(fresh, maker.begin(wanted)))
+            while len(state.flights) > target.ahead:
+                _land(work, step, maker, state, target)
+            if time.monotonic() - state.saved_at >= CHECKPOINT_EVERY:
+                _checkpoint(work, step, share, state, done=False)
+        while state.flights:
+            _land(work, step, maker, state, target)
+    except (StoppedError, QuarantineError):
+        # What is on its way is left there: it begins again behind the cursor.
+        _checkpoint(work, step, share, state, done=False)
+        raise
+    _checkpoint(work, step, share, state, done=True)
+
+
+def _read(pages: Iterator[Sequence[Stored]], shares: Shares) -> Sequence[Stored] | None:
+    began = time.monotonic()
+    page = next(pages, None)
+    shares.add("read", began)
+    return page
+
+
+def _land(work: Work, step: Build, maker: Maker, state: _Progress, target: _Target) -> None:
+    """Write the page that has been on its way for longest."""
+    flight = state.flights.popleft()
+    made = maker.finish(flight.begun)
+    keys = [(records.order_key(records.point_id(stored)), target.digest(stored)) for stored in flight.page]
+    began = time.monotonic()
+    _settle(state)
+    if maker.quarantine is not None:
+        cured = maker.quarantine.learn(made.ids, made.failed)
+        if cured:
+            work.lease.quarantine(step.target, work.run, (), cured)
+        state.failed += made.failed
+    state.writes = send(work, target.alias, made)
+    target.shares.add("write", began)
+    for key, whole in keys:
+        state.pages.add(key, Entry(whole, records.ABSENT))
+        if state.pages.full:
+            state.full += state.pages.take()
+    state.last = records.point_id(flight.page[-1])
+    state.waiting += len(flight.page)
+    if made.failed and maker.quarantine is not None:
+        maker.quarantine.check()
+    work.tick(len(flight.page), target.shares.note())
+
+
+def _after_cursor(page: Sequence[Stored], cursor: PointId | None) -> Sequence[Stored]:
+    """Without the point of the cursor itself: a scroll starts with the id it is given."""
+    if cursor is None or not page or records.point_id(page[0]) != cursor:
+        return page
+    return page[1:]
+
+
+def _settle(state: _Progress) -> None:
+    for pending in state.writes:
+        pending.wait()
+    state.writes = []
+
+
+def _checkpoint(work: Work, step: Build, share: Range, state: _Progress, *, done: bool) -> None:
+    _settle(state)
+    pages = state.full + state.pages.take()
+    state.points += state.waiting
+    state.cursor = state.last
+    name = base_name(step.source, step.target, back=False)
+    cursor, failed = state.cursor, state.failed
+    work.lease.checkpoint(work.run, work.step, share.number, cursor, state.points, done, name, pages, failed)
+    state.full, state.failed, state.waiting = [], [], 0
+    state.saved_at = time.monotonic()

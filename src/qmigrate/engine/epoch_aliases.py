@@ -1,0 +1,327 @@
+"""Own aliases (rule 2): a holder writes, fences and swaps only through aliases of its own lease epoch.
+
+A later holder removes them first, so whatever an earlier one still sends is answered 404. It moves no logical name
+but by :func:`swap`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+
+from qmigrate.engine.work import Work
+from qmigrate.errors import LeaseHeldError, RefusedError, RepairNeededError, StoreError
+from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, is_made, old_alias, own_alias
+from qmigrate.model.plan import REPAIRED
+from qmigrate.model.state import DELETING, OpenRun
+from qmigrate.observe import hidden_on_several
+from qmigrate.text import quote
+
+#: Fact of the phase that a holder was stopped in, in good order: its epoch.
+STOPPED = "stopped_in_order"
+#: How long every node may take to show where a name leads, in seconds.
+READ_BACK = 10.0
+
+
+def holder(work: Work) -> str | None:
+    """The collection that serves the logical name: what its alias points to, or the plain collection of that name."""
+    target = work.store.aliases().get(work.collection)
+    if target is None and work.collection in work.store.physical_names():
+        return work.collection
+    return target
+
+
+def reach(work: Work, physical: str) -> str:
+    """The name by which requests get to a generation.
+
+    A plain collection that an alias of its name hides is not reached by its own name any more: see
+    :func:`qmigrate.model.names.old_alias`. Whether it is hidden is looked up each time, since the swap changes it.
+
+    Raises:
+        RepairNeededError: it is hidden, and there are several nodes: no name leads to it, and to nothing else.
+    """
+    if physical != work.collection:
+        return physical
+    known = work.store.aliases()
+    if physical not in known:
+        return physical
+    if work.store.capabilities.several:
+        raise hidden_on_several(physical, work.store.capabilities)
+    return old_alias(physical) if known.get(old_alias(physical)) == physical else own(work, physical)
+
+
+def is_same(work: Work, physical: str) -> bool:
+    """Whether a collection that an application has made is still the one that the ledger knows, by its seal.
+
+    An application may delete it and make it again, under an alias too (``adopt --alias``); generations have names that
+    nobody else makes.
+    """
+    generation = None if is_made(physical) else work.generation(physical)
+    if generation is None:
+        return True
+    found = work.store.describe(reach(work, physical)) if physical in work.store.physical_names() else None
+    seal = (found.seal if found else None) or {}
+    return seal.get("ledger") == work.ledger_id and seal.get("generation") == generation.number
+
+
+def check_same(work: Work, physical: str) -> None:
+    """Stop before work on a collection that is not what was proven.
+
+    Raises:
+        RepairNeededError: the collection of this name is not the one in the ledger.
+    """
+    if not is_same(work, physical):
+        raise RepairNeededError(
+            f"the collection {physical} was deleted by another client, or deleted and recreated: it is not the one "
+            "that the ledger records",
+            hint=f"qmigrate abort {quote(work.collection)} ends this run; then take over what is there now: "
+            f"qmigrate adopt {quote(work.collection)}",
+        )
+
+
+def check_begun(work: Work, physical: str) -> None:
+    """The same for what is changed in place, before and behind each interruption.
+
+    An abort has checked that when it was planned, and a repair writes the seal of what a human has decided on.
+    """
+    repairs = any(closing.direction == REPAIRED for closing in work.job.closes)
+    if work.job.supersedes is None and not repairs:
+        check_same(work, physical)
+
+
+def nothing_of_ours(work: Work, physical: str) -> bool:
+    """Whether an abort finds another collection under the name: what its run has changed went with the one before."""
+    return work.job.supersedes is not None and not is_same(work, physical)
+
+
+def own(work: Work, physical: str) -> EpochAlias:
+    """The alias to write to `physical` through, made when it isn't there."""
+    alias = own_alias(physical, work.lease.epoch)
+    if work.store.aliases().get(alias) != physical:
+        make(work, [alias], physical)
+    return alias
+
+
+def make(work: Work, aliases: Sequence[EpochAlias], physical: str) -> None:
+    """Make own aliases, then check that the lease is still held: one made by an earlier holder is never used.
+
+    Raises:
+        LeaseHeldError: another holder has taken over; none of them is left behind.
+        RefusedError: an application has an alias of this name, which leads elsewhere.
+    """
+    known = work.store.aliases()
+    for alias in aliases:
+        if known.get(alias, physical) != physical:
+            raise RefusedError(
+                f"{alias} is a name that qmigrate creates itself, but an alias of {known[alias]} has it: it was "
+                "left as it is",
+                hint="the same command uses the next number; better rename that alias",
+            )
+    try:
+        for alias in aliases:
+            work.store.create_alias(alias, physical)
+        confirm(work)
+    except LeaseHeldError:
+        # A process that has taken over has looked for them already.
+        for alias in aliases:
+            work.store.drop_alias(alias)
+        raise
+
+
+def confirm(work: Work) -> None:
+    """A ledger write that only the present holder can make.
+
+    Raises:
+        LeaseHeldError: another holder has taken over.
+    """
+    work.lease.renew()
+
+
+def refuse_begun(work: Work, physical: str | None) -> None:
+    """Nothing serves, and nothing is built in, a generation whose deletion has begun: the request may be on its way.
+
+    Raises:
+        RepairNeededError: its deletion has begun.
+    """
+    row = work.generation(physical)
+    if row is not None and row.state == DELETING:
+        raise RepairNeededError(
+            f"the deletion of {physical} has begun and can only be finished, so it can't serve {work.collection} again",
+            hint=f"qmigrate abort {quote(work.collection)}, then "
+            f"qmigrate gc {quote(work.collection)} finishes the deletion",
+        )
+
+
+def refuse_hidden(work: Work, names: Sequence[str], *, apart_from: Sequence[str | None] = ()) -> set[str]:
+    """Stop before another client's name is taken: a server lets an alias hide a collection without an error.
+
+    Args:
+        names: that are about to become aliases of a generation.
+        apart_from: those that are seen to in another way: a plain collection that makes room.
+
+    Returns:
+        Those of the names that nothing has.
+
+    Raises:
+        RefusedError: a collection has one of them, or it is where another collection under management is served.
+    """
+    known, present, views = work.store.aliases(), work.store.physical_names(), work.lease.ledger.collections()
+    mine = {row.physical for row in work.lease.ledger.generations(work.collection)}
+    for name in names:
+        if name in apart_from:
+            continue
+        if name in present and name not in known and not _is_own_plain(work, name):
+            raise RefusedError(
+                f"{name} is to become an alias of {work.collection}, but there is a collection of that name, which it "
+                "would hide",
+                hint=f"the collection may be another client's: give one of the two another name; an unfinished run is "
+                f"ended by qmigrate abort {quote(work.collection)}",
+            )
+        view = views.get(name) if name != work.collection else None
+        if view is not None and view.physical is not None and known.get(name) not in (None, *mine):
+            raise RefusedError(
+                f"{name} is to become an alias of {work.collection}, but it is a collection under management itself, "
+                f"on {known[name]}: its clients would get the points of {work.collection}",
+                hint=f"give the alias another name; or drop {name} first, in a revision of its own",
+            )
+    return set(names).difference(known, present)
+
+
+def _is_own_plain(work: Work, name: str) -> bool:
+    """Whether a collection is the plain one of the logical name, which makes room for its alias on purpose."""
+    row = work.generation(name) if name == work.collection else None
+    return row is not None and row.state != "gone" and is_same(work, name)
+
+
+def swap(work: Work, target: str, names: Sequence[str]) -> None:
+    """Point every name to `target` in one request, which fails completely once a later holder took over.
+
+    Where `target` is the plain collection of a name, that name's alias is removed instead: it comes to light again.
+
+    Raises:
+        NotFoundError: our own aliases are gone.
+        RefusedError: a name belongs to another client; nothing was moved.
+        RepairNeededError: another client made a collection of one of the names in that very moment.
+    """
+    refuse_begun(work, target)
+    free = refuse_hidden(work, names, apart_from=(target,))
+    pairs = own_pairs(work, target, names)
+    work.store.rename_aliases(pairs, [name for name in names if name == target])
+    hidden = sorted(free.intersection(work.store.physical_names())) if free else []
+    if hidden:
+        raise RepairNeededError(
+            f"another client made a collection {hidden[0]} in the moment that name became an alias of "
+            f"{target}, which hides it now: what was written to it can't be seen",
+            hint=f"create another alias for the collection {hidden[0]}, and check what is in it; qmigrate "
+            "upgrade continues this run",
+        )
+
+
+def read_back(work: Work, names: Sequence[str], target: str | None) -> None:
+    """Wait until every node shows every name on the target.
+
+    Raises:
+        StoreError: one of them doesn't in time.
+    """
+    deadline = time.monotonic() + max(READ_BACK, work.store.request_timeout)
+    while True:
+        nodes = work.store.aliases_of_nodes()
+        if all(_shows(aliases, name, target) for aliases in nodes for name in names):
+            return
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"not every node shows {work.collection} on {target} yet",
+                hint="run the same command again: it continues from here",
+            )
+        work.tick()
+        time.sleep(0.02)
+
+
+def _shows(aliases: Mapping[str, str], name: str, target: str | None) -> bool:
+    """Whether a node has the name on the target: by an alias, or by none where the target has that very name."""
+    return aliases.get(name) == (None if name == target else target)
+
+
+def own_pairs(work: Work, target: str, names: Sequence[str]) -> list[tuple[EpochAlias, str]]:
+    """Own aliases of `target`, made now, and what each is to be renamed to; every one of them must still be there.
+
+    Raises:
+        LeaseHeldError: another holder has taken over.
+    """
+    epoch = work.lease.epoch
+    made = [own_alias(target, epoch, position) for position in range(len(names))]
+    make(work, made, target)
+    # The plain collection needs no alias: its own is only moved aside, to prove that it was still there.
+    aside = [own_alias(target, epoch, len(names) + position) for position in range(len(names))]
+    return [(old, new if name == target else name) for old, new, name in zip(made, aside, names, strict=True)]
+
+
+def revoke_earlier(
+    work: Work, physicals: Sequence[str], *, foreign: bool = False, in_order: bool = False
+) -> int:
+    """Remove the aliases of earlier epochs, then wait until no request sent through them can still land.
+
+    Args:
+        in_order: the holder before has left none of either, see :func:`leave_in_order`: nothing is waited for then,
+            unless one of its aliases is there nevertheless.
+        foreign: those of later epochs too: the epochs of another ledger say nothing. Else such an alias is that of
+            the process that has taken over from this one.
+
+    Returns:
+        How many aliases were removed.
+    """
+    confirm(work)
+    mine = work.lease.epoch
+    found = [(alias, int(match["epoch"])) for alias, match in _own_aliases(work, physicals)]
+    stale = [alias for alias, epoch in found if epoch < mine or (foreign and epoch != mine)]
+    for alias in stale:
+        work.store.drop_alias(alias)
+    if in_order and not stale:
+        return 0
+    deadline = time.monotonic() + work.store.request_timeout
+    if stale and work.store.request_timeout:
+        work.progress.say(
+            f"{work.collection}: waiting {work.store.request_timeout:.0f} s until no request of the interrupted run "
+            "can still arrive"
+        )
+    while time.monotonic() < deadline:
+        work.tick()
+        time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
+    return len(stale)
+
+
+def leave_in_order(work: Work, physicals: Sequence[str]) -> None:
+    """After a stop at a checkpoint: no request of ours is under way any more and no alias is left, which is recorded.
+
+    Then the next process needs to wait for nothing. Where the outcome of a request is unknown, or workers have sent
+    some, nothing is recorded, and the next holder waits the longest request time as after a crash.
+    """
+    if not work.phase or work.delegated or not work.store.all_answered():
+        return
+    release(work, physicals)
+    work.note({STOPPED: work.lease.epoch})
+
+
+def was_left_in_order(run: OpenRun) -> bool:
+    """Whether the last holder of a run has left it so: no process has worked on it since."""
+    newest = max((record.epoch for record in run.records), default=None)
+    return any(record.epoch == newest and record.facts.get(STOPPED) == newest for record in run.records)
+
+
+def release(work: Work, physicals: Sequence[str | None]) -> None:
+    """Remove the own aliases of these generations, but those of a holder that came later."""
+    names = [name for name in physicals if name]
+    for alias, match in _own_aliases(work, names):
+        if int(match["epoch"]) <= work.lease.epoch:
+            work.store.drop_alias(alias)
+
+
+def _own_aliases(work: Work, physicals: Sequence[str]) -> list[tuple[EpochAlias, re.Match[str]]]:
+    found = []
+    for alias, physical in work.store.aliases().items():
+        match = OWN_ALIAS.match(alias)
+        # One of such a name that leads elsewhere is an application's.
+        if match and match["physical"] == physical and physical in physicals:
+            found.append((as_own(alias), match))
+    return found

@@ -1,0 +1,257 @@
+"""Runs any job: lease, journal, resume, signals. It depends on no kind of step and makes no Qdrant call."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from qmigrate.engine.epoch_aliases import leave_in_order, release, revoke_earlier, was_left_in_order
+from qmigrate.engine.phases import phases_of
+from qmigrate.engine.work import Phase, Work
+from qmigrate.errors import (
+    DriftError,
+    HeldError,
+    LeaseHeldError,
+    QmigrateError,
+    RefusedError,
+    StoppedError,
+    UnavailableError,
+    UnchangedError,
+    UsageError,
+    VerificationError,
+    without_secrets,
+)
+from qmigrate.ledger.writer import UNCHANGED
+from qmigrate.model.plan import Job
+from qmigrate.model.state import OpenRun
+
+#: Errors that a phase which only reads raises on purpose: the run is closed and leaves nothing open.
+REFUSALS = (RefusedError, UsageError, UnavailableError, VerificationError, DriftError)
+
+
+class Stop:
+    """A request to stop at the next checkpoint, set by SIGINT or SIGTERM; the second one stops at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def check(self) -> None:
+        """Raise when a stop was asked for."""
+        if self.signal is not None:
+            raise StoppedError("stopped at a checkpoint, as asked", signal_number=self.signal)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Turn SIGINT and SIGTERM into stops while the block runs (in the main thread; elsewhere nothing is installed)."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Ticker:
+    """What long work calls: progress display, progress in the ledger, lease deadline and stop signal."""
+
+    def __init__(self, work: Work, stop: Stop) -> None:
+        self._work = work
+        self._stop = stop
+        self._need = max(work.store.request_timeout, 0.0)
+        self._checked = 0.0
+
+    def __call__(self, count: int = 0, note: str = "") -> None:
+        """See ``steps.work.Tick``."""
+        self._stop.check()
+        if count or note:
+            self._work.progress.advance(count, note)
+        now = time.monotonic()
+        if now - self._checked < 0.2:
+            return
+        self._checked = now
+        # A request sent now must be over before another process may take the lease.
+        if self._work.lease.remaining() <= min(self._need, self._work.settings.limits.lease_ttl / 2):
+            raise LeaseHeldError(
+                f"the lease of {self._work.collection} could not be renewed in time; stopped before doing harm",
+                hint="run the same command again: it resumes from here",
+            )
+
+
+def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop: Stop, found: OpenRun | None) -> int:
+    """Work through a job; a fresh run is a resume from nothing.
+
+    Args:
+        work: with lease, store and code; its job is the one to run.
+        verb: recorded with a new run.
+        checksums: of the revisions that the job uses, recorded with a new run.
+        actor: who runs it.
+        stop: see :func:`stop_on_signals`.
+        found: the interrupted run to resume, or None.
+
+    Returns:
+        The run's id in the ledger.
+    """
+    work.tick = Ticker(work, stop)
+    if found is None:
+        server = work.store.capabilities.label
+        work.run = work.lease.open_run(verb, work.job, checksums, actor=actor, tool=work.tool, server=server)
+    else:
+        work.run = found.id
+        work.lease.resume_run(found.id)
+        work.learned = {(record.step, record.phase): dict(record.facts) for record in found.records}
+    try:
+        superseded = work.state.open_run if work.job.supersedes is not None else None
+        earlier = superseded or found
+        if earlier is not None and earlier.state != "held" and not earlier.job.throwaway:
+            # The process that had it before must be unable to do anything more, also when it is only undone. A held run
+            # was ended in good order: it has no alias and no request any more.
+            generations = _generations(superseded.job if superseded else work.job)
+            revoke_earlier(work, generations, in_order=was_left_in_order(earlier))
+        with _taking_back(work), _leaving_no_alias(work):
+            _work_through(work, found)
+        if not work.job.steps:
+            work.lease.finish_run(work.run, "done")
+    except StoppedError:
+        with suppress(QmigrateError):
+            leave_in_order(work, _generations(work.job))
+        raise
+    except KeyboardInterrupt:
+        raise
+    except HeldError:
+        # Fenced too: the process that records a run as held must still be its holder.
+        work.lease.finish_run(work.run, "held")
+        raise
+    except QmigrateError as error:
+        if _is_waiting(work):
+            _finish(work, "held", error.message)
+            raise
+        _finish(work, _ending(work, error), error.message)
+        raise
+    except Exception as error:
+        said = without_secrets(f"{type(error).__name__}: {error}")
+        _finish(work, "aborted" if work.job.repeatable else "failed", said)
+        raise
+    return work.run
+
+
+@contextmanager
+def _taking_back(work: Work) -> Iterator[None]:
+    """Whatever ends the block early: what phases have asked to be undone is, the last first."""
+    try:
+        yield
+    except BaseException:
+        for take_back in reversed(work.on_failure):
+            try:
+                take_back(work)
+            except QmigrateError as error:
+                work.progress.say(f"{work.collection}: {error.message}")
+        raise
+
+
+@contextmanager
+def _leaving_no_alias(work: Work) -> Iterator[None]:
+    """A holder that finds itself superseded removes its own aliases: its successor has looked already."""
+    try:
+        yield
+    except QmigrateError:
+        if work.lease.is_lost():
+            with suppress(QmigrateError):
+                release(work, _generations(work.job))
+        raise
+
+
+def _work_through(work: Work, found: OpenRun | None) -> None:
+    position = 0
+    # Counted, not iterated: a phase may amend the job, and append a step.
+    while position < len(work.job.steps):
+        work.step = position
+        for phase in phases_of(work.job.steps[position]):
+            if not _is_done(work, phase, found):
+                _perform(work, phase)
+        position += 1
+
+
+def _perform(work: Work, phase: Phase) -> None:
+    step = work.job.steps[work.step]
+    work.phase = phase.name
+    work.tick()
+    work.lease.journal(work.run, work.step, phase.name, "running")
+    facts = phase.run(step, work) or {}
+    work.learned.setdefault((work.step, phase.name), {}).update(facts)
+    if phase.name != "close":
+        work.lease.journal(work.run, work.step, phase.name, "done", facts)
+
+
+def _is_done(work: Work, phase: Phase, found: OpenRun | None) -> bool:
+    record = found.record(work.step, phase.name) if found else None
+    if record is None or record.state != "done":
+        return False
+    return not phase.volatile or record.epoch == work.lease.epoch or _is_closed(work, found)
+
+
+def _is_closed(work: Work, found: OpenRun | None) -> bool:
+    """Whether the entire step was finished: nothing of it is done again then, not even what is volatile."""
+    last = phases_of(work.job.steps[work.step])[-1].name
+    record = found.record(work.step, last) if found else None
+    return record is not None and record.state == "done"
+
+
+def _ending(work: Work, error: QmigrateError) -> str:
+    """How a run ends that met an error: for good where nothing is left to resume."""
+    if isinstance(error, REFUSALS) and _nothing_open(work):
+        return "refused" if isinstance(error, RefusedError) else UNCHANGED
+    if isinstance(error, UnchangedError) and _closed_before(work):
+        return UNCHANGED
+    return "aborted" if work.job.repeatable else "failed"
+
+
+def _nothing_open(work: Work) -> bool:
+    """Whether refusing now leaves nothing behind: a first, reading phase, and every earlier step was recorded."""
+    if not work.phase or work.phase != phases_of(work.job.steps[work.step])[0].name:
+        return False
+    return _closed_before(work)
+
+
+def _closed_before(work: Work) -> bool:
+    """Whether everything before this step was recorded."""
+    return work.step == 0 or phases_of(work.job.steps[work.step - 1])[-1].name == "close"
+
+
+def _is_waiting(work: Work) -> bool:
+    phases = phases_of(work.job.steps[work.step]) if work.phase else ()
+    return any(phase.waits and phase.name == work.phase for phase in phases)
+
+
+def _finish(work: Work, state: str, message: str) -> None:
+    try:
+        work.lease.finish_run(work.run, state, message)
+    except LeaseHeldError:
+        # Another holder has taken over, which is why anything else failed.
+        raise
+    except QmigrateError:
+        # The ledger is gone: the run stays as it is and is found interrupted.
+        return
+
+
+def _generations(job: Job) -> list[str]:
+    names: list[str] = []
+    for step in job.steps:
+        for name in (getattr(step, "source", None), step.target):
+            if name is not None and name not in names:
+                names.append(name)
+    return names

@@ -1,0 +1,405 @@
+"""A data fix on the live generation: find, write down, change, look again, record. It chooses no point."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from qmigrate.engine.closing import close_edit
+from qmigrate.engine.epoch_aliases import check_begun, nothing_of_ours, own, reach
+from qmigrate.engine.export import making, remove_ours, run_file, started_at
+from qmigrate.engine.fixes.first_look import forget
+from qmigrate.engine.fixes.journal import journal_name, windows, write, write_ids
+from qmigrate.engine.fixes.kinds import opened
+from qmigrate.engine.fixes.marks import check_marks, mark, marks_of
+from qmigrate.engine.fixes.protocol import (
+    LONGEST,
+    QUICK,
+    WORTH,
+    Fix,
+    Hand,
+    Look,
+    OldLookError,
+    Place,
+    check_cap,
+    consented,
+    unmet,
+)
+from qmigrate.engine.fixes.purge import expire
+from qmigrate.engine.fixes.undo import exported_by
+from qmigrate.engine.throttle import Throttle, waiting
+from qmigrate.engine.work import Facts, Phase, Work
+from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, UnavailableError, VerificationError
+from qmigrate.ledger.reader import present
+from qmigrate.model.fix import Entry, Found
+from qmigrate.model.plan import EditPoints
+from qmigrate.store.faults import TransientError
+from qmigrate.store.server.requests import repeated, sent_once
+from qmigrate.text import quote
+
+#: Kinds of fixes that the audit has although no point was there: a user has decided that these points go.
+LOGGED_EMPTY = frozenset({"delete", "soft"})
+#: How often a group is sent again when one of its points went away in between.
+_TRIES = 5
+#: Points of a portion that are looked at right behind their change, and the seconds between looks.
+_SEEN, _PAUSES = 16, (0.05, 0.2, 0.5, 1.0)
+
+
+def select(step: EditPoints, work: Work) -> Facts:
+    """Only reads Qdrant and the application's SQL: what is to be changed is written into the ledger.
+
+    Raises:
+        RefusedError: more would change than was agreed to.
+    """
+    live = work.store.describe(reach(work, step.target))
+    if live is None:
+        raise RepairNeededError(f"{step.target}, which serves {work.collection}, is not in Qdrant any more")
+    if nothing_of_ours(work, step.target):
+        work.progress.say(f"{work.collection} was deleted and recreated by another client: nothing is restored")
+        return Found().to_json()
+    if live.status == "red" or live.problem:
+        raise RefusedError(
+            f"{step.target} is unhealthy: {live.problem or 'status red'}", hint="repair the collection first"
+        )
+    check_begun(work, step.target)
+    check_marks(work.settings, step.edit)
+    if "now" not in work.facts("select"):
+        # An attempt that goes on counts ages from the same moment; by the ledger's clock, since a host's may be wrong.
+        work.note({"now": present(work.lease.ledger).isoformat()})
+    work.progress.begin(work.collection, "select", live.points)
+    found = Found()
+    with opened(_place(work, step), step.edit) as fix:
+        write(work.lease, _journal(work), _counted(work, found, fix))
+    if step.edit.get("ids_to"):
+        # Now already, so that a file that can't be written refuses before anything is changed.
+        write_ids(Path(step.edit["ids_to"]), windows(work.lease.ledger, _journal(work)))
+    work.progress.end(f"{found.changes:,} of {found.points:,} points to change")
+    for line in unmet(work.collection, step.edit, found.counts) if not found.changes else ():
+        work.progress.say(line)
+    return found.to_json()
+
+
+def _counted(work: Work, found: Found, fix: Fix) -> Iterator[Entry]:
+    """What is found, counted; after the last one it is checked against the cap, before any of it counts as stored."""
+    for entry in fix.find(found):
+        found.changes += 1
+        if found.changes % 500 == 0:
+            work.tick(500)
+        yield entry
+    step = work.job.steps[work.step]
+    edit = step.edit if isinstance(step, EditPoints) else {}
+    check_cap(work.collection, found, fix.share(), edit.get("expect"), consented(edit, work.collection))
+
+
+def export(step: EditPoints, work: Work) -> Facts:
+    """Keep what an undo needs and the journal can't hold, in a file of its own."""
+    if not work.facts("select")["changes"]:
+        return {}
+    began = started_at(work.lease.ledger, work.run)
+    path = run_file(work.settings.fixes.exports, step.target, work.run, str(work.step), started=began)
+    return _exported(step, work, path)
+
+
+def _exported(step: EditPoints, work: Work, path: Path, done: int = 0) -> Facts:
+    with opened(_place(work, step), step.edit) as fix:
+        kept = fix.export(path, windows(work.lease.ledger, _journal(work), done), work.tick)
+    return {"file": str(path), **kept} if kept.get("points") else {}
+
+
+def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
+    """No point goes that is not in the file: a process that resumes may be on another host, or have lost its disk.
+
+    What is still there is exported again, where nothing is gone yet, or a person has confirmed that the file is lost.
+
+    Raises:
+        RepairNeededError: some are gone, and their file is not here.
+    """
+    said = work.facts("export").get("file")
+    path = Path(said) if said else None
+    if path is None or (path.is_file() and path.stat().st_size):
+        return
+    lost = 0
+    for entries in windows(work.lease.ledger, _journal(work)):
+        lost += len(entries) - len(work.store.fetch_ids(reach(work, step.target), [entry.id for entry in entries]))
+        work.tick()
+    if lost and not path.is_file():
+        raise RepairNeededError(
+            f"{lost:,} of the points of {work.collection} that are to be deleted are gone, and their export {path} "
+            "is not here",
+            hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
+            f"if it is lost: {making(path.parent)}touch {quote(path)} says so; what is left is exported there first",
+        )
+    done.update({"lost": lost} if lost else {})
+    work.progress.say(f"{work.collection}: exported again, since {path.name} was not there any more")
+    _exported(step, work, path, done["entries"])
+
+
+def change(step: EditPoints, work: Work) -> Facts:
+    """Change what was selected; each point is checked again right before.
+
+    A point that is as it should be counts as changed: it may be that of an attempt whose answer got lost.
+    """
+    check_begun(work, step.target)
+    selected = int(work.facts("select")["changes"])
+    done = dict(work.facts("change")) or {"entries": 0, "changed": 0, "moved": 0, "gone": 0}
+    if not selected:
+        return done
+    _see_export(step, work, done)
+    work.progress.begin(work.collection, "change", selected, done["entries"])
+    hand = Hand(own(work, step.target), work.store, work.tick)
+    throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
+    with opened(_place(work, step), step.edit) as fix:
+        stored = windows(work.lease.ledger, _journal(work), done["entries"], fix.window)
+        for entries in _portions(stored, lambda: throttle.portion(hand.pace.portion(fix.portion()))):
+            work.tick()
+            # Before the points are checked again, so that little time lies between that check and the change.
+            throttle.take(len(entries))
+            counted = _change(work, step, fix, hand, entries)
+            done = {name: done[name] + counted.get(name, 0) for name in done}
+            work.note(done)
+            work.tick(len(entries))
+    work.progress.end(f"{done['changed']:,} changed")
+    return done
+
+
+def _portions(windows_: Iterable[Sequence[Entry]], size: Callable[[], int]) -> Iterator[Sequence[Entry]]:
+    """As many at a time as the fix, its rate and the server allow at that moment."""
+    for entries in windows_:
+        done = 0
+        while done < len(entries):
+            some = entries[done : done + size()]
+            yield some
+            done += len(some)
+
+
+def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> dict[str, int]:
+    """Change one portion; how many entries became what.
+
+    Nothing is sent a second time without another look: an answer that got lost may be that of a change that was made,
+    and other clients write at the same time.
+    """
+    portion = _Portion(fix, hand, entries)
+    for attempt in range(_TRIES):
+        try:
+            return _patiently(work, portion)
+        except OldLookError as error:
+            if error.portion and len(entries) > 1:
+                half = len(entries) // 2
+                parts = [_change(work, step, fix, hand, part) for part in (entries[:half], entries[half:])]
+                return {name: sum(part[name] for part in parts) for name in parts[0]}
+            work.tick()
+        except NotFoundError:
+            # Either a point went away since it was read, or a later holder has taken the alias away.
+            if attempt == _TRIES - 1 or work.store.aliases().get(hand.alias) != step.target:
+                raise
+    raise UnavailableError(
+        f"point {entries[0].id} of {work.collection} can't be changed within {WORTH:g} s after it was read",
+        hint="run the same command again when the server has less load: it continues from here",
+    )
+
+
+def _patiently(work: Work, portion: _Portion) -> dict[str, int]:
+    """Try as long as the server is waited for, or something gets done: a limiter may let only a few requests pass."""
+    while True:
+        begun = len(portion.left)
+        try:
+            return repeated(portion.change, work.store.request_timeout)
+        except TransientError:
+            if len(portion.left) - begun < 2 or portion.left[-1] >= portion.left[begun]:
+                raise
+            work.tick()
+
+
+class _Portion:
+    """Entries that are checked and changed together.
+
+    Attributes:
+        left: how many were to be changed, of each try.
+    """
+
+    def __init__(self, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> None:
+        self._fix, self._hand, self._entries = fix, hand, entries
+        self._slow = fix.looks_again
+        self.left: list[int] = []
+
+    def change(self) -> dict[str, int]:
+        """Look at them, and change what is as it was found, unless that look has grown old."""
+        self._fix.settle(self._hand)
+        look, counted = Look(), {"entries": len(self._entries), "changed": 0, "moved": 0, "gone": 0}
+        states = self._fix.states(self._entries, writing=True)
+        for state, name in (("after", "changed"), ("moved", "moved"), ("gone", "gone")):
+            counted[name] = states.count(state)
+        there = [entry for entry, state in zip(self._entries, states, strict=True) if state == "before"]
+        agreed = self._still(there)
+        self.left.append(len(agreed))
+        counted["moved"] += len(there) - len(agreed)
+        counted["changed"] += len(agreed)
+        if agreed:
+            self._write(agreed, look)
+            self._see(agreed)
+        return counted
+
+    def _see(self, written: Sequence[Entry]) -> None:
+        """Look at some of them right behind the change, of every shard: later nobody can tell who put a point back.
+
+        Raises:
+            VerificationError: they are what they were before.
+        """
+        left = list(written[:: max(1, len(written) // _SEEN)])
+        for pause in _PAUSES:
+            states = self._fix.states(left)
+            left = [entry for entry, state in zip(left, states, strict=True) if state == "before"]
+            if not left:
+                return
+            # A replica may be behind for a moment.
+            time.sleep(pause)
+            self._hand.tick()
+        raise VerificationError(
+            f"point {left[0].id} is what it was before, right after it was changed: the server did not take the change",
+            hint="run the same command again: it goes on from here",
+        )
+
+    def _still(self, there: Sequence[Entry]) -> list[Entry]:
+        """Those that are still meant, and are still what they were: SQL may have taken its time to say so."""
+        asked = Look()
+        agreed = self._fix.still(there)
+        if not agreed or self._fix.looks_again or asked.age < QUICK:
+            return agreed
+        self._fix.settle(self._hand)
+        states = self._fix.states(agreed, writing=True)
+        return [entry for entry, state in zip(agreed, states, strict=True) if state == "before"]
+
+    def _write(self, agreed: Sequence[Entry], look: Look) -> None:
+        slow, self._slow = self._slow, True
+        if not slow:
+            look.check(LONGEST, portion=False)
+        since = Look()
+
+        def tick(count: int = 0, note: str = "") -> None:
+            self._hand.tick(count, note)
+            since.check(WORTH, portion=True)
+
+        with sent_once():
+            self._fix.write(replace(self._hand, tick=tick), agreed)
+        self._hand.pace.took(len(self._entries), since.age)
+
+
+def verify(step: EditPoints, work: Work) -> Facts:
+    """Read everything back: what was changed is as it should be, or another client has changed it since.
+
+    That the server takes changes was seen right behind each. So what is as it was before was put back by another
+    client, and like all that is newer it stays.
+    """
+    selected = int(work.facts("select")["changes"])
+    counted = {"verified": 0, "changed_since": 0, "gone": 0}
+    if not selected:
+        return counted
+    work.progress.begin(work.collection, "verify", selected)
+    with opened(_place(work, step), step.edit) as fix:
+        if step.edit.get("ids_to"):
+            _write_changed(work, step, fix)
+        unchanged = 0
+        for entries, states in _read_back(work, fix):
+            unchanged += states.count("before")
+            for state, name in (("after", "verified"), ("moved", "changed_since"), ("gone", "gone")):
+                counted[name] += states.count(state)
+            work.tick(len(entries))
+    # What was let be on purpose may still be what it was.
+    counted["changed_since"] += max(0, unchanged - int(work.facts("change")["moved"]))
+    # Another client has written them since, or the server stores something else.
+    other = f", {counted['changed_since']:,} are not what was written" if counted["changed_since"] else ""
+    work.progress.end(f"{counted['verified']:,} verified{other}")
+    return counted
+
+
+def _read_back(work: Work, fix: Fix) -> Iterator[tuple[list[Entry], list[str]]]:
+    """Every selected point and how it is now, some at a time."""
+    for entries in windows(work.lease.ledger, _journal(work), size=fix.window):
+        yield entries, fix.states(entries)
+
+
+def _write_changed(work: Work, step: EditPoints, fix: Fix) -> None:
+    """Write the ids of what is as it should be into the file that was named.
+
+    It could be written before the change. Where it can't be any more, as on another host, that is reported:
+    the ledger has the ids, and the fix is done.
+    """
+    changed = (
+        [entry for entry, state in zip(entries, states, strict=True) if state == "after"]
+        for entries, states in _read_back(work, fix)
+    )
+    try:
+        write_ids(Path(step.edit["ids_to"]), changed)
+    except UnavailableError as error:
+        work.progress.say(f"the ids are not in the file: {error.message}; qmigrate export show has them")
+
+
+def close(step: EditPoints, work: Work) -> Facts:
+    """Everything recorded in one transaction; the journal stays while the fix can be undone."""
+    check_begun(work, step.target)
+    found, changed = work.facts("select"), work.facts("change")
+    facts = {
+        "run": work.run,
+        "step": work.step,
+        "generation": step.target,
+        "changed": changed["changed"],
+        "counts": found["counts"],
+        "undo": step.edit.get("undo") if found["changes"] else None,
+        "file": work.facts("export").get("file"),
+        "not_changed": {"changed_meanwhile": changed["moved"], "gone": changed["gone"]},
+    }
+    facts |= {"lost": changed["lost"]} if changed.get("lost") else {}
+    report = {"select": found, "change": changed, "verify": work.facts("verify")}
+    taken_back = bool(step.edit.get("drops"))
+    # That a deletion found nothing is recorded, too; and rows are marked although there was no point.
+    empty = step.edit.get("kind") in LOGGED_EMPTY and step.edit.get("log_empty", True)
+    wanted = not taken_back and (found["changes"] or step.edit.get("mark") or empty)
+    with opened(_place(work, step), step.edit) as fix:
+        fixed = fix.audit(facts) if wanted else None
+    # Before the run is recorded as done: afterwards no process would come back for it.
+    if fixed is None or not found["changes"]:
+        work.lease.drop_base(_journal(work))
+    if taken_back:
+        work.lease.drop_base(journal_name(step.edit["run"], step.edit["step"]))
+        remove_ours(exported_by(work.settings, step.target, step.edit), work.ledger_id)
+    forget(work.lease, step.edit)
+    expire(work)
+    with marks_of(work.settings, step.edit) as marks:
+        also = mark(work, step.edit, marks, changed["changed"]) if marks is not None else None
+        return {"log": close_edit(work, step, fixed, report, also=also), "undo": step.edit.get("undo")}
+
+
+def _place(work: Work, step: EditPoints) -> Place:
+    selected, exported = work.facts("select"), work.facts("export")
+    known = selected.get("now")
+    # What was left out of the export has changed since it was found.
+    whole = bool(exported) and exported["points"] == selected["changes"]
+    return Place(
+        work.collection,
+        reach(work, step.target),
+        work.store,
+        work.lease.ledger,
+        work.settings,
+        work.tick,
+        work.code,
+        work.lease,
+        work.operations(step.ops),
+        datetime.fromisoformat(known) if known else present(work.lease.ledger),
+        exported.get("since", {}) if whole else {},
+    )
+
+
+def _journal(work: Work) -> str:
+    return journal_name(work.run, work.step)
+
+
+PHASES = (
+    Phase("select", select),
+    Phase("export", export),
+    Phase("change", change),
+    Phase("verify", verify),
+    Phase("close", close),
+)

@@ -1,0 +1,160 @@
+"""What fixes of payloads share: how a point is now, and equal changes written together. It finds nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from qmigrate.engine.fixes.delete import Removal
+from qmigrate.engine.fixes.protocol import Hand, Place, settle
+from qmigrate.engine.work import Tick
+from qmigrate.ledger import Fixed
+from qmigrate.model.fix import Entry, Found, same, same_keys
+from qmigrate.model.payload_path import picked, roots, selected
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.transform import Payload, PointId
+from qmigrate.ports import PayloadEdit
+from qmigrate.store import records
+
+#: Ids and operations that go to the server at once.
+_IDS, _OPERATIONS = 10_000, 1000
+
+
+class PayloadFix:
+    """The half of a fix that writes payload keys; see :class:`qmigrate.engine.fixes.protocol.Fix`."""
+
+    #: Large, so that equal values meet.
+    window = 100_000
+    looks_again = False
+    _place: Place
+
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
+        """Nothing: the entries hold all that an undo needs."""
+        return {}
+
+    def payloads(self, entries: Sequence[Entry]) -> dict[PointId, Payload]:
+        """What these points have now under the keys that change; a key ``a.b`` is the path to a value in an object."""
+        keys: set[str] = set()
+        for entry in entries:
+            keys.update(entry.before, entry.after)
+        ids = [entry.id for entry in entries]
+        points = self._place.store.fetch(self._place.address, ids, payload=selected(roots(keys)), vectors=False)
+        payloads = {records.point_id(stored): records.payload_of(stored) for stored in points}
+        if any("." in key for key in keys):
+            return {one: picked(payload, keys) for one, payload in payloads.items()}
+        return payloads
+
+    def portion(self) -> int:
+        """All of a window."""
+        return self.window
+
+    def settle(self, hand: Hand) -> None:
+        """See :class:`~qmigrate.engine.fixes.protocol.Fix`."""
+        settle(lambda: hand.store.flush(hand.alias))
+
+    def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
+        """By the keys that change."""
+        now = self.payloads(entries)
+        return [self.state(now.get(entry.id), entry) for entry in entries]
+
+    @staticmethod
+    def state(payload: Payload | None, entry: Entry) -> str:
+        """How a point is now, by the keys that change."""
+        if payload is None:
+            return "gone"
+        keys = entry.keys
+        if same_keys(payload, entry.after, keys):
+            return "after"
+        return "before" if same_keys(payload, entry.before, keys) else "moved"
+
+    def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
+        """Equal changes in one operation, many operations in one request."""
+        for portion in _grouped(entries):
+            hand.store.edit_payloads(hand.alias, portion)
+            hand.tick()
+
+
+def _grouped(entries: Iterable[Entry]) -> Iterator[list[PayloadEdit]]:
+    groups: dict[str, tuple[Entry, list[PointId]]] = {}
+    for entry in entries:
+        # Values are plain JSON, and 1, 1.0 and True have different texts.
+        values = entry.after if len(entry.after) < 2 else dict(sorted(entry.after.items(), key=itemgetter(0)))
+        key = repr((values, _removed(entry)))
+        if key in groups:
+            groups[key][1].append(entry.id)
+        else:
+            groups[key] = (entry, [entry.id])
+    portion: list[PayloadEdit] = []
+    count = 0
+    for entry, ids in groups.values():
+        portion.append(PayloadEdit(ids, entry.after, _removed(entry)))
+        count += len(ids)
+        if count >= _IDS or len(portion) >= _OPERATIONS:
+            yield portion
+            portion, count = [], 0
+    if portion:
+        yield portion
+
+
+def _removed(entry: Entry) -> list[str]:
+    return sorted(entry.before.keys() - entry.after.keys())
+
+
+class Assign(PayloadFix, Removal):
+    """See :class:`qmigrate.operations.payload.SetPayload` and ``DeletePayload``, whose edit it takes."""
+
+    window = 100_000
+
+    def __init__(self, place: Place, edit: JsonObject) -> None:
+        super().__init__(place, edit)
+        self._values: dict[str, Any] = dict(edit["values"])
+        self._removed: list[str] = list(edit["removed"])
+        self._keys = sorted({*self._values, *self._removed})
+
+    def find(self, found: Found) -> Iterator[Entry]:
+        """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts points ``selected``, and keys as a sync does."""
+        found.points = self._place.store.count(self._place.address)
+        found.counts.update(dict.fromkeys(("selected", "missing", "different", "extra"), 0))
+        for page in self._filtered(self._filter, selected(self._keys)):
+            found.add("selected", len(page))
+            for stored in page:
+                entry = self._entry(found, records.point_id(stored), records.payload_of(stored))
+                if entry is not None:
+                    found.show(entry)
+                    yield entry
+
+    def still(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Those that the filter still selects."""
+        return Removal.still(self, entries)
+
+    def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:
+        """By the keys that change; one that holds null is still there."""
+        if not self._removed:
+            return super().states(entries, writing=writing)
+        now = self.payloads(entries)
+        found = []
+        for entry in entries:
+            payload = now.get(entry.id)
+            state = self.state(payload, entry)
+            left = payload is not None and any(key in payload for key in self._removed)
+            found.append("before" if state == "after" and left else state)
+        return found
+
+    def audit(self, facts: JsonObject) -> Fixed:
+        """It deletes no vector, so its count is 0."""
+        what = {"values": self._values, "removed": self._removed, "filter": self._filter}
+        kind = "SET_PAYLOAD" if self._values else "DELETE_PAYLOAD"
+        said = {name: value for name, value in what.items() if value}
+        return Fixed(kind, ", ".join(self._keys), 0, self._edit.get("reason"), {**facts, **said})
+
+    def _entry(self, found: Found, identifier: PointId, payload: Payload) -> Entry | None:
+        set_ = [key for key, value in self._values.items() if not same(payload.get(key), value)]
+        gone = [key for key in self._removed if key in payload]
+        if not set_ and not gone:
+            return None
+        for key in (*set_, *gone):
+            found.add("extra" if key in gone else "missing" if payload.get(key) is None else "different")
+        before = {key: payload[key] for key in (*set_, *gone) if key in payload}
+        return Entry(identifier, before, {key: self._values[key] for key in set_})

@@ -1,0 +1,184 @@
+"""Deletions by revisions and fixes, done again in an older generation that is about to serve. It moves no name.
+
+They are no "writes since": a rollback neither counts nor carries them, and it must not bring the points back. Which
+these are, is in the journals of the deletions, which are kept as long as an older generation is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from qmigrate import archive
+from qmigrate.archive import Header
+from qmigrate.engine.epoch_aliases import reach, release
+from qmigrate.engine.export import described, making, run_file, started_at
+from qmigrate.engine.fixes.delete import DELETED
+from qmigrate.engine.fixes.erase.generations import delete, forget
+from qmigrate.engine.fixes.journal import journal_name, windows
+from qmigrate.engine.points.id_spaces import Spaces
+from qmigrate.engine.work import Work
+from qmigrate.errors import RepairNeededError
+from qmigrate.ledger import DeletionRow
+from qmigrate.model.plan import KEPT, GoLive
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.transform import PointId
+from qmigrate.sequences import parts
+from qmigrate.store import portable, records
+from qmigrate.text import quote
+
+#: Fact of a way back: how many points it deletes again where it goes to. It is there before the first of them goes.
+BEGUN = "deleted_again"
+
+
+def deleted_since(step: GoLive, work: Work) -> set[PointId]:
+    """Ids of the generation that is left which fixes have deleted since it took over, and which it hasn't again.
+
+    Where writes since are discarded, so is a point that a client has written again; a deletion that was undone is none,
+    nor is one of a point that changed while it was checked, and was skipped.
+    """
+    source, found = str(step.source), set[PointId]()
+    spaces = _spaces(step, work)
+    for row in _deletions(step, work):
+        if spaces.of(str(row.facts.get("generation"))) != spaces.of(source):
+            # Done again already, on the way back to ids that the points of that time didn't have.
+            continue
+        let_be = row.facts.get("not_changed", {}).get("changed_meanwhile", 0)
+        keeps = step.writes != "discard" or let_be > 0 or _undone(work, row)
+        for entries in windows(work.lease.ledger, journal_name(row.facts["run"], row.facts["step"])):
+            for ids in parts(iter([entry.id for entry in entries])):
+                found |= set(ids) - (work.store.fetch_ids(reach(work, source), ids) if keeps else set())
+                work.tick()
+    return found
+
+
+def apply(step: GoLive, work: Work) -> JsonObject:
+    """Delete them in the generation that is about to serve and in those before it, and forget that they had them.
+
+    Where that one's points are of another time (:attr:`GoLive.apart`) they may be newer than what was deleted, and no
+    export has them: they are kept in a file first. May be repeated.
+
+    Returns:
+        Facts: how many the first of these had, as ``deleted_again``, and ``kept``, the file; empty where it had none.
+    """
+    ids = deleted_since(step, work)
+    if not ids:
+        return {}
+    spaces, source, target = _spaces(step, work), str(step.source), str(step.target)
+    known = {spaces.of(source): ids}
+    spaces.spread(known, work.store, lambda physical: reach(work, physical))
+    older = _older(work, target)
+    there = [_there(work, one, known.get(spaces.of(one), set())) for one in older]
+    had = max(int(work.facts(work.phase).get(BEGUN, 0)), len(there[0]))
+    # Before the deletion: once they are gone, nobody can tell their other ids any more.
+    forget(work, spaces, known, only=[source, *older])
+    file = _kept(work, target, there[0], had) if step.apart else None
+    if any(there):
+        # From here on an abort would leave them out of a generation that it says is untouched.
+        work.note({BEGUN: had})
+    gone = [delete(work, one, ids) for one, ids in zip(older, there, strict=True)]
+    release(work, older[1:])
+    if gone[0]:
+        kept = "; qmigrate history --deletions lists the number to restore them by" if file else ""
+        work.progress.say(
+            f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too{kept}"
+        )
+    count = archive.summary(Path(file)).points if file else had
+    return {BEGUN: count, **({KEPT: file} if file else {})} if count else {}
+
+
+def _there(work: Work, physical: str, ids: set[PointId]) -> list[PointId]:
+    """Those of the points that a generation has, in Qdrant's order."""
+    return sorted(work.store.fetch_ids(reach(work, physical), list(ids)), key=records.order_key)
+
+
+def _kept(work: Work, target: str, wanted: list[PointId], had: int) -> str | None:
+    """The file with those of the points that are still there; written once, before the first of them goes.
+
+    Args:
+        had: how many there were before an interruption.
+
+    Raises:
+        RepairNeededError: some of them are gone, and their file is not here.
+    """
+    ledger, address = work.lease.ledger, reach(work, target)
+    path = run_file(
+        work.settings.fixes.exports, target, work.run, str(work.step), started=started_at(ledger, work.run)
+    )
+    if path.is_file() and path.stat().st_size:
+        return str(path)
+    if len(wanted) < had and not path.is_file():
+        raise RepairNeededError(
+            f"{had - len(wanted):,} points of {target} were deleted again by this run, and {path}, which they are in, "
+            "is not here",
+            hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
+            f"if it is lost: {making(path.parent)}touch {quote(path)} says so",
+        )
+    if work.facts(work.phase).get(KEPT):
+        # A person has said that it is lost.
+        work.note({KEPT: None})
+    if not wanted:
+        return None
+    live = described(work.store, address)
+    header = Header(
+        kind=DELETED,
+        name=work.collection,
+        physical=target,
+        generation=None,
+        schema=live.schema.with_(aliases=()),
+        ledger=ledger.identity(),
+        source=work.store.capabilities.label,
+        created_at=datetime.now(UTC),
+    )
+
+    def pages() -> Iterator[list[JsonObject]]:
+        for part in parts(iter(wanted)):
+            found = sorted(work.store.fetch(address, part), key=lambda one: records.order_key(records.point_id(one)))
+            yield portable.page_to_json(found)
+            work.tick()
+
+    archive.write(path, header, pages())
+    work.note({KEPT: str(path)})
+    return str(path)
+
+
+def _spaces(step: GoLive, work: Work) -> Spaces:
+    present = frozenset({str(step.source), *_older(work, str(step.target))})
+    return Spaces(work.lease.ledger, work.code, work.collection, present)
+
+
+def _older(work: Work, target: str) -> list[str]:
+    """The generation that is about to serve, and what a further way back would lead to, as far as its time goes.
+
+    Behind a restore or a reset stand points of another time. They are no others' older form, and no export has them:
+    the undo of that keeps them first.
+    """
+    rows = {row.number: row for row in work.lease.ledger.generations(work.collection) if row.state == "retired"}
+    names, builds = frozenset(work.store.physical_names()), work.lease.ledger.builds(work.collection)
+    row, found = work.generation(target), [target]
+    while row is not None and row.parent in rows and rows[row.parent].physical not in found:
+        if row.physical in builds and builds[row.physical].fill == "restore":
+            break
+        row = rows[row.parent]
+        found += [row.physical] if row.physical in names else []
+    return found
+
+
+def is_deletion(row: DeletionRow) -> bool:
+    """Whether a row of the audit is a fix that has deleted points and has kept which."""
+    return row.count > 0 and "run" in row.facts
+
+
+def _deletions(step: GoLive, work: Work) -> Iterator[DeletionRow]:
+    """Those that were done since the target was left, be it by a later step of the very run that has left it."""
+    leaving = work.lease.ledger.leaving(work.collection, str(step.target))
+    for row in work.lease.ledger.deletions():
+        mine = row.collection == work.collection and is_deletion(row)
+        if mine and leaving is not None and (row.facts["run"], row.facts["step"]) > (leaving.run, leaving.step):
+            yield row
+
+
+def _undone(work: Work, row: DeletionRow) -> bool:
+    return any(later.facts.get("undoes") == row.id for later in work.lease.ledger.deletions())
+

@@ -1,0 +1,1 @@
+"""Moves a name to another generation, forwards and backwards. It deletes no collection."""

@@ -1,0 +1,177 @@
+"""Freeze (rule 8): the source refuses every write from the last pass until the swap. It moves no name.
+
+The earlier strict mode is recorded first. The freeze is bounded in time, undone when anything fails, and undone
+by a helper process when this one dies; ``perform`` looks for one without an owner.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from qmigrate.engine.barriers import barrier
+from qmigrate.engine.epoch_aliases import holder, own, reach, release
+from qmigrate.engine.golive.freeze_watchdog import Watch
+from qmigrate.engine.prove.passes import Sides
+from qmigrate.engine.prove.proof import approach, prove
+from qmigrate.engine.prove.sweep import TOKEN_RETURNS, fence, is_last, record_fence
+from qmigrate.engine.work import Tick, Work
+from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import DELETING
+from qmigrate.ports import OperationIds
+
+#: How often a freeze is begun before it is abandoned.
+MOST_TRIES = 3
+#: Last passes within one freeze: more than one only where a write came through before its token was taken.
+MOST_ROUNDS = 4
+
+
+@dataclass(slots=True)
+class Frozen:
+    """A freeze that is in force.
+
+    Attributes:
+        source: the physical name that refuses writes.
+        watch: the helper process.
+        delta: reach of one barrier.
+        quiet_at: when its tokens were taken last, as `time.monotonic`; nothing passes for a while from then on.
+    """
+
+    source: str
+    watch: Watch
+    delta: int
+    quiet_at: float = 0.0
+
+
+class _TooLongError(Exception):
+    """The time that a freeze may take is over."""
+
+
+def prove_frozen(work: Work, sides: Sides, *, since: OperationIds | None, delta: int) -> JsonObject:
+    """Converge, freeze the source and prove again; nothing can be written between this proof and the swap.
+
+    Args:
+        since: operation ids of the source at the earlier proof; None when nothing is known of them.
+        delta: reach of one barrier.
+
+    Returns:
+        The facts of :func:`qmigrate.engine.prove.proof.prove`, with the ids of the closing barrier as ``source_ids``.
+
+    Raises:
+        RefusedError: the last pass did not end within ``limits.freeze``, several times.
+    """
+    limit = work.settings.limits.freeze
+    for _ in range(MOST_TRIES):
+        approach(work, sides, dict(since) if since is not None else None, delta)
+        # Another collection may have the models for hours: they are waited for before, not while writes are refused.
+        with work.code.turn.of(work, work.tick):
+            begin(work, sides.source, delta)
+            try:
+                return _proven(work, sides, time.monotonic() + limit)
+            except _TooLongError:
+                end(work)
+            work.progress.say(f"{sides.source}: not proven within {limit:.0f} s, so it takes writes again for now")
+    raise RefusedError(
+        f"{sides.source} could not be read within limits.freeze ({limit:.0f} s) while it refused writes; it takes "
+        "them again",
+        hint="raise limits.freeze in qmigrate.yaml, then run qmigrate upgrade again",
+    )
+
+
+def begin(work: Work, source: str, delta: int) -> None:
+    """Refuse writes from now on, with a helper that ends it when this process dies."""
+    if work.frozen is not None:
+        return
+    watch = Watch.start(work, source, record_fence(work, source))
+    work.frozen = Frozen(source, watch, delta)
+    work.on_failure.append(end)
+    work.progress.say(f"{work.collection}: writes are refused from here on until the name has moved")
+    fence(work, source)
+
+
+def end(work: Work) -> None:
+    """Take writes again, where the name is still on the source; behind a name that has moved it stays as the fence."""
+    frozen, work.frozen = work.frozen, None
+    if frozen is None:
+        return
+    if holder(work) == frozen.source:
+        thaw(work, frozen.source)
+    frozen.watch.release()
+
+
+def thaw(work: Work, source: str) -> None:
+    """Restore the strict mode from before the freeze."""
+    generation = work.generation(source)
+    if generation is None or generation.fence is None:
+        return
+    if generation.state == DELETING:
+        work.progress.say(f"{source}: its deletion has begun, so it takes no more writes; qmigrate upgrade finishes it")
+        return
+    # It may have been deleted since: nothing is left to lift then.
+    with suppress(NotFoundError):
+        work.store.lift_fence(own(work, source), generation.fence)
+    work.lease.save_generation(replace(generation, fence=None))
+    if not work.run:
+        # Outside of a run no closing phase takes it away.
+        release(work, [source])
+
+
+def over(work: Work) -> None:
+    """The name has moved: what was a freeze is the fence of the old generation now."""
+    frozen, work.frozen = work.frozen, None
+    if frozen is not None:
+        frozen.watch.release()
+
+
+def renew(work: Work, sides: Callable[[], Sides]) -> None:
+    """Right before the swap: prove again when so much time went by that a write may have come through.
+
+    Raises:
+        RefusedError: the last pass did not end within ``limits.freeze`` this time.
+    """
+    frozen, limit = work.frozen, work.settings.limits.freeze
+    # In local mode nothing is refused, but nobody else can write: unless the application has lent its client.
+    fresh = frozen is not None and time.monotonic() - frozen.quiet_at <= TOKEN_RETURNS
+    if frozen is None or (fresh and not work.store.capabilities.shared):
+        return
+    try:
+        _proven(work, sides(), time.monotonic() + limit)
+    except _TooLongError:
+        raise RefusedError(
+            f"{frozen.source} could not be read once more within limits.freeze ({limit:.0f} s) before the name moved",
+            hint="raise limits.freeze in qmigrate.yaml, then run qmigrate upgrade again",
+        ) from None
+
+
+def _proven(work: Work, sides: Sides, deadline: float) -> JsonObject:
+    frozen = work.frozen
+    assert frozen is not None  # noqa: S101  the callers have begun
+    tick, work.tick = work.tick, _bounded(work.tick, deadline)
+    try:
+        work.store.take_tokens(own(work, sides.source))
+        for _ in range(MOST_ROUNDS):
+            started = time.monotonic()
+            facts = prove(work, sides, since=None, delta=frozen.delta)
+            taken = work.store.take_tokens(own(work, sides.source))
+            frozen.quiet_at = time.monotonic()
+            closing = barrier(work.store, reach(work, sides.source))
+            if is_last(work, facts["source_ids"], closing, (frozen.delta, taken), frozen.quiet_at - started):
+                return {**facts, "source_ids": dict(closing), "frozen": True}
+    finally:
+        work.tick = tick
+    raise RepairNeededError(
+        f"{sides.source} takes writes although its limit was set: it can't be proven while it changes",
+        hint="qmigrate doctor shows its strict mode; is a client changing it?",
+    )
+
+
+def _bounded(tick: Tick, deadline: float) -> Tick:
+    def bounded(count: int = 0, note: str = "") -> None:
+        if time.monotonic() > deadline:
+            raise _TooLongError
+        tick(count, note)
+
+    return bounded

@@ -1,0 +1,352 @@
+"""Go live: move the name to the other generation, carry what came late, record it; backwards it is the rollback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from qmigrate.engine import closing
+from qmigrate.engine.barriers import barrier, delta_of, exact, nothing_written
+from qmigrate.engine.build import unchanged
+from qmigrate.engine.epoch_aliases import check_same, holder, own, reach, read_back, refuse_begun, refuse_hidden, swap
+from qmigrate.engine.fixes import reapply_deletions
+from qmigrate.engine.further_names import EARLIER, GIVEN, moves, to_move
+from qmigrate.engine.golive import freeze, plain_names, rollback, unrelated
+from qmigrate.engine.golive.hold import hold
+from qmigrate.engine.points.base import base_name
+from qmigrate.engine.points.dropped import audit, keep_again
+from qmigrate.engine.points.transformation import Maker, check_models
+from qmigrate.engine.prove.passes import Sides
+from qmigrate.engine.prove.proof import prove
+from qmigrate.engine.prove.rekey import check_time, must_freeze
+from qmigrate.engine.prove.sweep import fence, leave_unread, sweep
+from qmigrate.engine.work import Facts, Phase, Work, transform_of
+from qmigrate.errors import EmbedderError, EmbedError, PlanError, RepairNeededError
+from qmigrate.ledger.reader import present
+from qmigrate.model.plan import Build, GoLive
+from qmigrate.model.report import SweepReport
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import HOLD
+from qmigrate.store.weigh import weigh
+from qmigrate.text import quote
+
+
+def speed_of(work: Work, step: int) -> JsonObject | None:
+    """Points and seconds of the phases of a build; None when it copied nothing, or in an earlier attempt only.
+
+    Args:
+        step: position of the build in the job.
+
+    Returns:
+        ``points`` copied in ``fill`` seconds, all of them proven in ``prove`` and indexed in ``index`` seconds;
+        ``total`` points; ``embeds``: how many vectors were embedded; ``width``: bytes of a point as it is declared,
+        ``weight``: by a sample.
+    """
+    if step < 0:
+        return None
+    build = work.job.steps[step]
+    filled, proven = work.facts("fill", step), work.facts("converge", step)
+    total = int((proven.get("report") or {}).get("points", 0))
+    if not isinstance(build, Build) or not filled.get("fresh") or not total:
+        return None
+    return {
+        "points": int(filled["fresh"]),
+        "fill": filled["seconds"],
+        "total": total,
+        "prove": proven.get("seconds", 0.0),
+        "index": work.facts("index", step).get("seconds", 0.0),
+        "embeds": len(work.facts("preflight", step).get("embedders") or {}),
+        "width": build.schema.bytes_per_point(),
+        "weight": weigh(work.store, build.target).per_point(build.schema),
+    }
+
+
+def preflight(step: GoLive, work: Work) -> Facts:
+    """Only reads: both generations are there, and the name points where the plan saw it."""
+    present = work.store.physical_names()
+    for physical in (step.source, step.target):
+        if physical is not None and not plain_names.is_over(step, work, physical):
+            if physical not in present:
+                raise RepairNeededError(
+                    f"{physical}, a generation of {work.collection}, is not in Qdrant any more",
+                    hint="qmigrate status shows what is there",
+                )
+            check_same(work, physical)
+    refuse_begun(work, step.target)
+    serving = holder(work)
+    # This step has moved nothing yet: what serves from the target by now, another client has moved there, unproven.
+    early = serving == step.target != step.source and not work.facts("swap")
+    if early or (serving not in (step.source, step.target) and not plain_names.is_open(step, work)):
+        raise _foreign_alias(work, step, serving)
+    if step.target is not None:
+        refuse_hidden(work, to_move(step, work), apart_from=plain_names.makes_room(step, work))
+    if step.place == "shadow":
+        plain_names.preflight(step, work)
+    if step.back:
+        return rollback.preflight(step, work)
+    return {}
+
+
+def converge(step: GoLive, work: Work) -> Facts:
+    """Make the target what it has to be when it serves; what fixes have deleted since it was left goes there too."""
+    if _was_moved(work):
+        # Nothing is written to what another client has taken the name from: it has served, and has what it took.
+        _check_moved(step, work)
+    deleted: Facts = {}
+    if step.back and step.source is not None and step.target is not None:
+        rollback.unbegun(step, work)
+    if step.back and step.source is not None and step.target is not None and not _is_live(step, work):
+        deleted = reapply_deletions.apply(step, work)
+    facts = _converge(step, work)
+    if not step.back and facts.get("report") is not None:
+        # A pass over a big collection that others write to takes long, and the name moves next.
+        unchanged.check_golive(step, work)
+    return {**facts, **deleted}
+
+
+def _converge(step: GoLive, work: Work) -> Facts:
+    """Converge again when anything was written since the proof, or when the proof is an earlier holder's (rule 7)."""
+    if step.target is not None and step.source is None and step.back:
+        rollback.lift(step, work)
+    if step.apart:
+        return {} if _is_live(step, work) else unrelated.converge(step, work)
+    if step.source is None or step.target is None or _is_live(step, work) or plain_names.is_open(step, work):
+        return {}
+    if step.back:
+        return rollback.converge(step, work)
+    plain_names.refuse_made_again(step, work)
+    check_same(work, step.source)
+    plain_names.take_names_back(step, work)
+    unchanged.check_golive(step, work)
+    rekeyed = must_freeze(step, work)
+    if rekeyed:
+        check_time(work, float(work.facts("converge", work.build_step()).get("seconds", 0.0)))
+    if rekeyed or step.place == "gap" or work.settings.rebuild.writes == "freeze":
+        return freeze.prove_frozen(
+            work, sides_of(step, work), since=_proof(work).get("source_ids"), delta=delta_of(work)
+        )
+    proof = _proof(work)
+    now = barrier(work.store, step.source)
+    quiet = nothing_written(work, proof.get("source_ids"), now, delta=delta_of(work))
+    # Without ids nothing can be said; what is written from the proof on is found by the sweep, which then reads all.
+    unknown = (not now or not exact(work)) and not work.store.capabilities.alone
+    if proof.get("epoch") == work.lease.epoch and (quiet or unknown):
+        # The sweep compares with the newest barrier: this one moved the ids too.
+        return {"source_ids": dict(now)}
+    # After days on hold, or while a plain name made room, much may have been written: then passes come first, so that
+    # the last one is short.
+    since = proof.get("source_ids") if step.hold or work.build_step() < work.step - 1 else None
+    return prove(work, sides_of(step, work), since=since, delta=delta_of(work))
+
+
+def swap_names(step: GoLive, work: Work) -> Facts:
+    """One alias request; before and after are journaled first; read back on every node."""
+    found = moves(step, work)
+    names, facts = found.names, {EARLIER: found.earlier, GIVEN: found.given, "dropped": found.dropped}
+    work.note({"before": step.source, "after": step.target, "names": names, **facts})
+    work.progress.begin(work.collection, "swap", None)
+    started = time.monotonic()
+    if step.target is None:
+        serving = holder(work)
+        if serving not in (None, step.source):
+            raise _foreign_alias(work, step, serving)
+        gone = [name for name in (*names, *found.dropped) if name != step.source]
+        work.store.change_aliases(own(work, str(step.source)), make=found.given, drop=gone)
+    else:
+        serving = holder(work)
+        if serving != step.target:
+            _move(step, work, serving, names)
+        # From here on it takes writes: an abort must not remove it, wherever the name is by then.
+        work.note({"moved": True})
+    took = (time.monotonic() - started) * 1000
+    if step.target is not None and (found.given or found.dropped):
+        work.store.change_aliases(own(work, step.target), make=found.given, drop=found.dropped)
+    read_back(work, names, step.target)
+    freeze.over(work)
+    work.progress.end(f"{step.target} serves, name moved in {took:.0f} ms" if step.target else "the name is gone")
+    return {"milliseconds": round(took, 1), "at": datetime.now(UTC).isoformat(), "place": step.place}
+
+
+def _move(step: GoLive, work: Work, serving: str | None, names: Sequence[str]) -> None:
+    """The one request, in the way that the place asks for; `serving` has just been seen to have the name."""
+    def renew() -> None:
+        freeze.renew(work, lambda: sides_of(step, work))
+
+    if step.place == "gap":
+        plain_names.move(step, work, names, renew)
+        return
+    if serving != step.source:
+        raise _foreign_alias(work, step, serving)
+    if step.source is not None:
+        check_same(work, step.source)
+        renew()
+    if step.place == "shadow" and not step.back:
+        plain_names.prepare(work)
+    swap(work, str(step.target), names)
+
+
+def sweep_late(step: GoLive, work: Work) -> Facts:
+    """Stragglers finish, the old generation is fenced, a barrier shows whether anything came late; that is carried."""
+    _check_moved(step, work)
+    if step.source is not None and step.target is None:
+        leave_unread(work, step.source)
+    if step.source is None or step.target is None or step.place == "gap":
+        return {}
+    if plain_names.is_lost(step, work):
+        return {"sweep": plain_names.lost_report(work).to_json()}
+    if step.apart or (step.back and step.writes == "discard"):
+        fence(work, step.source)
+        work.store.take_tokens(own(work, step.source))
+        leave_unread(work, step.source)
+        return {"sweep": SweepReport().to_json()}
+    proof = _proof(work)
+    sides = sides_of(step, work)
+    if not work.lease.ledger.has_base(sides.base):
+        raise RepairNeededError(
+            f"{work.collection} points to {step.target}, but the base of its proof is gone from the ledger, so late "
+            f"writes to {step.source} can't be distinguished from old ones",
+            hint=f"qmigrate verify {quote(step.source)} {quote(step.target)} lists the differences both ways",
+        )
+    # Without operation ids a folder doesn't show who had it while this run was interrupted.
+    interrupted = work.store.capabilities.local and proof.get("epoch") != work.lease.epoch
+    since = None if interrupted else proof.get("source_ids")
+    report = sweep(work, sides, since=since, target_since=proof.get("target_ids"))
+    if report.carried or report.listed.count:
+        work.progress.say(
+            f"{work.collection}: {report.carried:,} late writes carried over, {report.listed.count:,} listed"
+        )
+    return {"sweep": report.to_json(), **_left_out(step, work, sides)}
+
+
+def _left_out(step: GoLive, work: Work, sides: Sides) -> Facts:
+    """What is kept of the points that were left out on purpose, where anything came late; else the proof has it."""
+    known = None if step.back else _proof(work).get("dropped")
+    if not known or sides.maker is None or not work.lease.ledger.carries(work.run, work.step):
+        return {}
+    try:
+        return {"dropped": keep_again(work, sides.source, sides.target, sides.maker, known)}
+    except (EmbedError, EmbedderError, PlanError) as error:
+        # The name has moved: what can't be made stops nothing, and the file of the proof stays.
+        work.progress.say(f"{work.collection}: what was left out is kept as the proof saw it: {error.message}")
+        return {}
+
+
+def close(step: GoLive, work: Work) -> Facts:
+    """Seal, own aliases away, and everything recorded in one transaction."""
+    _check_moved(step, work)
+    holdover = timedelta(seconds=work.settings.rebuild.holdover)
+    if step.place == "shadow" and step.back:
+        plain_names.forget(work)
+    report = _report(work)
+    if step.target is not None and step.source is not None and not step.back:
+        report["closing"] = _closing_ids(step, work)
+    left_out = None if step.back or step.target is None else audit(work, step.target, report["dropped"])
+    gone = step.source is not None and (step.place == "gap" or plain_names.is_lost(step, work))
+    held_until = present(work.lease.ledger) + holdover
+    fixed = unrelated.audit(step, work, held_until) if step.apart else None
+    log = closing.close_golive(work, step, held_until=held_until, report=report, gone=gone, fixed=fixed or left_out)
+    if fixed is None:
+        return {}
+    return {"log": log} if step.undoes is None else {"log": log, "back_again": fixed.facts["changed"]}
+
+
+def _closing_ids(step: GoLive, work: Work) -> JsonObject | None:
+    """What a rollback compares with: ids of the new generation, if nothing at all was written to it since the proof.
+
+    Whatever came between the swap and now is in these ids, but not in the base; then only counting shows it.
+    """
+    swept = work.facts("sweep").get("sweep") or {}
+    now = barrier(work.store, str(step.target))
+    quiet = nothing_written(work, _proof(work).get("target_ids"), now, delta=delta_of(work))
+    if not quiet or swept.get("carried") or (swept.get("listed") or {}).get("count"):
+        return None
+    return {"ids": dict(now), "barrier_delta": delta_of(work)}
+
+
+def _check_moved(step: GoLive, work: Work) -> None:
+    """The name is where this step has moved it: it may have been moved back by hand since an interruption."""
+    serving = holder(work)
+    if serving != step.target:
+        raise _foreign_alias(work, step, serving)
+
+
+def sides_of(step: GoLive, work: Work) -> Sides:
+    """The two generations as a pass sees them."""
+    if step.back:
+        return rollback.sides_of(step, work)
+    assert step.source is not None  # noqa: S101  the phases look first
+    assert step.target is not None  # noqa: S101
+    source = work.store.describe(reach(work, step.source))
+    target = work.store.describe(step.target)
+    if source is None or target is None:
+        raise RepairNeededError(f"a generation of {work.collection} disappeared during the run")
+    transform = transform_of(work.operations(step.ops), source.schema)
+    check_models(work, transform, work.build_step())
+    return Sides(
+        source=step.source,
+        target=step.target,
+        alias=own(work, step.target),
+        base=base_name(step.source, step.target, back=False),
+        step=work.build_step(),
+        maker=Maker(work, transform, target.schema, step.target),
+        rekeys=transform.rekeys,
+    )
+
+
+def _proof(work: Work) -> JsonObject:
+    """The newest facts of the proof: the build's, and what this step has learned since."""
+    step = work.job.steps[work.step]
+    built = {} if getattr(step, "back", False) else work.facts("converge", work.build_step())
+    return {**built, **work.facts("converge")}
+
+
+def _is_live(step: GoLive, work: Work) -> bool:
+    return step.target is not None and holder(work) == step.target
+
+
+def _was_moved(work: Work) -> bool:
+    """Whether this step has moved the name already, by its journal; earlier versions noted only the end of it."""
+    swapped = work.facts("swap")
+    return bool(swapped.get("moved") or "at" in swapped)
+
+
+def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeededError:
+    seen = f"is on {serving}" if serving else "is not there any more"
+    if _was_moved(work):
+        return RepairNeededError(
+            f"{work.collection} {seen}; this run had moved it to {step.target}: another client moved it elsewhere",
+            hint=f"writes to {step.target} while it served exist only there: point the alias {quote(work.collection)} "
+            "there again, then qmigrate upgrade finishes this run; qmigrate rollback --carry-writes goes back",
+        )
+    return RepairNeededError(
+        f"{work.collection} {seen}; this run expected {step.source or 'a free name'}: another client moved it",
+        hint="qmigrate status shows what is where; qmigrate abort ends this run",
+    )
+
+
+def _report(work: Work) -> JsonObject:
+    snapshot = work.facts("snapshot", work.build_step())
+    return {
+        "verification": _proof(work).get("report"),
+        "dropped": work.facts("sweep").get("dropped", _proof(work).get("dropped")),
+        "quality": work.facts("quality", work.build_step()).get("quality"),
+        "stages": work.facts("fill", work.build_step()).get("stages"),
+        "sweep": work.facts("sweep").get("sweep"),
+        "swap": work.facts("swap"),
+        "writes_since": work.facts("preflight").get("writes_since"),
+        "deleted_again": work.facts("converge").get("deleted_again", 0),
+        "snapshot": snapshot.get("snapshot") or snapshot.get("archive"),
+        "barrier_delta": delta_of(work),
+        "speed": None if getattr(work.job.steps[work.step], "back", False) else speed_of(work, work.build_step()),
+    }
+
+
+PHASES = (
+    Phase("preflight", preflight),
+    Phase(HOLD, hold, waits=True),
+    Phase("converge", converge, volatile=True),
+    Phase("swap", swap_names),
+    Phase("sweep", sweep_late),
+    Phase("close", close),
+)

@@ -1,0 +1,321 @@
+"""What is special about going live backwards: counting what was written since, and exchanging the sides of the base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+
+from qmigrate.engine.as_applied import refuse_changed
+from qmigrate.engine.barriers import barrier, measure, nothing_written
+from qmigrate.engine.epoch_aliases import own, reach
+from qmigrate.engine.fixes import reapply_deletions
+from qmigrate.engine.points.base import base_name, committed, digest_of, exchanged, unpack
+from qmigrate.engine.points.transformation import Maker
+from qmigrate.engine.prove.passes import REDO_BATCH, Sides, keyed, page_of
+from qmigrate.engine.prove.proof import prove
+from qmigrate.engine.work import Facts, Work, transform_of
+from qmigrate.errors import RefusedError, RepairNeededError
+from qmigrate.model.plan import BROUGHT, GoLive
+from qmigrate.model.transform import PointTransform
+from qmigrate.ports import OperationIds, Stored
+from qmigrate.sequences import join
+from qmigrate.store import records
+from qmigrate.text import quote
+
+
+@dataclass(slots=True)
+class WritesSince:
+    """Points of the live generation that differ from what its proof saw."""
+
+    added: int = 0
+    changed: int = 0
+    deleted: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.added + self.changed + self.deleted
+
+
+def preflight(step: GoLive, work: Work) -> Facts:
+    """Count what was written since the parent was left, and refuse to lose it without consent."""
+    _refuse_changed(step, work)
+    if work.step == 0:
+        for later in work.job.steps[1:]:
+            if isinstance(later, GoLive) and later.source is not None and later.target is not None:
+                _refuse_changed(later, work)
+                _check_writes(later, work)
+    if step.source is None or step.writes == "now":
+        if step.source is not None:
+            _refuse_now(step, work)
+            _need_base(step, work)
+        return {}
+    if step.target is not None and step.writes != "discard":
+        ids, delta = _untouched(step, work)
+        if ids is not None:
+            return {"writes_since": asdict(WritesSince()), "untouched": dict(ids), "barrier_delta": delta}
+    return {"writes_since": asdict(_check_writes(step, work))}
+
+
+def _refuse_changed(step: GoLive, work: Work) -> None:
+    """What was written since, also while the name moves, comes back by the code of the revisions that are taken back.
+
+    Raises:
+        RefusedError: that says something else than what was applied.
+    """
+    if None in (step.source, step.target) or step.apart or step.writes == "discard":
+        return
+    applied = {entry.revision: entry.checksum for entry in work.state.applied}
+    why = f"what was written to {step.source} can't be brought back to {step.target} by it"
+    refuse_changed(work.code, step.ops, applied, why, f"or {_discarding(step, work)} loses what was written since")
+
+
+def _check_writes(step: GoLive, work: Work) -> WritesSince:
+    """Count, and refuse what would be lost without consent."""
+    if step.writes == "now":
+        _refuse_now(step, work)
+        return WritesSince()
+    since = _count(step, work, tried=step.writes == "carry") if step.target is not None else _all_of(step, work)
+    if since.total and step.writes == "refuse":
+        raise _refusal(step, work, since)
+    if since.total and step.writes == "carry" and _inverse(step, work) is None:
+        raise RefusedError(
+            f"{work.collection} was written to since it left {step.target}: {_counted(since)}. They can't be carried "
+            "back, since the change has no inverse",
+            hint=f"{_discarding(step, work)} loses them",
+            facts={"writes_since": asdict(since)},
+        )
+    return since
+
+
+def _all_of(step: GoLive, work: Work) -> WritesSince:
+    """Every point was written since, where the name is removed."""
+    return WritesSince(added=work.store.count(reach(work, str(step.source))))
+
+
+def converge(step: GoLive, work: Work) -> Facts:
+    """Lift the parent's fence, exchange the base, carry what was written since, and prove the parent."""
+    assert step.source is not None  # noqa: S101  golive looked
+    assert step.target is not None  # noqa: S101
+    lift(step, work)
+    if step.writes == "discard":
+        return {}
+    delta = _delta(step, work)
+    now = barrier(work.store, reach(work, step.source))
+    seen = work.facts("preflight")
+    if nothing_written(work, seen.get("untouched"), now, delta=int(seen.get("barrier_delta", delta))):
+        # Both sides are what the forward proof saw: nothing has to be read again.
+        return {"barrier_delta": delta, "source_ids": dict(now), "epoch": work.lease.epoch}
+    if rekeys(step, work):
+        return prove(work, sides_of(step, work), since=None, delta=delta, carrying=True)
+    _exchange(step, work)
+    if step.writes == "now":
+        return {"barrier_delta": delta}
+    return prove(work, sides_of(step, work), since=None, delta=delta, carrying=True)
+
+
+def _delta(step: GoLive, work: Work) -> int:
+    """How far one barrier moves ids: measured on the parent, or as it was when this generation was built.
+
+    A hidden parent shows no ids, and on the live one others may write at the same time.
+    """
+    measured = int(measure(work.store, reach(work, str(step.target)))["barrier_delta"])
+    known = (row.report or {} for row in work.lease.ledger.history(work.collection) if row.physical == step.source)
+    return measured or next((int(report["barrier_delta"]) for report in known if report.get("barrier_delta")), 0)
+
+
+def sides_of(step: GoLive, work: Work) -> Sides:
+    """The live generation as the source, its parent as the target."""
+    assert step.source is not None  # noqa: S101  golive looked
+    assert step.target is not None  # noqa: S101
+    own_base = base_name(step.source, step.target, back=True)
+    other_ids = rekeys(step, work)
+    # Where ids differ, the way forward has written the base of the way back too, in its own order.
+    has_own = other_ids or work.lease.ledger.has_base(own_base)
+    return Sides(
+        source=step.source,
+        target=step.target,
+        alias=own(work, step.target),
+        base=own_base if has_own else base_name(step.target, step.source, back=False),
+        step=work.step,
+        maker=_maker(step, work),
+        exchange=not has_own,
+        rekeys=other_ids,
+        begins=lambda: _begins(work),
+    )
+
+
+def unbegun(step: GoLive, work: Work) -> None:
+    """Note before the first attempt that nothing is written to the parent yet: an abort leaves it as it was."""
+    if (work.step, work.phase) not in work.learned and not rekeys(step, work):
+        work.note({BROUGHT: False})
+
+
+def _begins(work: Work) -> None:
+    if work.facts(work.phase).get(BROUGHT) is False:
+        work.note({BROUGHT: True})
+
+
+def _maker(step: GoLive, work: Work) -> Maker | None:
+    """What makes a point of the parent from one of the live generation; None where nothing does."""
+    transform = _inverse(step, work)
+    target = work.store.describe(reach(work, str(step.target)))
+    return Maker(work, transform, target.schema) if transform is not None and target is not None else None
+
+
+def _inverse(step: GoLive, work: Work) -> PointTransform | None:
+    target = None if step.apart else work.store.describe(reach(work, str(step.target)))
+    if target is None:
+        return None
+    return transform_of(work.operations(step.ops), target.schema).back()
+
+
+def _untouched(step: GoLive, work: Work) -> tuple[OperationIds | None, int]:
+    """Operation ids now, when they show that nothing was written since it went live, and the reach of a barrier."""
+    if not work.store.capabilities.barrier:
+        return None, 0
+    for row in work.lease.ledger.history(work.collection):
+        closing = (row.report or {}).get("closing") if row.physical == step.source else None
+        if closing is not None and row.direction != "rollback":
+            now = barrier(work.store, reach(work, str(step.source)))
+            delta = int(closing["barrier_delta"])
+            return (now, delta) if nothing_written(work, closing["ids"], now, delta=delta) else (None, 0)
+    return None, 0
+
+
+def _count(step: GoLive, work: Work, *, tried: bool) -> WritesSince:
+    """Read the live generation against its base.
+
+    Args:
+        tried: make each point that would be brought back, once: what can't be made is refused before the first is.
+    """
+    _need_base(step, work)
+    since = WritesSince()
+    trial = _Trial(_maker(step, work) if tried else None)
+    source = str(step.source)
+    base, digest = unpack(_forward_pages(step, work)), digest_of(work.lease.ledger, _forward(step, work))
+    live = keyed(work, source, (None, None), page_of(work, source))
+    # They are done again where it goes back to, so nothing of them is lost.
+    by_fixes = {records.order_key(identifier) for identifier in reapply_deletions.deleted_since(step, work)}
+    for key, stored, entry in join(live, base):
+        if entry is None:
+            since.added += 1
+            trial.add(stored)
+        elif stored is None:
+            # What was dropped on the way here never was there.
+            since.deleted += int(entry.source != records.ABSENT and key not in by_fixes)
+        elif entry.source == records.ABSENT:
+            since.added += 1
+            trial.add(stored)
+        elif digest(stored) != entry.source:
+            since.changed += 1
+            trial.add(stored)
+    trial.make()
+    return since
+
+
+@dataclass(slots=True)
+class _Trial:
+    """Points as they would be brought back, made and thrown away."""
+
+    maker: Maker | None
+    points: list[Stored] = field(default_factory=list)
+
+    def add(self, stored: Stored | None) -> None:
+        """One more that was written since."""
+        if self.maker is not None and stored is not None:
+            self.points.append(stored)
+            if len(self.points) >= REDO_BATCH:
+                self.make()
+
+    def make(self) -> None:
+        """What is collected; an error of the inverse comes out of here."""
+        if self.maker is not None and self.points:
+            self.maker.make(self.points)
+            self.points = []
+
+
+def _forward_pages(step: GoLive, work: Work) -> Iterator[bytes]:
+    """What the proof of the live generation saw, in the order of its ids and from its point of view."""
+    pages = committed(work.lease.ledger, _forward(step, work))
+    return pages if rekeys(step, work) else exchanged(pages)
+
+
+def _forward(step: GoLive, work: Work) -> str:
+    """Name of the base that the proof of the live generation has left, in the order of its ids."""
+    if rekeys(step, work):
+        return base_name(step.source, step.target, back=True)
+    return base_name(step.target, step.source, back=False)
+
+
+def _need_base(step: GoLive, work: Work) -> None:
+    if step.target is None or step.writes == "discard":
+        return
+    names = [base_name(step.target, step.source, back=False)]
+    names += [base_name(step.source, step.target, back=True)] if rekeys(step, work) else []
+    if not all(work.lease.ledger.has_base(name) for name in names):
+        raise RepairNeededError(
+            f"the ledger has no base of {step.source}, so what was written since it left {step.target} is unknown",
+            hint=f"{_discarding(step, work)} goes back to the old points as they were",
+        )
+
+
+def _refuse_now(step: GoLive, work: Work) -> None:
+    """Flipping first needs a way to carry afterwards, and there is none between two sets of ids."""
+    if step.target is not None and rekeys(step, work):
+        raise RefusedError(
+            f"{work.collection} got other ids on the way from {step.target} to {step.source}: what was written since "
+            "can't be carried back afterwards, so it has to be counted first",
+            hint=f"qmigrate rollback without --now counts it; {_discarding(step, work)} loses it",
+        )
+
+
+def rekeys(step: GoLive, work: Work) -> bool:
+    """Whether the points of the two generations have different ids."""
+    return not step.apart and any(operation.rekeys for operation in work.operations(step.ops))
+
+
+def _discarding(step: GoLive, work: Work) -> str:
+    """The command that goes back whatever was written since."""
+    if step.undoes is not None:
+        return f"qmigrate fix undo {quote(step.undoes)} --overwrite"
+    name = quote(work.collection)
+    # Of this collection alone: others may have been written to as well.
+    verb = f"snapshot restore {name} --undo" if step.apart else f"rollback … --only {name}"
+    return f"qmigrate {verb} --discard-writes"
+
+
+def _refusal(step: GoLive, work: Work, since: WritesSince) -> RefusedError:
+    ways = f"{_discarding(step, work)} loses them"
+    if step.target is not None and _inverse(step, work) is not None:
+        carrying = f"qmigrate rollback … --only {quote(work.collection)} --carry-writes"
+        ways = f"{carrying} brings them along (all {since.total:,} can be), or {ways}"
+    return RefusedError(
+        f"{work.collection} was written to since it left {step.target or 'nothing'}: {_counted(since)}. "
+        "Going back now would lose them",
+        hint=ways,
+        facts={"writes_since": asdict(since)},
+    )
+
+
+def _counted(since: WritesSince) -> str:
+    return f"{since.added:,} points added, {since.changed:,} changed, {since.deleted:,} deleted"
+
+
+def lift(step: GoLive, work: Work) -> None:
+    """Take the fence from the generation that is about to serve again."""
+    generation = work.generation(step.target)
+    if generation is None or generation.fence is None:
+        return
+    work.store.lift_fence(own(work, str(step.target)), generation.fence)
+    work.lease.save_generation(replace(generation, fence=None))
+
+
+def _exchange(step: GoLive, work: Work) -> None:
+    """The forward base with its sides exchanged, in one range: the parent is what it was, the fence saw to that."""
+    name, forward = base_name(step.source, step.target, back=True), base_name(step.target, step.source, back=False)
+    work.lease.fix_ranges(work.run, work.step, [(None, None)])
+    work.lease.begin_base(name, like=forward)
+    for page in exchanged(committed(work.lease.ledger, forward)):
+        work.lease.stage_base(name, 0, [page])
+    work.lease.commit_base(name, seen=False)

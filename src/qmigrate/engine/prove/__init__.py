@@ -1,0 +1,1 @@
+"""Proves that one generation is f(another). It moves no name."""

@@ -1,0 +1,224 @@
+"""The proof before a swap: passes until the last one holds, and a sample embedded a second time. It moves no name."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qmigrate.embed.vectors import Vector, as_vector
+from qmigrate.engine.barriers import barrier, nothing_written
+from qmigrate.engine.epoch_aliases import reach
+from qmigrate.engine.points.dropped import keep
+from qmigrate.engine.prove import rekey
+from qmigrate.engine.prove.passes import PassCounts, Sample, Sides, last_pass, source_pass
+from qmigrate.engine.work import Work
+from qmigrate.errors import RefusedError, VerificationError
+from qmigrate.model.report import VerificationReport
+from qmigrate.model.schema import FOUR_BITS, JsonObject
+from qmigrate.model.transform import PointId
+from qmigrate.store import records
+from qmigrate.text import quote
+
+#: The cosine of two vectors that can't be compared: another kind, size or number of rows.
+INCOMPARABLE = -1.0
+
+
+def cosines(left: Sequence[Any], right: Sequence[Any]) -> NDArray[np.float64]:
+    """The cosine of each pair, in order.
+
+    Args:
+        left: dense, multi- or sparse vectors, in any form that an embedder or a store returns.
+        right: as many.
+
+    Returns:
+        One value per pair, as :func:`lowest_cosine` has it.
+
+    Raises:
+        ValueError: a different number of vectors, or something that is not a vector.
+    """
+    pairs = zip(left, right, strict=True)
+    return np.array([lowest_cosine(one, other) for one, other in pairs], dtype=np.float64)
+
+
+def lowest_cosine(one: Any, other: Any) -> float:
+    """The cosine of two vectors from -1 to 1; of two multivectors that of their farthest rows.
+
+    Two zero vectors count as equal; vectors that differ in kind, size or number of rows have -1.
+
+    Raises:
+        ValueError: one of them is not a vector.
+    """
+    return _pair(as_vector(one), as_vector(other))
+
+
+def _pair(one: Vector, other: Vector) -> float:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return _sparse(one, other)
+    if isinstance(one, dict) or isinstance(other, dict) or one.shape != other.shape:
+        return INCOMPARABLE
+    rows, others = np.atleast_2d(one).astype(np.float64), np.atleast_2d(other).astype(np.float64)
+    if not len(rows):
+        return 1.0
+    return min(_cosine(row, counterpart) for row, counterpart in zip(rows, others, strict=True))
+
+
+def _sparse(one: dict[str, list[Any]], other: dict[str, list[Any]]) -> float:
+    places = {index: place for place, index in enumerate(dict.fromkeys(one["indices"] + other["indices"]))}
+    spread = np.zeros((2, len(places)), dtype=np.float64)
+    for row, vector in zip(spread, (one, other), strict=True):
+        for index, value in zip(vector["indices"], vector["values"], strict=True):
+            row[places[index]] += value
+    return _cosine(spread[0], spread[1])
+
+
+def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    norms = float(np.linalg.norm(one) * np.linalg.norm(other))
+    if norms == 0.0:
+        return 1.0 if not one.any() and not other.any() else 0.0
+    return float(np.clip(np.dot(one, other) / norms, -1.0, 1.0))
+
+
+#: A re-embedded vector must be at least this close to the stored one.
+LOWEST_COSINE = 0.999
+#: The same where the stored one has four bits a value.
+LOWEST_OF_FOUR_BITS = 0.95
+#: A source pass that changed no more than this is close enough for the last one.
+SMALL_PASS = 100
+#: Passes in a row that did not shrink before the last pass is made all the same.
+STALLS = 3
+
+
+def prove(
+    work: Work, sides: Sides, *, since: dict[str, int] | None, delta: int, carrying: bool = False
+) -> JsonObject:
+    """Converge and prove; the base is committed when this returns.
+
+    Args:
+        since: operation ids of the source when its copy began; None to make no source pass.
+        delta: reach of one barrier.
+        carrying: whether differences are expected: a rollback that brings writes along.
+
+    Returns:
+        Facts: ``report``, ``source_ids`` and ``target_ids`` (barriers around the last pass), ``epoch``.
+
+    Raises:
+        VerificationError: a point is not proven, or a filled vector came out differently.
+        RefusedError: policy ``refuse`` and something was written.
+    """
+    started = time.monotonic()
+    passes = approach(work, sides, since, delta)
+    source_ids = barrier(work.store, reach(work, sides.source))
+    work.progress.begin(work.collection, "verify", None)
+    points = work.store.count(reach(work, sides.source))
+    sample = Sample(min(1.0, work.settings.rebuild.sample / max(points, 1)))
+    report = rekey.last_pass(work, sides) if sides.rekeys else last_pass(work, sides, sample)
+    report.passes = passes
+    if not carrying:
+        _refuse_writes(work, report.repaired)
+    _embed_again(sides, sample, report)
+    work.progress.end(_summary(report))
+    if not report.holds:
+        raise _failed(work, report, sides, carrying=carrying)
+    left_out = None if carrying or sides.maker is None else keep(work, sides.source, sides.target, sides.maker)
+    return {
+        "dropped": left_out,
+        "report": report.to_json(),
+        "source_ids": dict(source_ids),
+        "target_ids": dict(barrier(work.store, reach(work, sides.target))),
+        "barrier_delta": delta,
+        "epoch": work.lease.epoch,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def approach(work: Work, sides: Sides, since: dict[str, int] | None, delta: int) -> int:
+    """Source passes until little changes; none at all when nothing was written since the copy began."""
+    if since is None or nothing_written(work, since, barrier(work.store, reach(work, sides.source)), delta=delta):
+        return 0
+    counts: list[PassCounts] = []
+    stalls = 0
+    while True:
+        work.progress.begin(work.collection, f"converge, pass {len(counts) + 1}", None)
+        found = source_pass(work, sides)
+        work.progress.end(f"{found.redone:,} redone, {found.removed:,} removed")
+        _refuse_writes(work, found.changed)
+        stalls = stalls + 1 if counts and found.changed >= counts[-1].changed else 0
+        counts.append(found)
+        if found.changed <= SMALL_PASS or stalls >= STALLS:
+            return len(counts)
+
+
+def _refuse_writes(work: Work, changed: int) -> None:
+    if changed and work.settings.rebuild.writes == "refuse":
+        raise RefusedError(
+            f"{work.collection} was written to during the rebuild: {changed:,} points changed, and the policy is "
+            "writes: refuse",
+            hint="stop the writers and run qmigrate upgrade again, or use writes: converge",
+        )
+
+
+def _embed_again(sides: Sides, sample: Sample, report: VerificationReport) -> None:
+    """Embed a sample a second time: a model that answers differently would make the proof of presence worthless."""
+    filled = sides.maker.transform.filled if sides.maker else ()
+    if sides.maker is None or not filled:
+        return
+    for stored, counterpart in sample.pairs:
+        messages = records.vector_messages(counterpart)
+        for name in filled:
+            if name in messages:
+                again = sides.maker.vector_for(name, stored)
+                params = sides.maker.schema.vectors.get(name, {})
+                lowest = LOWEST_OF_FOUR_BITS if params.get("datatype") == FOUR_BITS else LOWEST_COSINE
+                _compare((records.point_id(stored), name), messages[name], again, lowest, report)
+        report.sampled += 1
+
+
+def _compare(
+    which: tuple[PointId, str], message: Any, again: Any, lowest: float, report: VerificationReport
+) -> None:
+    identifier, name = which
+    if again is None:
+        report.failures.add(identifier, f"vector {name!r} could not be computed a second time")
+        return
+    cosine = lowest_cosine(records.vector_value(message), again)
+    report.lowest_cosine = cosine if report.lowest_cosine is None else min(report.lowest_cosine, cosine)
+    if cosine < lowest:
+        report.failures.add(identifier, f"vector {name!r} computed a second time differs: cosine {cosine:.6f}")
+
+
+def _summary(report: VerificationReport) -> str:
+    parts = [f"{report.proven:,} of {report.points:,} proven"]
+    if report.sampled and report.lowest_cosine is not None:
+        parts.append(f"{report.sampled:,} re-embedded, cosine ≥ {math.floor(report.lowest_cosine * 1e4) / 1e4:.4f}")
+    if report.without_vector:
+        parts.append(f"{report.without_vector:,} without the new vector")
+    if report.dropped:
+        parts.append(f"{report.dropped:,} dropped")
+    return " · ".join(parts)
+
+
+def _failed(work: Work, report: VerificationReport, sides: Sides, *, carrying: bool) -> VerificationError:
+    named = "; ".join(f"{identifier} {reason}" for identifier, reason in report.failures.named)
+    count = max(report.failures.count, report.points - report.proven)
+    return VerificationError(
+        f"{count:,} of {report.points:,} points of {work.collection} are not proven in {report.target}: {named}. "
+        "The live collection was not touched",
+        hint=_way_on(work, report, sides, carrying=carrying),
+        facts={"report": report.to_json()},
+    )
+
+
+def _way_on(work: Work, report: VerificationReport, sides: Sides, *, carrying: bool) -> str:
+    if not carrying:
+        return f"qmigrate abort {quote(work.collection)} removes {report.target}; qmigrate upgrade tries again"
+    if sides.maker is None:
+        return (
+            "they were written while it went back, and the change has no inverse: "
+            f"qmigrate abort {quote(work.collection)}, then the rollback again, which counts them"
+        )
+    return "qmigrate rollback tries again"

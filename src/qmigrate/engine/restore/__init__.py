@@ -1,0 +1,1 @@
+"""Builds a generation of points of an earlier time, or of none. It moves no name."""

@@ -1,0 +1,321 @@
+"""The graph of revision files; the only importer of alembic.script. It writes no file and opens no store."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from qmigrate.errors import RevisionError, UnknownRevisionError
+from qmigrate.model.names import is_forced
+from qmigrate.revisions.file import Revision, is_revision, load_file, operations_of
+
+if TYPE_CHECKING:
+    from alembic.script.revision import RevisionMap
+
+    from qmigrate.operations.base import Operation
+
+__all__ = ["Revision", "Revisions"]
+
+_RELATIVE = re.compile(r"(?P<start>[^+-]*)(?P<sign>[+-])(?P<steps>\d+)")
+
+
+class Revisions:
+    """The graph of all revision files of a folder. Make it with :meth:`load`."""
+
+    def __init__(self, found: Iterable[tuple[Revision, ModuleType]]) -> None:
+        loaded = list(found)
+        self._revisions = {revision.id: revision for revision, _ in loaded}
+        self._modules = {revision.id: module for revision, module in loaded}
+        self._downgrades: dict[str, tuple[Operation, ...]] = {}
+        graph = _graph(loaded)
+        self._heads = tuple(sorted(graph.heads))
+        newest_first = graph.iterate_revisions("heads", "base") if loaded else ()
+        self._order = tuple(self._revisions[found.revision] for found in newest_first)[::-1]
+        self._parents = {revision.id: revision.down for revision in self._order}
+        self._inline: tuple[str, ...] = ()
+        self._names: Callable[[], Iterable[str]] = tuple
+        self._known: Callable[[], frozenset[str]] = frozenset
+        self._any_sign = False
+
+    @classmethod
+    def load(cls, scripts: Path) -> Revisions:
+        """Read every ``versions/*.py``; each file is executed once, and nothing is written next to it.
+
+        Raises:
+            RevisionError: a file can't be used, or the files don't fit together; names the files.
+        """
+        versions = scripts / "versions"
+        if not versions.is_dir():
+            raise RevisionError(f"there is no folder {versions}", hint="qmigrate init makes it")
+        try:
+            files = sorted(file for file in versions.glob("*.py") if is_revision(file))
+        except OSError as error:
+            raise RevisionError(f"{versions} can't be read: {error.strerror}") from error
+        found = [load_file(file) for file in files]
+        _check_graph([revision for revision, _ in found])
+        return cls(found).bound(tuple)
+
+    @classmethod
+    def none(cls) -> Revisions:
+        """No revision at all."""
+        return cls(())
+
+    def with_inline(self, found: Iterable[Revision]) -> Revisions:
+        """This graph and revisions that have no file.
+
+        Each comes where it was applied first: after the revisions that it names as `down`, and before every file
+        that comes after all of those.
+
+        Args:
+            found: in the order in which they were recorded; parents without a file are passed over.
+
+        Raises:
+            RevisionError: a file has the same id.
+        """
+        made = copy.copy(self)
+        made._revisions, made._parents = dict(self._revisions), dict(self._parents)
+        for revision in found:
+            other = self._revisions.get(revision.id)
+            if other is not None:
+                raise RevisionError(
+                    f"{other.path} has the id {revision.id}, which is the key of {revision.path.name}",
+                    hint="give the file another id",
+                )
+            down = tuple(one for one in revision.down if one in made._revisions)
+            later = [one.id for one in self._order if made._closure(made._parents[one.id]).issuperset(down)]
+            made._revisions[revision.id], made._parents[revision.id] = revision, down
+            made._inline += (revision.id,)
+            for one in later:
+                made._parents[one] += (revision.id,)
+        made._order = tuple(made._revisions[one] for one in made._sorted())
+        return made.bound(self._names, any_sign=self._any_sign)
+
+    def bound(self, names: Callable[[], Iterable[str]], *, any_sign: bool = False) -> Revisions:
+        """The same where these names exist: a pattern that is one of them means it alone.
+
+        What a revision creates under an exact name is a name for every other revision, too.
+
+        Args:
+            names: asked once, and only where a pattern may be a name and a glob.
+            any_sign: names may hold ``*`` and ``?``, too, as local mode takes them.
+        """
+        made = copy.copy(self)
+        made._names, made._any_sign = names, any_sign
+        created = {one.pattern for each in self._order for one in each.operations if one.creates and not one.is_glob}
+        made._known = functools.cache(lambda: frozenset(names()) | created)
+        made._revisions = {
+            key: replace(one, operations=made._bind(one.operations)) for key, one in self._revisions.items()
+        }
+        made._order = tuple(made._revisions[one.id] for one in self._order)
+        made._downgrades = {}
+        return made
+
+    def _bind(self, operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+        doubtful = any(
+            one.is_glob and not is_forced(one.written) and (self._any_sign or "[" in one.pattern) for one in operations
+        )
+        return tuple(one.bound(self._known()) for one in operations) if doubtful else operations
+
+    def _sorted(self) -> list[str]:
+        """Parents before children: files in their own order, the others as early as they can be."""
+        placed: dict[str, None] = {}
+
+        def place(one: str) -> None:
+            for parent in self._parents[one]:
+                if parent not in placed:
+                    place(parent)
+            placed[one] = None
+
+        for one in [*(revision.id for revision in self._order), *self._inline]:
+            if one not in placed:
+                place(one)
+        return list(placed)
+
+    def order(self) -> tuple[Revision, ...]:
+        """Every revision, parents before children; always the same order for the same files."""
+        return self._order
+
+    def heads(self) -> tuple[str, ...]:
+        """Ids that nothing follows, sorted."""
+        return self._heads
+
+    def head(self) -> Revision | None:
+        """The newest revision, or None without any.
+
+        Raises:
+            RevisionError: there are several.
+        """
+        if len(self._heads) > 1:
+            named = ", ".join(f"{one} ({self._revisions[one].path.name})" for one in self._heads)
+            raise RevisionError(
+                f"there are {len(self._heads)} heads: {named}",
+                hint='join them: qmigrate revision --merge -m "merge", or name one of them, or "heads"',
+            )
+        return self._revisions[self._heads[0]] if self._heads else None
+
+    def get(self, wanted: str) -> Revision:
+        """The revision of an id, or of the beginning of one where only one begins like that.
+
+        Raises:
+            RevisionError: none, or several.
+        """
+        if wanted in self._revisions:
+            return self._revisions[wanted]
+        matching = [one for one in self._order if wanted and one.id.startswith(wanted)]
+        if not matching:
+            matching = [one for one in self._order if one.path.stem == wanted]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            named = ", ".join(one.id for one in matching)
+            hint = "write more of the id"
+            raise RevisionError(f'several revisions begin with "{wanted}": {named}', hint=hint)
+        known = ", ".join(one.id for one in self._order[-5:]) or "none"
+        raise UnknownRevisionError(f'there is no revision "{wanted}"', hint=f"the newest ones are: {known}")
+
+    def ancestors(self, wanted: str) -> frozenset[str]:
+        """Ids of everything before a revision, itself left out.
+
+        Raises:
+            RevisionError: there is no such revision.
+        """
+        start = self.get(wanted).id
+        return self._closure([start]) - {start}
+
+    def resolve(self, target: str, *, current: frozenset[str]) -> frozenset[str]:
+        """Which revisions should be applied.
+
+        Args:
+            target: ``head``, ``heads``, ``base``, an id or the beginning of one, ``+N``, ``-N``, ``id+N``,
+                ``id-N``.
+            current: ids that are applied; only relative targets use it. A revision without operations
+                leaves no trace there and doesn't count as a step.
+
+        Returns:
+            The target and everything before it.
+
+        Raises:
+            RevisionError: there is no such target, or it is ambiguous.
+        """
+        target = target.strip()
+        if target == "base":
+            return frozenset()
+        if target == "heads":
+            return self._closure((*self._heads, *self._inline))
+        if target == "head":
+            head = self.head()
+            return self._closure((*([head.id] if head else []), *self._inline))
+        relative = _RELATIVE.fullmatch(target)
+        if relative is None:
+            return self._closure([self.get(target).id])
+        start = relative["start"]
+        applied = self.resolve(start, current=current) if start else self._applied(current)
+        step = self._up if relative["sign"] == "+" else self._down
+        for _ in range(int(relative["steps"])):
+            applied = step(applied, target)
+        return applied
+
+    def downgrade_operations(self, wanted: str) -> tuple[Operation, ...] | None:
+        """What the file's ``downgrade()`` returns; None when it has none.
+
+        Raises:
+            RevisionError: it fails, or returns something else than operations.
+        """
+        revision = self.get(wanted)
+        if not revision.has_downgrade:
+            return None
+        if revision.id not in self._downgrades:
+            module = self._modules[revision.id]
+            found = operations_of(module, "downgrade", revision.path)
+            self._downgrades[revision.id] = self._bind(found)
+        return self._downgrades[revision.id]
+
+    def _closure(self, starts: Iterable[str]) -> frozenset[str]:
+        seen: set[str] = set()
+        todo = list(starts)
+        while todo:
+            one = todo.pop()
+            if one not in seen:
+                seen.add(one)
+                todo.extend(self._parents[one])
+        return frozenset(seen)
+
+    def _applied(self, current: frozenset[str]) -> frozenset[str]:
+        unknown = sorted(current - set(self._revisions))
+        if unknown:
+            raise RevisionError(
+                f"applied revisions have no file any more: {', '.join(unknown)}",
+                hint="bring the files back, or name the target by its id",
+            )
+        return self._closure(current)
+
+    def _up(self, applied: frozenset[str], target: str) -> frozenset[str]:
+        while True:
+            ready = [one for one in self._order if one.id not in applied and applied.issuperset(self._parents[one.id])]
+            empty = [one.id for one in ready if not one.operations]
+            if not empty:
+                break
+            applied |= set(empty)
+        return applied | {_only(ready, target, "no revision follows")}
+
+    def _down(self, applied: frozenset[str], target: str) -> frozenset[str]:
+        while True:
+            parents = {parent for one in applied for parent in self._parents[one]}
+            newest = [self._revisions[one] for one in sorted(applied - parents)]
+            empty = [one.id for one in newest if not one.operations]
+            if not empty:
+                break
+            applied -= set(empty)
+        return applied - {_only(newest, target, "nothing is left to roll back")}
+
+
+def _only(found: list[Revision], target: str, none: str) -> str:
+    if not found:
+        raise RevisionError(f'the target "{target}" goes too far: {none}')
+    if len(found) > 1:
+        named = ", ".join(f"{one.id} ({one.path.name})" for one in found)
+        hint = "name a revision by its id"
+        raise RevisionError(f'the target "{target}" is ambiguous here: {named}', hint=hint)
+    return found[0].id
+
+
+def _check_graph(found: list[Revision]) -> None:
+    """What Alembic would only warn of."""
+    by_id: dict[str, Revision] = {}
+    for revision in found:
+        other = by_id.setdefault(revision.id, revision)
+        if other is not revision:
+            raise RevisionError(
+                f"two files have the revision {revision.id}: {other.path} and {revision.path}",
+                hint="give one of them another id and let it follow the other",
+            )
+    for revision in found:
+        for parent in revision.down:
+            if parent not in by_id:
+                raise RevisionError(
+                    f"{revision.path} follows the revision {parent}, and no file has that id",
+                    hint="bring the file back, or repair down_revision",
+                )
+
+
+def _graph(loaded: list[tuple[Revision, ModuleType]]) -> RevisionMap:
+    from alembic.script.base import Script
+    from alembic.script.revision import CycleDetected, RevisionMap
+
+    try:
+        # Newest first, since that is how Alembic walks: of two branches the lower number then comes first.
+        scripts = [Script(module, one.id, str(one.path)) for one, module in reversed(loaded)]
+        graph = RevisionMap(lambda: scripts)
+        _ = graph.heads
+    except CycleDetected as error:
+        files = {revision.id: str(revision.path) for revision, _ in loaded}
+        named = ", ".join(files[one] for one in sorted(error.revisions))
+        message = f"these revisions follow each other in a circle: {named}"
+        raise RevisionError(message, hint="repair down_revision") from error
+    return graph

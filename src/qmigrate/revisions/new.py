@@ -1,0 +1,193 @@
+"""New revision files: composed from the template, then written. It opens no store and overwrites nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qmigrate.errors import RevisionError
+from qmigrate.operations.text.code import quoted
+from qmigrate.revisions.file import Revision, load_file
+from qmigrate.revisions.graph import Revisions
+
+if TYPE_CHECKING:
+    from qmigrate.operations.text.source import Source
+
+#: What is likely to be needed, in a file without operations yet.
+_IMPORTS = """from qdrant_client.models import Distance, PayloadSchemaType, VectorParams
+from qmigrate import Embed, op"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A revision file that is not written yet."""
+
+    path: Path
+    id: str
+    down: tuple[str, ...]
+    text: str
+
+
+def compose(
+    scripts: Path,
+    message: str,
+    *,
+    revision_id: str | None = None,
+    merge: bool = False,
+    source: Source | None = None,
+) -> NewFile:
+    """The next revision file, numbered one above the highest, that follows the head. Nothing is written.
+
+    Args:
+        scripts: folder of ``versions/``, and of ``script.py.mako`` unless the built-in one is to be used.
+        message: becomes the docstring, and the name of the file.
+        revision_id: instead of the number.
+        merge: follow every head, so that there is one again.
+        source: what ``upgrade()`` returns; by default nothing yet. A template of the user's without
+            ``${imports}`` and ``${operations}`` can't take it: then the built-in one is used.
+
+    Raises:
+        RevisionError: the existing files can't be used, there are several heads and no `merge`, or the id is taken.
+    """
+    known = Revisions.load(scripts)
+    if not message.strip():
+        raise RevisionError("a new revision needs a message", hint='qmigrate revision -m "what changes"')
+    down = _parents(known, merge)
+    identifier = revision_id or _next_number(known)
+    if identifier in {one.id for one in known.order()}:
+        raise RevisionError(f"there is a revision {identifier} already: {known.get(identifier).path}")
+    path = scripts / "versions" / f"{identifier}_{_slug(message)}.py"
+    text = _render(scripts / "script.py.mako", message, identifier, down, source)
+    return NewFile(path, identifier, down, text)
+
+
+def create(
+    scripts: Path,
+    message: str,
+    *,
+    revision_id: str | None = None,
+    merge: bool = False,
+    source: Source | None = None,
+) -> Revision:
+    """Write a new revision file; see :func:`compose`.
+
+    Returns:
+        The revision as it reads back.
+
+    Raises:
+        RevisionError: see :func:`compose`; or the file exists, or the folder can't be written.
+    """
+    return write_new(compose(scripts, message, revision_id=revision_id, merge=merge, source=source))
+
+
+def write_new(made: NewFile) -> Revision:
+    """Write a composed file and read it back; one that can't be read is taken away again.
+
+    Raises:
+        RevisionError: the file exists, can't be written, or can't be read.
+    """
+    _write_new(made.path, made.text)
+    try:
+        return load_file(made.path)[0]
+    except RevisionError:
+        made.path.unlink()
+        raise
+
+
+def initialise(scripts: Path) -> list[Path]:
+    """Make the folder of the revisions: the template, and an empty ``versions/``.
+
+    Returns:
+        What was made: the template and ``versions/``.
+
+    Raises:
+        RevisionError: the folder holds revisions or a template already, or can't be written.
+    """
+    template, versions = scripts / "script.py.mako", scripts / "versions"
+    for made in (template, versions):
+        if made.exists():
+            raise RevisionError(f"{made} exists already; nothing was overwritten")
+    try:
+        versions.mkdir(parents=True)
+    except OSError as error:
+        raise RevisionError(f"{versions} can't be made: {error.strerror}") from error
+    _write_new(template, _packaged_template())
+    return [template, versions]
+
+
+def _parents(known: Revisions, merge: bool) -> tuple[str, ...]:
+    if not merge:
+        head = known.head()
+        return (head.id,) if head else ()
+    if len(known.heads()) < 2:
+        raise RevisionError("there is nothing to merge: the revisions have one head, or none")
+    return known.heads()
+
+
+def _next_number(known: Revisions) -> str:
+    words = [word for one in known.order() for word in (one.id, one.path.name)]
+    numbers = [int(match.group()) for word in words if (match := re.match(r"\d{1,9}(?=_|$)", word))]
+    return f"{max(numbers, default=0) + 1:04d}"
+
+
+def _slug(message: str) -> str:
+    words = re.findall(r"[a-z0-9]+", message.lower())
+    return "_".join(words)[:40].rstrip("_") or "revision"
+
+
+def _packaged_template() -> str:
+    return (resources.files("qmigrate") / "templates" / "script.py.mako").read_text(encoding="utf-8")
+
+
+def _render(template: Path, message: str, identifier: str, down: tuple[str, ...], source: Source | None) -> str:
+    from mako.template import Template  # type: ignore[import-untyped]
+
+    try:
+        text = template.read_text(encoding="utf-8-sig") if template.exists() else _packaged_template()
+        if source is not None and not ("operations" in text and "imports" in text):
+            text = _packaged_template()
+        found = Template(text=text, strict_undefined=True).render_unicode(  # noqa: S702  # not HTML
+            message=_docstring(message),
+            up_revision=identifier,
+            down_revision=down[0] if len(down) == 1 else down or None,
+            create_date=datetime.now(UTC),
+            imports=source.imports() if source is not None else _IMPORTS,
+            operations=source.text() if source is not None else "[]",
+            literal=_literal,
+        )
+    except Exception as error:
+        # A template is code of the user: anything may go wrong in it.
+        raise RevisionError(f"{template} can't be used: {type(error).__name__}: {error}") from error
+    return str(found)
+
+
+def _literal(value: str | tuple[str, ...] | None) -> str:
+    """As Python writes it, with the quotes of the rest of the file."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(quoted, value))})"
+    return "None" if value is None else quoted(value)
+
+
+def _docstring(message: str) -> str:
+    """The message as it may be written between triple quotes."""
+    text = " ".join(message.split())
+    body = text.rstrip('"')
+    # Those at the end would close the docstring together with what follows.
+    closing = len(text) - len(body)
+    escaped = body.replace("\\", "\\\\").replace('"""', '\\"\\"\\"') + '\\"' * closing
+    # What can't be seen, and what a file can't hold: half of a character, a null byte.
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in escaped)
+
+
+def _write_new(path: Path, content: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(content)
+    except FileExistsError:
+        raise RevisionError(f"{path} exists already; nothing was overwritten") from None
+    except OSError as error:
+        raise RevisionError(f"{path} can't be written: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""Settings from flags, environment, qmigrate.yaml and defaults. They open no store and read no revision."""

@@ -1,0 +1,262 @@
+"""The sections of the settings that only hold values: how to rebuild, how to fix, how far to go. They read no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from qmigrate.errors import ConfigError
+from qmigrate.settings import values as read
+
+_WRITES = read.choice("converge", "freeze", "refuse")
+
+
+def _room(value: Any, at: str) -> float:
+    """How much of something; 0 is none of it."""
+    return 0.0 if value == 0 and not isinstance(value, bool) else read.positive(value, at)
+
+
+@dataclass(frozen=True, slots=True)
+class RaySettings:
+    """Where the workers of ``engine: ray`` run.
+
+    Attributes:
+        address: of the cluster; ``auto`` is that of ``RAY_ADDRESS``, else the one this machine belongs to; ``local``
+            starts Ray on this machine for the run.
+        workers: how many; None for as many as there is room for.
+        num_gpus: of each, also parts of one.
+        num_cpus: of each.
+        runtime_env: as Ray takes it. Ray keeps it in clear, so no secret belongs there.
+    """
+
+    address: Annotated[str, read.text] = "auto"
+    workers: Annotated[int | None, read.automatic(read.whole(1, 4096))] = None
+    num_gpus: Annotated[float, _room] = 1.0
+    num_cpus: Annotated[float, _room] = 1.0
+    runtime_env: Annotated[Mapping[str, Any], read.mapping] = field(default_factory=dict, repr=False)
+
+
+def _ray(value: Any, at: str) -> RaySettings:
+    data = read.mapping(value, at)
+    hints = get_type_hints(RaySettings, include_extras=True)
+    read.check_keys(data, hints, at)
+    given = {name: one for name, one in data.items() if one is not None}
+    return RaySettings(**{name: hints[name].__metadata__[0](one, f"{at}.{name}") for name, one in given.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildSettings:
+    """How a collection is rebuilt next to the live one.
+
+    Attributes:
+        writes: ``converge`` carries what is written since; ``freeze`` has the source refuse writes from the last
+            pass until the swap; ``refuse`` stops when anything is written.
+        snapshot: ``auto`` takes a server-side snapshot first where the server can; ``off`` never.
+        verify: ``full``: every point is proven.
+        holdover: seconds that the old generation is kept, from the swap on; a later value changes no earlier promise.
+        ranges: shares of the id space that are copied side by side; None lets qmigrate choose.
+        workers: ranges in work at the same time, in each process.
+        devices: those that vectors are made on, one worker process for each, as ``[cuda:0, cuda:1]``; None takes every
+            GPU of this machine where an embedder leaves its ``device`` open, and no process of its own for one.
+        engine: who starts workers besides this process: ``local``, by `devices`, or ``ray``.
+        ray: where those of ``engine: ray`` run.
+        sample: points that are embedded a second time for the proof.
+        fuse: pending revisions of one collection copy the data once.
+        max_rate: most points per second; None for no limit.
+        plain_names: ``auto`` hides a plain collection behind an alias of its name where the server can; ``gap`` never
+            does: the collection is deleted and aliased with a gap of some milliseconds (``--allow-gap``).
+        gc: ``auto`` retires what is past its holdover when an upgrade starts; ``off`` leaves it there.
+        on_failure: what becomes of a point that can't be embedded, where the revision doesn't set it: ``stop`` the run,
+            ``keep_without_vector``, or ``drop`` it.
+        keep_snapshots: export snapshots to ``fixes.exports`` before their generation is retired; else delete them.
+    """
+
+    writes: Annotated[str, _WRITES] = "converge"
+    snapshot: Annotated[str, read.choice("auto", "off")] = "auto"
+    verify: Annotated[str, read.choice("full")] = "full"
+    holdover: Annotated[float, read.duration] = 7 * 86400.0
+    ranges: Annotated[int | None, read.automatic(read.whole(1, 65536))] = None
+    workers: Annotated[int, read.whole(1, 256)] = 4
+    devices: Annotated[tuple[str, ...] | None, read.automatic(read.listed(read.text))] = None
+    engine: Annotated[str, read.choice("local", "ray")] = "local"
+    ray: Annotated[RaySettings, _ray] = field(default_factory=RaySettings)
+    sample: Annotated[int, read.whole(0, 1_000_000)] = 200
+    fuse: Annotated[bool, read.flag] = True
+    max_rate: Annotated[float | None, read.positive] = None
+    plain_names: Annotated[str, read.choice("auto", "gap")] = "auto"
+    gc: Annotated[str, read.choice("auto", "off")] = "auto"
+    on_failure: Annotated[str, read.choice("stop", "keep_without_vector", "drop")] = "stop"
+    keep_snapshots: Annotated[bool, read.flag] = False
+
+
+@dataclass(frozen=True, slots=True)
+class FixSettings:
+    """How points are deleted and changed on purpose.
+
+    Attributes:
+        exports: folder of the files that an undo needs.
+        undo: seconds that a fix can be undone.
+        max_share: largest share of a collection that one fix may remove, 0 to 1.
+        soft_delete: seconds after which `gc` deletes points that were only marked as deleted.
+        tenants: collection or glob -> payload field for the tenant of a point: deletions there name a tenant.
+        presets: named fixes, as written in the file.
+    """
+
+    exports: Annotated[Path, read.path] = Path(".qmigrate/exports")
+    undo: Annotated[float, read.duration] = 90 * 86400.0
+    max_share: Annotated[float, read.share] = 0.1
+    soft_delete: Annotated[float, read.duration] = 30 * 86400.0
+    tenants: Annotated[Mapping[str, str], read.each(read.text)] = field(default_factory=dict)
+    presets: Annotated[Mapping[str, Any], read.mapping] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Bounds; durations in seconds.
+
+    Attributes:
+        lock_timeout: how long to wait for a lease that another process holds.
+        lease_ttl: how long a lease outlives its last renewal.
+        max_quarantine: how many points may fail to be embedded before a run stops: a count (``50``) or a share of the
+            points (``0.01``); None for 0.1 % of them, or 10 where that is more, but never all of them.
+        ready_timeout: how long a built collection may take until it is indexed.
+        settle: how long to wait for a source that is still optimizing.
+        freeze: how long a source may refuse writes before a swap.
+    """
+
+    lock_timeout: Annotated[float, read.duration] = 60.0
+    lease_ttl: Annotated[float, read.positive_duration] = 30.0
+    max_quarantine: Annotated[float | None, read.automatic(read.allowance)] = None
+    ready_timeout: Annotated[float, read.positive_duration] = 1800.0
+    settle: Annotated[float, read.duration] = 60.0
+    freeze: Annotated[float, read.positive_duration] = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateSettings:
+    """Speeds that are assumed where the ledger has no earlier run: conservative, for two cores without a GPU.
+
+    Attributes:
+        copy: bytes per second that are read, written, and as fast again proven.
+        index: vector values per second that an HNSW graph is built from.
+        embed: points per second for which one vector is embedded.
+        local: points per second that the client's local mode copies and proves.
+        step: seconds of every step besides its points.
+    """
+
+    copy: Annotated[float, read.positive] = 20e6
+    index: Annotated[float, read.positive] = 500e3
+    embed: Annotated[float, read.positive] = 50.0
+    local: Annotated[float, read.positive] = 500.0
+    step: Annotated[float, read.positive_duration] = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class SqlSettings:
+    """Where Alembic's version table is, for revisions that wait for the SQL schema (``requires_sql``).
+
+    Attributes:
+        url: SQLAlchemy URL; None for the ledger's database. May hold a password, so it is never shown.
+        version_table: its name.
+        version_table_schema: None for the connection's default.
+        config: alembic.ini; None to look for it next to qmigrate.yaml. The lint reads it, too.
+    """
+
+    url: str | None = field(default=None, repr=False)
+    version_table: Annotated[str, read.text] = "alembic_version"
+    version_table_schema: Annotated[str | None, read.text] = None
+    config: Annotated[Path | None, read.path] = None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSettings:
+    """What `/readyz` asks, and how patiently; durations in seconds.
+
+    Attributes:
+        timeout: of one try.
+        first: how long the first answer of a part may take in all: connecting costs more than asking again.
+        retries: further tries after one that failed.
+        cache: how long an answer is used again; one that failed at most one second.
+        qdrant: ask whether Qdrant answers.
+        ledger: ask whether the ledger's database answers.
+        schema: check the collections: revisions, drift, progress.
+        embedders: load every configured embedder; it may be a large model, in every process.
+        require: what makes the service not ready besides a part that doesn't answer: ``serving`` (the name of a
+            collection leads to what the ledger left there), ``pending`` revisions, ``drift``.
+    """
+
+    timeout: Annotated[float, read.positive_duration] = 0.3
+    first: Annotated[float, read.duration] = 5.0
+    retries: Annotated[int, read.whole(0, 10)] = 2
+    cache: Annotated[float, read.duration] = 10.0
+    qdrant: Annotated[bool, read.flag] = True
+    ledger: Annotated[bool, read.flag] = True
+    schema: Annotated[bool, read.flag] = True
+    embedders: Annotated[bool, read.flag] = False
+    require: Annotated[tuple[str, ...], read.listed(read.choice("serving", "pending", "drift"))] = ("serving",)
+
+
+#: Further variables of the health settings, as services have them: the key, and the unit of a bare number.
+HEALTH_VARIABLES = {
+    "PROBE_TIMEOUT_MS": ("timeout", "ms"),
+    "PROBE_RETRIES": ("retries", ""),
+    "PROBE_CACHE_SEC": ("cache", "s"),
+    "ENABLE_QDRANT": ("qdrant", ""),
+}
+_FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def health_of(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The health settings that the environment names: ``QMIGRATE_HEALTH_TIMEOUT``, else ``PROBE_TIMEOUT_MS``, ….
+
+    Raises:
+        ConfigError: naming the variable whose value can't be used.
+    """
+    hints = get_type_hints(HealthSettings, include_extras=True)
+    variables = {name: (key, unit) for name, (key, unit) in HEALTH_VARIABLES.items() if name in environ}
+    # Our own names come last, and win.
+    variables |= {name: (key, "") for key in hints if (name := f"QMIGRATE_HEALTH_{key.upper()}") in environ}
+    found = {}
+    for name, (key, unit) in variables.items():
+        written = environ[name].strip()
+        if not written:
+            raise ConfigError(f"{name} is empty", hint="give it a value, or leave it out")
+        value: Any = f"{written}{unit}" if written.replace(".", "", 1).isdigit() else written
+        kind = hints[key].__args__[0] if hasattr(hints[key], "__args__") else hints[key]
+        if kind is bool:
+            value = _FLAGS.get(written.lower(), written)
+        elif kind is int and written.isdigit():
+            value = int(written)
+        elif key == "require":
+            value = [one.strip() for one in written.split(",") if one.strip()]
+        found[key] = hints[key].__metadata__[0](value, name)
+        if (name, value) == ("ENABLE_QDRANT", False):
+            # Who leaves Qdrant out can't be asked for collections either.
+            found["schema"] = False
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class LintSettings:
+    """What `check --offline` can't find out by itself.
+
+    Attributes:
+        run_points: points from which on a step is too long to be done inside `alembic upgrade`.
+        points: logical name or glob -> how many points it has, roughly.
+    """
+
+    run_points: Annotated[int, read.whole(0, 10**12)] = 100_000
+    points: Annotated[Mapping[str, int], read.each(read.whole(0, 10**12))] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSettings:
+    """What `metrics` compares besides counting points.
+
+    Attributes:
+        checks: name -> ``kind`` (``orphans`` or ``sync``), ``collection``, ``sql`` and further keys of that fix.
+    """
+
+    checks: Annotated[Mapping[str, Mapping[str, Any]], read.each(read.mapping)] = field(default_factory=dict)

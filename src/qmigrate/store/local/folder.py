@@ -1,0 +1,132 @@
+"""The folder of the client's local mode: opened by one client at a time. Independent of collections.
+
+The client itself is left out: preparing it for embedding, which is never asked of it here, takes longer than reading
+the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import portalocker
+from qdrant_client.local.qdrant_local import QdrantLocal
+
+from qmigrate.atomic_file import private_folder
+
+#: The location that stands for no folder.
+MEMORY = ":memory:"
+
+
+Opened = TypeVar("Opened")
+
+
+class Turns:
+    """Threads of this process take turns on a folder: who opened it, or is about to, is known until it is closed."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._holders: dict[str, _Holder] = {}
+
+    def wait(self, path: str, patience: float, opened: Callable[[], Opened]) -> Opened:
+        """Open a folder; where another thread of this process has it, once that has closed it.
+
+        Raises:
+            RuntimeError: another process has it, or this very thread, or `patience` seconds are over.
+        """
+        place, mine = os.path.realpath(path), _Holder(threading.get_ident())
+        with self._changed:
+            # Not even tried before: to try the lock of a folder is to have it for a moment, and to keep others out.
+            self._changed.wait_for(lambda: self._is_free(place, mine), max(patience, 0.0))
+            if self._is_free(place):
+                self._holders[place] = mine
+        try:
+            found = opened()
+        except BaseException:
+            self._leave(place, mine)
+            raise
+        with self._changed:
+            # One that is left open closes by itself, silently.
+            mine.client = weakref.ref(found, lambda _: self._leave(place, mine))
+            self._holders[place] = mine
+        return found
+
+    def over(self, path: str, client: object) -> None:
+        """This client was closed: the next one may have the folder."""
+        place = os.path.realpath(path)
+        with self._changed:
+            holder = self._holders.get(place)
+        if holder is not None and holder.client is not None and holder.client() is client:
+            self._leave(place, holder)
+
+    def _is_free(self, place: str, who: _Holder | None = None) -> bool:
+        """Whether no other caller has it that `who` could wait for; who waits for itself waits forever."""
+        holder = self._holders.get(place)
+        return holder is None or (who is not None and holder.thread == who.thread)
+
+    def _leave(self, place: str, holder: _Holder) -> None:
+        with self._changed:
+            if self._holders.get(place) is holder:
+                del self._holders[place]
+                self._changed.notify_all()
+
+
+@dataclass(eq=False, slots=True)
+class _Holder:
+    """Who has a folder open, or is about to: then there is no client yet."""
+
+    thread: int
+    client: weakref.ref[Any] | None = None
+
+
+#: Of this process.
+TURNS = Turns()
+
+
+def in_memory() -> Any:
+    """The client's local mode without a folder."""
+    return QdrantLocal(MEMORY)
+
+
+def open_folder(folder: Path) -> Any:
+    """The client's local mode on this folder, which is made when it isn't there.
+
+    Raises:
+        RuntimeError: another process has it.
+    """
+    private_folder(folder)
+    while True:
+        _refuse_when_locked(folder)
+        # The client reads the folder before it locks it: what another process wrote in between would be lost on it.
+        before = _stamp(folder)
+        client = QdrantLocal(str(folder), force_disable_check_same_thread=True)
+        if before in (_stamp(folder), {}):
+            return client
+        client.close()
+
+
+def _refuse_when_locked(folder: Path) -> None:
+    lock = folder / ".lock"
+    if not lock.exists():
+        return
+    with lock.open("r+") as file:
+        try:
+            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+        except portalocker.exceptions.LockException as error:
+            raise RuntimeError(f"{folder} is already accessed by another instance") from error
+        portalocker.unlock(file)
+
+
+def _stamp(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of every file that holds data."""
+    found = {}
+    for place in (folder / "meta.json", *sorted(folder.glob("collection/*/storage.sqlite"))):
+        if place.exists():
+            state = os.stat(place)
+            found[str(place)] = (state.st_mtime_ns, state.st_size)
+    return found

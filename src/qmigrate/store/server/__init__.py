@@ -1,0 +1,1 @@
+"""A Qdrant server as a store: REST for administration, gRPC for points. It decides nothing."""

@@ -1,0 +1,574 @@
+"""Points over gRPC, or REST in its place: read in pages, fetched, written and deleted, as protobuf messages.
+
+It looks inside a point in one case only: a payload integer that gRPC has no place for is read again, see ``exact``.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import grpc as messages
+
+from qmigrate.errors import ConfigError, NotFoundError, StoreError
+from qmigrate.model.ids import NUMBERS, UUIDS, Page, points_of
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.transform import Payload, PointId
+from qmigrate.ports import Ready, Stored
+from qmigrate.sequences import in_parts
+from qmigrate.store import exact, faults, wire
+from qmigrate.store.address import ConnectionSettings
+from qmigrate.store.faults import RefusedRequestError, SlowError
+from qmigrate.store.server.requests import Answers, address, open_channel, repeated
+from qmigrate.store.server.rest import Rest, segment
+from qmigrate.store.server.rest_points import RestChannel
+from qmigrate.store.shapes import SEAL
+
+_NEXT = 0x0A
+#: Tags of the points, the time and the usage, in the answer to a scroll and in that to a look-up.
+_SCROLLED, _LOOKED_UP = (0x12, 0x19, 0x22), (0x0A, 0x11, 0x1A)
+_ID, _NUMBER, _TEXT = 0x0A, 0x08, 0x12
+#: Length of the record of a UUID, and where its text begins.
+_UUID_RECORD, _UUID_AT = 42, 6
+
+
+class ForeignError(ValueError):
+    """The bytes are not what an answer with ids only looks like."""
+
+
+def decoded(answer: bytes) -> tuple[list[Page], bytes | None]:
+    """Pages of a ``ScrollResponse`` that has ids only, and the ``PointId`` of the next one as bytes."""
+    try:
+        return _fast(answer)
+    except ForeignError:
+        return _slow(answer)
+
+
+def looked_up(answer: bytes) -> list[Page]:
+    """Pages of a ``GetResponse`` that has ids only, in no order."""
+    try:
+        return _points(answer, 0, _LOOKED_UP)
+    except ForeignError:
+        return _pages(messages.GetResponse.FromString(answer).result)
+
+
+def _fast(answer: bytes) -> tuple[list[Page], bytes | None]:
+    position, following = 0, None
+    if answer[:1] == bytes((_NEXT,)):
+        length = _short(answer, 1)
+        following, position = answer[2 : 2 + length], 2 + length
+    return _points(answer, position, _SCROLLED), following
+
+
+def _points(answer: bytes, position: int, tags: tuple[int, int, int]) -> list[Page]:
+    """The points from here, behind which only the time and the usage may come."""
+    pages: list[Page] = []
+    octets = np.frombuffer(answer, np.uint8)
+    while position < len(answer) and answer[position] == tags[0]:
+        page, position = _run(answer, octets, position)
+        pages.append(page)
+    _check_end(answer, position, tags)
+    return _joined(pages)
+
+
+def _run(answer: bytes, octets: NDArray[np.uint8], position: int) -> tuple[Page, int]:
+    """The records from here that begin alike."""
+    length = _short(answer, position + 1) + 2
+    head = answer[position : position + 5]
+    if len(head) < 5 or head[2] != _ID or head[3] != length - 4:
+        raise ForeignError
+    most = (len(answer) - position) // length
+    rows = octets[position : position + most * length].reshape(most, length)
+    alike = (rows[:, :5] == np.frombuffer(head, np.uint8)).all(axis=1)
+    count = most if alike.all() else int(np.argmin(alike))
+    rows = rows[:count]
+    following = position + count * length
+    if head[4] == _NUMBER:
+        return _numbers(rows), following
+    if head[4] == _TEXT and length == _UUID_RECORD and (rows[:, 5] == UUIDS.itemsize).all():
+        return np.ascontiguousarray(rows[:, _UUID_AT:]).view(UUIDS).ravel(), following
+    raise ForeignError
+
+
+def _numbers(rows: NDArray[np.uint8]) -> Page:
+    """Varints of one length."""
+    last = rows.shape[1] - 1
+    more = rows[:, 5:] & 0x80
+    if more[:, -1].any() or not more[:, :-1].all():
+        raise ForeignError
+    found = np.zeros(len(rows), NUMBERS)
+    for column in range(5, last + 1):
+        found |= (rows[:, column] & np.uint8(0x7F)).astype(NUMBERS) << np.uint64(7 * (column - 5))
+    return found
+
+
+def _check_end(answer: bytes, position: int, tags: tuple[int, int, int]) -> None:
+    _, time, usage = tags
+    while position < len(answer):
+        if answer[position] == time:
+            position += 9
+        elif answer[position] == usage:
+            position += 2 + _short(answer, position + 1)
+        else:
+            raise ForeignError
+
+
+def _short(answer: bytes, position: int) -> int:
+    """A length of one byte."""
+    if position >= len(answer) or answer[position] > 0x7F:
+        raise ForeignError
+    return answer[position]
+
+
+def _joined(pages: list[Page]) -> list[Page]:
+    """Runs of one type as one page."""
+    kinds = [[page for page in pages if page.dtype == kind] for kind in (NUMBERS, UUIDS)]
+    return [np.concatenate(part) if len(part) > 1 else part[0] for part in kinds if part]
+
+
+def _slow(answer: bytes) -> tuple[list[Page], bytes | None]:
+    found = messages.ScrollResponse.FromString(answer)
+    following = found.next_page_offset.SerializeToString() if found.HasField("next_page_offset") else None
+    return _pages(found.result), following
+
+
+def _pages(points: Iterable[Any]) -> list[Page]:
+    ids = [point.id for point in points]
+    numbers = [one.num for one in ids if one.WhichOneof("point_id_options") == "num"]
+    uuids = [one.uuid for one in ids if one.WhichOneof("point_id_options") == "uuid"]
+    return [page for page in (np.array(numbers, NUMBERS), np.array(uuids, UUIDS)) if len(page)]
+
+
+#: How often both are asked, and the seconds in between: a name may be on its way from generation to generation.
+LOOKS, PAUSE = 10, 0.2
+#: The marks of a collection: its ledger and generation; empty where it has none.
+_Says = tuple[str, int] | tuple[()]
+
+
+class Same:
+    """Compares one collection by both ways, once per connection.
+
+    Args:
+        rest: of the asked node.
+        channel: of gRPC.
+        label: of gRPC, for messages.
+        metadata: of every gRPC request.
+        timeout: of one, in seconds.
+    """
+
+    def __init__(self, rest: Rest, channel: Any, label: str, metadata: Any, timeout: float) -> None:
+        self._rest = rest
+        self._collections = messages.CollectionsStub(channel)
+        self._label = label
+        self._options = {"metadata": metadata, "timeout": timeout}
+        self._known = False
+
+    def check(self, name: str) -> None:
+        """Stop where a collection is another one over gRPC; what is unknown is not a reason.
+
+        Raises:
+            ConfigError: the two are different servers.
+        """
+        if self._known:
+            return
+        for look in range(LOOKS):
+            if look:
+                time.sleep(PAUSE)
+            found = self._is_same(name)
+            if found is None:
+                return
+            if found:
+                self._known = True
+                return
+        raise ConfigError(
+            f"Qdrant at {self._label} (gRPC, for points) is not the one at {self._rest.label} (REST): {name} is "
+            "not the same collection there",
+            hint="qdrant.grpc_port and grpc_host in qmigrate.yaml, or QMIGRATE_QDRANT_GRPC_PORT and "
+            "QMIGRATE_QDRANT_GRPC_HOST, must lead to the server of the URL",
+        )
+
+    def _is_same(self, name: str) -> bool | None:
+        """None where one of the two doesn't say."""
+        try:
+            config = self._rest.get(f"/collections/{segment(name)}").get("config") or {}
+        except (NotFoundError, StoreError):
+            # The request itself will show what is wrong.
+            return None
+        seal = (config.get("metadata") or {}).get(SEAL) or {}
+        over_rest: _Says = (str(seal.get("ledger")), int(seal.get("generation") or 0)) if seal else ()
+        try:
+            answer = self._collections.Get(messages.GetCollectionInfoRequest(collection_name=name), **self._options)
+        except grpc.RpcError as error:
+            return False if error.code() == grpc.StatusCode.NOT_FOUND else None
+        fields = answer.result.config.metadata[SEAL].struct_value.fields if answer.result.config.metadata else {}
+        if not fields:
+            return None if over_rest else True
+        return over_rest == (fields["ledger"].string_value, fields["generation"].integer_value)
+
+
+Result = TypeVar("Result")
+StrictMode = Callable[[str], JsonObject]
+ReadPayloads = Callable[[str, Sequence[PointId]], Mapping[PointId, Payload]]
+
+#: Number of the field ``points`` in ``UpsertPoints``.
+POINTS_FIELD = 3
+#: Most ids of one request; an id takes at most 40 bytes.
+IDS_PER_REQUEST = 10_000
+#: Most points of one request that sets vectors.
+VECTORS_PER_REQUEST = 200
+#: Most searches of one request.
+QUERIES_PER_REQUEST = 50
+
+
+class Points:
+    """Requests for points on one server; safe to use from several threads.
+
+    Args:
+        settings: address, key, timeout.
+        strict_mode: reads the strict mode of a collection; asked only after a request was refused.
+        payloads: reads payloads of a collection's points exactly.
+        rest: of the same server, to check that it is the same; None where that is known.
+    """
+
+    def __init__(
+        self, settings: ConnectionSettings, strict_mode: StrictMode, payloads: ReadPayloads, rest: Rest | None = None
+    ) -> None:
+        self._label = address(settings)
+        opened: Callable[[ConnectionSettings], Any] = open_channel
+        if settings.prefer_rest:
+            self._label, opened = urlsplit(str(settings.url)).netloc, RestChannel
+        self._timeout = settings.timeout
+        self._metadata = (("api-key", settings.api_key),) if settings.api_key else ()
+        self._strict_mode = strict_mode
+        self._payloads = payloads
+        self.answers = Answers()
+        # Reads and writes on a connection each: large pages don't wait for large batches.
+        self._channels = (opened(settings), opened(settings))
+        self._reads, self._writes = (messages.PointsStub(channel) for channel in self._channels)
+        self._same: Same | None = None
+        if rest is not None and not settings.prefer_rest:
+            self._same = Same(rest, self._channels[0], self._label, self._metadata, self._timeout)
+        # Whether payload numbers have to be read again shows in the bytes of an answer.
+        self._scroll = self._channels[0].unary_unary(
+            "/qdrant.Points/Scroll",
+            request_serializer=messages.ScrollPoints.SerializeToString,
+            response_deserializer=lambda raw: (messages.ScrollResponse.FromString(raw), exact.may_hold_large(raw)),
+        )
+        self._get = self._channels[0].unary_unary(
+            "/qdrant.Points/Get",
+            request_serializer=messages.GetPoints.SerializeToString,
+            response_deserializer=lambda raw: (messages.GetResponse.FromString(raw), exact.may_hold_large(raw)),
+        )
+        # Ids alone are decoded by the page, without a message per point.
+        self._scroll_bytes = self._channels[0].unary_unary(
+            "/qdrant.Points/Scroll", request_serializer=messages.ScrollPoints.SerializeToString
+        )
+        self._get_bytes = self._channels[0].unary_unary(
+            "/qdrant.Points/Get", request_serializer=messages.GetPoints.SerializeToString
+        )
+        # Points arrive here as bytes, so the request is bytes too: nothing is parsed only to be serialised again.
+        self._upsert = self._channels[1].unary_unary(
+            "/qdrant.Points/Upsert", response_deserializer=messages.PointsOperationResponse.FromString
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        for channel in self._channels:
+            channel.close()
+
+    def start(self, method: Any, request: Any) -> Any:
+        """Send a request without waiting for its answer; a future."""
+        if self._same is not None and not isinstance(request, bytes):
+            self._same.check(request.collection_name)
+        return self.answers.sent(method.future(request, timeout=self._timeout, metadata=self._metadata))
+
+    def answer(self, future: Any) -> Any:
+        """The answer of a future, errors translated."""
+        try:
+            return future.result()
+        except (grpc.FutureCancelledError, CancelledError) as error:
+            raise StoreError(f"a request to Qdrant at {self._label} was cancelled: the store was closed") from error
+        except grpc.RpcError as error:
+            raise faults.of_rpc(error, self._label, self._timeout) from error
+
+    def repeated(self, method: Any, request: Any, first: Any = None) -> Any:
+        """The answer of a request that may be repeated; `first` is a future of it that is under way already."""
+        futures = [] if first is None else [first]
+        return repeated(
+            lambda: self.answer(futures.pop() if futures else self.start(method, request)), self._timeout
+        )
+
+    def scan(
+        self,
+        name: str,
+        *,
+        start: PointId | None,
+        stop: PointId | None,
+        page: int,
+        payload: bool | Sequence[str],
+        vectors: bool,
+        where: Any = None,
+    ) -> Iterator[Sequence[Stored]]:
+        """Pages in Qdrant's order, up to before `stop`; the next is under way while the caller works on this one."""
+        request = _scroll_request(name, page, payload, vectors, where)
+        if start is not None:
+            request.offset.CopyFrom(wire_id(start))
+
+        def parsed(answer: tuple[Any, bool]) -> tuple[Sequence[Stored], Any]:
+            found, large = answer
+            rows, ended = _before(found.result, stop)
+            following = found.next_page_offset if not ended and found.HasField("next_page_offset") else None
+            return self._settled(name, rows) if large else rows, following
+
+        return self._scrolled(self._scroll, request, parsed)
+
+    def _settled(self, name: str, rows: Sequence[Stored]) -> Sequence[Stored]:
+        return exact.settled(rows, lambda row: _plain_id(row.id), lambda ids: self._payloads(name, ids))
+
+    def scan_ids(self, name: str, *, page: int, where: Any = None) -> Iterator[Page]:
+        """All ids in Qdrant's order, decoded from the bytes of the answers."""
+
+        def parsed(answer: bytes) -> tuple[list[Page], Any]:
+            pages, following = decoded(answer)
+            return pages, None if following is None else messages.PointId.FromString(following)
+
+        request = _scroll_request(name, page, False, False, where)
+        for pages in self._scrolled(self._scroll_bytes, request, parsed):
+            yield from pages
+
+    def _scrolled(
+        self, method: Any, request: Any, parsed: Callable[[Any], tuple[Sequence[Result], Any]]
+    ) -> Iterator[Sequence[Result]]:
+        """What is parsed from answer after answer; the next one is requested in the meantime."""
+        pending: Any = self.start(method, request)
+        try:
+            while pending is not None:
+                try:
+                    found = self.repeated(method, request, pending)
+                except RefusedRequestError as error:
+                    request.limit = self._smaller(request.collection_name, "max_query_limit", request.limit, error)
+                    pending = self.start(method, request)
+                    continue
+                rows, following = parsed(found)
+                pending = None
+                if following is not None:
+                    request.offset.CopyFrom(following)
+                    pending = self.start(method, request)
+                if rows:
+                    yield rows
+        finally:
+            if pending is not None:
+                pending.cancel()
+
+    def fetch(
+        self, name: str, ids: Sequence[PointId], *, payload: bool | Sequence[str], vectors: bool
+    ) -> list[Stored]:
+        """The points of these ids that exist."""
+        found: list[Stored] = []
+        for part in in_parts(ids, IDS_PER_REQUEST):
+            request = messages.GetPoints(
+                collection_name=name,
+                with_payload=_payload_selector(payload),
+                with_vectors=messages.WithVectorsSelector(enable=vectors),
+            )
+            add_ids(request.ids, part)
+            answer, large = self.repeated(self._get, request)
+            found.extend(self._settled(name, answer.result) if large else answer.result)
+        return found
+
+    def fetch_ids(self, name: str, ids: Sequence[PointId]) -> set[PointId]:
+        """Those of these ids that exist, decoded from the bytes of the answers."""
+        found: set[PointId] = set()
+        for part in in_parts(ids, IDS_PER_REQUEST):
+            request = messages.GetPoints(collection_name=name)
+            request.with_payload.enable = request.with_vectors.enable = False
+            add_ids(request.ids, part)
+            for page in looked_up(self.repeated(self._get_bytes, request)):
+                found.update(points_of(page))
+        return found
+
+    def upsert(self, name: str, points: Sequence[Ready], *, new_only: bool = False) -> Upsert:
+        """Start replacing or inserting points; with `new_only` those that are there stay as they are."""
+        return Upsert(self, name, points, new_only)
+
+    def delete(self, name: str, ids: Sequence[PointId]) -> int | None:
+        """Delete points and wait until it is done; the operation id that the last request got."""
+        operation = None
+        for part in in_parts(ids, IDS_PER_REQUEST):
+            request = messages.DeletePoints(collection_name=name, wait=True)
+            add_ids(request.points.points.ids, part)
+            operation = self.written(self._writes.Delete, request)
+        return operation
+
+    def edit_vectors(self, name: str, points: Sequence[Any]) -> None:
+        """Set vectors of points that are there, and wait until it is done."""
+        for part in in_parts(points, VECTORS_PER_REQUEST):
+            request = messages.UpdatePointVectors(collection_name=name, wait=True, points=part)
+            self.written(self._writes.UpdateVectors, request)
+
+    def nearest(
+        self, name: str, vector: str, queries: Sequence[Any], how: Mapping[str, Any]
+    ) -> list[list[PointId]]:
+        """Ids of the nearest points of each query; `how` has ``limit``, ``exact`` and ``ef``."""
+        params = messages.SearchParams(exact=how["exact"], hnsw_ef=how["ef"])
+        found: list[list[PointId]] = []
+        for part in in_parts(queries, QUERIES_PER_REQUEST):
+            asked = []
+            for one in part:
+                nearest = messages.VectorInput(dense=messages.DenseVector(data=list(map(float, one))))
+                query = messages.Query(nearest=nearest)
+                asked.append(
+                    messages.QueryPoints(
+                        collection_name=name, query=query, using=vector or None, params=params, limit=how["limit"]
+                    )
+                )
+            request = messages.QueryBatchPoints(collection_name=name, query_points=asked)
+            answer = self.repeated(self._reads.QueryBatch, request)
+            found += [[_plain_id(point.id) for point in one.result] for one in answer.result]
+        return found
+
+    def update(self, request: Any) -> None:
+        """Send an ``UpdateBatchPoints`` and wait until all of it is done; it must be one that may be repeated."""
+
+        def once() -> None:
+            states = {one.status for one in self.answer(self.start(self._writes.UpdateBatch, request)).result}
+            if states - {messages.UpdateStatus.Completed}:
+                names = ", ".join(sorted(messages.UpdateStatus.Name(state) for state in states))
+                raise SlowError(f"Qdrant at {self._label} has accepted writes, but they are not done: {names}")
+
+        repeated(once, self._timeout)
+
+    def begin_upsert(self, head: bytes, points: Sequence[Ready]) -> tuple[Any, Any]:
+        """The bytes of an upsert request, and its future."""
+        request = _upsert_request(head, points)
+        return request, self.start(self._upsert, request)
+
+    def finish_upsert(self, name: str, head: bytes, points: Sequence[Ready], sent: tuple[bytes, Any]) -> None:
+        """Wait for an upsert, a request and its future; a batch beyond what strict mode lets pass is sent in parts."""
+        try:
+            self.written(self._upsert, *sent)
+        except RefusedRequestError as error:
+            most = self._smaller(name, "upsert_max_batchsize", len(points), error)
+            for part in in_parts(points, most):
+                self.written(self._upsert, _upsert_request(head, part))
+
+    def written(self, method: Any, request: Any, first: Any = None) -> int | None:
+        """Wait until the server reports a write *completed*; the operation id that it got, where the server reports it.
+
+        One that is accepted but not done in time is sent again: it is idempotent, and waits behind the first.
+        """
+        futures = [] if first is None else [first]
+
+        def once() -> int | None:
+            result = self.answer(futures.pop() if futures else self.start(method, request)).result
+            if result.status != messages.UpdateStatus.Completed:
+                status = messages.UpdateStatus.Name(result.status)
+                raise SlowError(f"Qdrant at {self._label} has accepted a write, but it is not done: {status}")
+            return int(result.operation_id) if result.HasField("operation_id") else None
+
+        return repeated(once, self._timeout)
+
+    def _smaller(self, name: str, key: str, size: int, refusal: RefusedRequestError) -> int:
+        """The limit of strict mode that a refused request was beyond; else the refusal itself."""
+        found = self._strict_mode(name)
+        most = found.get(key)
+        if not found.get("enabled") or not isinstance(most, int) or not 0 < most < size:
+            raise refusal
+        return most
+
+
+class Upsert:
+    """A :class:`qmigrate.ports.PendingWrite` over a gRPC future."""
+
+    __slots__ = ("_batch", "_future", "_head", "_name", "_points", "_request")
+
+    def __init__(self, points: Points, name: str, batch: Sequence[Ready], new_only: bool) -> None:
+        self._points = points
+        self._name = name
+        self._batch = batch
+        mode = {"update_mode": messages.UpdateMode.InsertOnly} if new_only else {}
+        self._head = bytes(messages.UpsertPoints(collection_name=name, wait=True, **mode).SerializeToString())
+        self._request, self._future = points.begin_upsert(self._head, batch)
+
+    def wait(self) -> None:
+        """Return when the server reports it *completed*.
+
+        Raises:
+            StoreError: it failed, or its outcome stayed unknown after the retries.
+        """
+        if self._request is None:
+            return
+        self._points.finish_upsert(self._name, self._head, self._batch, (self._request, self._future))
+        # The batch is freed as soon as it is safe.
+        self._request, self._future, self._batch = None, None, ()
+
+
+def _upsert_request(head: bytes, points: Sequence[Ready]) -> bytes:
+    """An ``UpsertPoints`` put together from its common fields and points that are bytes already."""
+    return head + b"".join(wire.field(POINTS_FIELD, point) for point in points)
+
+
+def _scroll_request(name: str, page: int, payload: bool | Sequence[str], vectors: bool, where: Any) -> Any:
+    request = messages.ScrollPoints(
+        collection_name=name,
+        limit=page,
+        with_payload=_payload_selector(payload),
+        with_vectors=messages.WithVectorsSelector(enable=vectors),
+    )
+    if where is not None:
+        request.filter.CopyFrom(where)
+    return request
+
+
+def add_ids(field: Any, ids: Sequence[PointId]) -> None:
+    """Fill a repeated field of ids in place: a message made for each and copied takes four times as long."""
+    add = field.add
+    for identifier in ids:
+        if isinstance(identifier, int):
+            add().num = identifier
+        else:
+            add().uuid = identifier
+
+
+def _plain_id(found: Any) -> PointId:
+    return str(found.uuid) if found.WhichOneof("point_id_options") == "uuid" else int(found.num)
+
+
+def wire_id(identifier: PointId) -> Any:
+    """An id as its message."""
+    if isinstance(identifier, int):
+        return messages.PointId(num=identifier)
+    return messages.PointId(uuid=identifier)
+
+
+def _payload_selector(payload: bool | Sequence[str]) -> Any:
+    if isinstance(payload, bool):
+        return messages.WithPayloadSelector(enable=payload)
+    return messages.WithPayloadSelector(include=messages.PayloadIncludeSelector(fields=list(payload)))
+
+
+def _order(identifier: PointId) -> tuple[int, int]:
+    """Qdrant's order: unsigned ids ascending, then UUIDs by bytes."""
+    return (0, identifier) if isinstance(identifier, int) else (1, uuid.UUID(identifier).int)
+
+
+def _order_of(point: Stored) -> tuple[int, int]:
+    kind = point.id.WhichOneof("point_id_options")
+    return _order(point.id.uuid if kind == "uuid" else point.id.num)
+
+
+def _before(rows: Sequence[Stored], stop: PointId | None) -> tuple[Sequence[Stored], bool]:
+    """The rows before `stop`, and whether it was reached."""
+    if stop is None or not rows:
+        return rows, False
+    border = _order(stop)
+    if _order_of(rows[-1]) < border:
+        return rows, False
+    return [row for row in rows if _order_of(row) < border], True
