@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from qmigrate import __version__
 from qmigrate.commands.failures import Failures, MovedError, telling
 from qmigrate.commands.held_runs import held_run
 from qmigrate.commands.meanings import meanings_of
@@ -29,6 +28,7 @@ from qmigrate.observe import check_ownership, observe
 from qmigrate.planner import plan_abort
 from qmigrate.planner.guard import check_not_given_up, check_open_run
 from qmigrate.ports import beside
+from qmigrate.version import __version__
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
