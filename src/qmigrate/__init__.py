@@ -14,6 +14,7 @@ from qmigrate.operations.app_sql import Checksum, WriteBack
 from qmigrate.operations.quality import Recall
 from qmigrate.operations.rekey import Uuid5
 from qmigrate.operations.values import Compute, CopyOf, Embed, Empty
+from qmigrate.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from qmigrate.commands.expect import Expected
     from qmigrate.ports import Embedder
     from qmigrate.settings.load import Settings
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Checksum",

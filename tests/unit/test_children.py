@@ -54,7 +54,7 @@ def test_every_helper_is_started_by_the_one_function():
         names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         if names & {"subprocess", "multiprocessing", "concurrent.futures.process"} and file.name != "children.py":
             starting.add(file)
-    assert starting == {SOURCE / "steps" / "watch.py", SOURCE / "commands" / "workers" / "local.py"}
+    assert starting == {SOURCE / "engine" / "golive" / "freeze_watchdog.py", SOURCE / "commands" / "workers" / "local.py"}
     for file in starting:
         text = file.read_text()
         assert "children.command(" in text

@@ -22,7 +22,7 @@ from qmigrate.commands.adopt import Adopted, AdoptResult
 from qmigrate.commands.check import Checked
 from qmigrate.commands.drift import DriftRevision
 from qmigrate.commands.lint import Linted
-from qmigrate.commands.metrics import Metrics
+from qmigrate.commands.metrics import Metrics, exposition
 from qmigrate.commands.results import (
     Check,
     Doctor,
@@ -144,7 +144,15 @@ VERBS = [
     (["schema"], "schema", {"schema": Schemas("live", ())}),
     (["revision", "--from-drift"], "drift", {"from_drift": DriftRevision(Path("x.py"), "2", ("1",), "m", ("c",))}),
     (["repair", "--schema", "c", "--yes"], "drift", {"restore": result("repair")}),
-    (["metrics"], "metrics", {"metrics": Metrics(datetime.now(UTC), {"qdrant": True, "ledger": True})}),
+    (
+        ["metrics"],
+        "metrics",
+        {
+            "metrics": Metrics(datetime.now(UTC), {"qdrant": True, "ledger": True}),
+            "exposition": exposition,
+            "write": None,
+        },
+    ),
     (["doctor"], "doctor", {"doctor": Doctor((Check("x", True, "fine"),))}),
     (["wait"], "doctor", {"wait": Waited(True, True, 0.1)}),
     (["snapshot", "create", "*"], "snapshot", {"create": Snapshots(())}),
@@ -525,7 +533,7 @@ def test_plain_values():
 def test_a_closed_pipe_is_no_traceback(here):
     """`qmigrate … | head` ends quietly."""
     code = (
-        "import sys; from qmigrate.cli import app, failure; import click\n"
+        "import sys; from qmigrate.cli import app; import click\n"
         "@app.root.command('flood')\n"
         "def flood():\n    for _ in range(100000): click.echo('x' * 100)\n"
         "app.main(['flood'])"

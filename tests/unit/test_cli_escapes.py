@@ -22,7 +22,8 @@ from rich.text import Text
 
 from qmigrate.cli import shell
 from qmigrate.cli.app import run
-from qmigrate.cli.layout import columns, console, labelled
+from qmigrate.cli.console import console
+from qmigrate.cli.layout import columns, labelled
 from qmigrate.cli.progress import Bars, Lines
 from qmigrate.text import one_line, quote, visible, visible_json
 

@@ -19,7 +19,7 @@ from qmigrate.model.state import CollectionState
 from qmigrate.ledger import Ledger
 from qmigrate.ports import Silent
 from qmigrate.settings.load import Settings
-from qmigrate.engine.phases import build
+from qmigrate.engine import rebuild as build
 from qmigrate.engine.work import Work
 from tests.fakes import EndlessStore
 

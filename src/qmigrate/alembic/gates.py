@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Protocol
 
 from alembic.runtime.migration import MigrationContext
 
 from qmigrate.alembic import offline
-from qmigrate.alembic.integration import Integration, version_table
-from qmigrate.alembic.mode import Mode
-from qmigrate.alembic.position import Watch, refusal
+from qmigrate.alembic.mode import Mode, Wish
+from qmigrate.alembic.position import Watch, refusal, version_table
 from qmigrate.alembic.progress import Logged, log
 from qmigrate.commands import gate, inline, rollback, upgrade
 from qmigrate.commands.session import opened_ledger
@@ -22,10 +22,40 @@ from qmigrate.ledger.alembic_links import LINKED, SKIPPED, all_links
 from qmigrate.operations.base import Operation
 from qmigrate.revisions.alembic_files import directives_behind_sql
 from qmigrate.revisions.graph import Revisions
+from qmigrate.settings.load import Settings
 from qmigrate.text import quote, visible
 
 
-def require(bridge: Integration, revision: str) -> None:
+class Links(Protocol):
+    """Where it is noted that a directive of a SQL revision was passed."""
+
+    def note(self, sql_revision: str, step: str, directive: str, state: str = LINKED) -> None:
+        """A directive was passed: its link is written with the version row of its revision."""
+
+
+class Bridge(Protocol):
+    """The running integration, as far as a gate needs it.
+
+    Attributes:
+        settings: of this run.
+        wish: what ``-x qdrant=…`` asks for.
+        offline: whether SQL is only written down.
+    """
+
+    settings: Settings
+    wish: Wish
+    offline: bool
+
+    @property
+    def watch(self) -> Watch | None:
+        """Where Alembic is; None outside of a run."""
+
+    @property
+    def linking(self) -> Links | None:
+        """Where links are noted; None where nothing is changed."""
+
+
+def require(bridge: Bridge, revision: str) -> None:
     """Pass when the ledger has a revision as done.
 
     Raises:
@@ -35,7 +65,7 @@ def require(bridge: Integration, revision: str) -> None:
     _gate(bridge, revision, "require", None)
 
 
-def run(bridge: Integration, revision: str, max_estimate: float | None) -> None:
+def run(bridge: Bridge, revision: str, max_estimate: float | None) -> None:
     """Bring the collections to a revision, here and now.
 
     Raises:
@@ -46,7 +76,7 @@ def run(bridge: Integration, revision: str, max_estimate: float | None) -> None:
     _gate(bridge, revision, "run", max_estimate)
 
 
-def _gate(bridge: Integration, revision: str, directive: str, max_estimate: float | None) -> None:
+def _gate(bridge: Bridge, revision: str, directive: str, max_estimate: float | None) -> None:
     """A step that is done lets both pass; one that isn't is run where the directive or the mode asks for it."""
     watch = _watch(bridge)
     watch.reached(revision)
@@ -69,7 +99,7 @@ def _gate(bridge: Integration, revision: str, directive: str, max_estimate: floa
 
 
 def apply(
-    bridge: Integration,
+    bridge: Bridge,
     key: str,
     operations: Sequence[Operation],
     max_estimate: float | None,
@@ -106,7 +136,7 @@ def apply(
             raise
 
 
-def late_steps(bridge: Integration, file: Path, function: str) -> tuple[str, ...]:
+def late_steps(bridge: Bridge, file: Path, function: str) -> tuple[str, ...]:
     """Vector steps of a revision that come after its SQL and are not done: refused there, so that SQL would stay.
 
     Where the database rolls back schema changes, nothing would.
@@ -123,7 +153,7 @@ def late_steps(bridge: Integration, file: Path, function: str) -> tuple[str, ...
     return tuple(str(one.step) for one in found if not _is_done(bridge, str(one.step), back=one.kind == "revert"))
 
 
-def _is_done(bridge: Integration, step: str, *, back: bool) -> bool:
+def _is_done(bridge: Bridge, step: str, *, back: bool) -> bool:
     with opened_ledger(bridge.settings) as ledger:
         applied = {one.revision for entries in ledger.all_applied().values() for one in entries}
         if back:
@@ -136,7 +166,7 @@ def _is_done(bridge: Integration, step: str, *, back: bool) -> bool:
     return gate.look(bridge.settings, step).is_open
 
 
-def revert(bridge: Integration, revision: str, writes: str) -> None:
+def revert(bridge: Bridge, revision: str, writes: str) -> None:
     """Revert a revision where it is applied, here and now.
 
     Raises:
@@ -196,7 +226,7 @@ def _refuse_begun(ledger: Ledger, revision: str, where: str) -> None:
         )
 
 
-def _run(bridge: Integration, watch: Watch, found: gate.Gate, directive: str, max_estimate: float | None) -> None:
+def _run(bridge: Bridge, watch: Watch, found: gate.Gate, directive: str, max_estimate: float | None) -> None:
     check_outside(watch)
     limits = [limit for limit in (max_estimate, bridge.wish.max_estimate) if limit is not None]
     if limits:
@@ -235,7 +265,7 @@ def check_outside(watch: Watch) -> None:
 
 
 def _guard(
-    bridge: Integration, watch: Watch, step: str, directive: str, operations: Sequence[Operation] | None = None
+    bridge: Bridge, watch: Watch, step: str, directive: str, operations: Sequence[Operation] | None = None
 ) -> None:
     """A script is written: it stops by itself where the step is not done."""
     context = watch.context
@@ -252,13 +282,13 @@ def _guard(
         offline.guard_inline(context, passage, operations)
 
 
-def _watch(bridge: Integration) -> Watch:
+def _watch(bridge: Bridge) -> Watch:
     watch = bridge.watch
     assert watch is not None  # noqa: S101  current() looked
     return watch
 
 
-def _skip(bridge: Integration, watch: Watch, found: gate.Gate, directive: str) -> None:
+def _skip(bridge: Bridge, watch: Watch, found: gate.Gate, directive: str) -> None:
     log.warning(
         "SKIPPED: %s continues although vector revision %s is not done: %s",
         watch.where,
@@ -268,7 +298,7 @@ def _skip(bridge: Integration, watch: Watch, found: gate.Gate, directive: str) -
     _note(bridge, watch, found.revision, directive, SKIPPED)
 
 
-def _note(bridge: Integration, watch: Watch, step: str, directive: str, state: str) -> None:
+def _note(bridge: Bridge, watch: Watch, step: str, directive: str, state: str) -> None:
     if bridge.linking is not None and watch.revision is not None and watch.upward:
         bridge.linking.note(watch.revision, step, directive, state)
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Select, column, inspect, select, tabl
 from qmigrate.alembic.lock import is_file, only_one
 from qmigrate.alembic.mode import Mode, Wish, shown_by_alembic, wish
 from qmigrate.alembic.offline import Passage, forget
-from qmigrate.alembic.position import Watch
+from qmigrate.alembic.position import Watch, version_table
 from qmigrate.alembic.progress import log
 from qmigrate.commands import gate
 from qmigrate.commands.session import opened_ledger
@@ -469,12 +469,6 @@ def external() -> QmigrateError:
         hint="pass a fresh connection: engine.connect(), not engine.begin(), and no statement before configure(); "
         "the lock is taken by qm.session()",
     )
-
-
-def version_table(context: MigrationContext) -> str:
-    """Alembic's version table, with its schema where it has one."""
-    schema = context.version_table_schema
-    return f"{schema}.{context.version_table}" if schema else context.version_table
 
 
 def _config(environment: EnvironmentContext) -> Path | None:

@@ -85,3 +85,9 @@ class Watch:
 def refusal(message: str) -> RefusedError:
     """The order of SQL and vector steps in a revision can't be."""
     return RefusedError(message, hint="put the vector step first, or into an Alembic revision of its own")
+
+
+def version_table(context: MigrationContext) -> str:
+    """Alembic's version table, with its schema where it has one."""
+    schema = context.version_table_schema
+    return f"{schema}.{context.version_table}" if schema else context.version_table

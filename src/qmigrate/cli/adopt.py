@@ -7,9 +7,8 @@ import shlex
 from typing import TYPE_CHECKING
 
 import click
-from rich.text import Text
 
-from qmigrate.cli.layout import columns
+from qmigrate.cli.layout import Text, columns
 from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.cli.upgrade import parallel
 from qmigrate.text import counted, number

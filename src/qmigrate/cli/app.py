@@ -115,7 +115,7 @@ def _report(
 
         _print(options, json_line("error", type=kind, message=message, hint=hint, exit_code=exit_code, code=code))
         return
-    from rich.text import Text
+    from qmigrate.cli.layout import Text
 
     _print(options, Text.assemble(("error:", "bold red"), " ", message))
     for line in (hint or "").splitlines():
@@ -130,7 +130,7 @@ def _logs_json(options: Options) -> bool:
 
 
 def _print(options: Options, line: Any) -> None:
-    from qmigrate.cli.layout import console
+    from qmigrate.cli.console import console
 
     console(stderr=True, plain=options.no_color).print(line)
 
@@ -158,7 +158,7 @@ Exit codes: 0 done or nothing to do, 1 internal, 2 usage or settings,
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from qmigrate import __version__
+        from qmigrate.version import __version__
 
         click.echo(f"qmigrate {__version__}")
         ctx.exit()

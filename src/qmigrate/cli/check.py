@@ -7,10 +7,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
 from qmigrate.cli.findings import annotation
-from qmigrate.cli.layout import columns, short
+from qmigrate.cli.layout import Text, columns, short
 from qmigrate.cli.shell import Shell, echo, with_shell
 from qmigrate.text import counted
 

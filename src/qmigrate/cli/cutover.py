@@ -5,22 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from rich.text import Text
 
+from qmigrate.cli.layout import Text
 from qmigrate.cli.plans import held_lines, show_outcome
 from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.cli.upgrade import dry_run, keep_going, lock_timeout, parallel, show_rest
-from qmigrate.commands.results import Held, in_all
 from qmigrate.text import counted, moment, took
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from qmigrate.commands.cutover import CutoverResult
+    from qmigrate.commands.results import Held
 
 
 def show_cutover(console: Console, result: CutoverResult) -> None:
     """One block per collection, then one line on all of it."""
+    from qmigrate.commands.results import in_all
+
     for outcome in result.outcomes:
         for line in show_outcome(outcome, "upgrade"):
             console.print(line)

@@ -6,9 +6,8 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
-from qmigrate.cli.layout import columns, labelled
+from qmigrate.cli.layout import Text, columns, labelled
 from qmigrate.cli.shell import ask
 from qmigrate.text import counted, number, took
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from rich.text import Text
-
-from qmigrate import __version__
+from qmigrate.cli.layout import Text
 from qmigrate.text import counted
+from qmigrate.version import __version__
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from rich.text import Text
 
 from qmigrate.cli.erase import erase_points, with_erase
-from qmigrate.cli.layout import columns, short
+from qmigrate.cli.layout import Text, columns, short
 from qmigrate.cli.shell import Age, Number, Shell, ask, with_shell
 from qmigrate.cli.upgrade import lock_timeout
 from qmigrate.cli.values import filter_of, parameters, point_id, value_of

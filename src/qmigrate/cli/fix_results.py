@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
-from qmigrate.cli.layout import labelled, short
+from qmigrate.cli.layout import Text, labelled, short
 from qmigrate.text import counted, number, quote, took
 
 if TYPE_CHECKING:

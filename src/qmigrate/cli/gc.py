@@ -6,13 +6,10 @@ import functools
 from typing import TYPE_CHECKING
 
 import click
-from rich.text import Text
 
-from qmigrate.cli.layout import columns, labelled
+from qmigrate.cli.layout import Text, columns, labelled
 from qmigrate.cli.shell import Shell, ask, with_shell
 from qmigrate.cli.upgrade import lock_timeout
-from qmigrate.commands.gc import GcResult
-from qmigrate.engine.fixes.purge import NOT_OURS, REMOVED, WRITTEN_AGAIN
 from qmigrate.text import counted, moment, quote, size
 
 if TYPE_CHECKING:
@@ -79,6 +76,8 @@ def show_gc(console: Console, result: GcResult) -> None:
 
 def _left(one: Purge) -> list[Text]:
     """Points that stay although they carry the mark or once did, and why."""
+    from qmigrate.engine.fixes.purge import NOT_OURS, REMOVED, WRITTEN_AGAIN
+
     because = {
         NOT_OURS: f"{one.flag}.at is old, and no soft deletion of this ledger holds for them",
         WRITTEN_AGAIN: "the mark was written again since",

@@ -10,11 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
-from qmigrate.cli.layout import columns, short
+from qmigrate.cli.layout import Text, columns, short
 from qmigrate.cli.shell import Duration, Shell, with_shell
-from qmigrate.commands.history import KINDS, Deletion, Deletions
 from qmigrate.text import counted, moment, number, took
 
 if TYPE_CHECKING:
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from qmigrate.commands.history import Deletion, Deletions
     from qmigrate.commands.results import Check, CollectionStatus, Doctor, History, HistoryEntry, LateWrites, Status
 
 _HEADER = ("fix", "when", "collection", "type", "target", "points", "reason", "who")
@@ -129,6 +128,8 @@ _VALUE = 60
 
 def show_late_writes(console: Console, found: LateWrites) -> None:
     """How many of each kind, then every id, the most doubtful first, with both values."""
+    from qmigrate.commands.history import KINDS
+
     if not found.rows:
         console.print(f"There were no late writes to the generation that {found.revision} replaced.")
         return

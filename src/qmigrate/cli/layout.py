@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
-from rich.text import Text
-
-from qmigrate.text import one_line, visible
+from qmigrate.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
+
+    from rich.text import Text as Text
+
+    #: What a column holds.
+    Cell = str | Text
+else:
+
+    class Text:
+        """A ``rich.text.Text``. rich is loaded when the first one is made: --help needs none, and starts sooner."""
+
+        def __new__(cls, *args: Any, **options: Any) -> Any:
+            """What rich makes of the same arguments."""
+            from rich.text import Text as Styled
+
+            return Styled(*args, **options)
+
+        @staticmethod
+        def assemble(*parts: Any, **options: Any) -> Any:
+            """Rich's ``Text.assemble``."""
+            from rich.text import Text as Styled
+
+            return Styled.assemble(*parts, **options)
 
 
-class _Console(Console):
-    """Steers the terminal by itself only: what a text holds of control characters is shown, not obeyed."""
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Everything that is printed comes by here, tables and progress bars too."""
-        for segment in super().render(renderable, options):
-            shown = segment.text if segment.control else visible(segment.text)
-            yield segment if shown == segment.text else Segment(shown, segment.style)
-
-
-def console(*, stderr: bool = False, plain: bool = False) -> Console:
-    """A console that prints texts as they are: no markup, no guessed colours, no line cut off.
-
-    Args:
-        stderr: for progress and errors instead of the result.
-        plain: no colours, like ``NO_COLOR`` in the environment; ``FORCE_COLOR`` asks for them without a
-            terminal.
-    """
-    return _Console(
-        stderr=stderr,
-        color_system=None if plain or os.environ.get("NO_COLOR") else "auto",
-        highlight=False,
-        markup=False,
-        emoji=False,
-        soft_wrap=True,
-    )
-
-
-Cell = str | Text
 
 
 def columns(
@@ -62,6 +49,8 @@ def columns(
         right: numbers of the columns that are aligned to the right.
         indent: spaces before each line.
     """
+    from rich.cells import cell_len
+
     cells = [[_text(cell) for cell in row] for row in rows]
     if header:
         cells.insert(0, [Text(name, style="dim") for name in header])
@@ -70,6 +59,8 @@ def columns(
 
 
 def _line(row: list[Text], widths: list[int], right: Collection[int], indent: int) -> Text:
+    from rich.cells import cell_len
+
     line = Text(" " * indent)
     for place, cell in enumerate(row):
         space = " " * (widths[place] - cell_len(cell.plain))
@@ -94,6 +85,6 @@ def short(text: str, most: int) -> str:
 
 def _text(cell: Cell) -> Text:
     # A cell that began a line of its own could say anything.
-    if isinstance(cell, Text):
+    if not isinstance(cell, str):
         return Text(one_line(cell.plain), style=cell.style) if one_line(cell.plain) != cell.plain else cell.copy()
     return Text(one_line(cell))

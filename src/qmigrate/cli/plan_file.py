@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from rich.text import Text
 
-from qmigrate.cli.layout import labelled
+from qmigrate.cli.layout import Text, labelled
 from qmigrate.cli.plans import nothing_to_do
 from qmigrate.cli.shell import Duration, Shell
 from qmigrate.text import counted, number, quote, rate, took

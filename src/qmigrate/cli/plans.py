@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
-from qmigrate.cli.layout import columns, labelled
-from qmigrate.commands.results import Held, Outcome, UpgradeResult, in_all
-from qmigrate.model.plan import Build, CollectionPlan, GoLive, Plan, Step
-from qmigrate.model.report import NOT_BROUGHT
+from qmigrate.cli.layout import Text, columns, labelled
 from qmigrate.text import counted, moment, number, quote, size, took
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rich.console import Console
+
+    from qmigrate.commands.results import Held, Outcome, UpgradeResult
+    from qmigrate.model.plan import CollectionPlan, Plan, Step
 
 
 def show_plan(console: Console, plan: Plan, command: str) -> None:
@@ -109,6 +107,8 @@ def _head(item: CollectionPlan) -> tuple[str | Text, ...]:
 
 def strategy(steps: Iterable[Step]) -> str:
     """How a job works, in a word or two: ``copy``, ``create``, ``in place``, ``alias back``, ``drop``."""
+    from qmigrate.model.plan import Build, GoLive
+
     words: list[str] = []
     for step in steps:
         if isinstance(step, Build):
@@ -193,6 +193,8 @@ def show_outcome(outcome: Outcome, verb: str) -> list[Text]:
 
 def _learned(facts: dict[str, Any], revision: str | None = None) -> list[Text]:
     """What one phase found that a user needs to know; `revision` is the one that the run is about."""
+    from qmigrate.model.report import NOT_BROUGHT
+
     lines: list[Text] = []
     if facts.get("cloned"):
         lines += labelled("cloned", [f"by the server, {facts['cloned']}"])
@@ -258,6 +260,8 @@ def quality_line(found: dict[str, Any]) -> str:
 
 
 def _closing(result: UpgradeResult) -> Text:
+    from qmigrate.commands.results import in_all
+
     total = took(in_all(result.outcomes))
     names = dict.fromkeys(outcome.collection for outcome in result.outcomes if outcome.held is None)
     revisions = list(dict.fromkeys(one for outcome in result.outcomes for one in outcome.revisions))

@@ -7,8 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rich.text import Text
-
+from qmigrate.cli.layout import Text
 from qmigrate.json_log import line as json_line
 from qmigrate.json_log import now as json_now
 from qmigrate.json_log import stamp

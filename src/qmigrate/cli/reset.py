@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from rich.text import Text
 
-from qmigrate.cli.layout import labelled
+from qmigrate.cli.layout import Text, labelled
 from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.cli.upgrade import lock_timeout
 from qmigrate.text import counted, moment, number, quote, took

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from qmigrate.cli.findings import near
+from qmigrate.cli.layout import Text
 from qmigrate.text import number, took
 
 if TYPE_CHECKING:

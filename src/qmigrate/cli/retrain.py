@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
 from qmigrate.cli.fix import check_bounded, expect, max_rate, max_share, text_of, yes
 from qmigrate.cli.fix_results import preview_lines
-from qmigrate.cli.layout import columns, labelled
+from qmigrate.cli.layout import Text, columns, labelled
 from qmigrate.cli.shell import Shell, ask, with_shell
 from qmigrate.cli.upgrade import lock_timeout
 from qmigrate.cli.values import parameters, value_of
-from qmigrate.commands.retrain import RetrainReview
 from qmigrate.text import counted, moment, number, quote
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 
 from qmigrate.cli.shell import Shell, to_plain, with_shell
 from qmigrate.text import visible_json
@@ -28,6 +27,8 @@ def as_plain(result: Schemas, *, changelog: bool) -> dict[str, Any]:
 
 def as_yaml(result: Schemas, *, changelog: bool) -> str:
     """YAML that ``yaml.safe_load`` reads back."""
+    import yaml
+
     plain = as_plain(result, changelog=changelog)
     found: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
     return found.rstrip("\n")

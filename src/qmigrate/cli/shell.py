@@ -25,8 +25,8 @@ from qmigrate.text import visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
+    from qmigrate.cli.layout import Text
     from qmigrate.cli.progress import Shown
     from qmigrate.errors import RefusedError
     from qmigrate.settings.load import Settings
@@ -186,7 +186,7 @@ class Shell:
 
     def console(self, *, stderr: bool = False) -> Console:
         """Where to print for people."""
-        from qmigrate.cli.layout import console
+        from qmigrate.cli.console import console
 
         return console(stderr=stderr, plain=self.options.no_color)
 

@@ -6,12 +6,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
-from qmigrate.cli.layout import columns, labelled
+from qmigrate.cli.layout import Text, columns, labelled
 from qmigrate.cli.shell import Age, Shell, with_shell
 from qmigrate.cli.upgrade import dry_run, lock_timeout
-from qmigrate.commands.results import Outcome, SnapshotEntry, Snapshots, UpgradeResult
 from qmigrate.text import counted, moment, number, size, took
 
 if TYPE_CHECKING:
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from qmigrate.commands.results import Outcome, SnapshotEntry, Snapshots, UpgradeResult
     from qmigrate.commands.snapshot import DeletedSnapshots
     from qmigrate.model.plan import Plan
 
@@ -52,6 +51,8 @@ def _cells(row: SnapshotEntry) -> tuple[str, ...]:
 
 def show_deleted(console: Console, result: DeletedSnapshots) -> None:
     """What was deleted, or would be, and what was spared."""
+    from qmigrate.commands.results import Snapshots
+
     if result.rows:
         show_snapshots(console, Snapshots(result.rows))
         console.print()

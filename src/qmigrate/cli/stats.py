@@ -7,9 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
-from qmigrate.cli.layout import columns
+from qmigrate.cli.layout import Text, columns
 from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.text import counted, moment, number, took
 

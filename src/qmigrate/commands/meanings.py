@@ -17,7 +17,7 @@ from qmigrate.planner.members import refs_of
 from qmigrate.revisions.file import Revision
 
 if TYPE_CHECKING:
-    from qmigrate.commands.session import Session
+    from qmigrate.revisions.graph import Revisions
 
 #: What a comparison has found.
 SAME, CHANGED, UNKNOWN = "same", "changed", "unknown"
@@ -48,16 +48,16 @@ def says(revision: Revision) -> JsonObject:
     )
 
 
-def meanings_of(session: Session, wanted: Collection[str]) -> dict[tuple[str, str], JsonObject]:
+def meanings_of(ledger: Ledger, revisions: Revisions, wanted: Collection[str]) -> dict[tuple[str, str], JsonObject]:
     """What is not recorded yet of these revisions, and of applied ones whose files are what was applied.
 
     Args:
         wanted: ids of those that a job is about to use.
     """
-    applied, known = session.ledger.applied_checksums(), known_meanings(session.ledger)
+    applied, known = ledger.applied_checksums(), known_meanings(ledger)
     return {
         (one.id, one.checksum): says(one)
-        for one in session.revisions.order()
+        for one in revisions.order()
         if (one.id in wanted or applied.get(one.id) == one.checksum) and (one.id, one.checksum) not in known
     }
 

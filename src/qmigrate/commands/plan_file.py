@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from qmigrate import __version__
 from qmigrate.commands.estimate import refuse_longer, with_estimates
 from qmigrate.commands.held_runs import held_collections
 from qmigrate.commands.parallel import at_once
@@ -27,6 +26,7 @@ from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_hidden, observe
 from qmigrate.ports import Progress
 from qmigrate.settings.load import Settings
+from qmigrate.version import __version__
 
 #: The shape of the file; another one is refused, since what it would do is unknown.
 FORMAT, VERSION = "qmigrate.plan", 1

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from qmigrate import __version__
 from qmigrate.commands.failures import Failures, MovedError, telling
 from qmigrate.commands.held_runs import held_run
 from qmigrate.commands.meanings import meanings_of
@@ -30,6 +29,7 @@ from qmigrate.observe import check_ownership, observe
 from qmigrate.planner import plan_abort
 from qmigrate.planner.guard import check_not_given_up, check_open_run
 from qmigrate.ports import beside
+from qmigrate.version import __version__
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -402,7 +402,7 @@ def _run_planned(
             check_ownership(world, name)
         work = _work(session, lease, state, item.job, snapshot=snapshot)
         _check_rights(work)
-        lease.keep_meanings(meanings_of(session, item.job.revisions()))
+        lease.keep_meanings(meanings_of(session.ledger, session.revisions, item.job.revisions()))
         needed = item.job.revisions()
         checksums = {one: value for one, value in (plan.checksums or {}).items() if one in needed}
         return _timed(work, plan.verb, checksums, stop, None)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 
-from qmigrate import __version__, archive
+from qmigrate import archive
 from qmigrate.archive import Summary
 from qmigrate.commands.results import SnapshotEntry, Snapshots
 from qmigrate.commands.session import Session, session
@@ -25,6 +25,7 @@ from qmigrate.model.state import CollectionState, Moment, World, moments_of
 from qmigrate.observe import observe, snapshots_of_runs
 from qmigrate.ports import Progress, Silent, Snapshot, Store
 from qmigrate.settings.load import Settings
+from qmigrate.version import __version__
 
 #: Verb of the run that records a deletion.
 DELETE = "snapshot delete"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
+from qmigrate.engine.build.index import enforced, wait_until_ready
 from qmigrate.engine.closing import close_inplace
 from qmigrate.engine.epoch_aliases import check_begun, nothing_of_ours, own, reach, refuse_hidden, release
 from qmigrate.engine.further_names import give, names_of, refuse_taken, take
-from qmigrate.engine.rebuild import enforced, wait_until_ready
 from qmigrate.engine.work import Facts, Phase, Work
 from qmigrate.errors import RefusedError, RepairNeededError, StoreError, UnchangedError
 from qmigrate.model.names import EpochAlias, is_own_alias

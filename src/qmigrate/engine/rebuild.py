@@ -8,6 +8,7 @@ from dataclasses import replace
 from qmigrate.engine.barriers import barrier, delta_of, measure
 from qmigrate.engine.build.clone import as_copy, clone, no_room, remove_uploaded, share_out, why_not
 from qmigrate.engine.build.copy import copy_ranges
+from qmigrate.engine.build.index import enforced, wait_until_ready
 from qmigrate.engine.build.preflight import SOURCE, check_build
 from qmigrate.engine.build.quality import gates_of, measure_quality
 from qmigrate.engine.build.shadow import HELD_BACK, is_unmade, recognise, record, seal, unmake, without_held_back
@@ -56,8 +57,6 @@ def copy_sample(step: Build, work: Work) -> Facts:
     return {"sampled": len(ids)}
 
 
-#: Readings in a row that must be settled: a server reports green before a config change has begun to act.
-SETTLED_READINGS = 3
 
 
 def preflight(step: Build, work: Work) -> Facts:
@@ -270,29 +269,6 @@ def quality(step: Build, work: Work) -> Facts:
     return {"quality": [measure_quality(step, work, *one) for one in wanted]} if wanted else {}
 
 
-def wait_until_ready(work: Work, physical: str) -> None:
-    """Several settled readings in a row, or an error when the optimizer fails or the time is up."""
-    deadline = time.monotonic() + work.settings.limits.ready_timeout
-    work.progress.begin(work.collection, "index", None)
-    settled, pause = 0, 0.05
-    while True:
-        reading = work.store.readiness(physical)
-        if reading.failed:
-            raise StoreError(f"the optimizer of {physical} failed: {reading.failed}", hint="qmigrate doctor")
-        settled = settled + 1 if reading.settled else 0
-        if settled >= SETTLED_READINGS or (settled and work.store.capabilities.local):
-            work.progress.end(reading.detail)
-            return
-        if time.monotonic() > deadline:
-            raise StoreError(
-                f"{physical} is not ready after {work.settings.limits.ready_timeout:.0f} s: {reading.detail}",
-                hint="run the same command again: it continues to wait; limits.ready_timeout sets the limit",
-            )
-        work.tick(0, reading.detail)
-        time.sleep(pause)
-        pause = min(1.0, pause * 1.5)
-
-
 def maker_of(step: Build, work: Work) -> Maker:
     """F of a build, checked to be made by the same models, and of the same collection, as it was begun with.
 
@@ -324,13 +300,6 @@ def _read_back(step: Build, work: Work) -> None:
             f"the server did not apply everything to {step.target}: " + "; ".join(c.describe() for c in ignored),
             hint="it may be too old for these settings: qmigrate doctor shows its version",
         )
-
-
-def enforced(found: tuple[Change, ...], work: Work) -> list[Change]:
-    """Differences that count: local mode declares indexes and settings without enforcing them."""
-    if not work.store.capabilities.local:
-        return list(found)
-    return [change for change in found if change.kind.startswith(("vector.", "sparse."))]
 
 
 PHASES = (

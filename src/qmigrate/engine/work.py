@@ -15,7 +15,6 @@ from qmigrate.model.transform import PointTransform
 from qmigrate.ports import Embedder, Progress, Store
 
 if TYPE_CHECKING:
-    from qmigrate.engine.golive.freeze import Frozen
     from qmigrate.engine.workers.protocol import Hands
     from qmigrate.ledger import Lease
     from qmigrate.operations.base import Operation
@@ -34,6 +33,33 @@ class Tick(Protocol):
             StoppedError: a signal asked for a stop; everything acknowledged is checkpointed.
             LeaseHeldError: less than one request timeout of the lease is left.
         """
+
+
+class Watchdog(Protocol):
+    """The helper process that lifts a freeze when this process dies: see :mod:`qmigrate.engine.golive`."""
+
+    def finish_gap(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """From now on the source may be gone: then it renames these aliases instead of lifting anything."""
+
+    def release(self) -> None:
+        """It is not needed any more."""
+
+
+@dataclass(slots=True)
+class Frozen:
+    """A freeze that is in force.
+
+    Attributes:
+        source: the physical name that refuses writes.
+        watch: the helper process.
+        delta: reach of one barrier.
+        quiet_at: when its tokens were taken last, as `time.monotonic`; nothing passes for a while from then on.
+    """
+
+    source: str
+    watch: Watchdog
+    delta: int
+    quiet_at: float = 0.0
 
 
 def _no_tick(count: int = 0, note: str = "") -> None:

@@ -22,9 +22,8 @@ from qmigrate.ledger.codec import (
 )
 from qmigrate.ledger.decisions import accept_checksum, unlock
 from qmigrate.ledger.joined import JoinedLease, join
-from qmigrate.ledger.lease import Lease
+from qmigrate.ledger.lease import Lease, Ledger
 from qmigrate.ledger.meanings import known_meanings, meaning
-from qmigrate.ledger.reader import Ledger
 from qmigrate.ledger.schema import VERSION_TABLE
 from qmigrate.ledger.tables import metadata
 

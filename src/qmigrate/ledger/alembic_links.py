@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, delete, select, text, update
 from qmigrate.ledger import tables
 from qmigrate.ledger.codec import readable
 from qmigrate.ledger.database import Database
-from qmigrate.ledger.reader import Ledger
+from qmigrate.ledger.reader import LedgerReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class InlineRow:
     wanted: bool = True
 
 
-def inline_rows(ledger: Ledger) -> tuple[InlineRow, ...]:
+def inline_rows(ledger: LedgerReader) -> tuple[InlineRow, ...]:
     """Every one, in the order in which they were recorded."""
     table = tables.inline_revisions
     return tuple(_row(found) for found in ledger.rows(select(table).order_by(table.c.id)))
 
 
-def record_inline(ledger: Ledger, row: InlineRow) -> None:
+def record_inline(ledger: LedgerReader, row: InlineRow) -> None:
     """Record it, in the place of one of the same key."""
     database = ledger.database
     with database.writing() as connection:
@@ -56,7 +56,7 @@ def record_inline(ledger: Ledger, row: InlineRow) -> None:
         )
 
 
-def want_inline(ledger: Ledger, revision: str, *, wanted: bool) -> None:
+def want_inline(ledger: LedgerReader, revision: str, *, wanted: bool) -> None:
     """Whether it counts as pending where it isn't applied; nothing happens where it isn't recorded."""
     table = tables.inline_revisions
     if not any(row.revision == revision and row.wanted != wanted for row in inline_rows(ledger)):
@@ -151,7 +151,7 @@ class Place:
         return {"schema_translate_map": {None: self.schema}} if self.schema else {}
 
 
-def place_in(ledger: Ledger, connection: Connection) -> Place | None:
+def place_in(ledger: LedgerReader, connection: Connection) -> Place | None:
     """The ledger's tables through another connection, or None when that is another database or may not write them.
 
     It begins a transaction on that connection: pass one that is not in use.
@@ -174,7 +174,7 @@ def place_in(ledger: Ledger, connection: Connection) -> Place | None:
     return Place(database, str(schema)) if allowed else None
 
 
-def all_links(ledger: Ledger) -> tuple[Link, ...]:
+def all_links(ledger: LedgerReader) -> tuple[Link, ...]:
     """Every link, in the order of the SQL revisions' names; nothing while the ledger has no tables."""
     table = tables.alembic_links
     query = select(table).order_by(table.c.created_at, table.c.sql_revision, table.c.step)

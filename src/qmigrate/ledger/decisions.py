@@ -7,7 +7,7 @@ from sqlalchemy import Connection, and_, select, update
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.codec import readable
 from qmigrate.ledger.meanings import keep
-from qmigrate.ledger.reader import Ledger
+from qmigrate.ledger.reader import LedgerReader
 from qmigrate.model.plan import REPAIRED
 from qmigrate.model.schema import JsonObject
 
@@ -16,7 +16,7 @@ NO_RUN = 0
 
 
 def accept_checksum(
-    ledger: Ledger,
+    ledger: LedgerReader,
     revision: tuple[str, str],
     reason: str,
     actor: str,
@@ -58,7 +58,7 @@ def accept_checksum(
 
 
 def _add_row(
-    connection: Connection, ledger: Ledger, name: str, revision: tuple[str, str], actor: str, facts: JsonObject
+    connection: Connection, ledger: LedgerReader, name: str, revision: tuple[str, str], actor: str, facts: JsonObject
 ) -> None:
     views = tables.views
     mine = select(views).where(views.c.collection_name == name, views.c.updated_at.is_not(None))
@@ -84,7 +84,7 @@ def _add_row(
     )
 
 
-def unlock(ledger: Ledger, collection: str, actor: str) -> bool:
+def unlock(ledger: LedgerReader, collection: str, actor: str) -> bool:
     """Let the lease of a dead holder expire now.
 
     Its epoch stays: a holder that is alive after all renews it again.

@@ -11,21 +11,40 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import Connection, RowMapping, Table, Update, and_, case, func, select, update
+from sqlalchemy import Connection, RowMapping, Select, Table, Update, and_, case, func, select, update
 
 from qmigrate.errors import LeaseHeldError, LedgerError, QmigrateError
 from qmigrate.ledger import tables
 
 if TYPE_CHECKING:
-    from qmigrate.ledger.reader import Ledger
+    from qmigrate.ledger.codec import Range
+    from qmigrate.ledger.database import Database
 
 
 def elapsed() -> float:
     """Seconds of a clock that is never set; where there is one, it counts while the machine is suspended."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+class Reads(Protocol):
+    """What the writing side needs of the ledger that it writes into."""
+
+    @property
+    def database(self) -> Database:
+        """Where the tables are."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Further facts of the caller, for the audit."""
+
+    def rows(self, query: Select[Any]) -> list[Any]:
+        """The rows of a query over the ledger's tables; none while there are no tables."""
+
+    def ranges(self, run: int, step: int) -> tuple[Range, ...]:
+        """The ranges of a step, in order."""
 
 
 class Fenced:
@@ -41,7 +60,9 @@ class Fenced:
     #: Why the lease is lost when its row is not there as it was.
     _gone = "another process took it over"
 
-    def __init__(self, ledger: Ledger, collection: str, epoch: int, taken_over_from: str | None, ttl: float) -> None:
+    def __init__(
+        self, ledger: Reads, collection: str, epoch: int, taken_over_from: str | None, ttl: float
+    ) -> None:
         self.ledger = ledger
         self.collection = collection
         self.epoch = epoch

@@ -10,8 +10,7 @@ from sqlalchemy import and_, select, update
 from qmigrate.errors import LeaseHeldError, LedgerError
 from qmigrate.ledger.codec import Range
 from qmigrate.ledger.fence import elapsed
-from qmigrate.ledger.lease import Lease
-from qmigrate.ledger.reader import Ledger
+from qmigrate.ledger.lease import Lease, Ledger
 from qmigrate.ledger.tables import leases
 
 #: How often a worker checks the lease, as a share of its time to live.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 
 from sqlalchemy import Connection, RowMapping, and_, select, update
@@ -16,7 +16,7 @@ from qmigrate.ledger.bases import BaseWrites
 from qmigrate.ledger.erasing import ErasureWrites
 from qmigrate.ledger.fence import Owner, elapsed
 from qmigrate.ledger.quarantine import QuarantineWrites
-from qmigrate.ledger.reader import Ledger
+from qmigrate.ledger.reader import LedgerReader
 from qmigrate.ledger.tables import leases
 from qmigrate.ledger.writer import RunWrites
 from qmigrate.text import quote
@@ -27,6 +27,8 @@ POLL = 0.2
 
 class Lease(RunWrites, BaseWrites, QuarantineWrites, ErasureWrites):
     """The right to write about one collection. Made by :meth:`Ledger.hold`; threads may share it."""
+
+    ledger: Ledger
 
     def __init__(self, ledger: Ledger, collection: str, epoch: int, taken_over_from: str | None, ttl: float) -> None:
         super().__init__(ledger, collection, epoch, taken_over_from, ttl)
@@ -73,8 +75,34 @@ class Lease(RunWrites, BaseWrites, QuarantineWrites, ErasureWrites):
         self._lose("it was released")
 
 
+class Ledger(LedgerReader):
+    """The ledger: it reads by itself, and hands out the lease that writes."""
+
+    def hold(
+        self,
+        collection: str,
+        *,
+        timeout: float,
+        ttl: float = 30.0,
+        progress: Callable[[str], None] | None = None,
+    ) -> AbstractContextManager[Lease]:
+        """Hold the lease of a collection while the block runs; only its holder may write.
+
+        Args:
+            collection: the logical name.
+            timeout: how many seconds to wait for another holder; 0 tries once.
+            ttl: how many seconds the lease outlives its last renewal.
+            progress: called with one line when the wait begins.
+
+        Raises:
+            LeaseHeldError: another process kept it.
+            LedgerError: the tables are missing, or the database can't be written.
+        """
+        return _hold(self, collection, timeout=timeout, ttl=ttl, progress=progress)
+
+
 @contextmanager
-def hold(
+def _hold(
     ledger: Ledger, collection: str, *, timeout: float, ttl: float, progress: Callable[[str], None] | None
 ) -> Iterator[Lease]:
     """See :meth:`Ledger.hold`."""

@@ -13,13 +13,13 @@ from qmigrate.ledger.database import Database
 from qmigrate.model.schema import JsonObject
 
 if TYPE_CHECKING:
-    from qmigrate.ledger.reader import Ledger
+    from qmigrate.ledger.fence import Reads
 
 #: Revision and checksum of its file.
 Key = tuple[str, str]
 
 
-def meaning(ledger: Ledger, revision: str, checksum: str) -> JsonObject | None:
+def meaning(ledger: Reads, revision: str, checksum: str) -> JsonObject | None:
     """What a file of this checksum meant; None where an earlier qmigrate has applied it."""
     table = tables.meanings
     query = select(table.c.meaning).where(table.c.revision == revision, table.c.checksum == checksum)
@@ -27,7 +27,7 @@ def meaning(ledger: Ledger, revision: str, checksum: str) -> JsonObject | None:
     return found
 
 
-def known_meanings(ledger: Ledger) -> frozenset[Key]:
+def known_meanings(ledger: Reads) -> frozenset[Key]:
     """Of which files it is known."""
     table = tables.meanings
     rows = ledger.rows(select(table.c.revision, table.c.checksum))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, Select, and_, func, or_, select, tuple_
 
@@ -22,10 +22,6 @@ from qmigrate.ledger.writer import OPEN_STATES, UNCHANGED
 from qmigrate.model.plan import APPLYING, ASIDE, Build, Job
 from qmigrate.model.state import DELETING, Applied, Generation, Moment, OpenRun
 from qmigrate.model.transform import PointId
-
-if TYPE_CHECKING:
-    from qmigrate.ledger.lease import Lease
-
 
 #: How far the clocks of Qdrant, of this host and of the database may be apart: a copy that was made so shortly after
 #: an erasure counts as older, so that an erased point never comes back.
@@ -96,7 +92,7 @@ def _counts(row: Any, made: datetime | None, space: int | None) -> bool:
 PAGES_AT_ONCE = 8
 
 
-class Ledger(ErasureReads):
+class LedgerReader(ErasureReads):
     """All SQL state of qmigrate. It only reads; :meth:`hold` gives the lease that writes.
 
     Attributes:
@@ -126,7 +122,7 @@ class Ledger(ErasureReads):
         file_systems: Collection[str] = (),
         actor: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-    ) -> Ledger:
+    ) -> Self:
         """A ledger at a SQLAlchemy URL. Nothing is connected or made yet.
 
         Args:
@@ -517,32 +513,9 @@ class Ledger(ErasureReads):
         """Points of these generations that could not be embedded, oldest first; with `settled` all that ever were."""
         return [quarantined_of(row) for row in self._rows(of_generations(physical, settled=settled))]
 
-    def hold(
-        self,
-        collection: str,
-        *,
-        timeout: float,
-        ttl: float = 30.0,
-        progress: Callable[[str], None] | None = None,
-    ) -> AbstractContextManager[Lease]:
-        """Hold the lease of a collection while the block runs; only its holder may write.
-
-        Args:
-            collection: the logical name.
-            timeout: how many seconds to wait for another holder; 0 tries once.
-            ttl: how many seconds the lease outlives its last renewal.
-            progress: called with one line when the wait begins.
-
-        Raises:
-            LeaseHeldError: another process kept it.
-            LedgerError: the tables are missing, or the database can't be written.
-        """
-        from qmigrate.ledger.lease import hold
-
-        return hold(self, collection, timeout=timeout, ttl=ttl, progress=progress)
 
 
-def present(ledger: Ledger) -> datetime:
+def present(ledger: LedgerReader) -> datetime:
     """The same, to compare with what the ledger has recorded; where there are no tables yet there is nothing of that.
 
     A host whose own clock is wrong must not take what others keep for expired.
@@ -551,7 +524,7 @@ def present(ledger: Ledger) -> datetime:
     return rows[0]["now"] if rows else datetime.now(UTC)
 
 
-def clock(ledger: Ledger) -> datetime:
+def clock(ledger: LedgerReader) -> datetime:
     """The time of the ledger's database.
 
     Raises:
@@ -564,7 +537,7 @@ def clock(ledger: Ledger) -> datetime:
     return moment
 
 
-def last_migrations(ledger: Ledger) -> dict[str, datetime]:
+def last_migrations(ledger: LedgerReader) -> dict[str, datetime]:
     """Logical name -> when a revision of it was last applied or undone, in UTC; data fixes don't count."""
     history = tables.history
     newest = func.max(history.c.created_at).label("newest")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from qmigrate import __version__
 from qmigrate.commands.doctor.deployment import Patient, some
 from qmigrate.commands.inline import with_inline
 from qmigrate.commands.results import Check
@@ -21,6 +20,7 @@ from qmigrate.ports import Embedder
 from qmigrate.revisions.graph import Revisions
 from qmigrate.settings.values import meant
 from qmigrate.text import counted
+from qmigrate.version import __version__
 
 
 @dataclass(frozen=True, slots=True)

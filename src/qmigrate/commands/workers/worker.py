@@ -11,7 +11,6 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 
-from qmigrate import __version__
 from qmigrate.commands.session import Session, UserCode, session
 from qmigrate.embed import on_device
 from qmigrate.engine.build.copy import copying
@@ -25,6 +24,7 @@ from qmigrate.model.state import OpenRun
 from qmigrate.observe import observe
 from qmigrate.planner.guard import check_open_run
 from qmigrate.settings.load import Settings
+from qmigrate.version import __version__
 
 #: Of the holder's time to live: with less left, nothing more is sent. The holder itself stops earlier.
 _LEAST = 0.25

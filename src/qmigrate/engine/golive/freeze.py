@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from qmigrate.engine.barriers import barrier
 from qmigrate.engine.epoch_aliases import holder, own, reach, release
@@ -17,7 +17,7 @@ from qmigrate.engine.golive.freeze_watchdog import Watch
 from qmigrate.engine.prove.passes import Sides
 from qmigrate.engine.prove.proof import approach, prove
 from qmigrate.engine.prove.sweep import TOKEN_RETURNS, fence, is_last, record_fence
-from qmigrate.engine.work import Tick, Work
+from qmigrate.engine.work import Frozen, Tick, Work
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import DELETING
@@ -27,23 +27,6 @@ from qmigrate.ports import OperationIds
 MOST_TRIES = 3
 #: Last passes within one freeze: more than one only where a write came through before its token was taken.
 MOST_ROUNDS = 4
-
-
-@dataclass(slots=True)
-class Frozen:
-    """A freeze that is in force.
-
-    Attributes:
-        source: the physical name that refuses writes.
-        watch: the helper process.
-        delta: reach of one barrier.
-        quiet_at: when its tokens were taken last, as `time.monotonic`; nothing passes for a while from then on.
-    """
-
-    source: str
-    watch: Watch
-    delta: int
-    quiet_at: float = 0.0
 
 
 class _TooLongError(Exception):

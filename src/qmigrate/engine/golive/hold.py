@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from qmigrate.engine.build.index import enforced
 from qmigrate.engine.build.preflight import check_source
 from qmigrate.engine.build.unchanged import check_waited, over
 from qmigrate.engine.epoch_aliases import check_same, holder, reach, refuse_hidden, release
 from qmigrate.engine.golive import plain_names
 from qmigrate.engine.golive.plain_names import makes_room
 from qmigrate.engine.points.transformation import check_models
-from qmigrate.engine.rebuild import enforced
 from qmigrate.engine.retire.late_writes import check_unserved
 from qmigrate.engine.work import Facts, Work, transform_of
 from qmigrate.errors import DriftError, HeldError, RepairNeededError

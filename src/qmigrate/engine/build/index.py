@@ -1,0 +1,42 @@
+"""Waits until a collection is indexed, and which of its settings the server enforces. It changes nothing."""
+
+from __future__ import annotations
+
+import time
+
+from qmigrate.engine.work import Work
+from qmigrate.errors import StoreError
+from qmigrate.model.schema import Change
+
+#: Readings in a row that must be settled: a server reports green before a config change has begun to act.
+SETTLED_READINGS = 3
+
+
+def wait_until_ready(work: Work, physical: str) -> None:
+    """Several settled readings in a row, or an error when the optimizer fails or the time is up."""
+    deadline = time.monotonic() + work.settings.limits.ready_timeout
+    work.progress.begin(work.collection, "index", None)
+    settled, pause = 0, 0.05
+    while True:
+        reading = work.store.readiness(physical)
+        if reading.failed:
+            raise StoreError(f"the optimizer of {physical} failed: {reading.failed}", hint="qmigrate doctor")
+        settled = settled + 1 if reading.settled else 0
+        if settled >= SETTLED_READINGS or (settled and work.store.capabilities.local):
+            work.progress.end(reading.detail)
+            return
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"{physical} is not ready after {work.settings.limits.ready_timeout:.0f} s: {reading.detail}",
+                hint="run the same command again: it continues to wait; limits.ready_timeout sets the limit",
+            )
+        work.tick(0, reading.detail)
+        time.sleep(pause)
+        pause = min(1.0, pause * 1.5)
+
+
+def enforced(found: tuple[Change, ...], work: Work) -> list[Change]:
+    """Differences that count: local mode declares indexes and settings without enforcing them."""
+    if not work.store.capabilities.local:
+        return list(found)
+    return [change for change in found if change.kind.startswith(("vector.", "sparse."))]

@@ -1,0 +1,3 @@
+"""The version of this distribution, for messages, records and user agents. It imports nothing."""
+
+__version__ = "0.1.0"
