@@ -1,6 +1,6 @@
 """Worker processes that fill a vector beside this one: on the devices of this machine, or where Ray has room.
 
-They decide nothing: which range is whose says ``steps.crew``.
+They decide nothing: which range is whose is for ``engine.workers.pool``.
 """
 
 from __future__ import annotations
