@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").exists())
 #: Names of the recipes that the code gets with the renames, and what stands there until then.
 UNTIL_RENAMED = {
     "FixSource": ("src/qmigrate/engine/fixes/protocol.py", "Place"),
