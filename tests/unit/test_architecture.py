@@ -101,7 +101,7 @@ def test_words_are_explained_once_and_briefly():
         assert word in dict(words)
 
 
-def test_the_reference_deployment_is_no_part_of_the_package():
+def test_the_reference_deployment_is_not_part_of_the_package():
     """Both archives are made of named folders of the root, and neither `alembic/` nor `qdrant_migrations/` is one."""
     built = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
     assert built["wheel"]["packages"] == ["src/qmigrate"]
