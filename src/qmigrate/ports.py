@@ -239,7 +239,7 @@ class Store(Protocol):
         """*Write that changes nothing*, through every shard's queue on every node: what was accepted before is done."""
 
     def drop_collection(self, permit: Permit) -> None:
-        """*Write.* Delete a physical collection; no error when it is gone. Only ``steps.retire`` calls it.
+        """*Write.* Delete a physical collection; no error when it is gone. Only ``engine.retire.retire`` calls it.
 
         It can't be made conditional, so it is sent once, and takes no longer than twice :attr:`request_timeout`.
 

@@ -1,4 +1,4 @@
-"""What `plan` and `upgrade` do with a plan in a file, and the rehearsal. Their commands are in ``change``."""
+"""What `plan` and `upgrade` do with a plan in a file, and the rehearsal. Their commands are in ``upgrade``."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def revision(
         revision_id: instead of the next number.
 
     Raises:
-        RevisionError: see :func:`qmigrate.revisions.graph.create`.
+        RevisionError: see :func:`qmigrate.revisions.new.create`.
     """
     made = create(settings.scripts, message, revision_id=revision_id, merge=merge)
     return RevisionResult(path=made.path, revision=made.id, down=made.down, message=message)

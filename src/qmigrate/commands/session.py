@@ -134,7 +134,7 @@ def configured_embedder(name: str, configured: Mapping[str, Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class UserCode:
-    """The user's code as one collection sees it: its settings may override an embedder. See ``steps.work.Code``."""
+    """The user's code as one collection sees it: its settings may override an embedder. See ``engine.work.Code``."""
 
     session: Session
     settings: Settings

@@ -1,1 +1,1 @@
-"""Runs plans: a job's steps and their phases, under a lease, with a journal. It knows nothing of revisions or plans."""
+"""Runs jobs: their steps and phases, under a lease, with a journal. It plans nothing and knows nothing of revisions."""

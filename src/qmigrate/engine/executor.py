@@ -76,7 +76,7 @@ class Ticker:
         self._checked = 0.0
 
     def __call__(self, count: int = 0, note: str = "") -> None:
-        """See ``steps.work.Tick``."""
+        """See ``engine.work.Tick``."""
         self._stop.check()
         if count or note:
             self._work.progress.advance(count, note)

@@ -21,7 +21,7 @@ class InlineRow:
     Attributes:
         revision: its key.
         checksum: of `operations`.
-        operations: as text; see ``operations.stored``.
+        operations: as text; see ``operations.text.stored``.
         down: the newest revisions that no collection waited for when it was recorded.
         source: the Alembic revision that holds it, for people.
         actor: who ran it first.

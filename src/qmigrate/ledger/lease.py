@@ -1,4 +1,4 @@
-"""Taking, renewing and giving back the lease of a collection. What it allows is in ``writes``."""
+"""Taking, renewing and giving back the lease of a collection. What it allows is in ``writer``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger's tables as the code of today reads and writes them. It creates nothing: ``versions/`` does."""
+"""The ledger's tables as the code of today reads and writes them. It creates nothing: ``migrations/`` does."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """doctor and wait: is everything there that a migration needs, and what is the next command. They change nothing.
 
-Each check is one small function in the table of ``table.py``; a broken part is reported once, and hides no other.
+Each check is one small function, a row of ``TABLE``; a part that is broken is reported once, and hides no other.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Worker processes that fill a vector next to this one: on the devices of this machine, or where Ray has room.
+"""Worker processes that fill a vector: on the devices of this machine, or where Ray has room. They decide nothing.
 
-They decide nothing: ``steps.crew`` assigns the ranges.
+Which worker gets which range is decided by ``engine.workers.pool``.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class LocalHands:
         self._settings = settings
 
     def check(self) -> None:
-        """See ``steps.hands``."""
+        """See ``engine.workers.protocol``."""
         if self._settings.rebuild.devices and self._settings.qdrant.path is not None:
             raise ConfigError(
                 "rebuild.devices needs a Qdrant server: the folder of local mode belongs to one process",
@@ -51,7 +51,7 @@ class LocalHands:
             )
 
     def places(self, embedders: Sequence[str]) -> Sequence[str | None]:
-        """See ``steps.hands``: the configured devices, else every GPU when there are several."""
+        """See ``engine.workers.protocol``: the configured devices, else every GPU when there are several."""
         chosen = self._settings.rebuild.devices
         if self._settings.qdrant.path is not None:
             return ()
@@ -62,7 +62,7 @@ class LocalHands:
         return found if len(found) > 1 else ()
 
     def start(self, order: Order, look: Callable[[], None]) -> ProcessHand:
-        """See ``steps.hands``."""
+        """See ``engine.workers.protocol``."""
         hand = ProcessHand(self._settings, order)
         try:
             hand.begin(look)
@@ -72,11 +72,11 @@ class LocalHands:
         return hand
 
     def close(self) -> None:
-        """See ``steps.hands``: there is nothing besides the workers."""
+        """See ``engine.workers.protocol``: there is nothing besides the workers."""
 
 
 class ProcessHand:
-    """A worker process; see ``steps.hands.Hand``."""
+    """A worker process; see ``engine.workers.protocol.Worker``."""
 
     def __init__(self, settings: Settings, order: Order) -> None:
         # Settings may hold keys: they go over the line alone, not by arguments or environment.
@@ -105,7 +105,7 @@ class ProcessHand:
         self._wait("", look)
 
     def copy(self, number: int, *, again: bool, look: Callable[[], None]) -> None:
-        """See ``steps.hands``."""
+        """See ``engine.workers.protocol``."""
         with self._lock:
             self._answers[number] = queue.SimpleQueue()
             if self._lost:
@@ -114,11 +114,11 @@ class ProcessHand:
         self._wait(number, look)
 
     def report(self) -> Report:
-        """See ``steps.hands``."""
+        """See ``engine.workers.protocol``."""
         return self._report
 
     def close(self) -> None:
-        """See ``steps.hands``."""
+        """See ``engine.workers.protocol``."""
         self._line.say("stop")
         children.end(self._process, self._patience)
         # Whatever it has started may still hold the other end, which is not waited for.

@@ -1,6 +1,6 @@
 """Workers where Ray has room: an actor per worker, a call per range. It copies nothing, and sends no secret anywhere.
 
-Ray decides where a worker runs and reports when one is gone; the ledger has how far a range is, and ``steps.crew`` what
+Ray decides where a worker runs and reports when one is gone; the ledger has how far a range is, and ``workers.pool`` what
 becomes of it. Workers read their own settings, and reach Qdrant and the ledger by themselves.
 """
 
@@ -50,7 +50,7 @@ class RayHands:
         self._is_aside = False
 
     def check(self) -> None:
-        """See ``steps.hands``."""
+        """See ``engine.workers.protocol``."""
         _ray()
         if self._settings.qdrant.path is not None:
             raise ConfigError(
@@ -64,7 +64,7 @@ class RayHands:
             )
 
     def places(self, embedders: Sequence[str]) -> Sequence[str | None]:  # noqa: ARG002  Ray chooses the devices
-        """See ``steps.hands``: as many as are configured, else as many as the cluster has room for."""
+        """See ``engine.workers.protocol``: as many as are configured, else as many as the cluster has room for."""
         self.check()
         ray = self._connected()
         if self._wanted.workers is not None:
@@ -76,7 +76,7 @@ class RayHands:
         return (None,) * max(1, min(room, default=1))
 
     def start(self, order: Order, look: Callable[[], None]) -> RayHand:
-        """See ``steps.hands``."""
+        """See ``engine.workers.protocol``."""
         ray = self._connected()
         self._keep_stdout()
         options = {"num_cpus": self._wanted.num_cpus, "num_gpus": self._wanted.num_gpus, "max_restarts": 0}
@@ -91,7 +91,7 @@ class RayHands:
         return hand
 
     def close(self) -> None:
-        """See ``steps.hands``; a connection that was there before stays."""
+        """See ``engine.workers.protocol``; a connection that was there before stays."""
         with self._lock:
             if self._ours:
                 self._ours = False
@@ -139,7 +139,7 @@ class RayHands:
 
 
 class RayHand:
-    """An actor; see ``steps.hands.Hand``."""
+    """An actor; see ``engine.workers.protocol.Worker``."""
 
     def __init__(self, ray: Any, actor: Any, patience: float) -> None:
         self._ray = ray
@@ -158,11 +158,11 @@ class RayHand:
         self._begun = True
 
     def copy(self, number: int, *, again: bool, look: Callable[[], None]) -> None:
-        """See ``steps.hands``."""
+        """See ``engine.workers.protocol``."""
         self._outcome(self._actor.copy.remote(number, again), look)
 
     def report(self) -> Report:
-        """See ``steps.hands``."""
+        """See ``engine.workers.protocol``."""
         with self._lock:
             if self._asked is None and time.monotonic() - self._asked_at >= ASK_EVERY:
                 self._asked, self._asked_at = self._actor.report.remote(), time.monotonic()
@@ -173,7 +173,7 @@ class RayHand:
             return self._report
 
     def close(self) -> None:
-        """See ``steps.hands``."""
+        """See ``engine.workers.protocol``."""
         with suppress(self._ray.exceptions.RayError):
             self._ray.get(self._actor.close.remote(), timeout=self._patience)
         with suppress(self._ray.exceptions.RayError, ValueError):

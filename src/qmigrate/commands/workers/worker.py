@@ -110,7 +110,7 @@ class Body:
         """End the models, and close every connection."""
         self._stack.close()
 
-    def _tick(self, count: int = 0, note: str = "") -> None:  # noqa: ARG002  see ``steps.work.Tick``
+    def _tick(self, count: int = 0, note: str = "") -> None:  # noqa: ARG002  see ``engine.work.Tick``
         if self._stopping.is_set():
             raise StoppedError("stopped at a checkpoint, as asked", signal_number=signal.SIGTERM)
         with self._lock:

@@ -1,4 +1,4 @@
-"""The copy: ranges in parallel, scroll, transform, embed, upsert, checkpoint. It proves nothing; `passes` does."""
+"""The copy: ranges in parallel, scroll, transform, embed, upsert, checkpoint. It proves nothing; `prove` does."""
 
 from __future__ import annotations
 

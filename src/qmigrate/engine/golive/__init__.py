@@ -1,1 +1,1 @@
-"""Moves a name to another generation, forwards and backwards. It deletes no collection."""
+"""Moves a name to another generation, forwards and backwards. It deletes no collection itself."""
