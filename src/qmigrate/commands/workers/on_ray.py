@@ -1,7 +1,7 @@
 """Workers where Ray has room: an actor per worker, a call per range. It copies nothing, and sends no secret anywhere.
 
-Ray decides where a worker runs and reports when one is gone; the ledger has how far a range is, and ``workers.pool`` what
-becomes of it. Workers read their own settings, and reach Qdrant and the ledger by themselves.
+Ray decides where a worker runs and reports when one is gone; the ledger has how far a range is, and ``workers.pool``
+what becomes of it. Workers read their own settings, and reach Qdrant and the ledger by themselves.
 """
 
 from __future__ import annotations
