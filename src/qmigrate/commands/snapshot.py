@@ -17,6 +17,7 @@ from qmigrate.commands.session import Session, session
 from qmigrate.engine.export import WHOLE, described, export, file_name, header_of, is_ours
 from qmigrate.errors import DeniedError, RefusedError, RepairNeededError
 from qmigrate.ledger import Ledger
+from qmigrate.model.facts import SourceSnapshot
 from qmigrate.model.names import met, met_by_any, old_alias, unknown
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT
 from qmigrate.model.plan import Build, Job
@@ -334,11 +335,11 @@ def _needed(ledger: Ledger) -> dict[str, str]:
     for run in ledger.open_runs():
         if run.verb == DELETE:
             continue
-        for record in run.records:
-            if record.phase == "snapshot":
-                made = record.facts.get("snapshot") or record.facts.get("archive") or {}
-                found[str(made.get("name"))] = f"run {run.id} of {run.job.collection} made it and is not finished"
-        for step in run.job.steps:
+        for position, step in enumerate(run.job.steps):
+            noted = run.facts(SourceSnapshot, position)
+            made = noted.snapshot or noted.archive
+            if made is not None:
+                found[made.name] = f"run {run.id} of {run.job.collection} made it and is not finished"
             if isinstance(step, Build) and step.origin is not None:
                 found[str(step.origin["name"])] = f"run {run.id} of {run.job.collection} restores it"
     return found

@@ -11,17 +11,18 @@ from collections.abc import Mapping
 
 from qmigrate.engine.closing import close_edit
 from qmigrate.engine.epoch_aliases import check_begun, check_same, holder, own, reach, release
-from qmigrate.engine.work import Facts, Phase, Work
+from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError, UsageError, VerificationError
 from qmigrate.ledger import Fixed
+from qmigrate.model.facts import CallChange, CallLook, CallVerify, Closed
 from qmigrate.model.plan import RunCode
-from qmigrate.model.schema import CollectionSchema, JsonObject, changes
+from qmigrate.model.schema import JsonObject, changes
 from qmigrate.model.state import LiveCollection
 from qmigrate.operations.call import Call, Calling
 from qmigrate.text import quote
 
 
-def look(step: RunCode, work: Work) -> Facts:
+def look(step: RunCode, work: Work) -> CallLook:
     """Look at the collection before: what it is afterwards is compared with it.
 
     Raises:
@@ -32,10 +33,10 @@ def look(step: RunCode, work: Work) -> Facts:
         raise RefusedError(
             f"{step.target} is in trouble: {found.problem or 'status red'}", hint="repair the collection first"
         )
-    return {"schema": found.schema.with_(aliases=()).to_json()}
+    return CallLook(found.schema.with_(aliases=()))
 
 
-def change(step: RunCode, work: Work) -> Facts:
+def change(step: RunCode, work: Work) -> CallChange:
     """Call it.
 
     Raises:
@@ -61,10 +62,10 @@ def change(step: RunCode, work: Work) -> Facts:
     said = _recordable(step, operation, returned)
     work.tick()
     work.progress.end(step.edit["function"])
-    return {"returned": said}
+    return CallChange(said)
 
 
-def verify(step: RunCode, work: Work) -> Facts:
+def verify(step: RunCode, work: Work) -> CallVerify:
     """The name and the settings are what they were.
 
     Raises:
@@ -79,7 +80,8 @@ def verify(step: RunCode, work: Work) -> Facts:
         )
     check_same(work, step.target)
     found = _live(step, work)
-    before = CollectionSchema.from_json(work.facts("look")["schema"])
+    before = work.facts(CallLook).schema
+    assert before is not None  # noqa: S101  the phase before keeps it
     different = changes(before, found.schema.with_(aliases=()))
     if different:
         raise VerificationError(
@@ -88,17 +90,17 @@ def verify(step: RunCode, work: Work) -> Facts:
             hint=f"set it back, then qmigrate upgrade; or qmigrate abort {quote(work.collection)}, and write an "
             "operation",
         )
-    return {}
+    return CallVerify()
 
 
-def close(step: RunCode, work: Work) -> Facts:
+def close(step: RunCode, work: Work) -> Closed:
     """Recorded, with what the function has returned."""
     release(work, [step.target])
-    returned = work.facts("change").get("returned")
+    returned = work.facts(CallChange).returned
     facts = {"run": work.run, "step": work.step, "generation": step.target, "undo": None, "key": step.edit["key"]}
     said = {"returned": returned} if returned is not None else {}
     fixed = Fixed("CALL", str(step.edit["function"]), 0, step.edit.get("reason"), {**facts, **said})
-    return {"log": close_edit(work, step, fixed, {"call": {"function": step.edit["function"], **facts, **said}})}
+    return Closed(log=close_edit(work, step, fixed, {"call": {"function": step.edit["function"], **facts, **said}}))
 
 
 def _operation(step: RunCode, work: Work) -> Call:
@@ -140,8 +142,8 @@ def _recordable(step: RunCode, operation: Call, returned: object) -> JsonObject 
 
 
 PHASES = (
-    Phase("look", look),
-    Phase("change", change),
-    Phase("verify", verify, volatile=True),
-    Phase("close", close),
+    Phase(CallLook, look),
+    Phase(CallChange, change),
+    Phase(CallVerify, verify, volatile=True),
+    Phase(Closed, close),
 )

@@ -9,9 +9,10 @@ from typing import Any
 
 from qmigrate.drift.undeclared import declared_anew, settings_after, settings_of
 from qmigrate.engine.epoch_aliases import nothing_of_ours, own, reach, release
-from qmigrate.engine.further_names import EARLIER, recorded
+from qmigrate.engine.further_names import recorded
 from qmigrate.engine.work import Work
 from qmigrate.ledger import Fixed, View
+from qmigrate.model.facts import InPlaceChange, Preflight, Shadow
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.origin import NOTHING
 from qmigrate.model.plan import (
@@ -128,7 +129,7 @@ def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
     if lacks_seal(work.state):
         generations = [*generations, *_without_end(work.state.generations)]
     release(work, [step.target])
-    earlier = work.facts("change").get(EARLIER, {})
+    earlier = work.facts(InPlaceChange).earlier or {}
     changes = tuple(recorded(change, earlier).to_json() for change in step.changes)
     _close(work, closings, generations, "in_place", step.target, changes, report, embedders)
 
@@ -345,17 +346,13 @@ def _embedders(work: Work, step: GoLive, declared: CollectionSchema | None) -> J
         return dict((seal or {}).get("embedders") or {})
     # What a restore brings was embedded by the models of its time.
     known = {} if step.apart else _known_embedders(work)
-    for (number, phase), facts in work.learned.items():
-        if phase not in ("preflight", "shadow"):
-            continue
-        made = work.job.steps[number]
-        if isinstance(made, Build) and made.target != step.target:
+    for number, made in enumerate(work.job.steps):
+        if not isinstance(made, Build) or made.target != step.target:
             # What stands beside it, or went live earlier in the run: the view has that.
             continue
-        if "models" in facts and made.target == step.target:
-            known = dict(facts["models"])
-        else:
-            known.update(facts.get("embedders") or {})
+        found = work.facts(Preflight, number)
+        known = dict(found.models) if found.models is not None else {**known, **(found.embedders or {})}
+        known.update(work.facts(Shadow, number).embedders or {})
     return _kept_embedders(known, declared)
 
 

@@ -22,9 +22,10 @@ from qmigrate.engine.points.transformation import Maker, check_models, try_again
 from qmigrate.engine.prove.passes import Sides
 from qmigrate.engine.prove.proof import prove
 from qmigrate.engine.restore import phases
-from qmigrate.engine.work import Facts, Phase, Work, transform_of
+from qmigrate.engine.work import Phase, Work, transform_of
 from qmigrate.engine.workers.pool import places_of
 from qmigrate.errors import ConflictError, DeniedError, RepairNeededError, StoreError, UnchangedError
+from qmigrate.model.facts import Disk, Fill, Index, Preflight, Proof, Quality, ServerSnapshot, Shadow, SourceSnapshot
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.transform import PointTransform
@@ -36,12 +37,8 @@ from qmigrate.text import quote
 _BATCH = 256
 
 
-def copy_sample(step: Build, work: Work) -> Facts:
-    """Copy up to `step.sample` points; all of them where there are fewer.
-
-    Returns:
-        Facts: ``sampled``.
-    """
+def copy_sample(step: Build, work: Work) -> Fill:
+    """Copy up to `step.sample` points; all of them where there are fewer."""
     source = reach(work, str(step.source))
     alias = own(work, step.target)
     ids = work.store.sample_ids(source, step.sample)
@@ -53,14 +50,14 @@ def copy_sample(step: Build, work: Work) -> Facts:
             pending.wait()
         work.tick(len(found))
     work.progress.end(f"{len(ids):,} points")
-    return {"sampled": len(ids)}
+    return Fill(sampled=len(ids))
 
 
 #: Readings in a row that must be settled: a server reports green before a config change has begun to act.
 SETTLED_READINGS = 3
 
 
-def preflight(step: Build, work: Work) -> Facts:
+def preflight(step: Build, work: Work) -> Preflight:
     """Only reads; what is built from this very copy is checked too, on what it will be a copy of."""
     refuse_taken_by(step, work)
     for later in work.job.steps[work.step + 1 :]:
@@ -72,11 +69,11 @@ def preflight(step: Build, work: Work) -> Facts:
     return _check(step, work)
 
 
-def _check(step: Build, work: Work) -> Facts:
+def _check(step: Build, work: Work) -> Preflight:
     return phases.preflight(step, work) if step.fill == "restore" else check_build(step, work)
 
 
-def snapshot(step: Build, work: Work) -> Facts:
+def snapshot(step: Build, work: Work) -> SourceSnapshot:
     """A server-side snapshot of the source with its checksum, and the alias map of the moment.
 
     Where there is none to be had, or not with this key, an archive is written instead.
@@ -85,7 +82,7 @@ def snapshot(step: Build, work: Work) -> Facts:
         return phases.snapshot(step, work)
     cloned = step.fill == "clone"
     if step.source is None or not (work.snapshot or cloned):
-        return {"snapshot": None}
+        return SourceSnapshot()
     if not work.store.capabilities.snapshots:
         return save(work, step.source)
     if cloned and (trouble := why_not(step, work)):
@@ -101,35 +98,30 @@ def snapshot(step: Build, work: Work) -> Facts:
         if cloned:
             as_copy(step, work, error.message)
         if not work.snapshot:
-            return {"snapshot": None, "skipped": error.message}
+            return SourceSnapshot(skipped=error.message)
         work.progress.say(f"{work.collection}: {error.message}: an archive is written instead")
         return save(work, step.source)
     if cloned and (trouble := no_room(work, made.size)):
         as_copy(step, work, trouble)
-    return {
+    return SourceSnapshot(
         # One that was only found may be somebody else's: an abort leaves it.
-        "snapshot": {
-            "name": made.name,
-            "size": made.size,
-            "checksum": made.checksum,
-            "collection": step.source,
-            "made": ours,
-        },
-        "aliases": work.store.aliases(),
+        snapshot=ServerSnapshot(made.name, made.size, made.checksum, step.source, made=ours),
+        aliases=work.store.aliases(),
         # A server tells the size of its disk, never what is free of it.
-        **({"disk": {"needed": made.size, "whole": work.store.disk_size()}} if cloned else {}),
-    }
+        disk=Disk(made.size, work.store.disk_size()) if cloned else None,
+    )
 
 
 def _make_snapshot(source: str, work: Work, *, cloned: bool) -> tuple[Snapshot, bool]:
     """The snapshot, and whether this very call has made it."""
-    known = work.facts("snapshot").get("before")
+    facts = work.facts(SourceSnapshot)
+    known = facts.before
     present = {made.name: made for made in work.store.list_snapshots(source)}
     if known is None:
         # The ids say afterwards whether anything was written that can't be in the clone.
-        ids = {"source_ids": dict(barrier(work.store, source))} if cloned else {}
-        work.note({"before": sorted(present), **ids})
-        known = list(present)
+        ids = dict(barrier(work.store, source)) if cloned else facts.source_ids
+        work.note(replace(facts, before=tuple(sorted(present)), source_ids=ids))
+        known = tuple(present)
     fresh = [made for name, made in present.items() if name not in known]
     # A snapshot that an interrupted try has made is used, not made again.
     return (fresh[-1], False) if fresh else (work.store.create_snapshot(source), True)
@@ -144,7 +136,7 @@ def _with_a_way_on(error: StoreError, work: Work) -> StoreError:
     return error
 
 
-def shadow(step: Build, work: Work) -> Facts:
+def shadow(step: Build, work: Work) -> Shadow:
     """The new generation, sealed as building: cloned by the server, or made empty with its payload indexes."""
     # An attempt before this one may have made something, whatever is seen now.
     first = (work.step, work.phase) not in work.learned
@@ -156,7 +148,7 @@ def shadow(step: Build, work: Work) -> Facts:
     elif step.fill != "clone":
         _create(step, work, first=first)
     remove_uploaded(step, work)
-    return measure(work.store, step.target)
+    return Shadow(barrier_delta=measure(work.store, step.target))
 
 
 def _create(step: Build, work: Work, *, first: bool) -> None:
@@ -184,19 +176,21 @@ def _gets_points(step: Build) -> bool:
     return step.source is not None or step.fill == "restore"
 
 
-def fill(step: Build, work: Work) -> Facts:
+def fill(step: Build, work: Work) -> Fill:
     """Copy the points in fixed ranges; from the cursors on after an interruption. A clone has them."""
     if step.fill == "restore":
         return phases.fill(step, work)
     if step.source is None or step.fill == "empty":
-        return {}
+        return Fill()
     if step.fill == "clone":
         return share_out(step, work)
     if step.fill == "sample":
         return copy_sample(step, work)
-    again = "source_ids" in work.facts("fill")
-    work.note({"again": True} if again else {"source_ids": dict(barrier(work.store, step.source))})
-    points = int(work.facts("preflight").get("points", 0))
+    known = work.facts(Fill)
+    again = known.source_ids is not None
+    ids = known.source_ids if again else dict(barrier(work.store, step.source))
+    work.note(replace(known, resumed=again, source_ids=ids))
+    points = work.facts(Preflight).points
     maker = maker_of(step, work)
     ranges = work.lease.ledger.ranges(work.run, work.step) or work.lease.fix_ranges(
         work.run, work.step, borders(work, step.source, points, len(places_of(work, maker.transform)))
@@ -213,10 +207,10 @@ def fill(step: Build, work: Work) -> Facts:
     copied = sum(share.points for share in work.lease.ledger.ranges(work.run, work.step))
     work.progress.end(f"{copied:,} points")
     # What an earlier attempt has copied took time that nobody knows.
-    return {"copied": copied, "fresh": copied - done, "seconds": round(time.monotonic() - started, 3), **stages}
+    return replace(stages, copied=copied, fresh=copied - done, seconds=round(time.monotonic() - started, 3))
 
 
-def index(step: Build, work: Work) -> Facts:
+def index(step: Build, work: Work) -> Index:
     """Final HNSW and optimizer settings; wait until really ready; read back what the server took."""
     started = time.monotonic()
     if _gets_points(step):
@@ -229,15 +223,15 @@ def index(step: Build, work: Work) -> Facts:
         phases.check_schema(step, work)
     else:
         _read_back(step, work)
-    return {"seconds": round(time.monotonic() - started, 2)}
+    return Index(round(time.monotonic() - started, 2))
 
 
-def converge(step: Build, work: Work) -> Facts:
+def converge(step: Build, work: Work) -> Proof:
     """Pass by pass until the shadow equals f(source); the last pass is the proof."""
     if step.fill == "restore":
         return phases.converge(step, work)
     if step.source is None or step.fill in ("empty", "sample"):
-        return {"barrier_delta": delta_of(work), "epoch": work.lease.epoch}
+        return Proof(barrier_delta=delta_of(work), epoch=work.lease.epoch)
     check_built(step, work)
     maker = maker_of(step, work)
     sides = Sides(
@@ -250,19 +244,19 @@ def converge(step: Build, work: Work) -> Facts:
         rekeys=maker.transform.rekeys,
     )
     # A clone has no base to make source passes against: the last pass reads both sides, and writes what differs.
-    since = None if step.fill == "clone" else work.facts("fill").get("source_ids")
+    since = None if step.fill == "clone" else work.facts(Fill).source_ids
     return prove(work, sides, since=since, delta=delta_of(work))
 
 
-def quality(step: Build, work: Work) -> Facts:
+def quality(step: Build, work: Work) -> Quality:
     """What the revisions ask of search, measured; a miss can be mended, and the run goes on here."""
     if step.source is None or step.fill in ("empty", "sample", "restore"):
-        return {}
+        return Quality()
     wanted = gates_of(step, work)
     if wanted:
         # Settings that were mended since take time to act.
         wait_until_ready(work, step.target)
-    return {"quality": [measure_quality(step, work, *one) for one in wanted]} if wanted else {}
+    return Quality(tuple(measure_quality(step, work, *one) for one in wanted)) if wanted else Quality()
 
 
 def wait_until_ready(work: Work, physical: str) -> None:
@@ -327,11 +321,11 @@ def enforced(found: tuple[Change, ...], work: Work) -> list[Change]:
 
 
 PHASES = (
-    Phase("preflight", preflight),
-    Phase("snapshot", snapshot),
-    Phase("shadow", shadow),
-    Phase("fill", fill),
-    Phase("index", index),
-    Phase("converge", converge),
-    Phase("quality", quality),
+    Phase(Preflight, preflight),
+    Phase(SourceSnapshot, snapshot),
+    Phase(Shadow, shadow),
+    Phase(Fill, fill),
+    Phase(Index, index),
+    Phase(Proof, converge),
+    Phase(Quality, quality),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ from qmigrate.embed.options import fingerprint_digest, fingerprint_words
 from qmigrate.engine.closing import close_write_back
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.base import committed, unpack
-from qmigrate.engine.work import Facts, Phase, Work
+from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import ConfigError, DatabaseError, QmigrateError, RepairNeededError, RowsError
+from qmigrate.model.facts import Closed, Told, WriteBack, WriteBackPreflight
 from qmigrate.model.plan import Build, WriteRows
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
@@ -34,12 +36,12 @@ if TYPE_CHECKING:
 PORTION = 1000
 
 
-def preflight(step: WriteRows, work: Work) -> Facts:  # noqa: ARG001  what every phase gets
+def preflight(step: WriteRows, work: Work) -> WriteBackPreflight:  # noqa: ARG001  what every phase gets
     """The time that every portion says, also one that is repeated. It asks nothing, so it can't refuse."""
-    return {"now": datetime.now(UTC).isoformat()}
+    return WriteBackPreflight(datetime.now(UTC))
 
 
-def write_back(step: WriteRows, work: Work) -> Facts:
+def write_back(step: WriteRows, work: Work) -> WriteBack:
     """Each statement for each point that has its vector from this rebuild."""
     try:
         return _write_back(step, work)
@@ -47,10 +49,10 @@ def write_back(step: WriteRows, work: Work) -> Facts:
         raise _with_a_way_on(error, step, work) from error
 
 
-def close(step: WriteRows, work: Work) -> Facts:
+def close(step: WriteRows, work: Work) -> Closed:
     """Recorded."""
     close_write_back(work, step)
-    return {}
+    return Closed()
 
 
 def check(step: Build, work: Work) -> None:
@@ -71,34 +73,34 @@ def check(step: Build, work: Work) -> None:
                     statement.check({**row, "id": records.point_id(stored)})
 
 
-def _write_back(step: WriteRows, work: Work) -> Facts:
+def _write_back(step: WriteRows, work: Work) -> WriteBack:
     if not work.lease.ledger.has_base(step.target):
         raise RepairNeededError(
             f"which points of {step.target} were embedded is not in the ledger any more, so SQL can't be told",
             hint=f"qmigrate abort {quote(work.collection)} ends the run; the vectors serve already",
         )
-    now = datetime.fromisoformat(work.facts("preflight")["now"])
+    now = work.facts(WriteBackPreflight).now
+    assert now is not None  # noqa: S101  the phase before keeps it
     known = work.lease.ledger.view(work.collection)
     fingerprints = dict(known.embedders) if known else {}
-    done = dict(work.facts("write_back"))
-    began = int(done.get("statement", 0))
-    told = {"points": 0, "rows": 0, **(done.get("told") or {})}
+    done = work.facts(WriteBack)
+    told = done.told or Told()
     for number, said in enumerate(step.statements):
-        if number < began:
+        if number < done.statement:
             continue
-        cursor = done.get("cursor") if number == began else None
+        cursor = done.cursor if number == done.statement else None
         row = common(said, work.collection, step.target, fingerprints, now)
         work.progress.begin(work.collection, "write back", None)
         with closing(opened(work.settings, said)) as statement:
             for portion in _portions(work, step, said, cursor):
                 rows = rows_of(work.store, reach(work, step.target), said, portion, row)
-                told = {"points": told["points"] + len(rows), "rows": told["rows"] + statement.run(rows)}
-                work.note({"statement": number, "cursor": portion[-1], "told": told})
+                told = Told(told.points + len(rows), told.rows + statement.run(rows))
+                work.note(WriteBack(number, portion[-1], told))
                 work.tick(len(portion))
-        work.progress.end(f"{told['points']:,} points, {told['rows']:,} rows changed in {said['database']}")
+        work.progress.end(f"{told.points:,} points, {told.rows:,} rows changed in {said['database']}")
         # No id is kept longer than it is needed.
-        work.note({"statement": number + 1, "cursor": None, "told": told})
-    return {"told": told}
+        work.note(WriteBack(number + 1, None, told))
+    return replace(work.facts(WriteBack), told=told)
 
 
 def opened(settings: Settings, said: JsonObject) -> Statement:
@@ -182,7 +184,7 @@ def _with_a_way_on(error: QmigrateError, step: WriteRows, work: Work) -> Qmigrat
 
 PHASES = (
     # It only learns what time it is: an error in a first phase would close the run as refused, and forget the rest.
-    Phase("preflight", preflight),
-    Phase("write_back", write_back),
-    Phase("close", close),
+    Phase(WriteBackPreflight, preflight),
+    Phase(WriteBack, write_back),
+    Phase(Closed, close),
 )

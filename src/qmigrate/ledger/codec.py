@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping
 
+from qmigrate.model.facts import Left
 from qmigrate.model.plan import APPLYING, ASIDE, Job
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Applied, Generation, Moment, OpenRun, Record
@@ -173,7 +174,7 @@ class Leaving:
         target: the one that served then, or None when the name was taken away.
         back: whether it was a rollback.
         writes: the policy of that step.
-        facts: what its sweep has learned.
+        left: how its sweep has left the generation; None where that isn't known.
         apart: the two held points of different times, so that no base tells one from the other.
     """
 
@@ -183,7 +184,7 @@ class Leaving:
     target: str | None
     back: bool
     writes: str
-    facts: JsonObject
+    left: Left | None
     apart: bool = False
 
     @property

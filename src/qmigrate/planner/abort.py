@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from qmigrate.errors import RefusedError
+from qmigrate.model.facts import InPlaceChange, Swap
+from qmigrate.model.fix_facts import Export
 from qmigrate.model.plan import (
     Adopt,
     Build,
@@ -179,7 +181,7 @@ def _refuse_moved(state: CollectionState, run: OpenRun, step: GoLive) -> None:
 def _refuse_served(state: CollectionState, run: OpenRun, position: int, world: World) -> None:
     """The name was moved by the run and moved back by hand: what was written in between is there."""
     step, record = run.job.steps[position], run.record(position, "swap")
-    moved = record is not None and (record.state == "done" or record.facts.get("moved"))
+    moved = record is not None and (record.state == "done" or run.facts(Swap, position).moved)
     if not moved or step.target is None or (world.physical is not None and step.target not in world.physical):
         return
     raise RefusedError(
@@ -202,11 +204,10 @@ def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position
 
 def _refuse_gap(state: CollectionState, run: OpenRun, step: GoLive, position: int) -> None:
     """Once the deletion of the plain collection has begun, the new generation is the only one that has its points."""
-    record = run.record(position, "swap")
-    gap = record.facts.get("gap") if record is not None else None
+    gap = run.facts(Swap, position).gap
     row = state.generation(step.source)
     # Where the server has answered that it deletes nothing, the record of it was taken back.
-    refused = bool(gap and gap.get("recorded")) and row is not None and row.state == "live"
+    refused = gap is not None and gap.recorded and row is not None and row.state == "live"
     if gap is not None and not refused:
         raise RefusedError(
             f"run {run.id} has deleted the plain collection {step.source}; its points are in {step.target}, so the "
@@ -228,8 +229,7 @@ def _taken_back(run: OpenRun, step: EditPoints, position: int) -> EditPoints:
 
 
 def _undone(run: OpenRun, step: EditPoints, position: int, edit: JsonObject) -> EditPoints:
-    record = run.record(position, "export")
-    file = record.facts.get("file") if record is not None else None
+    file = run.facts(Export, position).file
     where = {"run": run.id, "step": position, "generation": step.target, "started": run.started_at.isoformat()}
     where |= {"file": file} if file else {}
     return EditPoints((), step.target, {**edit, **where, "drops": True}, f"abort of run {run.id}")
@@ -245,14 +245,14 @@ def _undo(
             f"run {run.id} has begun to change {state.name} in place, and that can't be undone: {lossy[0].describe()}",
             hint="finish it: qmigrate upgrade",
         )
-    record = run.record(position, "change")
-    undone = tuple(_reversed(change, record.facts if record else {}) for change in made)
+    done = run.facts(InPlaceChange, position)
+    undone = tuple(_reversed(change, done) for change in made)
     return InPlace((), step.target, undone, f"abort of run {run.id}")
 
 
-def _reversed(change: Change, facts: JsonObject) -> Change:
+def _reversed(change: Change, done: InPlaceChange) -> Change:
     """A begun change taken back; an alias goes back to where it led, or comes from where the run has put it."""
-    earlier, given = facts.get("earlier", {}), facts.get("given", {})
+    earlier, given = done.earlier or {}, done.given or {}
     if change.kind == "alias.add" and change.name in earlier:
         return Change("alias.drop", change.name, after={"physical": earlier[change.name]})
     if change.kind == "alias.drop":

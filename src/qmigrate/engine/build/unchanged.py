@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from qmigrate.engine.build.preflight import SOURCE
 from qmigrate.engine.build.shadow import HELD_BACK
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work
 from qmigrate.errors import DriftError, PlanError
+from qmigrate.model.facts import Preflight
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.schema import CollectionSchema, changes
 from qmigrate.model.state import LiveCollection
@@ -63,8 +63,7 @@ def _described(work: Work) -> CollectionSchema | None:
     Not what the plan has of it: that knows neither what a server sets by itself, nor that local mode keeps no index,
     where an earlier step of the job has made the source or changed it.
     """
-    kept = work.facts("preflight", work.build_step()).get(SOURCE)
-    return None if kept is None else CollectionSchema.from_json(kept)
+    return work.facts(Preflight, work.build_step()).source
 
 
 def _compare(

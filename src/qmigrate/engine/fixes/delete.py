@@ -12,7 +12,7 @@ from qmigrate import archive
 from qmigrate.archive import Header
 from qmigrate.engine.barriers import Undisturbed, lone_barrier
 from qmigrate.engine.export import described
-from qmigrate.engine.fixes.protocol import Hand, Place
+from qmigrate.engine.fixes.protocol import Hand, Kept, Place
 from qmigrate.engine.work import Tick
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
@@ -190,10 +190,10 @@ class Removal:
         for ids in self._candidates(Found()):
             yield self._matching(ids)
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:
         """The points as they are, payload and all vectors; one that has changed since is not deleted, and left out."""
         if not self._exports:
-            return {}
+            return None
         place = self._place
         since = dict(lone_barrier(place.store, place.address))
         live = described(place.store, place.address)
@@ -213,7 +213,7 @@ class Removal:
                 "by": {one.revision: [one.checksum, one.run] for one in applied},
             },
         )
-        return {"points": archive.write(path, header, self._pages(entries, tick)).points, "since": since}
+        return Kept(archive.write(path, header, self._pages(entries, tick)).points, since)
 
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:
         """A point that is gone is as it should be; one that is not what it was is left alone.

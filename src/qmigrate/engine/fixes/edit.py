@@ -30,21 +30,26 @@ from qmigrate.engine.fixes.protocol import (
 from qmigrate.engine.fixes.purge import expire
 from qmigrate.engine.fixes.undo import exported_by
 from qmigrate.engine.throttle import Throttle, waiting
-from qmigrate.engine.work import Facts, Phase, Work
+from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, UnavailableError, VerificationError
+from qmigrate.model.facts import Closed, Facts
 from qmigrate.model.fix import Entry, Found
+from qmigrate.model.fix_facts import EditChange, EditVerify, Export, Select
 from qmigrate.model.plan import EditPoints
+from qmigrate.model.stored import learned
 from qmigrate.store.faults import TransientError
 from qmigrate.store.server.requests import repeated, sent_once
 from qmigrate.text import quote
 
 #: Kinds of fixes that the audit has although no point was there: somebody has decided that these points go.
 LOGGED_EMPTY = frozenset({"delete", "soft"})
+#: What the history keeps of a fix.
+_REPORTED: tuple[type[Facts], ...] = (Select, EditChange, EditVerify)
 #: How often a group is sent again when one of its points went away in between.
 _TRIES = 5
 
 
-def select(step: EditPoints, work: Work) -> Facts:
+def select(step: EditPoints, work: Work) -> Select:
     """Only reads Qdrant and the application's SQL: what is to be changed is written into the ledger.
 
     Raises:
@@ -55,16 +60,18 @@ def select(step: EditPoints, work: Work) -> Facts:
         raise RepairNeededError(f"{step.target}, which serves {work.collection}, is not in Qdrant any more")
     if nothing_of_ours(work, step.target):
         work.progress.say(f"{work.collection} was deleted and made again by another client: nothing is given back")
-        return Found().to_json()
+        return found_by(Found(), work.facts(Select))
     if live.status == "red" or live.problem:
         raise RefusedError(
             f"{step.target} is in trouble: {live.problem or 'status red'}", hint="mend the collection first"
         )
     check_begun(work, step.target)
     check_marks(work.settings, step.edit)
-    if "now" not in work.facts("select"):
+    known = work.facts(Select)
+    if known.now is None:
         # An attempt that goes on counts ages from the same moment.
-        work.note({"now": datetime.now(UTC).isoformat()})
+        known = replace(known, now=datetime.now(UTC))
+        work.note(known)
     work.progress.begin(work.collection, "select", live.points)
     found = Found()
     with opened(_place(work, step), step.edit) as fix:
@@ -75,7 +82,13 @@ def select(step: EditPoints, work: Work) -> Facts:
     work.progress.end(f"{found.changes:,} of {found.points:,} points to change")
     for line in unmet(work.collection, step.edit, found.counts) if not found.changes else ():
         work.progress.say(line)
-    return found.to_json()
+    return found_by(found, known)
+
+
+def found_by(found: Found, known: Select) -> Select:
+    """What a selection has found, next to what is known of it."""
+    points, changes, counts = found.points, found.changes, dict(found.counts)
+    return replace(known, points=points, changes=changes, counts=counts, sample=tuple(found.sample))
 
 
 def _counted(work: Work, found: Found, fix: Fix) -> Iterator[Entry]:
@@ -90,22 +103,22 @@ def _counted(work: Work, found: Found, fix: Fix) -> Iterator[Entry]:
     check_cap(work.collection, found, fix.share(), edit.get("expect"), consented(edit, work.collection))
 
 
-def export(step: EditPoints, work: Work) -> Facts:
+def export(step: EditPoints, work: Work) -> Export:
     """Keep what an undo needs and the journal can't hold, in a file of its own."""
-    if not work.facts("select")["changes"]:
-        return {}
+    if not work.facts(Select).changes:
+        return Export()
     began = started_at(work.lease.ledger, work.run)
     path = run_file(work.settings.fixes.exports, step.target, work.run, str(work.step), started=began)
     return _exported(step, work, path)
 
 
-def _exported(step: EditPoints, work: Work, path: Path, done: int = 0) -> Facts:
+def _exported(step: EditPoints, work: Work, path: Path, done: int = 0) -> Export:
     with opened(_place(work, step), step.edit) as fix:
         kept = fix.export(path, windows(work.lease.ledger, _journal(work), done), work.tick)
-    return {"file": str(path), **kept} if kept.get("points") else {}
+    return Export(str(path), kept.points, kept.since) if kept is not None and kept.points else Export()
 
 
-def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
+def _see_export(step: EditPoints, work: Work, done: EditChange) -> EditChange:
     """No point goes that is not in the file: whoever goes on may be another host, or have lost its disk.
 
     What is still there is exported again, where nothing is gone yet, or a person has said that the file is lost.
@@ -113,10 +126,10 @@ def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
     Raises:
         RepairNeededError: some are gone, and their file is not here.
     """
-    said = work.facts("export").get("file")
+    said = work.facts(Export).file
     path = Path(said) if said else None
     if path is None or (path.is_file() and path.stat().st_size):
-        return
+        return done
     lost = 0
     for entries in windows(work.lease.ledger, _journal(work)):
         lost += len(entries) - len(work.store.fetch_ids(reach(work, step.target), [entry.id for entry in entries]))
@@ -129,40 +142,39 @@ def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
             f"if it is lost: {_made(path.parent)}touch {quote(path)} says so; what is left is exported there before it "
             "goes",
         )
-    done.update({"lost": lost} if lost else {})
     work.progress.say(f"{work.collection}: exported again, since {path.name} was not there any more")
-    _exported(step, work, path, done["entries"])
+    _exported(step, work, path, done.entries)
+    return replace(done, lost=lost) if lost else done
 
 
 def _made(folder: Path) -> str:
     return "" if folder.is_dir() else f"mkdir -p {quote(folder)} && "
 
 
-def change(step: EditPoints, work: Work) -> Facts:
+def change(step: EditPoints, work: Work) -> EditChange:
     """Change what was selected; each point is looked at again right before.
 
     A point that is as it should be counts as changed: it may be that of an attempt whose answer got lost.
     """
     check_begun(work, step.target)
-    selected = int(work.facts("select")["changes"])
-    done = dict(work.facts("change")) or {"entries": 0, "changed": 0, "moved": 0, "gone": 0}
+    selected = work.facts(Select).changes
+    done = work.facts(EditChange)
     if not selected:
         return done
-    _see_export(step, work, done)
-    work.progress.begin(work.collection, "change", selected, done["entries"])
+    done = _see_export(step, work, done)
+    work.progress.begin(work.collection, "change", selected, done.entries)
     hand = Hand(own(work, step.target), work.store, work.tick)
     throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
     with opened(_place(work, step), step.edit) as fix:
-        stored = windows(work.lease.ledger, _journal(work), done["entries"], fix.window)
+        stored = windows(work.lease.ledger, _journal(work), done.entries, fix.window)
         for entries in _portions(stored, lambda: throttle.portion(hand.pace.portion(fix.portion()))):
             work.tick()
             # Before the points are looked at again, so that little time lies between that look and the change.
             throttle.take(len(entries))
-            counted = _change(work, step, fix, hand, entries)
-            done = {name: done[name] + counted.get(name, 0) for name in done}
+            done = done.plus(_change(work, step, fix, hand, entries))
             work.note(done)
             work.tick(len(entries))
-    work.progress.end(f"{done['changed']:,} changed")
+    work.progress.end(f"{done.changed:,} changed")
     return done
 
 
@@ -176,7 +188,7 @@ def _portions(windows_: Iterable[Sequence[Entry]], size: Callable[[], int]) -> I
             done += len(some)
 
 
-def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> dict[str, int]:
+def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> EditChange:
     """Change one portion; how many entries became what.
 
     Nothing is sent a second time without another look: an answer that got lost may be that of a change that was made,
@@ -189,8 +201,8 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequenc
         except OldLookError as error:
             if error.portion and len(entries) > 1:
                 half = len(entries) // 2
-                parts = [_change(work, step, fix, hand, part) for part in (entries[:half], entries[half:])]
-                return {name: sum(part[name] for part in parts) for name in parts[0]}
+                first = _change(work, step, fix, hand, entries[:half])
+                return first.plus(_change(work, step, fix, hand, entries[half:]))
             work.tick()
         except NotFoundError:
             # Either a point went away since it was read, or a later holder has taken the alias away.
@@ -202,7 +214,7 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequenc
     )
 
 
-def _patiently(work: Work, portion: _Portion) -> dict[str, int]:
+def _patiently(work: Work, portion: _Portion) -> EditChange:
     """Try as long as the server is waited for, or something gets done: a limiter may let only a few requests pass."""
     while True:
         begun = len(portion.left)
@@ -226,20 +238,20 @@ class _Portion:
         self._slow = fix.looks_again
         self.left: list[int] = []
 
-    def change(self) -> dict[str, int]:
+    def change(self) -> EditChange:
         """Look at them, and change what is as it was found, unless that look has grown old."""
-        look, counted = Look(), {"entries": len(self._entries), "changed": 0, "moved": 0, "gone": 0}
-        states = self._fix.states(self._entries, writing=True)
-        for state, name in (("after", "changed"), ("moved", "moved"), ("gone", "gone")):
-            counted[name] = states.count(state)
+        look, states = Look(), self._fix.states(self._entries, writing=True)
         there = [entry for entry, state in zip(self._entries, states, strict=True) if state == "before"]
         agreed = self._still(there)
         self.left.append(len(agreed))
-        counted["moved"] += len(there) - len(agreed)
-        counted["changed"] += len(agreed)
         if agreed:
             self._write(agreed, look)
-        return counted
+        return EditChange(
+            entries=len(self._entries),
+            changed=states.count("after") + len(agreed),
+            moved=states.count("moved") + len(there) - len(agreed),
+            gone=states.count("gone"),
+        )
 
     def _still(self, there: Sequence[Entry]) -> list[Entry]:
         """Those that are still meant, and are still what they were: SQL may have taken its time to say so."""
@@ -265,14 +277,13 @@ class _Portion:
         self._hand.pace.took(len(self._entries), since.age)
 
 
-def verify(step: EditPoints, work: Work) -> Facts:
+def verify(step: EditPoints, work: Work) -> EditVerify:
     """Read everything back: what was changed is as it should be, or somebody has changed it since.
 
     Raises:
         VerificationError: points are what they were before.
     """
-    selected = int(work.facts("select")["changes"])
-    counted = {"verified": 0, "changed_since": 0, "gone": 0}
+    selected, counted = work.facts(Select).changes, EditVerify()
     if not selected:
         return counted
     work.progress.begin(work.collection, "verify", selected)
@@ -282,19 +293,22 @@ def verify(step: EditPoints, work: Work) -> Facts:
         unchanged: list[Entry] = []
         for entries, states in _read_back(work, fix):
             unchanged += [entry for entry, state in zip(entries, states, strict=True) if state == "before"]
-            for state, name in (("after", "verified"), ("moved", "changed_since"), ("gone", "gone")):
-                counted[name] += states.count(state)
+            counted = EditVerify(
+                counted.verified + states.count("after"),
+                counted.changed_since + states.count("moved"),
+                counted.gone + states.count("gone"),
+            )
             work.tick(len(entries))
     # What was let be on purpose may still be what it was.
-    if len(unchanged) > int(work.facts("change")["moved"]):
+    if len(unchanged) > work.facts(EditChange).moved:
         raise VerificationError(
             f"{len(unchanged):,} points of {work.collection} are what they were before the fix, for example "
             f"{unchanged[0].id}: the server did not take the change",
             hint=f"run the same command again; qmigrate abort {quote(work.collection)} takes it back",
         )
     # Another client has written them since, or the server stores something else.
-    other = f", {counted['changed_since']:,} are not what was written" if counted["changed_since"] else ""
-    work.progress.end(f"{counted['verified']:,} verified{other}")
+    other = f", {counted.changed_since:,} are not what was written" if counted.changed_since else ""
+    work.progress.end(f"{counted.verified:,} verified{other}")
     return counted
 
 
@@ -320,30 +334,30 @@ def _write_changed(work: Work, step: EditPoints, fix: Fix) -> None:
         work.progress.say(f"the ids are not in the file: {error.message}; qmigrate export show has them")
 
 
-def close(step: EditPoints, work: Work) -> Facts:
+def close(step: EditPoints, work: Work) -> Closed:
     """Everything recorded in one transaction; the journal stays while the fix can be undone."""
     check_begun(work, step.target)
-    found, changed = work.facts("select"), work.facts("change")
+    found, changed = work.facts(Select), work.facts(EditChange)
     facts = {
         "run": work.run,
         "step": work.step,
         "generation": step.target,
-        "changed": changed["changed"],
-        "counts": found["counts"],
-        "undo": step.edit.get("undo") if found["changes"] else None,
-        "file": work.facts("export").get("file"),
-        "not_changed": {"changed_meanwhile": changed["moved"], "gone": changed["gone"]},
+        "changed": changed.changed,
+        "counts": dict(found.counts or {}),
+        "undo": step.edit.get("undo") if found.changes else None,
+        "file": work.facts(Export).file,
+        "not_changed": {"changed_meanwhile": changed.moved, "gone": changed.gone},
     }
-    facts |= {"lost": changed["lost"]} if changed.get("lost") else {}
-    report = {"select": found, "change": changed, "verify": work.facts("verify")}
+    facts |= {"lost": changed.lost} if changed.lost else {}
+    report = {kind.phase: learned(work.facts(kind)) for kind in _REPORTED}
     taken_back = bool(step.edit.get("drops"))
     # That a deletion found nothing is recorded, too; and rows are marked although there was no point.
     empty = step.edit.get("kind") in LOGGED_EMPTY and step.edit.get("log_empty", True)
-    wanted = not taken_back and (found["changes"] or step.edit.get("mark") or empty)
+    wanted = not taken_back and (found.changes or step.edit.get("mark") or empty)
     with opened(_place(work, step), step.edit) as fix:
         fixed = fix.audit(facts) if wanted else None
     # Before the run is recorded as done: afterwards nobody would come back for it.
-    if fixed is None or not found["changes"]:
+    if fixed is None or not found.changes:
         work.lease.drop_base(_journal(work))
     if taken_back:
         work.lease.drop_base(journal_name(step.edit["run"], step.edit["step"]))
@@ -351,15 +365,14 @@ def close(step: EditPoints, work: Work) -> Facts:
     forget(work.lease, step.edit)
     expire(work)
     with marks_of(work.settings, step.edit) as marks:
-        also = mark(work, step.edit, marks, changed["changed"]) if marks is not None else None
-        return {"log": close_edit(work, step, fixed, report, also=also), "undo": step.edit.get("undo")}
+        also = mark(work, step.edit, marks, changed.changed) if marks is not None else None
+        return Closed(close_edit(work, step, fixed, report, also=also), step.edit.get("undo"))
 
 
 def _place(work: Work, step: EditPoints) -> Place:
-    selected, exported = work.facts("select"), work.facts("export")
-    known = selected.get("now")
+    selected, exported = work.facts(Select), work.facts(Export)
     # What was left out of the export has changed since it was found.
-    whole = bool(exported) and exported["points"] == selected["changes"]
+    whole = exported.file is not None and exported.points == selected.changes
     return Place(
         work.collection,
         reach(work, step.target),
@@ -370,8 +383,8 @@ def _place(work: Work, step: EditPoints) -> Place:
         work.code,
         work.lease,
         work.operations(step.ops),
-        datetime.fromisoformat(known) if known else datetime.now(UTC),
-        exported.get("since", {}) if whole else {},
+        selected.now or datetime.now(UTC),
+        exported.since or {} if whole else {},
     )
 
 
@@ -380,9 +393,9 @@ def _journal(work: Work) -> str:
 
 
 PHASES = (
-    Phase("select", select),
-    Phase("export", export),
-    Phase("change", change),
-    Phase("verify", verify),
-    Phase("close", close),
+    Phase(Select, select),
+    Phase(Export, export),
+    Phase(EditChange, change),
+    Phase(EditVerify, verify),
+    Phase(Closed, close),
 )

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from qmigrate.engine.closing import Also
 from qmigrate.engine.work import Work
+from qmigrate.model.facts import Closed
+from qmigrate.model.fix_facts import Select
 from qmigrate.model.schema import JsonObject
 from qmigrate.rows import Marking, Marks
 
@@ -97,7 +100,8 @@ def mark(work: Work, edit: JsonObject, marks: Marks, deleted: int) -> Also:
     Returns:
         For the closing transaction; it gives what the audit says of them.
     """
-    reason, now = str(edit.get("reason") or ""), datetime.fromisoformat(work.facts("select")["now"])
+    reason, now = str(edit.get("reason") or ""), work.facts(Select).now
+    assert now is not None  # noqa: S101  the selection keeps it
     said = edit["mark"]
     value, names = said.get("value", said["parameters"].get("value")), _marking(said).names
 
@@ -106,8 +110,9 @@ def mark(work: Work, edit: JsonObject, marks: Marks, deleted: int) -> Also:
 
     if marks.shares(work.settings.ledger.url):
         return lambda connection: facts(marks.run_in(connection, reason, now, deleted))
-    counts = work.facts("close").get("marked")
+    known = work.facts(Closed)
+    counts = known.marked
     if counts is None:
-        counts = marks.run(reason, now, deleted)
-        work.note({"marked": counts})
+        counts = tuple(marks.run(reason, now, deleted))
+        work.note(replace(known, marked=counts))
     return lambda _: facts(counts)

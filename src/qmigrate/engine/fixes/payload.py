@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qmigrate.engine.fixes.delete import Removal
-from qmigrate.engine.fixes.protocol import Hand, Place
+from qmigrate.engine.fixes.protocol import Hand, Kept, Place
 from qmigrate.engine.work import Tick
 from qmigrate.ledger import Fixed
 from qmigrate.model.fix import Entry, Found, same, same_keys
@@ -30,9 +30,9 @@ class PayloadFix:
     looks_again = False
     _place: Place
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:  # noqa: ARG002
         """Nothing: the entries hold all that an undo needs."""
-        return {}
+        return None
 
     def payloads(self, entries: Sequence[Entry]) -> dict[PointId, Payload]:
         """What these points have now under the keys that change; a key ``a.b`` is the path to a value in an object."""

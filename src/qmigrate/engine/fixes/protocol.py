@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from qmigrate.engine.work import Code, Tick
 from qmigrate.errors import RefusedError
@@ -138,6 +138,13 @@ class Hand:
     pace: Pace = field(default_factory=Pace)
 
 
+class Kept(NamedTuple):
+    """An export: how many points are in it, and the operation ids of the collection before it was written."""
+
+    points: int
+    since: OperationIds
+
+
 class Fix(Protocol):
     """One kind of data fix, opened for one edit."""
 
@@ -159,11 +166,8 @@ class Fix(Protocol):
             QmigrateError: what it looks at doesn't fit; nothing was changed.
         """
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:
-        """Keep what an undo needs beside the entries: how many ``points``, and ``since`` which operation ids.
-
-        Empty where it needs nothing.
-        """
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:
+        """Keep what an undo needs beside the entries; None where it needs nothing."""
 
     def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:
         """How each point is now: ``gone``, ``after`` (as it should be), ``before`` (as it was found), ``moved``.

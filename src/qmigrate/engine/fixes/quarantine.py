@@ -14,7 +14,7 @@ from qmigrate import archive
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.engine.export import described, is_ours
 from qmigrate.engine.fixes.other_ids import OtherIds
-from qmigrate.engine.fixes.protocol import Hand, Place
+from qmigrate.engine.fixes.protocol import Hand, Kept, Place
 from qmigrate.engine.points.checksums import Checksums
 from qmigrate.engine.points.dropped import AUDIT
 from qmigrate.engine.points.embed_input import embed_input
@@ -104,9 +104,9 @@ class Retry:
                     after = dict.fromkeys([*map(self._now, todo), *beside], 1)
                     yield Entry(identifier, {"dropped": identifier not in live}, after)
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:  # noqa: ARG002
         """Nothing: what is filled was not there."""
-        return {}
+        return None
 
     def portion(self) -> int:
         """All of a window."""

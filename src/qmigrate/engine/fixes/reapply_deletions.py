@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from qmigrate import archive
 from qmigrate.archive import Header
@@ -25,6 +26,13 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.sequences import parts
 from qmigrate.store import portable, records
+
+
+class Reapplied(NamedTuple):
+    """How many points were deleted again, and the file that has them, where one was written."""
+
+    points: int | None = None
+    file: str | None = None
 
 
 def deleted_since(step: GoLive, work: Work) -> set[PointId]:
@@ -48,18 +56,18 @@ def deleted_since(step: GoLive, work: Work) -> set[PointId]:
     return found
 
 
-def apply(step: GoLive, work: Work) -> JsonObject:
+def apply(step: GoLive, work: Work) -> Reapplied:
     """Delete them in the generation that is about to serve and in those before it, and forget that they had them.
 
     Where that one's points are of another time (:attr:`GoLive.apart`) they may be newer than what was deleted, and no
     export has them: they are kept in a file first. May be repeated.
 
     Returns:
-        Facts: how many the first of these had, as ``deleted_again``, and ``kept``, the file; empty where it had none.
+        How many the first of these had, and the file; neither where it had none.
     """
     ids = deleted_since(step, work)
     if not ids:
-        return {}
+        return Reapplied()
     spaces, source, target = _spaces(step, work), str(step.source), str(step.target)
     known = {spaces.of(source): ids}
     spaces.spread(known, work.store, lambda physical: reach(work, physical))
@@ -75,7 +83,7 @@ def apply(step: GoLive, work: Work) -> JsonObject:
             f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too{kept}"
         )
     count = archive.summary(Path(file)).points if file else gone[0]
-    return {"deleted_again": count, **({"kept": file} if file else {})} if count else {}
+    return Reapplied(count, file) if count else Reapplied()
 
 
 def _kept(work: Work, target: str, ids: set[PointId]) -> str | None:

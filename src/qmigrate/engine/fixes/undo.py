@@ -18,7 +18,7 @@ from qmigrate.engine.export import described, is_ours, run_file
 from qmigrate.engine.fixes.journal import journal_name, windows
 from qmigrate.engine.fixes.other_ids import OtherIds
 from qmigrate.engine.fixes.payload import PayloadFix
-from qmigrate.engine.fixes.protocol import Hand, Place
+from qmigrate.engine.fixes.protocol import Hand, Kept, Place
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.points.id_spaces import space_of
 from qmigrate.engine.points.transformation import Maker, check_recorded, fill_inputs
@@ -230,9 +230,9 @@ class BringBack:
                         found.add("without_vector", bool(lacking))
                         yield Entry(wanted[one.id], before, {"from": one.id, **({"lacks": lacking} if lacking else {})})
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:  # noqa: ARG002
         """Nothing: what is given back was not there."""
-        return {}
+        return None
 
     @property
     def looks_again(self) -> bool:

@@ -7,11 +7,13 @@ from datetime import datetime
 from qmigrate.engine.epoch_aliases import check_same, reach
 from qmigrate.engine.golive import rollback
 from qmigrate.engine.restore import phases
-from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.work import Work
 from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import Fixed
+from qmigrate.model.facts import GoLivePreflight, Preflight, Proof, WritesSince
 from qmigrate.model.origin import NOTHING
 from qmigrate.model.plan import Build, GoLive
+from qmigrate.model.schema import JsonObject
 
 #: What the audit calls a reset, as the tables of applications do.
 RESET = "FULL_RESET"
@@ -19,15 +21,15 @@ RESET = "FULL_RESET"
 AGAIN = "DELETED_AGAIN"
 
 
-def converge(step: GoLive, work: Work) -> Facts:
+def converge(step: GoLive, work: Work) -> Proof:
     """Forwards, prove again when the proof is an earlier holder's (rule 7); backwards, let writes in again."""
     if step.back:
         rollback.lift(step, work)
-        return {}
+        return Proof()
     if step.source is not None:
         check_same(work, step.source)
-    if work.facts("converge", work.build_step()).get("epoch") == work.lease.epoch:
-        return {}
+    if work.facts(Proof, work.build_step()).epoch == work.lease.epoch:
+        return Proof()
     built = _built(work)
     if built is None:
         raise RepairNeededError(f"the stored job of {step.target} does not say what was restored")
@@ -42,13 +44,13 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
     """
     if step.undoes is not None:
         back_again = work.store.count(str(step.target))
-        since = (work.facts("preflight").get("writes_since") or {}).get("added", 0)
-        again: Facts = {"run": work.run, "step": work.step, "generation": step.target, "changed": back_again}
+        since = (work.facts(GoLivePreflight).writes_since or WritesSince()).added
+        again: JsonObject = {"run": work.run, "step": work.step, "generation": step.target, "changed": back_again}
         left = {"left_in": step.source, "counts": {"written_since": since}, "undo": None, "undoes": step.undoes}
         return Fixed("UNDO", f"fix {step.undoes}", 0, None, again | left | _kept(work))
     if step.back:
-        kept, count = _kept(work), int(work.facts("converge").get("deleted_again", 0))
-        made: Facts = {"run": work.run, "step": work.step, "generation": step.target, "changed": count, **kept}
+        kept, count = _kept(work), work.facts(Proof).deleted_again or 0
+        made: JsonObject = {"run": work.run, "step": work.step, "generation": step.target, "changed": count, **kept}
         why = f"deleted in {step.source}, by fixes since"
         return Fixed(AGAIN, str(step.target), count, why, made) if kept else None
     built = _built(work)
@@ -57,8 +59,8 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
         return None
     # Fenced by now, so that this number stays.
     left_behind = work.store.count(reach(work, str(step.source)))
-    counted = int(work.facts("preflight", work.build_step())["left"])
-    facts: Facts = {
+    counted = work.facts(Preflight, work.build_step()).left or 0
+    facts: JsonObject = {
         "run": work.run,
         "step": work.step,
         "generation": step.target,
@@ -71,9 +73,9 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
     return Fixed(RESET, work.collection, left_behind, origin.get("reason"), facts)
 
 
-def _kept(work: Work) -> Facts:
+def _kept(work: Work) -> JsonObject:
     """What an undo needs of points that were deleted again; empty where there were none."""
-    file = work.facts("converge").get("kept")
+    file = work.facts(Proof).kept
     return {"undo": "bring_back", "file": file} if file else {}
 
 

@@ -21,7 +21,8 @@ from qmigrate.engine.points.transformation import Maker
 from qmigrate.engine.prove.passes import keyed, page_of
 from qmigrate.engine.restore.empty import Base, erased_since, need_source, origin_of, position, settle
 from qmigrate.engine.throttle import Throttle, waiting
-from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.work import Work
+from qmigrate.model.facts import Fill, Preflight, Proof
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId, PointTransform
@@ -33,7 +34,7 @@ from qmigrate.store import portable, records
 PAGE = 500
 
 
-def preflight(step: Build, work: Work) -> Facts:
+def preflight(step: Build, work: Work) -> Preflight:
     """Only reads: the whole archive, and whether the collection that serves is there."""
     need_source(step, work)
     origin = origin_of(step)
@@ -41,12 +42,12 @@ def preflight(step: Build, work: Work) -> Facts:
     seen = archive.verify(Path(origin["place"]), work.tick)
     archive.check_digest(Path(origin["place"]), seen.digest, origin["digest"])
     work.progress.end(f"{seen.points:,} points, every line in order")
-    return {"points": seen.points, "embedders": origin["embedders"] or {}}
+    return Preflight(seen.points, origin["embedders"] or {})
 
 
-def fill(step: Build, work: Work) -> Facts:
+def fill(step: Build, work: Work) -> Fill:
     """Write the points in the order of the archive; behind the cursor after an interruption."""
-    points = int(work.facts("preflight").get("points", 0))
+    points = work.facts(Preflight).points
     ranges = work.lease.ledger.ranges(work.run, work.step) or work.lease.fix_ranges(
         work.run, work.step, [(None, None)]
     )
@@ -55,10 +56,10 @@ def fill(step: Build, work: Work) -> Facts:
     work.lease.progress(work.run, share.points, points)
     done = share.points if share.done else _Fill(step, work, share.points).run(share.cursor)
     work.progress.end(f"{done:,} points")
-    return {"restored": done}
+    return Fill(restored=done)
 
 
-def converge(step: Build, work: Work) -> Facts:
+def converge(step: Build, work: Work) -> Proof:
     """Compare every point with its line; what was seen is the base by which later writes are told.
 
     Raises:
@@ -68,7 +69,7 @@ def converge(step: Build, work: Work) -> Facts:
     report = VerificationReport(source=origin["name"], target=step.target)
     judge = Judge(_maker(step, work), None)
     base = Base(step, work)
-    work.progress.begin(work.collection, "verify", int(work.facts("preflight", position(step, work)).get("points", 0)))
+    work.progress.begin(work.collection, "verify", work.facts(Preflight, position(step, work)).points)
     page = page_of(work, step.target)
     lines = ((one.key, one) for found in _pages(step, work) for one in found)
     for key, line, counterpart in join(lines, keyed(work, step.target, (None, None), page)):

@@ -10,8 +10,9 @@ from qmigrate.engine.barriers import barrier, delta_of
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.base import Entry, PageWriter, base_name, digest_of
 from qmigrate.engine.points.id_spaces import space_of
-from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.work import Work
 from qmigrate.errors import PlanError, RefusedError, RepairNeededError, VerificationError
+from qmigrate.model.facts import Fill, Preflight, Proof
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId
@@ -45,7 +46,7 @@ class Base:
         self._work.lease.stage_base(self._name, 0, self._pages.take())
 
 
-def settle(step: Build, work: Work, report: VerificationReport, base: Base) -> Facts:
+def settle(step: Build, work: Work, report: VerificationReport, base: Base) -> Proof:
     """The end of a proof: the base is committed, or the failure told.
 
     Raises:
@@ -60,13 +61,13 @@ def settle(step: Build, work: Work, report: VerificationReport, base: Base) -> F
         )
     base.commit()
     work.progress.end(f"{report.proven:,} of {report.points:,} points proven")
-    return {
-        "report": report.to_json(),
-        "target_ids": dict(barrier(work.store, step.target)),
-        "barrier_delta": delta_of(work),
-        "epoch": work.lease.epoch,
-        "erased": work.lease.ledger.erasures(work.collection),
-    }
+    return Proof(
+        report=report,
+        target_ids=dict(barrier(work.store, step.target)),
+        barrier_delta=delta_of(work),
+        epoch=work.lease.epoch,
+        erased=work.lease.ledger.erasures(work.collection),
+    )
 
 
 def erased_since(step: Build, work: Work) -> Callable[[Sequence[PointId]], set[PointId]] | None:
@@ -109,7 +110,7 @@ def position(step: Build, work: Work) -> int:
     return work.job.steps.index(step)
 
 
-def preflight(step: Build, work: Work) -> Facts:
+def preflight(step: Build, work: Work) -> Preflight:
     """Only reads: as many points as were agreed to, in a collection whose settings can all be given to the next one.
 
     Raises:
@@ -136,15 +137,15 @@ def preflight(step: Build, work: Work) -> Facts:
         )
     view = work.lease.ledger.collections().get(work.collection)
     # Points that are written from now on are embedded by the models of before.
-    return {"points": 0, "left": left, "embedders": dict(view.embedders) if view else {}}
+    return Preflight(left=left, embedders=dict(view.embedders) if view else {})
 
 
-def fill(step: Build, work: Work) -> Facts:  # noqa: ARG001
+def fill(step: Build, work: Work) -> Fill:  # noqa: ARG001
     """Nothing comes from anywhere."""
-    return {}
+    return Fill()
 
 
-def converge(step: Build, work: Work) -> Facts:
+def converge(step: Build, work: Work) -> Proof:
     """The proof: it is empty, so that every point that is there later was written since.
 
     Raises:

@@ -7,6 +7,7 @@ must be active, and every point that is counted must be readable. Points that we
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from qmigrate.engine.build.clone import is_there, no_room, reasons, recover
@@ -14,8 +15,9 @@ from qmigrate.engine.build.shadow import HELD_BACK, seal, without_held_back
 from qmigrate.engine.epoch_aliases import own
 from qmigrate.engine.prove.passes import keyed, page_of
 from qmigrate.engine.restore.empty import Base, erased_since, need_source, origin_of, settle
-from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.work import Work
 from qmigrate.errors import ForeignLedgerError, NotFoundError, RefusedError, StoreError, VerificationError
+from qmigrate.model.facts import Fill, Preflight, Proof, ServerSnapshot, Shadow, SourceSnapshot
 from qmigrate.model.ids import points_of
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
@@ -29,7 +31,7 @@ from qmigrate.text import quote
 PAGE = 1000
 
 
-def preflight(step: Build, work: Work) -> Facts:
+def preflight(step: Build, work: Work) -> Preflight:
     """Only reads: the snapshot is there as it was chosen, of a collection that a server can bring back."""
     need_source(step, work)
     made = _made(step, work)
@@ -39,14 +41,14 @@ def preflight(step: Build, work: Work) -> Facts:
     trouble = no_room(work, made.size)
     if trouble is not None:
         raise RefusedError(f"the snapshot can't be recovered: {trouble}", hint="make room on the server")
-    return {"points": 0, "embedders": {}}
+    return Preflight(embedders={})
 
 
-def chosen(step: Build, work: Work) -> Facts:
+def chosen(step: Build, work: Work) -> SourceSnapshot:
     """The snapshot that is recovered, as the phase that makes one for other builds notes it."""
     made = _made(step, work)
     place = origin_of(step)["place"]
-    return {"snapshot": {"name": made.name, "size": made.size, "checksum": made.checksum, "collection": place}}
+    return SourceSnapshot(snapshot=ServerSnapshot(made.name, made.size, made.checksum, place))
 
 
 def shadow(step: Build, work: Work) -> Build:
@@ -73,7 +75,7 @@ def shadow(step: Build, work: Work) -> Build:
     return step
 
 
-def fill(step: Build, work: Work) -> Facts:
+def fill(step: Build, work: Work) -> Fill:
     """The points are there; those that were erased since go."""
     removed = 0
     erased = erased_since(step, work)
@@ -87,10 +89,10 @@ def fill(step: Build, work: Work) -> Facts:
             work.tick()
     points = work.store.count(step.target)
     work.lease.progress(work.run, points, points)
-    return {"restored": points, "removed": removed}
+    return Fill(restored=points, removed=removed)
 
 
-def converge(step: Build, work: Work) -> Facts:
+def converge(step: Build, work: Work) -> Proof:
     """Read every point and count: what can be read, what the server counts, and what was recorded must agree."""
     origin = origin_of(step)
     found = _found(step, work)
@@ -152,7 +154,7 @@ def _take(step: Build, work: Work, found: LiveCollection) -> None:
             f"{wanted} at that time: do the clocks of Qdrant and the database differ?",
             hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )
-    work.note({"embedders": dict(marks.get("embedders") or {})})
+    work.note(replace(work.facts(Shadow), embedders=dict(marks.get("embedders") or {})))
     work.store.write_seal(own(work, step.target), seal(step, work))
 
 

@@ -25,7 +25,7 @@ from qmigrate.engine.fixes.journal import journal_name, windows, without, write
 from qmigrate.engine.fixes.protocol import Place, check_cap, consented
 from qmigrate.engine.points.id_spaces import Ids, Spaces
 from qmigrate.engine.throttle import Throttle, waiting
-from qmigrate.engine.work import Facts, Phase, Work
+from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import (
     ArchiveError,
     DeniedError,
@@ -37,9 +37,11 @@ from qmigrate.errors import (
 )
 from qmigrate.ledger import DeletionRow
 from qmigrate.ledger.reader import present
+from qmigrate.model.facts import Closed, Facts, SourceSnapshot
 from qmigrate.model.fix import Entry, Found
+from qmigrate.model.fix_facts import Copies, EraseChange, EraseSelect, EraseVerify, Forget, Holding, Intend
 from qmigrate.model.plan import Build, Erase, Job, Step
-from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import learned
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.sequences import parts
@@ -224,54 +226,52 @@ def _others(
             beyond.append(f"{one} is a snapshot as the server wrote it: delete it")
 
 
+#: What the history keeps of an erasure.
+_REPORTED: tuple[type[Facts], ...] = (EraseSelect, EraseChange, Copies, EraseVerify)
 #: What becomes of them.
 LISTED, REPLACED = "list", "replace"
 
 
-def handle(work: Work, live: str, present: Mapping[str, str], how: str) -> Facts:
+def handle(work: Work, live: str, present: Mapping[str, str], how: str) -> Copies:
     """Every snapshot that was there before this phase; with ``replace`` a fresh one of the live generation takes over.
 
     One that an unfinished run needs is left, and told. May be repeated: what is deleted, is told of first.
 
     Returns:
-        ``holding`` (collection, name, created_at, deleted), ``made`` (the name of the fresh one, or None), and
-        ``unseen``: why they could not be looked for, or None.
+        These, the fresh one, and why they could not be looked for.
 
     Raises:
         DeniedError: the key may not list them, and they were to be replaced.
     """
     if not work.store.capabilities.snapshots:
-        return {"holding": [], "made": None, "unseen": None}
+        return Copies((), None, None)
     try:
-        found = [entry for physical in present for entry in _of(work, physical)]
+        found = tuple(entry for physical in present for entry in _of(work, physical))
     except DeniedError as error:
         if how == REPLACED:
             raise
-        return {"holding": [], "made": None, "unseen": error.message}
-    if "holding" not in work.facts("snapshots"):
-        work.note({"holding": found})
-    holding = [dict(entry) for entry in work.facts("snapshots")["holding"]]
+        return Copies((), None, error.message)
+    known = work.facts(Copies)
+    if known.holding is None:
+        known = replace(known, holding=found)
+        work.note(known)
+    holding = list(known.holding or ())
     if how != REPLACED or not holding:
-        return {"holding": holding, "made": None, "unseen": None}
-    made = _fresh(work, live, {entry["name"] for entry in holding if entry["collection"] == live})
+        return Copies(tuple(holding), None, None)
+    made = _fresh(work, live, {entry.name for entry in holding if entry.collection == live})
     needed = _needed(work)
-    for entry in holding:
-        if entry["name"] not in needed and not entry["deleted"]:
-            work.store.delete_snapshot(own(work, entry["collection"]), entry["name"])
-            entry["deleted"] = True
-            work.note({"holding": holding})
+    for place, entry in enumerate(holding):
+        if entry.name not in needed and not entry.deleted:
+            work.store.delete_snapshot(own(work, entry.collection), entry.name)
+            holding[place] = replace(entry, deleted=True)
+            work.note(replace(known, holding=tuple(holding)))
             work.tick()
-    return {"holding": holding, "made": made, "unseen": None}
+    return Copies(tuple(holding), made, None)
 
 
-def _of(work: Work, physical: str) -> list[JsonObject]:
+def _of(work: Work, physical: str) -> list[Holding]:
     return [
-        {
-            "collection": physical,
-            "name": made.name,
-            "created_at": made.created_at.isoformat() if made.created_at else None,
-            "deleted": False,
-        }
+        Holding(physical, made.name, made.created_at.isoformat() if made.created_at else None, deleted=False)
         for made in work.store.list_snapshots(reach(work, physical))
     ]
 
@@ -290,8 +290,8 @@ def _needed(work: Work) -> set[str]:
     """Names of those that an unfinished run has made or restores."""
     names: set[str] = set()
     for run in work.lease.ledger.open_runs():
-        made = [record.facts.get("snapshot") for record in run.records if record.phase == "snapshot"]
-        names |= {str(one["name"]) for one in made if one}
+        made = (run.facts(SourceSnapshot, step).snapshot for step in range(len(run.job.steps)))
+        names |= {one.name for one in made if one is not None}
         names |= {str(step.origin["name"]) for step in run.job.steps if isinstance(step, Build) and step.origin}
     return names
 
@@ -302,7 +302,7 @@ _PORTION = 500
 _NAMES = ("ids", "filter", "prefix", "sql")
 
 
-def select(step: Erase, work: Work) -> Facts:
+def select(step: Erase, work: Work) -> EraseSelect:
     """Only reads Qdrant and the application's SQL: which ids are meant is written into the ledger.
 
     Raises:
@@ -320,7 +320,9 @@ def select(step: Erase, work: Work) -> Facts:
         raise
     spaces = {physical: erasure.spaces.of(physical) for physical in erasure.present}
     work.progress.end(f"{found.changes:,} ids to erase")
-    return {**found.to_json(), "there": erasure.there, "spaces": spaces}
+    more = EraseSelect(there=erasure.there, spaces=spaces)
+    points, changes, counts = found.points, found.changes, dict(found.counts)
+    return replace(more, points=points, changes=changes, counts=counts, sample=tuple(found.sample))
 
 
 def _counted(work: Work, step: Erase, erasure: Erasure, found: Found) -> Iterator[Entry]:
@@ -336,7 +338,7 @@ def _counted(work: Work, step: Erase, erasure: Erasure, found: Found) -> Iterato
             yield Entry(identifier, {"space": space}, {})
 
 
-def intend(step: Erase, work: Work) -> Facts:
+def intend(step: Erase, work: Work) -> Intend:
     """Written down before the first point goes: from here on no old copy brings one back."""
     meant: dict[PointId, set[int]] = {}
     for space, ids in _ids(work).items():
@@ -344,14 +346,14 @@ def intend(step: Erase, work: Work) -> Facts:
             meant.setdefault(identifier, set()).add(space)
     if meant:
         work.lease.intend_erasures(work.run, meant, step.reason)
-    return {"ids": len(meant)}
+    return Intend(len(meant))
 
 
-def change(step: Erase, work: Work) -> Facts:
+def change(step: Erase, work: Work) -> EraseChange:
     """Delete them from every generation that is there, the one that serves first."""
-    there = work.facts("select")["there"]
+    there = work.facts(EraseSelect).there
     if not _anything(work):
-        return {"changed": 0, "moved": 0, "gone": 0}
+        return EraseChange(0, 0, 0)
     erasure, ids = _erasure(step, work), _ids(work)
     revoke_earlier(work, list(erasure.present))
     throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
@@ -364,7 +366,7 @@ def change(step: Erase, work: Work) -> Facts:
             generations.delete(work, physical, mine, throttle)
     work.progress.end(f"{sum(there.values()):,} points of {len(there):,} generations")
     # Counted when they were selected: what an interrupted try has deleted isn't there to be counted any more.
-    return {"changed": there.get(step.target, 0), "moved": 0, "gone": 0, "generations": there}
+    return EraseChange(there.get(step.target, 0), 0, 0, there)
 
 
 def _delete_live(work: Work, physical: str, ids: set[PointId], throttle: Throttle) -> None:
@@ -372,42 +374,42 @@ def _delete_live(work: Work, physical: str, ids: set[PointId], throttle: Throttl
 
     It may have been interrupted long ago, and the application may have written a point again since.
     """
-    ordered, before = sorted(ids, key=records.order_key), work.facts("change")
-    through = len(ordered) if "changed" in before else int(before.get("through", 0))
+    ordered, before = sorted(ids, key=records.order_key), work.facts(EraseChange)
+    through = len(ordered) if before.changed is not None else before.through or 0
     generations.delete(work, physical, _unchanged(work, set(ordered[:through])), throttle)
     for part in parts(iter(ordered[through:]), _PORTION):
         generations.delete(work, physical, part, throttle)
         through += len(part)
         if through < len(ordered):
-            work.note({"through": through})
+            work.note(replace(before, through=through))
 
 
-def forget(step: Erase, work: Work) -> Facts:
+def forget(step: Erase, work: Work) -> Forget:
     """Take them out of what qmigrate has kept of them: bases, quarantine, journals, samples, exports, archives."""
     if not _anything(work):
-        return {}
+        return Forget()
     spaces, ids, tally = _erasure(step, work).spaces, _ids(work), Tally.of(work)
     generations.forget(work, spaces, ids, tally)
     beyond = clear(work, spaces, ids, tally)
-    told = {"counts": tally.counts, "fixes": tally.fixes, "emptied": tally.emptied, "beyond": beyond}
-    return {**tally.to_json(), **told}
+    known = tally.so_far()
+    return Forget(known, tally.counts, known.fixes, known.emptied, tuple(beyond))
 
 
-def copies(step: Erase, work: Work) -> Facts:
+def copies(step: Erase, work: Work) -> Copies:
     """Tell which snapshots may hold them, or replace these by one that doesn't."""
     if not _anything(work):
-        return {}
+        return Copies()
     return handle(work, step.target, _erasure(step, work).present, step.edit.get("snapshots", "list"))
 
 
-def verify(step: Erase, work: Work) -> Facts:
+def verify(step: Erase, work: Work) -> EraseVerify:
     """Look at every place again.
 
     Raises:
         VerificationError: a point is still where it was.
     """
     if not _anything(work):
-        return {"verified": 0}
+        return EraseVerify()
     erasure, ids = _erasure(step, work), _ids(work)
     work.progress.begin(work.collection, "verify", None)
     again = 0
@@ -427,36 +429,36 @@ def verify(step: Erase, work: Work) -> Facts:
             hint="run the same command again; it goes on from here",
         )
     work.progress.end("gone everywhere")
-    return {"verified": len(ids[erasure.spaces.of(step.target)]) - again, "written_again": again, "left": found}
+    return EraseVerify(len(ids[erasure.spaces.of(step.target)]) - again, again, found)
 
 
-def close(step: Erase, work: Work) -> Facts:
+def close(step: Erase, work: Work) -> Closed:
     """Everything recorded, without a value of a point and without what they were selected by."""
     erasure = _erasure(step, work)
     generations.let_go(work, erasure.present)
-    found, cleared = work.facts("select"), work.facts("forget")
+    found, cleared = work.facts(EraseSelect), work.facts(Forget)
     fixed = None
-    if found["changes"]:
+    if found.changes:
         work.lease.settle_erasures(work.run)
         fixed = erasure.audit(
             {
                 "run": work.run,
                 "step": work.step,
                 "generation": step.target,
-                "changed": work.facts("change")["changed"],
+                "changed": work.facts(EraseChange).changed or 0,
                 "undo": None,
-                "ids": found["changes"],
-                "generations": found["there"],
-                "kept": cleared.get("counts", {}),
-                "fixes": cleared.get("fixes", {}),
-                "emptied": cleared.get("emptied", []),
-                "written_again": work.facts("verify").get("written_again", 0),
+                "ids": found.changes,
+                "generations": dict(found.there),
+                "kept": dict(cleared.counts or {}),
+                "fixes": dict(cleared.fixes or {}),
+                "emptied": list(cleared.emptied or ()),
+                "written_again": work.facts(EraseVerify).written_again or 0,
             }
         )
     work.lease.drop_base(_journal(work))
-    report = {name: work.facts(name) for name in ("select", "change", "snapshots", "verify")}
-    report["forget"] = {name: one for name, one in cleared.items() if name != "tally"}
-    return {"log": close_edit(work, step, fixed, report, _nameless_job(work))}
+    report = {kind.phase: learned(work.facts(kind)) for kind in _REPORTED}
+    report[Forget.phase] = learned(replace(cleared, tally=None))
+    return Closed(close_edit(work, step, fixed, report, _nameless_job(work)))
 
 
 def _nameless_job(work: Work) -> Job:
@@ -478,12 +480,12 @@ def _erasure(step: Erase, work: Work) -> Erasure:
 
 
 def _anything(work: Work) -> bool:
-    return bool(work.facts("select")["changes"])
+    return bool(work.facts(EraseSelect).changes)
 
 
 def _ids(work: Work) -> dict[int, set[PointId]]:
     """What was selected, by id space."""
-    found: dict[int, set[PointId]] = {int(one): set() for one in work.facts("select")["spaces"].values()}
+    found: dict[int, set[PointId]] = {one: set() for one in work.facts(EraseSelect).spaces.values()}
     for entries in windows(work.lease.ledger, _journal(work)):
         for entry in entries:
             found.setdefault(int(entry.before["space"]), set()).add(entry.id)
@@ -515,12 +517,12 @@ def _journal(work: Work) -> str:
 
 
 PHASES = (
-    Phase("select", select),
-    Phase("intend", intend),
+    Phase(EraseSelect, select),
+    Phase(Intend, intend),
     # Both again after an interruption: verify may have found what was left.
-    Phase("change", change, volatile=True),
-    Phase("forget", forget, volatile=True),
-    Phase("snapshots", copies),
-    Phase("verify", verify),
-    Phase("close", close),
+    Phase(EraseChange, change, volatile=True),
+    Phase(Forget, forget, volatile=True),
+    Phase(Copies, copies),
+    Phase(EraseVerify, verify),
+    Phase(Closed, close),
 )
