@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from qmigrate.model.report import SweepReport, VerificationReport
 from qmigrate.model.schema import CollectionSchema, JsonObject
-from qmigrate.model.stored import ALWAYS, UNLEARNED, Unlearned, learned, loaded
+from qmigrate.model.stored import ALWAYS, UNLEARNED, WHEN_DONE, Unlearned, learned, loaded
 from qmigrate.model.transform import PointId
 
 #: Shard of a node -> id of its last operation.
@@ -129,7 +129,7 @@ class SourceSnapshot(Facts):
     phase: ClassVar[str] = "snapshot"
     before: tuple[str, ...] | None = None
     source_ids: Ids | None = None
-    snapshot: ServerSnapshot | None = field(default=None, metadata=ALWAYS)
+    snapshot: ServerSnapshot | None = field(default=None, metadata=WHEN_DONE)
     archive: WrittenArchive | None = None
     aliases: Mapping[str, str] | None = None
     disk: Disk | None = None
@@ -368,7 +368,7 @@ class Swap(Facts):
     gap_milliseconds: float | None = None
     milliseconds: float | None = None
     at: datetime | None = None
-    place: str | None = field(default=None, metadata=ALWAYS)
+    place: str | None = field(default=None, metadata=WHEN_DONE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from qmigrate.model.facts import Facts, Ids
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import ALWAYS, UNLEARNED, Unlearned
+from qmigrate.model.stored import ALWAYS, UNLEARNED, WHEN_DONE, Unlearned
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Select(Facts):
 
     phase: ClassVar[str] = "select"
     now: datetime | None = None
-    points: int = field(default=0, metadata=ALWAYS)
-    changes: int = field(default=0, metadata=ALWAYS)
+    points: int = field(default=0, metadata=WHEN_DONE)
+    changes: int = field(default=0, metadata=WHEN_DONE)
     counts: Mapping[str, int] | None = None
     sample: tuple[JsonObject, ...] | None = None
 

@@ -24,9 +24,10 @@ class Unlearned(Enum):
 
 #: Default of a field whose None means something itself: nothing is known of it yet.
 UNLEARNED: Final = Unlearned.UNLEARNED
-#: Metadata of a field that a phase that is done keeps also when it is the default. ``key`` in there is what a field is
-#: called in the journal, where that isn't its name.
-ALWAYS: Final[Mapping[str, bool]] = {"always": True}
+#: Metadata of a field that is kept also when it is the default: with whatever a phase notes, or once it is done. ``key``
+#: in there is what a field is called in the journal, where that isn't its name.
+ALWAYS: Final[Mapping[str, bool]] = {"always": True, "done": True}
+WHEN_DONE: Final[Mapping[str, bool]] = {"done": True}
 
 
 def known(value: T | Unlearned) -> T | None:
@@ -39,14 +40,18 @@ def learned(facts: Any) -> JsonObject:
     return {
         _key(one): plain(value)
         for one, value in _values(facts)
-        if one.metadata.get("always") or value != _default(one)
+        if one.metadata.get("done") or value != _default(one)
     }
 
 
 def changed(facts: Any, row: Mapping[str, Any]) -> JsonObject:
     """What of it differs from a row of the journal; what is back at its default is kept as that."""
     before = loaded(type(facts), row)
-    return {_key(one): plain(value) for one, value in _values(facts) if value != getattr(before, one.name)}
+    return {
+        _key(one): plain(value)
+        for one, value in _values(facts)
+        if value != getattr(before, one.name) or (one.metadata.get("always") and _key(one) not in row)
+    }
 
 
 def plain(value: Any) -> Any:
