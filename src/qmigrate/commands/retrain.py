@@ -17,10 +17,12 @@ from qmigrate.engine.fixes.kinds import opened as opened_fix
 from qmigrate.engine.fixes.marks import check_marks, rows_of, to_json
 from qmigrate.engine.fixes.protocol import Place, check_cap
 from qmigrate.errors import RefusedError, UsageError
+from qmigrate.model.audit import Audited
 from qmigrate.model.fix import Found
 from qmigrate.model.names import has_wildcard
 from qmigrate.model.plan import EditPoints
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import known
 from qmigrate.model.transform import PointId
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.deletion import DeletePoints
@@ -288,7 +290,5 @@ def _result(opened: Session, name: str, result: FixResult) -> RetrainResult:
 
 def _retrained(opened: Session, done: Done) -> Retrained:
     row = opened.ledger.deletion(done.log) if done.log is not None else None
-    facts = row.facts if row is not None else {}
-    return Retrained(
-        facts.get("value"), done.log, done.changed, tuple(facts.get("marked") or ()), facts.get("rows") or {}
-    )
+    told = row.told if row is not None else Audited()
+    return Retrained(known(told.value), done.log, done.changed, told.marked or (), dict(told.rows or {}))

@@ -19,9 +19,12 @@ from qmigrate.engine.fixes.orphans import PATIENCE, Orphans, look
 from qmigrate.engine.fixes.protocol import Place
 from qmigrate.errors import RefusedError
 from qmigrate.ledger.reader import clock
+from qmigrate.model.facts import Closed
+from qmigrate.model.fix_facts import EditChange, EditVerify, Select
 from qmigrate.model.plan import EditPoints, Job, Plan, Step
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.stored import known
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
 from qmigrate.planner.fix import fixed_by
@@ -380,29 +383,27 @@ def _said(edit: JsonObject) -> JsonObject:
 def _done(outcome: Outcome) -> list[Done]:
     """What the data fixes among the steps of a job have done."""
     found = []
-    for phase, facts in outcome.report.items():
-        step, _, name = phase.partition(".")
-        if name == "close" and facts.get("back_again") is not None:
-            points = int(facts["back_again"])
-            found.append(Done(outcome.collection, facts["log"], points, 0, 0, points, outcome.seconds))
-        if name != "select":
+    for phase in outcome.report:
+        at, _, name = phase.partition(".")
+        step, closed = int(at), outcome.facts(Closed, int(at))
+        log, points = known(closed.log), closed.back_again
+        if name == Closed.phase and points is not None:
+            found.append(Done(outcome.collection, log, points, 0, 0, points, outcome.seconds))
+        if name != Select.phase:
             continue
-        changed = outcome.report.get(f"{step}.change", {})
-        learned = {
-            key.partition(".")[2]: value for key, value in outcome.report.items() if key.partition(".")[0] == step
-        }
+        changed = outcome.facts(EditChange, step)
         found.append(
             Done(
                 collection=outcome.collection,
-                log=outcome.report.get(f"{step}.close", {}).get("log"),
-                changed=changed.get("changed", 0),
-                changed_meanwhile=changed.get("moved", 0),
-                gone=changed.get("gone", 0),
-                verified=outcome.report.get(f"{step}.verify", {}).get("verified", 0),
+                log=log,
+                changed=changed.changed,
+                changed_meanwhile=changed.moved,
+                gone=changed.gone,
+                verified=outcome.facts(EditVerify, step).verified,
                 seconds=outcome.seconds,
-                counts=facts.get("counts", {}),
-                erasure=erased_of(learned, outcome.physical),
-                undo=outcome.report.get(f"{step}.close", {}).get("undo", True) is not None,
+                counts=dict(outcome.facts(Select, step).counts or {}),
+                erasure=erased_of(outcome, step),
+                undo=closed.undo is not None,
             )
         )
     return found

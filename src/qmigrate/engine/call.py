@@ -14,10 +14,12 @@ from qmigrate.engine.epoch_aliases import check_begun, check_same, holder, own, 
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError, UsageError, VerificationError
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
 from qmigrate.model.facts import CallChange, CallLook, CallVerify, Closed
 from qmigrate.model.plan import RunCode
 from qmigrate.model.schema import JsonObject, changes
 from qmigrate.model.state import LiveCollection
+from qmigrate.model.stored import learned
 from qmigrate.operations.call import Call, Calling
 from qmigrate.text import quote
 
@@ -97,10 +99,9 @@ def close(step: RunCode, work: Work) -> Closed:
     """Recorded, with what the function has returned."""
     release(work, [step.target])
     returned = work.facts(CallChange).returned
-    facts = {"run": work.run, "step": work.step, "generation": step.target, "undo": None, "key": step.edit["key"]}
-    said = {"returned": returned} if returned is not None else {}
-    fixed = Fixed("CALL", str(step.edit["function"]), 0, step.edit.get("reason"), {**facts, **said})
-    return Closed(log=close_edit(work, step, fixed, {"call": {"function": step.edit["function"], **facts, **said}}))
+    told = Audited(work.run, work.step, step.target, undo=None, key=step.edit["key"], returned=returned)
+    fixed = Fixed("CALL", str(step.edit["function"]), 0, step.edit.get("reason"), told)
+    return Closed(log=close_edit(work, step, fixed, {"call": {"function": step.edit["function"], **learned(told)}}))
 
 
 def _operation(step: RunCode, work: Work) -> Call:

@@ -12,6 +12,7 @@ from qmigrate.engine.epoch_aliases import nothing_of_ours, own, reach, release
 from qmigrate.engine.further_names import recorded
 from qmigrate.engine.work import Work
 from qmigrate.ledger import Fixed, View
+from qmigrate.model.audit import Audited
 from qmigrate.model.facts import InPlaceChange, Preflight, Shadow
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.origin import NOTHING
@@ -34,7 +35,7 @@ from qmigrate.model.state import Generation
 from qmigrate.observe import lacks_seal
 
 #: Work of somebody else, for the closing transaction.
-Also = Callable[[Any], JsonObject]
+Also = Callable[[Any, Audited], Audited]
 #: The shape of the seal, so that a later version can read an earlier one.
 SEAL_VERSION = 1
 

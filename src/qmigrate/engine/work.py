@@ -150,7 +150,12 @@ class Work:
         """Journal facts in the middle of the running phase: before work that can't be recognised afterwards.
 
         What differs from what is known already is written: ``work.note(replace(work.facts(Swap), moved=True))``.
+
+        Raises:
+            ValueError: they are those of another phase.
         """
+        if facts.phase not in ("", self.phase):
+            raise ValueError(f"facts of {facts.phase}, noted in {self.phase}")
         row = self.learned.setdefault((self.step, self.phase), {})
         fresh = changed(facts, row)
         row.update(fresh)

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping
 
+from qmigrate.model.audit import Audited
 from qmigrate.model.facts import Left
 from qmigrate.model.plan import APPLYING, ASIDE, Job
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Applied, Generation, Moment, OpenRun, Record
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 
 
@@ -201,7 +203,7 @@ class Fixed:
     target: str
     count: int
     reason: str | None
-    facts: JsonObject
+    facts: Audited
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ class DeletionRow:
             ``PAYLOAD_SYNC`` and ``UNDO`` with a count of 0, since they delete nothing.
         target: path prefix, id, filter, … as text.
         count: vectors deleted.
-        facts: further context.
+        facts: further context, as it is stored.
         collection: None for rows that the application itself wrote.
     """
 
@@ -226,6 +228,11 @@ class DeletionRow:
     created_at: datetime
     actor: str | None
     collection: str | None
+
+    @property
+    def told(self) -> Audited:
+        """The context of a fix of ours; nothing of a row of the application, which may have any keys."""
+        return loaded(Audited, self.facts if self.collection is not None else {})
 
 
 def id_text(point_id: PointId | None) -> str | None:

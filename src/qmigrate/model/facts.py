@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from qmigrate.model.report import SweepReport, VerificationReport
 from qmigrate.model.schema import CollectionSchema, JsonObject
@@ -43,6 +43,13 @@ class StoppedInOrder(Facts):
     """
 
     epoch: int | None = field(default=None, metadata={"key": "stopped_in_order"})
+
+
+@dataclass(frozen=True, slots=True)
+class Copied(Facts):
+    """Of the phases in which a clone turns out to be impossible: why the server could not clone."""
+
+    copied_because: str | None = None
 
 
 # -- build --------------------------------------------------------------------------------------------------------
@@ -124,6 +131,7 @@ class SourceSnapshot(Facts):
         aliases: alias -> physical name, at that moment.
         disk: of a clone.
         skipped: why there is none.
+        copied_because: why the server could not clone.
     """
 
     phase: ClassVar[str] = "snapshot"
@@ -134,6 +142,7 @@ class SourceSnapshot(Facts):
     aliases: Mapping[str, str] | None = None
     disk: Disk | None = None
     skipped: str | None = None
+    copied_because: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -510,85 +519,3 @@ class WriteBack(Facts):
     statement: int = field(default=0, metadata=ALWAYS)
     cursor: PointId | None = field(default=None, metadata=ALWAYS)
     told: Told | None = None
-
-
-# -- retire -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Retiring(Facts):
-    """Of any phase that retires.
-
-    Attributes:
-        spared: why the generation stays; None as long as nothing speaks against its deletion.
-        hint: what can be done about it.
-        generation: that was written to.
-        writes: how many points differ, as ``count``, and at most 20 of them, as ``named``.
-    """
-
-    spared: str | None = None
-    hint: str | Unlearned | None = UNLEARNED
-    generation: str | None = None
-    writes: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RetirePreflight(Retiring):
-    """Whether the generation is there, the one that its name leads to as an alias, and its points."""
-
-    phase: ClassVar[str] = "preflight"
-    present: bool | None = None
-    hidden_by: str | Unlearned | None = UNLEARNED
-    points: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RetireCheck(Retiring):
-    """That nothing was written to it.
-
-    Attributes:
-        ids: its operation ids then.
-        barrier_delta: how far one barrier moves them.
-        epoch: lease epoch of the process that has checked it.
-        taken_at: when its tokens were taken last, in seconds of that process's monotonic clock.
-    """
-
-    phase: ClassVar[str] = "check"
-    ids: Ids | None = None
-    barrier_delta: int | None = None
-    epoch: int | None = None
-    taken_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RetiredSnapshot:
-    """A snapshot that went with its generation.
-
-    Attributes:
-        size: in bytes.
-        kept: whether it was exported.
-        file: where it is then.
-        sha256: of the file.
-    """
-
-    name: str
-    size: int
-    kept: bool
-    file: str | Unlearned = UNLEARNED
-    sha256: str | Unlearned = UNLEARNED
-
-
-@dataclass(frozen=True, slots=True)
-class RetireSnapshots(Retiring):
-    """The snapshots that went with it."""
-
-    phase: ClassVar[str] = "snapshots"
-    snapshots: tuple[RetiredSnapshot, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RetireDelete(Retiring):
-    """Whether the collection was there to be deleted."""
-
-    phase: ClassVar[str] = "delete"
-    deleted: bool | None = None

@@ -24,10 +24,12 @@ class Unlearned(Enum):
 
 #: Default of a field whose None means something itself: nothing is known of it yet.
 UNLEARNED: Final = Unlearned.UNLEARNED
-#: Metadata of a field that is kept also when it is the default: with whatever a phase notes, or once it is done. ``key``
-#: in there is what a field is called in the journal, where that isn't its name.
+#: Metadata of a field that is kept also when it is the default: with whatever a phase notes, or once it is done. The
+#: ``key`` of one is what it is called in the journal, where that isn't its name.
 ALWAYS: Final[Mapping[str, bool]] = {"always": True, "done": True}
 WHEN_DONE: Final[Mapping[str, bool]] = {"done": True}
+#: Of a field that has every key that no other one has.
+FLAT: Final[Mapping[str, bool]] = {"flat": True}
 
 
 def known(value: T | Unlearned) -> T | None:
@@ -37,11 +39,13 @@ def known(value: T | Unlearned) -> T | None:
 
 def learned(facts: Any) -> JsonObject:
     """What a phase that is done has learned: everything that is not a default, and what is always kept."""
-    return {
-        _key(one): plain(value)
-        for one, value in _values(facts)
-        if one.metadata.get("done") or value != _default(one)
-    }
+    found: JsonObject = {}
+    for one, value in _values(facts):
+        if one.metadata.get("flat"):
+            found.update(plain(value))
+        elif one.metadata.get("done") or value != _default(one):
+            found[_key(one)] = plain(value)
+    return found
 
 
 def changed(facts: Any, row: Mapping[str, Any]) -> JsonObject:
@@ -70,8 +74,11 @@ def plain(value: Any) -> Any:
 def loaded(kind: type[T], row: Mapping[str, Any]) -> T:
     """The dataclass of a row; a key that it doesn't know says nothing, and one that lacks gives the default."""
     hints, made = _hints(typing.cast("Any", kind)), {}
+    named = {_key(one) for one in _fields(kind)}
     for one in _fields(kind):
-        if _key(one) in row:
+        if one.metadata.get("flat"):
+            made[one.name] = {name: value for name, value in row.items() if name not in named}
+        elif _key(one) in row:
             made[one.name] = _typed(hints[one.name], row[_key(one)])
     return kind(**made)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from qmigrate.errors import RefusedError
 from qmigrate.model import names
+from qmigrate.model.audit import Audited
 from qmigrate.model.names import unknown
 from qmigrate.model.plan import (
     FIXED,
@@ -120,7 +120,7 @@ def _closing(state: CollectionState, step: int) -> Closing:
 def plan_undo_fix(
     world: World,
     name: str,
-    facts: Mapping[str, Any],
+    told: Audited,
     edit: JsonObject,
     refs: Sequence[OpRef] = (),
     checksums: Mapping[str, str] | None = None,
@@ -128,7 +128,7 @@ def plan_undo_fix(
     """Take back what one fix has changed.
 
     Args:
-        facts: of its row in the audit.
+        told: of its row in the audit.
         edit: for :class:`qmigrate.engine.fixes.undo.Undo`.
         refs: the operations since, through which points go.
         checksums: of their revisions.
@@ -136,7 +136,7 @@ def plan_undo_fix(
     state = world.collections.get(name)
     if state is None or not state.managed or state.live is None:
         raise RefusedError(f"{name} is not there any more, so nothing of it can be undone")
-    words = f"undo fix {edit['log']}: {facts.get('changed', 0):,} points"
+    words = f"undo fix {edit['log']}: {told.changed or 0:,} points"
     step = EditPoints(tuple(refs), str(state.physical), edit, str(edit.get("reason") or words))
     return Plan(
         verb=VERB, target=(), collections=(planned_fix(world, name, [step], [words]),), checksums=checksums

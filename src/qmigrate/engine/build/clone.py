@@ -32,7 +32,7 @@ from qmigrate.engine.epoch_aliases import own
 from qmigrate.engine.points.ranges import borders
 from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, StoreError
-from qmigrate.model.facts import Fill, Preflight, Sent, Shadow, SourceSnapshot
+from qmigrate.model.facts import Copied, Fill, Preflight, Sent, Shadow, SourceSnapshot
 from qmigrate.model.names import GENERATION, EpochAlias, generation_name
 from qmigrate.model.plan import Build, Job, Retire
 from qmigrate.model.schema import changes
@@ -120,7 +120,7 @@ def as_copy(step: Build, work: Work, why: str) -> Build:
         check_rounding(work, copied, transform_of(work.operations(step.ops), source.schema))
     work.progress.say(f"{work.collection}: copied, not cloned: {why}")
     _amend(work, work.job.with_build(step, copied))
-    work.note(replace(work.facts(Shadow), copied_because=why))
+    work.note(Copied(why))
     return copied
 
 

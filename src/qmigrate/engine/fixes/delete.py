@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from qmigrate.engine.fixes.protocol import Hand, Kept, Place
 from qmigrate.engine.work import Tick
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.payload_path import below, below_filter, values_at
 from qmigrate.model.schema import JsonObject
@@ -247,11 +249,12 @@ class Removal:
             self._undisturbed.wrote(hand.store.delete(hand.alias, [entry.id for entry in entries]))
             hand.tick()
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """As many vectors as points were deleted."""
         said = self._said()
         kind, target = str(self._edit["type"]), str(self._edit["target"])
-        return Fixed(kind, target, int(facts["changed"]), self._edit.get("reason"), {**facts, **said})
+        told = replace(told, said={**told.said, **said})
+        return Fixed(kind, target, told.changed or 0, self._edit.get("reason"), told)
 
     def _said(self) -> JsonObject:
         """What selected them, for the audit."""

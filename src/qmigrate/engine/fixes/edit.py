@@ -32,6 +32,7 @@ from qmigrate.engine.fixes.undo import exported_by
 from qmigrate.engine.throttle import Throttle, waiting
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, UnavailableError, VerificationError
+from qmigrate.model.audit import Audited, NotChanged
 from qmigrate.model.facts import Closed, Facts
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.fix_facts import EditChange, EditVerify, Export, Select
@@ -338,24 +339,24 @@ def close(step: EditPoints, work: Work) -> Closed:
     """Everything recorded in one transaction; the journal stays while the fix can be undone."""
     check_begun(work, step.target)
     found, changed = work.facts(Select), work.facts(EditChange)
-    facts = {
-        "run": work.run,
-        "step": work.step,
-        "generation": step.target,
-        "changed": changed.changed,
-        "counts": dict(found.counts or {}),
-        "undo": step.edit.get("undo") if found.changes else None,
-        "file": work.facts(Export).file,
-        "not_changed": {"changed_meanwhile": changed.moved, "gone": changed.gone},
-    }
-    facts |= {"lost": changed.lost} if changed.lost else {}
+    told = Audited(
+        work.run,
+        work.step,
+        step.target,
+        changed=changed.changed,
+        counts=found.counts or {},
+        undo=step.edit.get("undo") if found.changes else None,
+        file=work.facts(Export).file,
+        not_changed=NotChanged(changed.moved, changed.gone),
+        lost=changed.lost,
+    )
     report = {kind.phase: learned(work.facts(kind)) for kind in _REPORTED}
     taken_back = bool(step.edit.get("drops"))
     # That a deletion found nothing is recorded, too; and rows are marked although there was no point.
     empty = step.edit.get("kind") in LOGGED_EMPTY and step.edit.get("log_empty", True)
     wanted = not taken_back and (found.changes or step.edit.get("mark") or empty)
     with opened(_place(work, step), step.edit) as fix:
-        fixed = fix.audit(facts) if wanted else None
+        fixed = fix.audit(told) if wanted else None
     # Before the run is recorded as done: afterwards nobody would come back for it.
     if fixed is None or not found.changes:
         work.lease.drop_base(_journal(work))

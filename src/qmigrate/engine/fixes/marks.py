@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmigrate.engine.closing import Also
 from qmigrate.engine.work import Work
+from qmigrate.model.audit import Audited
 from qmigrate.model.facts import Closed
 from qmigrate.model.fix_facts import Select
 from qmigrate.model.schema import JsonObject
@@ -105,14 +106,15 @@ def mark(work: Work, edit: JsonObject, marks: Marks, deleted: int) -> Also:
     said = edit["mark"]
     value, names = said.get("value", said["parameters"].get("value")), _marking(said).names
 
-    def facts(counts: Sequence[int]) -> JsonObject:
-        return {"value": value, "marked": list(counts), "rows": dict(zip(names, counts, strict=False))}
+    def marked(told: Audited, counts: Sequence[int]) -> Audited:
+        return replace(told, value=value, marked=tuple(counts), rows=dict(zip(names, counts, strict=False)))
 
     if marks.shares(work.settings.ledger.url):
-        return lambda connection: facts(marks.run_in(connection, reason, now, deleted))
+        return lambda connection, told: marked(told, marks.run_in(connection, reason, now, deleted))
     known = work.facts(Closed)
     counts = known.marked
     if counts is None:
         counts = tuple(marks.run(reason, now, deleted))
         work.note(replace(known, marked=counts))
-    return lambda _: facts(counts)
+    done = counts
+    return lambda _, told: marked(told, done)

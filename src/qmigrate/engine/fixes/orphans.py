@@ -30,6 +30,7 @@ from qmigrate.errors import RefusedError, RowsError
 from qmigrate.ledger import Fixed, Lease
 from qmigrate.ledger.reader import clock
 from qmigrate.model import statement
+from qmigrate.model.audit import Audited
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.ids import differing, points_of
 from qmigrate.model.payload_path import values_at
@@ -373,9 +374,9 @@ class Orphans(Removal):
         super().close()
         self._sql.close()
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """Under the word that the seeds' tables have for it."""
-        return Fixed("ORPHAN", f"no row on {self._sql.name}", int(facts["changed"]), self._edit.get("reason"), facts)
+        return Fixed("ORPHAN", f"no row on {self._sql.name}", told.changed or 0, self._edit.get("reason"), told)
 
     def moment(self) -> Moment:
         """When SQL is looked at, for :meth:`may_hide`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from qmigrate.engine.fixes.delete import Removal
 from qmigrate.engine.fixes.protocol import Hand, Kept, Place
 from qmigrate.engine.work import Tick
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
 from qmigrate.model.fix import Entry, Found, same, same_keys
 from qmigrate.model.payload_path import picked, roots, selected
 from qmigrate.model.schema import JsonObject
@@ -138,12 +140,12 @@ class Assign(PayloadFix, Removal):
             found.append("before" if state == "after" and left else state)
         return found
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
         what = {"values": self._values, "removed": self._removed, "filter": self._filter}
         kind = "SET_PAYLOAD" if self._values else "DELETE_PAYLOAD"
         said = {name: value for name, value in what.items() if value}
-        return Fixed(kind, ", ".join(self._keys), 0, self._edit.get("reason"), {**facts, **said})
+        return Fixed(kind, ", ".join(self._keys), 0, self._edit.get("reason"), replace(told, said=said))
 
     def _entry(self, found: Found, identifier: PointId, payload: Payload) -> Entry | None:
         set_ = [key for key, value in self._values.items() if not same(payload.get(key), value)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from qmigrate.engine.work import Code, Tick
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed, Lease, Ledger
+from qmigrate.model.audit import Audited
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import JsonObject
@@ -186,8 +187,8 @@ class Fix(Protocol):
             NotFoundError: a point went away meanwhile.
         """
 
-    def audit(self, facts: JsonObject) -> Fixed:
-        """The row of the audit; `facts` go into it."""
+    def audit(self, told: Audited) -> Fixed:
+        """The row of the audit; what is `told` goes into it."""
 
     def share(self) -> float | None:
         """The largest share of the collection that it may change; None for no cap."""

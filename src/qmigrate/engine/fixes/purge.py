@@ -7,6 +7,7 @@ mark on it is still the very one that was recorded there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from operator import itemgetter
 from pathlib import Path
@@ -14,15 +15,17 @@ from typing import Any
 
 from qmigrate.engine.export import remove_ours
 from qmigrate.engine.fixes.delete import Removal
-from qmigrate.engine.fixes.journal import journal_name, windows
+from qmigrate.engine.fixes.journal import journal_name, journal_of, windows
 from qmigrate.engine.fixes.other_ids import OtherIds
 from qmigrate.engine.fixes.protocol import Place
 from qmigrate.engine.fixes.soft_delete import SOFT_DELETE
 from qmigrate.engine.work import Work
 from qmigrate.ledger import DeletionRow, Fixed
 from qmigrate.ledger.reader import present
+from qmigrate.model.audit import Audited
 from qmigrate.model.fix import Entry, Found, same
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import known
 from qmigrate.model.transform import PointId
 from qmigrate.store import records
 
@@ -68,10 +71,10 @@ class Purge(Removal):
         """All of them: one that is still what it was has its mark."""
         return list(entries)
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """With the soft deletions whose marks it has followed."""
-        logs = [mark["log"] for mark in self._edit["marks"]]
-        return super().audit({**facts, "flag": self._edit["flag"], "purges": logs})
+        logs = tuple(mark["log"] for mark in self._edit["marks"])
+        return super().audit(replace(told, flag=self._edit["flag"], purges=logs))
 
     def _followed(self, found: Found) -> Iterator[tuple[list[PointId], list[PointId]]]:
         """Ids that still have the mark that was recorded, each once, and those that have another one by now."""
@@ -140,7 +143,7 @@ def holding(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
     return [
         row
         for row in rows
-        if row.kind == SOFT_DELETE and row.collection and row.facts.get("flag") and row.id not in undone
+        if row.kind == SOFT_DELETE and row.collection and row.told.flag and row.id not in undone
     ]
 
 
@@ -151,7 +154,7 @@ def to_follow(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
         rows: of the audit, newest first.
     """
     undone = _undone(rows)
-    kept = {one for row in rows if row.kind == PURGE and row.id in undone for one in row.facts.get("purges", ())}
+    kept = {one for row in rows if row.kind == PURGE and row.id in undone for one in row.told.purges}
     return [row for row in holding(rows) if row.id not in kept]
 
 
@@ -159,8 +162,8 @@ def _undone(rows: Sequence[DeletionRow]) -> set[int]:
     """Rows that were taken back, and not again brought about by an undo of the undo."""
     undone: set[int] = set()
     for row in rows:
-        if row.id not in undone and row.facts.get("undoes") is not None:
-            undone.add(int(row.facts["undoes"]))
+        if row.id not in undone and (undoes := row.told.undoes) is not None:
+            undone.add(undoes)
     return undone
 
 
@@ -175,9 +178,9 @@ def is_over(row: DeletionRow, rows: Sequence[DeletionRow], since: datetime) -> b
         return True
     return any(
         later.kind == PURGE
-        and row.id in later.facts.get("purges", ())
+        and row.id in later.told.purges
         and later.created_at < since
-        and not later.facts.get("not_changed", {}).get("changed_meanwhile")
+        and not later.told.let_be
         for later in rows
     )
 
@@ -197,15 +200,17 @@ def expire(work: Work) -> None:
     way_back = any(row.state == "retired" for row in ledger.generations(work.collection))
     rows = ledger.deletions(_AUDIT_ROWS)
     for row in rows:
-        lasts = max(settings.undo, settings.soft_delete) if row.facts.get("flag") else settings.undo
+        told = row.told
+        lasts = max(settings.undo, settings.soft_delete) if told.flag else settings.undo
         young = row.created_at >= now - timedelta(seconds=lasts)
-        if row.collection != work.collection or row.facts.get("run") is None or young:
+        if row.collection != work.collection or told.run is None or young:
             continue
         if row.kind == SOFT_DELETE and not is_over(row, rows, now - timedelta(seconds=settings.undo)):
             # Only by it does gc know which marks are ours.
             continue
-        name = journal_name(row.facts["run"], row.facts["step"])
+        name = journal_of(told)
         if ledger.has_base(name) and not (row.count and way_back):
             work.lease.drop_base(name)
-        if row.facts.get("file"):
-            remove_ours(Path(row.facts["file"]), work.ledger_id)
+        file = known(told.file)
+        if file:
+            remove_ours(Path(file), work.ledger_id)

@@ -25,6 +25,7 @@ from qmigrate.engine.work import Tick, transform_of
 from qmigrate.engine.write_back import common, opened, rows_of
 from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError, without_secrets
 from qmigrate.ledger import Fixed, Quarantined
+from qmigrate.model.audit import Audited
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import OpRef
 from qmigrate.model.schema import CollectionSchema, JsonObject
@@ -155,9 +156,9 @@ class Retry:
         rows = self._rows()
         self._resolve([(entry.id, row) for entry in entries for row in self._meant(entry, rows)], FILLED)
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
-        return Fixed("QUARANTINE_RETRY", "points that could not be embedded", 0, self._edit.get("reason"), facts)
+        return Fixed("QUARANTINE_RETRY", "points that could not be embedded", 0, self._edit.get("reason"), told)
 
     def _rows(self) -> dict[PointId, list[Quarantined]]:
         """Open rows by the id that their point has now."""
@@ -318,7 +319,8 @@ class Retry:
     def _files(self) -> list[Path]:
         live = self._edit["live"]
         rows = self._place.ledger.deletions()
-        return [Path(row.facts["archive"]) for row in rows if row.kind == AUDIT and row.facts.get("generation") == live]
+        told = (row.told for row in rows if row.kind == AUDIT)
+        return [Path(one.archive) for one in told if one.archive and one.generation == live]
 
     def _embedded(
         self, key: tuple[str, str], ids: Sequence[PointId], points: dict[PointId, Stored]

@@ -17,7 +17,7 @@ from qmigrate.engine.epoch_aliases import reach, release
 from qmigrate.engine.export import described, run_file, started_at
 from qmigrate.engine.fixes.delete import DELETED
 from qmigrate.engine.fixes.erase.generations import delete, forget
-from qmigrate.engine.fixes.journal import journal_name, windows
+from qmigrate.engine.fixes.journal import journal_of, windows
 from qmigrate.engine.points.id_spaces import Spaces
 from qmigrate.engine.work import Work
 from qmigrate.ledger import DeletionRow
@@ -44,12 +44,11 @@ def deleted_since(step: GoLive, work: Work) -> set[PointId]:
     source, found = str(step.source), set[PointId]()
     spaces = _spaces(step, work)
     for row in _deletions(step, work):
-        if spaces.of(str(row.facts.get("generation"))) != spaces.of(source):
+        if spaces.of(str(row.told.generation)) != spaces.of(source):
             # Done again already, on the way back to ids that the points of that time didn't have.
             continue
-        let_be = row.facts.get("not_changed", {}).get("changed_meanwhile", 0)
-        keeps = step.writes != "discard" or let_be > 0 or _undone(work, row)
-        for entries in windows(work.lease.ledger, journal_name(row.facts["run"], row.facts["step"])):
+        keeps = step.writes != "discard" or row.told.let_be > 0 or _undone(work, row)
+        for entries in windows(work.lease.ledger, journal_of(row.told)):
             for ids in parts(iter([entry.id for entry in entries])):
                 found |= set(ids) - (work.store.fetch_ids(reach(work, source), ids) if keeps else set())
                 work.tick()
@@ -137,7 +136,7 @@ def _older(work: Work, target: str) -> list[str]:
 
 def is_deletion(row: DeletionRow) -> bool:
     """Whether a row of the audit is a fix that has deleted points and has kept which."""
-    return row.count > 0 and "run" in row.facts
+    return row.count > 0 and row.told.run is not None
 
 
 def _deletions(step: GoLive, work: Work) -> Iterator[DeletionRow]:
@@ -145,10 +144,10 @@ def _deletions(step: GoLive, work: Work) -> Iterator[DeletionRow]:
     leaving = work.lease.ledger.leaving(work.collection, str(step.target))
     for row in work.lease.ledger.deletions():
         mine = row.collection == work.collection and is_deletion(row)
-        if mine and leaving is not None and (row.facts["run"], row.facts["step"]) > (leaving.run, leaving.step):
+        if mine and leaving is not None and (row.told.run or 0, row.told.step or 0) > (leaving.run, leaving.step):
             yield row
 
 
 def _undone(work: Work, row: DeletionRow) -> bool:
-    return any(later.facts.get("undoes") == row.id for later in work.lease.ledger.deletions())
+    return any(later.told.undoes == row.id for later in work.lease.ledger.deletions())
 

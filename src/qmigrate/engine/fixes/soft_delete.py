@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from qmigrate.engine.export import described
@@ -11,6 +12,7 @@ from qmigrate.engine.fixes.payload import PayloadFix
 from qmigrate.engine.fixes.protocol import Place
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.payload_path import selected
 from qmigrate.model.schema import JsonObject
@@ -62,10 +64,10 @@ class SoftRemoval(PayloadFix, Removal):
         """Those that every condition still selects."""
         return Removal.still(self, entries)
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """It deletes no vector yet, so its count is 0."""
-        said = {**self._said(), "flag": self._flag, "type": self._edit["type"]}
-        return Fixed(SOFT_DELETE, str(self._edit["target"]), 0, self._edit.get("reason"), {**facts, **said})
+        told = replace(told, flag=self._flag, said={**self._said(), "type": self._edit["type"]})
+        return Fixed(SOFT_DELETE, str(self._edit["target"]), 0, self._edit.get("reason"), told)
 
     def _flags(self, ids: Sequence[PointId]) -> dict[PointId, Payload]:
         place = self._place

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,7 @@ from qmigrate.engine.fixes.payload import PayloadFix
 from qmigrate.engine.fixes.protocol import Place
 from qmigrate.errors import RefusedError, RowsError
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
 from qmigrate.model.fix import Entry, Found, same, same_keys
 from qmigrate.model.payload_path import BLOCKED, covers, picked, placed, roots, value_at
 from qmigrate.model.report import between
@@ -144,11 +146,11 @@ class Sync(PayloadFix):
                         return False
         return True
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
         what = {name: self._edit[name] for name in ("database", "sql", "key", "fields")}
         target = f"{', '.join(self._fields)} from {self._name}"
-        return Fixed("PAYLOAD_SYNC", target, 0, self._edit.get("reason"), {**facts, **what})
+        return Fixed("PAYLOAD_SYNC", target, 0, self._edit.get("reason"), replace(told, said=what))
 
     def _all(self, found: Found) -> Generator[tuple[PointId, tuple[Any, ...], Payload], None, None]:
         """Rows with their points, from one walk over all of both: a page of points, and the rows up to its last id."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from qmigrate.engine.prove.rekey import IdTable, id_table
 from qmigrate.engine.work import Code, Tick, transform_of
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
 from qmigrate.model.fix import Entry, Found, same_keys
 from qmigrate.model.payload_path import BLOCKED
 from qmigrate.model.report import VerificationReport
@@ -278,10 +279,10 @@ class BringBack:
                 hand.store.upsert(hand.alias, batch, new_only=new_only).wait()
                 hand.tick()
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
         number = self._edit.get("log")
-        return Fixed("UNDO", f"fix {number}", 0, self._edit.get("reason"), {**facts, "undoes": number})
+        return Fixed("UNDO", f"fix {number}", 0, self._edit.get("reason"), replace(told, undoes=number))
 
     def _erased(self, ids: Mapping[PointId, PointId]) -> set[PointId]:
         """Those that were erased after the file was made.
@@ -452,10 +453,10 @@ class Undo(PayloadFix):
         """All of them: what they should be does not change any more."""
         return list(entries)
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
         number = self._edit.get("log")
-        return Fixed("UNDO", f"fix {number}", 0, self._edit.get("reason"), {**facts, "undoes": number})
+        return Fixed("UNDO", f"fix {number}", 0, self._edit.get("reason"), replace(told, undoes=number))
 
     def _window(self, found: Found, entries: Sequence[Entry]) -> Iterator[Entry]:
         payloads = self.payloads(entries)

@@ -256,7 +256,7 @@ def close(step: GoLive, work: Work) -> Closed:
     log = closing.close_golive(work, step, held_until=held_until, report=report, gone=gone, fixed=fixed or left_out)
     if fixed is None:
         return Closed()
-    return Closed(log=log, back_again=fixed.facts["changed"] if step.undoes is not None else None)
+    return Closed(log=log, back_again=fixed.facts.changed if step.undoes is not None else None)
 
 
 def _closing_ids(step: GoLive, work: Work) -> JsonObject | None:

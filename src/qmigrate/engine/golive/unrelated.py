@@ -10,10 +10,11 @@ from qmigrate.engine.restore import phases
 from qmigrate.engine.work import Work
 from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
 from qmigrate.model.facts import GoLivePreflight, Preflight, Proof, WritesSince
 from qmigrate.model.origin import NOTHING
 from qmigrate.model.plan import Build, GoLive
-from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import UNLEARNED
 
 #: What the audit calls a reset, as the tables of applications do.
 RESET = "FULL_RESET"
@@ -45,14 +46,24 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
     if step.undoes is not None:
         back_again = work.store.count(str(step.target))
         since = (work.facts(GoLivePreflight).writes_since or WritesSince()).added
-        again: JsonObject = {"run": work.run, "step": work.step, "generation": step.target, "changed": back_again}
-        left = {"left_in": step.source, "counts": {"written_since": since}, "undo": None, "undoes": step.undoes}
-        return Fixed("UNDO", f"fix {step.undoes}", 0, None, again | left | _kept(work))
+        undo, file = _kept(work)
+        told = Audited(
+            work.run,
+            work.step,
+            step.target,
+            changed=back_again,
+            counts={"written_since": since},
+            undo=undo,
+            file=file or UNLEARNED,
+            undoes=step.undoes,
+            left_in=step.source,
+        )
+        return Fixed("UNDO", f"fix {step.undoes}", 0, None, told)
     if step.back:
-        kept, count = _kept(work), work.facts(Proof).deleted_again or 0
-        made: JsonObject = {"run": work.run, "step": work.step, "generation": step.target, "changed": count, **kept}
+        (undo, file), count = _kept(work), work.facts(Proof).deleted_again or 0
+        made = Audited(work.run, work.step, step.target, changed=count, undo=undo, file=file)
         why = f"deleted in {step.source}, by fixes since"
-        return Fixed(AGAIN, str(step.target), count, why, made) if kept else None
+        return Fixed(AGAIN, str(step.target), count, why, made) if file else None
     built = _built(work)
     origin = built.origin if built is not None else None
     if origin is None or origin.get("kind") != NOTHING:
@@ -60,23 +71,23 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
     # Fenced by now, so that this number stays.
     left_behind = work.store.count(reach(work, str(step.source)))
     counted = work.facts(Preflight, work.build_step()).left or 0
-    facts: JsonObject = {
-        "run": work.run,
-        "step": work.step,
-        "generation": step.target,
-        "left_in": step.source,
-        "held_until": held_until.isoformat(),
-        "changed": left_behind,
-        "counts": {"points": left_behind, "late": max(0, left_behind - counted)},
-        "undo": "reset",
-    }
-    return Fixed(RESET, work.collection, left_behind, origin.get("reason"), facts)
+    made = Audited(
+        work.run,
+        work.step,
+        step.target,
+        changed=left_behind,
+        counts={"points": left_behind, "late": max(0, left_behind - counted)},
+        undo="reset",
+        left_in=step.source,
+        held_until=held_until,
+    )
+    return Fixed(RESET, work.collection, left_behind, origin.get("reason"), made)
 
 
-def _kept(work: Work) -> JsonObject:
-    """What an undo needs of points that were deleted again; empty where there were none."""
+def _kept(work: Work) -> tuple[str | None, str | None]:
+    """What undoes the deletion of points that were deleted again, and their file; None where there were none."""
     file = work.facts(Proof).kept
-    return {"undo": "bring_back", "file": file} if file else {}
+    return ("bring_back", file) if file else (None, None)
 
 
 def _built(work: Work) -> Build | None:

@@ -14,6 +14,7 @@ from qmigrate.engine.points.quarantine import DROPPED
 from qmigrate.engine.points.transformation import AGAIN, Maker
 from qmigrate.engine.work import Work
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
 from qmigrate.model.facts import LeftOut
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.schema import JsonObject
@@ -85,8 +86,9 @@ def audit(work: Work, target: str, facts: LeftOut | None) -> Fixed | None:
     if not facts:
         return None
     reason = "could not be embedded; their operation says on_failure=\"drop\""
-    more = {"generation": target, "archive": facts.file, "changed": facts.points, "undo": None}
-    return Fixed(AUDIT, f"left out of {target}", facts.points, reason, {"revisions": _revisions(work), **more})
+    revisions = tuple(_revisions(work))
+    told = Audited(generation=target, archive=facts.file, changed=facts.points, undo=None, revisions=revisions)
+    return Fixed(AUDIT, f"left out of {target}", facts.points, reason, told)
 
 
 def forget_unborn(work: Work, physical: str) -> None:

@@ -19,18 +19,17 @@ from qmigrate.engine.points.dropped import forget_unborn
 from qmigrate.engine.retire.late_writes import check_again, check_held, check_left, forget
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import RefusedError, StoreError
-from qmigrate.model.facts import (
-    Closed,
+from qmigrate.model.facts import Closed, SourceSnapshot
+from qmigrate.model.names import PROBE_PREFIX, REHEARSAL, Permit, is_internal
+from qmigrate.model.plan import Build, Retire
+from qmigrate.model.retire_facts import (
     RetireCheck,
     RetireDelete,
     RetiredSnapshot,
     RetirePreflight,
     RetireSnapshots,
     Retiring,
-    SourceSnapshot,
 )
-from qmigrate.model.names import PROBE_PREFIX, REHEARSAL, Permit, is_internal
-from qmigrate.model.plan import Build, Retire
 from qmigrate.model.state import OpenRun
 from qmigrate.ports import Snapshot, Store
 from qmigrate.store.faults import is_unclear

@@ -21,7 +21,7 @@ from qmigrate.engine.fixes.delete import DELETED
 from qmigrate.engine.fixes.erase import generations
 from qmigrate.engine.fixes.erase.generations import Tally
 from qmigrate.engine.fixes.erase.selection import Erasure
-from qmigrate.engine.fixes.journal import journal_name, windows, without, write
+from qmigrate.engine.fixes.journal import journal_name, journal_of, windows, without, write
 from qmigrate.engine.fixes.protocol import Place, check_cap, consented
 from qmigrate.engine.points.id_spaces import Ids, Spaces
 from qmigrate.engine.throttle import Throttle, waiting
@@ -37,11 +37,12 @@ from qmigrate.errors import (
 )
 from qmigrate.ledger import DeletionRow
 from qmigrate.ledger.reader import present
+from qmigrate.model.audit import Audited
 from qmigrate.model.facts import Closed, Facts, SourceSnapshot
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.fix_facts import Copies, EraseChange, EraseSelect, EraseVerify, Forget, Holding, Intend
 from qmigrate.model.plan import Build, Erase, Job, Step
-from qmigrate.model.stored import learned
+from qmigrate.model.stored import known, learned
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.sequences import parts
@@ -60,12 +61,12 @@ def clear(work: Work, spaces: Spaces, ids: Ids, tally: Tally) -> list[str]:
     rows, beyond = _fixes(work), list[str]()
     every = {one for known in ids.values() for one in known}
     for row in rows:
-        mine = spaces.of(str(row.facts.get("generation")))
+        mine = spaces.of(str(row.told.generation))
         if mine in ids:
             _clear_journal(work, row, ids[mine], tally)
         else:
             # Its points had other ids, and nobody knows which any more: it can't be undone either.
-            work.lease.drop_base(journal_name(row.facts["run"], row.facts["step"]))
+            work.lease.drop_base(journal_of(row.told))
     work.lease.forget_samples(every, tally.adding("samples"))
 
     def seen(count: int) -> None:
@@ -84,8 +85,8 @@ def left_in(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
     found = {"journals": 0, "exports": 0, "archives": 0}
     rows = _fixes(work)
     for row in rows:
-        wanted = ids.get(spaces.of(str(row.facts.get("generation"))), set())
-        pages = work.lease.ledger.base_pages(journal_name(row.facts["run"], row.facts["step"]))
+        wanted = ids.get(spaces.of(str(row.told.generation)), set())
+        pages = work.lease.ledger.base_pages(journal_of(row.told))
         found["journals"] += sum(without(page, wanted)[1] for page in pages)
     for path, header in _archives(work, rows, []):
         wanted = _meant(header, spaces, ids)
@@ -98,17 +99,18 @@ def left_in(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
 
 
 def _fixes(work: Work) -> list[DeletionRow]:
-    return [row for row in work.lease.ledger.deletions() if row.collection == work.collection and "run" in row.facts]
+    rows = work.lease.ledger.deletions()
+    return [row for row in rows if row.collection == work.collection and row.told.run is not None]
 
 
 def of(row: DeletionRow) -> str:
     """By which name an erasure records an earlier fix."""
-    return f"{row.facts['run']}-{row.facts['step']}"
+    return str(row.told.fix)
 
 
 def _clear_journal(work: Work, row: DeletionRow, ids: set[PointId], tally: Tally) -> None:
     """Out of what an earlier fix has written down, pages at a time."""
-    fix = of(row) if row.facts.get("undo") == "undo" else None
+    fix = of(row) if row.told.undo == "undo" else None
     gone: list[int] = []
 
     def change(page: bytes) -> bytes:
@@ -121,7 +123,7 @@ def _clear_journal(work: Work, row: DeletionRow, ids: set[PointId], tally: Tally
         gone.clear()
 
     if ids:
-        work.lease.rewrite_pages(journal_name(row.facts["run"], row.facts["step"]), change, tally.noted(count))
+        work.lease.rewrite_pages(journal_of(row.told), change, tally.noted(count))
 
 
 def _archives(work: Work, rows: list[DeletionRow], beyond: list[str]) -> Iterator[tuple[Path, Header]]:
@@ -129,7 +131,7 @@ def _archives(work: Work, rows: list[DeletionRow], beyond: list[str]) -> Iterato
 
     One of another ledger, in a folder that several projects share, holds other points under the same name.
     """
-    told = {*(Path(row.facts["file"]) for row in rows if row.facts.get("file")), *_recorded(work)}
+    told = {*(Path(file) for row in rows if (file := known(row.told.file))), *_recorded(work)}
     folders = (work.settings.fixes.exports, work.settings.archives)
     for path in sorted({*(one for folder in folders for one in folder.glob(f"*{archive.SUFFIX}")), *told}):
         if not path.is_file():
@@ -155,8 +157,8 @@ def _recorded(work: Work) -> Iterator[Path]:
     """Files that rebuilds have left, wherever the folders of the settings were then."""
     ledger = work.lease.ledger
     for row in ledger.deletions():
-        if row.collection == work.collection and row.facts.get("archive"):
-            yield Path(row.facts["archive"])
+        if row.collection == work.collection and row.told.archive:
+            yield Path(row.told.archive)
     for one in ledger.history(work.collection):
         place = ((one.report or {}).get("snapshot") or {}).get("place")
         if place:
@@ -215,9 +217,9 @@ def _others(
 ) -> None:
     """Files that are known and can't be changed: of another host, or a server's own format."""
     border = present(work.lease.ledger) - timedelta(seconds=work.settings.fixes.undo)
-    gone = {*tally.emptied, *(one for row in rows for one in row.facts.get("emptied", ()))}
+    gone = {*tally.emptied, *(one for row in rows for one in row.told.emptied or ())}
     for row in rows:
-        file = row.facts.get("file")
+        file = known(row.told.file)
         if file and row.created_at > border and of(row) not in gone and not Path(file).is_file():
             beyond.append(f"{file}, the export of fix {row.id}, is not on this host: delete it where it is")
     folder = work.settings.fixes.exports / "snapshots"
@@ -441,19 +443,19 @@ def close(step: Erase, work: Work) -> Closed:
     if found.changes:
         work.lease.settle_erasures(work.run)
         fixed = erasure.audit(
-            {
-                "run": work.run,
-                "step": work.step,
-                "generation": step.target,
-                "changed": work.facts(EraseChange).changed or 0,
-                "undo": None,
-                "ids": found.changes,
-                "generations": dict(found.there),
-                "kept": dict(cleared.counts or {}),
-                "fixes": dict(cleared.fixes or {}),
-                "emptied": list(cleared.emptied or ()),
-                "written_again": work.facts(EraseVerify).written_again or 0,
-            }
+            Audited(
+                work.run,
+                work.step,
+                step.target,
+                changed=work.facts(EraseChange).changed or 0,
+                undo=None,
+                ids=found.changes,
+                generations=found.there,
+                kept=cleared.counts or {},
+                fixes=cleared.fixes or {},
+                emptied=cleared.emptied or (),
+                written_again=work.facts(EraseVerify).written_again or 0,
+            )
         )
     work.lease.drop_base(_journal(work))
     report = {kind.phase: learned(work.facts(kind)) for kind in _REPORTED}

@@ -11,6 +11,7 @@ from qmigrate.engine.fixes.protocol import Place
 from qmigrate.engine.points.id_spaces import Spaces
 from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.names import old_alias
 from qmigrate.model.schema import JsonObject
@@ -105,9 +106,9 @@ class Erasure:
                 found |= self._place.store.fetch_ids(name, ids)
         return found
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """Counts only: what was selected by would name the person."""
-        return Fixed(ERASURE, str(self._edit["target"]), int(facts["changed"]), self._edit.get("reason"), facts)
+        return Fixed(ERASURE, str(self._edit["target"]), told.changed or 0, self._edit.get("reason"), told)
 
 
 def generations_there(place: Place, live: str) -> dict[str, str]:
