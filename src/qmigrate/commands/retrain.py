@@ -18,6 +18,7 @@ from qmigrate.engine.fixes.marks import check_marks, rows_of, to_json
 from qmigrate.engine.fixes.protocol import Place, check_cap
 from qmigrate.errors import RefusedError, UsageError
 from qmigrate.model.audit import Audited
+from qmigrate.model.edits import Edit, Marked
 from qmigrate.model.fix import Found
 from qmigrate.model.names import has_wildcard
 from qmigrate.model.plan import EditPoints
@@ -130,7 +131,7 @@ class Wish:
         for value in values:
             operation, edit = self._edit(settings, value)
             # A folder with and without a slash at its end is one.
-            same = [{**edit, "target": None, "mark": None}, edit["mark"]["parameters"]]
+            same = [{**edit, "target": None, "mark": None}, dict(_mark(edit).parameters)]
             made.setdefault(json.dumps(same, sort_keys=True, default=str), (operation, edit))
         return list(made.values())
 
@@ -166,10 +167,17 @@ def review(settings: Settings, wish: Wish) -> RetrainReview:
     edits = wish.edits(settings)
     with session(settings, writes=False) as opened:
         previews = _previews(opened, edits, check=True)
-    mark = edits[0][1]["mark"]
-    more = f", with {', '.join(mark['columns'])}" if mark.get("columns") else ""
-    queue = [f"a row in {mark['queue']}{more}"] if mark["queue"] else []
-    return RetrainReview(tuple(previews), (*mark["statements"], *queue))
+    mark = _mark(edits[0][1])
+    more = f", with {', '.join(mark.columns)}" if mark.columns else ""
+    queue = [f"a row in {mark.queue}{more}"] if mark.queue else []
+    return RetrainReview(tuple(previews), (*mark.statements, *queue))
+
+
+def _mark(edit: JsonObject) -> Marked:
+    """What an edit of a retraining marks."""
+    mark = Edit.of(edit).mark
+    assert mark is not None  # noqa: S101  each of them marks
+    return mark
 
 
 def retrain(
@@ -242,8 +250,8 @@ def _try_marks(settings: Settings, edits: Edits, found: Sequence[Preview], *, un
     refused = {}
     for (_, edit), seen in zip(edits, found, strict=True):
         rows = rows_of(settings, edit, seen.changes)
-        if seen.changes and edit["mark"]["statements"] and not any(rows.values()) and not unmarked:
-            refused[str(edit["mark"]["value"])] = seen.changes
+        if seen.changes and _mark(edit).statements and not any(rows.values()) and not unmarked:
+            refused[str(known(_mark(edit).value))] = seen.changes
     if refused:
         named = ", ".join(list(refused)[:5]) + (f" and {len(refused) - 5:,} more" if len(refused) > 5 else "")
         points = counted(sum(refused.values()), "point")

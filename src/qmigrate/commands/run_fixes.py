@@ -19,6 +19,7 @@ from qmigrate.engine.fixes.orphans import PATIENCE, Orphans, look
 from qmigrate.engine.fixes.protocol import Place
 from qmigrate.errors import RefusedError
 from qmigrate.ledger.reader import clock
+from qmigrate.model.edits import Edit, OrphansEdit, edit_of
 from qmigrate.model.facts import Closed
 from qmigrate.model.fix_facts import EditChange, EditVerify, Select
 from qmigrate.model.plan import EditPoints, Job, Plan, Step
@@ -101,7 +102,7 @@ def until_second_look(
         RefusedError: a transaction doesn't end, or the collection is rebuilt again and again.
         StoppedError: a signal came; the first look stays.
     """
-    graced = [(operation, edit) for operation, edit in edits if edit.get("grace")]
+    graced = [(operation, edit) for operation, edit in edits if _grace(edit)]
     for _ in range(_MOST if graced else 0):
         with ExitStack() as stack:
             waiting = _look(opened, graced, stack, stop, lock_timeout)
@@ -337,13 +338,19 @@ def _without_log(step: Step) -> Step:
     return replace(step, edit={**step.edit, "log_empty": False}) if isinstance(step, EditPoints) else step
 
 
+def _grace(edit: JsonObject) -> float:
+    """Seconds that a fix waits between two looks; 0 where it looks once."""
+    said = edit_of(edit)
+    return said.grace if isinstance(said, OrphansEdit) else 0.0
+
+
 def _has_waited(job: Job, edits: Sequence[tuple[Operation, JsonObject]]) -> bool:
     """Whether an interrupted job did the only edit, and had to wait for it."""
-    if len(edits) != 1 or not edits[0][1].get("grace"):
+    if len(edits) != 1 or not _grace(edits[0][1]):
         return False
     wanted = first_look.query_of(edits[0][1])
     known = [step.edit for step in job.steps if isinstance(step, EditPoints)]
-    return any(edit.get("grace") and first_look.query_of(edit) == wanted for edit in known)
+    return any(_grace(edit) and first_look.query_of(edit) == wanted for edit in known)
 
 
 def _consented(job: Job, plan: Plan) -> bool:
@@ -354,7 +361,7 @@ def _consented(job: Job, plan: Plan) -> bool:
     begun = [_at_any_rate(getattr(step, "edit", {})) for step in job.steps]
     found = [item.job.steps for item in plan.collections if item.job.collection == job.collection]
     wanted = [_at_any_rate(getattr(step, "edit", {})) for steps in found for step in steps]
-    return bool(wanted) and wanted == begun and all(edit.get("expect") is not None for edit in wanted)
+    return bool(wanted) and wanted == begun and all(Edit.of(edit).expect is not None for edit in wanted)
 
 
 def _at_any_rate(edit: JsonObject) -> JsonObject:

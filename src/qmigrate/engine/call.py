@@ -15,11 +15,12 @@ from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError, UsageError, VerificationError
 from qmigrate.ledger import Fixed
 from qmigrate.model.audit import Audited
+from qmigrate.model.edits import CallEdit
 from qmigrate.model.facts import CallChange, CallLook, CallVerify, Closed
 from qmigrate.model.plan import RunCode
 from qmigrate.model.schema import JsonObject, changes
 from qmigrate.model.state import LiveCollection
-from qmigrate.model.stored import learned
+from qmigrate.model.stored import learned, loaded
 from qmigrate.operations.call import Call, Calling
 from qmigrate.text import quote
 
@@ -57,13 +58,13 @@ def change(step: RunCode, work: Work) -> CallChange:
             raise
         except Exception as error:
             raise UsageError(
-                f"{step.edit['function']} of {operation.label()} raised {type(error).__name__}: {error}",
+                f"{_said(step).function} of {operation.label()} raised {type(error).__name__}: {error}",
                 hint="qmigrate upgrade calls it again, once the cause is gone; qmigrate abort "
                 f"{quote(work.collection)} ends the run, and what the function has done stays",
             ) from error
     said = _recordable(step, operation, returned)
     work.tick()
-    work.progress.end(step.edit["function"])
+    work.progress.end(_said(step).function)
     return CallChange(said)
 
 
@@ -76,7 +77,7 @@ def verify(step: RunCode, work: Work) -> CallVerify:
     """
     if holder(work) != step.target:
         raise RepairNeededError(
-            f"{work.collection} does not lead to {step.target} any more, since {step.edit['function']} was called",
+            f"{work.collection} does not lead to {step.target} any more, since {_said(step).function} was called",
             hint="point it there again, then qmigrate upgrade; or end the run: "
             f"qmigrate abort {quote(work.collection)}",
         )
@@ -87,7 +88,7 @@ def verify(step: RunCode, work: Work) -> CallVerify:
     different = changes(before, found.schema.with_(aliases=()))
     if different:
         raise VerificationError(
-            f"{step.edit['function']} has changed what {work.collection} is: {different[0].describe()}; a function may "
+            f"{_said(step).function} has changed what {work.collection} is: {different[0].describe()}; a function may "
             "change points, and for everything else there are operations",
             hint=f"set it back, then qmigrate upgrade; or qmigrate abort {quote(work.collection)}, and write an "
             "operation",
@@ -99,16 +100,20 @@ def close(step: RunCode, work: Work) -> Closed:
     """Recorded, with what the function has returned."""
     release(work, [step.target])
     returned = work.facts(CallChange).returned
-    told = Audited(work.run, work.step, step.target, undo=None, key=step.edit["key"], returned=returned)
-    fixed = Fixed("CALL", str(step.edit["function"]), 0, step.edit.get("reason"), told)
-    return Closed(log=close_edit(work, step, fixed, {"call": {"function": step.edit["function"], **learned(told)}}))
+    told = Audited(work.run, work.step, step.target, undo=None, key=_said(step).key, returned=returned)
+    fixed = Fixed("CALL", _said(step).function, 0, _said(step).reason, told)
+    return Closed(log=close_edit(work, step, fixed, {"call": {"function": _said(step).function, **learned(told)}}))
+
+
+def _said(step: RunCode) -> CallEdit:
+    return loaded(CallEdit, step.edit)
 
 
 def _operation(step: RunCode, work: Work) -> Call:
     (operation,) = work.operations(step.ops)
     if not isinstance(operation, Call):
         raise RepairNeededError(
-            f"the revision of run {work.run} has no call of {step.edit['function']} where there was one",
+            f"the revision of run {work.run} has no call of {_said(step).function} where there was one",
             hint=f"put the file back, or end the run: qmigrate abort {quote(work.collection)}",
         )
     return operation
@@ -137,7 +142,7 @@ def _recordable(step: RunCode, operation: Call, returned: object) -> JsonObject 
     except (TypeError, ValueError) as error:
         problem = str(error)
     raise UsageError(
-        f"{step.edit['function']} of {operation.label()} must return None or a plain JSON object: {problem}",
+        f"{_said(step).function} of {operation.label()} must return None or a plain JSON object: {problem}",
         hint="mind that it is called again when the upgrade goes on: it has to be idempotent",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from qmigrate.errors import RefusedError
+from qmigrate.model.edits import CallEdit, Edit
 from qmigrate.model.facts import InPlaceChange, Swap
 from qmigrate.model.fix_facts import Export
 from qmigrate.model.plan import (
@@ -24,6 +25,7 @@ from qmigrate.model.plan import (
 )
 from qmigrate.model.schema import Change, JsonObject
 from qmigrate.model.state import DELETING, Capabilities, CollectionState, OpenRun, World
+from qmigrate.model.stored import loaded
 from qmigrate.planner.segment import kept
 from qmigrate.text import quote
 
@@ -88,10 +90,10 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
             # Nothing is taken back, but the collection may have been sealed at the revision already.
             steps.append(_undone(run, step, position, {"kind": "undo", "nothing": True}))
             if run.record(position, "change") is not None:
-                lines.append(f"what {step.edit['function']} has done so far stays: it is your own code")
+                lines.append(f"what {loaded(CallEdit, step.edit).function} has done so far stays: it is your own code")
         elif isinstance(step, EditPoints):
             steps.append(_taken_back(run, step, position))
-            adds = step.edit.get("kind") in _ADDING
+            adds = Edit.of(step.edit).kind in _ADDING
             lines.append("what came back so far stays" if adds else "take back what the fix has changed")
     for abandoned in _given_up(state, run):
         steps.append(Retire(abandoned, f"abort of run {run.id}"))
@@ -217,8 +219,8 @@ def _refuse_gap(state: CollectionState, run: OpenRun, step: GoLive, position: in
 
 
 def _taken_back(run: OpenRun, step: EditPoints, position: int) -> EditPoints:
-    begun = run.record(position, "change") is not None and step.edit.get("kind") not in _ADDING
-    undo = step.edit.get("undo")
+    begun = run.record(position, "change") is not None and Edit.of(step.edit).kind not in _ADDING
+    undo = Edit.of(step.edit).undo
     if begun and undo is None:
         raise RefusedError(
             f"run {run.id} has begun to change points of {run.job.collection}, and has kept nothing to give them back "

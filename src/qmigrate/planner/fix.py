@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from qmigrate.errors import RefusedError
 from qmigrate.model import names
 from qmigrate.model.audit import Audited
+from qmigrate.model.edits import Edit, UndoEdit
 from qmigrate.model.names import unknown
 from qmigrate.model.plan import (
     FIXED,
@@ -21,6 +22,7 @@ from qmigrate.model.plan import (
 )
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.stored import loaded
 from qmigrate.observe import unmanaged
 from qmigrate.operations.base import Operation
 from qmigrate.text import quote
@@ -43,7 +45,7 @@ def fixed_by(world: World, operation: Operation, *, looking: bool = False) -> li
     edit = operation.edit()
     if edit is None:
         raise operation.error("is no data fix", hint="put it into a revision: qmigrate revision")
-    if edit.get("kind") == RunCode.kind:
+    if Edit.of(edit).kind == RunCode.kind:
         # A run that was interrupted finds the function again by its revision alone.
         raise operation.error(
             "is done by a revision only, where an interrupted run finds the function again",
@@ -78,7 +80,7 @@ def plan_fix(
     lines: dict[str, list[str]] = {}
     for operation, edit in edits:
         for state in fixed_by(world, operation, looking=looking):
-            reason = str(edit.get("reason") or operation.describe())
+            reason = Edit.of(edit).reason or operation.describe()
             steps.setdefault(state.name, []).append(edit_step((), str(state.physical), edit, reason))
             lines.setdefault(state.name, []).append(operation.describe())
     planned = [planned_fix(world, name, made, lines[name]) for name, made in steps.items()]
@@ -136,8 +138,8 @@ def plan_undo_fix(
     state = world.collections.get(name)
     if state is None or not state.managed or state.live is None:
         raise RefusedError(f"{name} is not there any more, so nothing of it can be undone")
-    words = f"undo fix {edit['log']}: {told.changed or 0:,} points"
-    step = EditPoints(tuple(refs), str(state.physical), edit, str(edit.get("reason") or words))
+    words = f"undo fix {loaded(UndoEdit, edit).log}: {told.changed or 0:,} points"
+    step = EditPoints(tuple(refs), str(state.physical), edit, Edit.of(edit).reason or words)
     return Plan(
         verb=VERB, target=(), collections=(planned_fix(world, name, [step], [words]),), checksums=checksums
     )

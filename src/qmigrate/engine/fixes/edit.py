@@ -33,11 +33,13 @@ from qmigrate.engine.throttle import Throttle, waiting
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, UnavailableError, VerificationError
 from qmigrate.model.audit import Audited, NotChanged
+from qmigrate.model.edits import Edit, UndoEdit
 from qmigrate.model.facts import Closed, Facts
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.fix_facts import EditChange, EditVerify, Export, Select
 from qmigrate.model.plan import EditPoints
-from qmigrate.model.stored import learned
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import learned, loaded
 from qmigrate.store.faults import TransientError
 from qmigrate.store.server.requests import repeated, sent_once
 from qmigrate.text import quote
@@ -77,9 +79,10 @@ def select(step: EditPoints, work: Work) -> Select:
     found = Found()
     with opened(_place(work, step), step.edit) as fix:
         write(work.lease, _journal(work), _counted(work, found, fix))
-    if step.edit.get("ids_to"):
+    ids_to = Edit.of(step.edit).ids_to
+    if ids_to:
         # Now already, so that a file that can't be written refuses before anything is changed.
-        write_ids(Path(step.edit["ids_to"]), windows(work.lease.ledger, _journal(work)))
+        write_ids(Path(ids_to), windows(work.lease.ledger, _journal(work)))
     work.progress.end(f"{found.changes:,} of {found.points:,} points to change")
     for line in unmet(work.collection, step.edit, found.counts) if not found.changes else ():
         work.progress.say(line)
@@ -100,8 +103,8 @@ def _counted(work: Work, found: Found, fix: Fix) -> Iterator[Entry]:
             work.tick(500)
         yield entry
     step = work.job.steps[work.step]
-    edit = step.edit if isinstance(step, EditPoints) else {}
-    check_cap(work.collection, found, fix.share(), edit.get("expect"), consented(edit, work.collection))
+    edit: JsonObject = step.edit if isinstance(step, EditPoints) else {}
+    check_cap(work.collection, found, fix.share(), Edit.of(edit).expect, consented(edit, work.collection))
 
 
 def export(step: EditPoints, work: Work) -> Export:
@@ -165,7 +168,7 @@ def change(step: EditPoints, work: Work) -> EditChange:
     done = _see_export(step, work, done)
     work.progress.begin(work.collection, "change", selected, done.entries)
     hand = Hand(own(work, step.target), work.store, work.tick)
-    throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
+    throttle = Throttle(Edit.of(step.edit).max_rate, pause=waiting(work.tick))
     with opened(_place(work, step), step.edit) as fix:
         stored = windows(work.lease.ledger, _journal(work), done.entries, fix.window)
         for entries in _portions(stored, lambda: throttle.portion(hand.pace.portion(fix.portion()))):
@@ -289,8 +292,9 @@ def verify(step: EditPoints, work: Work) -> EditVerify:
         return counted
     work.progress.begin(work.collection, "verify", selected)
     with opened(_place(work, step), step.edit) as fix:
-        if step.edit.get("ids_to"):
-            _write_changed(work, step, fix)
+        ids_to = Edit.of(step.edit).ids_to
+        if ids_to:
+            _write_changed(work, Path(ids_to), fix)
         unchanged: list[Entry] = []
         for entries, states in _read_back(work, fix):
             unchanged += [entry for entry, state in zip(entries, states, strict=True) if state == "before"]
@@ -319,7 +323,7 @@ def _read_back(work: Work, fix: Fix) -> Iterator[tuple[list[Entry], list[str]]]:
         yield entries, fix.states(entries)
 
 
-def _write_changed(work: Work, step: EditPoints, fix: Fix) -> None:
+def _write_changed(work: Work, path: Path, fix: Fix) -> None:
     """Write the ids of what is as it should be into the file that was named.
 
     It could be written before the change. Where it can't be any more, as on another host that goes on, that is said:
@@ -330,7 +334,7 @@ def _write_changed(work: Work, step: EditPoints, fix: Fix) -> None:
         for entries, states in _read_back(work, fix)
     )
     try:
-        write_ids(Path(step.edit["ids_to"]), changed)
+        write_ids(path, changed)
     except UnavailableError as error:
         work.progress.say(f"the ids are not in the file: {error.message}; qmigrate export show has them")
 
@@ -338,36 +342,37 @@ def _write_changed(work: Work, step: EditPoints, fix: Fix) -> None:
 def close(step: EditPoints, work: Work) -> Closed:
     """Everything recorded in one transaction; the journal stays while the fix can be undone."""
     check_begun(work, step.target)
-    found, changed = work.facts(Select), work.facts(EditChange)
+    found, changed, said = work.facts(Select), work.facts(EditChange), Edit.of(step.edit)
     told = Audited(
         work.run,
         work.step,
         step.target,
         changed=changed.changed,
         counts=found.counts or {},
-        undo=step.edit.get("undo") if found.changes else None,
+        undo=said.undo if found.changes else None,
         file=work.facts(Export).file,
         not_changed=NotChanged(changed.moved, changed.gone),
         lost=changed.lost,
     )
     report = {kind.phase: learned(work.facts(kind)) for kind in _REPORTED}
-    taken_back = bool(step.edit.get("drops"))
+    taken_back = said.drops
     # That a deletion found nothing is recorded, too; and rows are marked although there was no point.
-    empty = step.edit.get("kind") in LOGGED_EMPTY and step.edit.get("log_empty", True)
-    wanted = not taken_back and (found.changes or step.edit.get("mark") or empty)
+    empty = said.kind in LOGGED_EMPTY and said.log_empty
+    wanted = not taken_back and (found.changes or said.mark or empty)
     with opened(_place(work, step), step.edit) as fix:
         fixed = fix.audit(told) if wanted else None
     # Before the run is recorded as done: afterwards nobody would come back for it.
     if fixed is None or not found.changes:
         work.lease.drop_base(_journal(work))
     if taken_back:
-        work.lease.drop_base(journal_name(step.edit["run"], step.edit["step"]))
-        remove_ours(exported_by(work.settings, step.target, step.edit), work.ledger_id)
+        back = loaded(UndoEdit, step.edit)
+        work.lease.drop_base(journal_name(back.run, back.step))
+        remove_ours(exported_by(work.settings, step.target, back), work.ledger_id)
     forget(work.lease, step.edit)
     expire(work)
     with marks_of(work.settings, step.edit) as marks:
         also = mark(work, step.edit, marks, changed.changed) if marks is not None else None
-        return Closed(close_edit(work, step, fixed, report, also=also), step.edit.get("undo"))
+        return Closed(close_edit(work, step, fixed, report, also=also), said.undo)
 
 
 def _place(work: Work, step: EditPoints) -> Place:

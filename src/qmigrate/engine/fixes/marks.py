@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from qmigrate.engine.closing import Also
 from qmigrate.engine.work import Work
 from qmigrate.model.audit import Audited
+from qmigrate.model.edits import Edit, Marked
 from qmigrate.model.facts import Closed
 from qmigrate.model.fix_facts import Select
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import UNLEARNED
 from qmigrate.rows import Marking, Marks
 
 if TYPE_CHECKING:
@@ -44,8 +46,8 @@ def to_json(marking: Marking, value: Any) -> JsonObject:
 @contextmanager
 def marks_of(settings: Settings, edit: JsonObject) -> Iterator[Marks | None]:
     """The statements of an edit, closed at the end; None where it has none."""
-    said = edit.get("mark")
-    if not said:
+    said = Edit.of(edit).mark
+    if said is None:
         yield None
         return
     marking = _marking(said)
@@ -56,10 +58,8 @@ def marks_of(settings: Settings, edit: JsonObject) -> Iterator[Marks | None]:
         marks.close()
 
 
-def _marking(said: JsonObject) -> Marking:
-    names = tuple(said.get("said") or ())
-    columns = said.get("columns") or {}
-    return Marking(said["database"], tuple(said["statements"]), said["queue"], said["parameters"], names, columns)
+def _marking(said: Marked) -> Marking:
+    return Marking(said.database, said.statements, said.queue, said.parameters, said.said, said.columns)
 
 
 def rows_of(settings: Settings, edit: JsonObject, deleted: int) -> dict[str, int]:
@@ -72,11 +72,12 @@ def rows_of(settings: Settings, edit: JsonObject, deleted: int) -> dict[str, int
         RowsError: the database refuses a statement.
         DatabaseError: it can't be reached.
     """
+    said = Edit.of(edit)
     with marks_of(settings, edit) as marks:
-        if marks is None:
+        if marks is None or said.mark is None:
             return {}
-        counts = marks.trial(str(edit.get("reason") or ""), datetime.now(UTC), deleted)
-    marking = _marking(edit["mark"])
+        counts = marks.trial(said.reason or "", datetime.now(UTC), deleted)
+    marking = _marking(said.mark)
     return dict(list(zip(marking.names, counts, strict=True))[: len(marking.statements)])
 
 
@@ -101,10 +102,13 @@ def mark(work: Work, edit: JsonObject, marks: Marks, deleted: int) -> Also:
     Returns:
         For the closing transaction; it gives what the audit says of them.
     """
-    reason, now = str(edit.get("reason") or ""), work.facts(Select).now
+    said = Edit.of(edit)
+    reason, now = said.reason or "", work.facts(Select).now
     assert now is not None  # noqa: S101  the selection keeps it
-    said = edit["mark"]
-    value, names = said.get("value", said["parameters"].get("value")), _marking(said).names
+    wanted = said.mark
+    assert wanted is not None  # noqa: S101  these are its statements
+    value = wanted.parameters.get("value") if wanted.value is UNLEARNED else wanted.value
+    names = _marking(wanted).names
 
     def marked(told: Audited, counts: Sequence[int]) -> Audited:
         return replace(told, value=value, marked=tuple(counts), rows=dict(zip(names, counts, strict=False)))

@@ -31,11 +31,13 @@ from qmigrate.ledger import Fixed, Lease
 from qmigrate.ledger.reader import clock
 from qmigrate.model import statement
 from qmigrate.model.audit import Audited
+from qmigrate.model.edits import Edit, OrphansEdit
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.ids import differing, points_of
 from qmigrate.model.payload_path import values_at
 from qmigrate.model.report import between
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.rows import Moment, Query, Queue, Rows
@@ -315,7 +317,7 @@ class Missing:
 
 
 @contextmanager
-def collecting(place: Place, edit: JsonObject, found: Found, confirm: Confirm) -> Iterator[Missing]:
+def collecting(place: Place, edit: OrphansEdit, found: Found, confirm: Confirm) -> Iterator[Missing]:
     """A collector with the sinks that an edit names: ``missing_to`` (a file), ``missing_table`` (of its database).
 
     Raises:
@@ -324,14 +326,14 @@ def collecting(place: Place, edit: JsonObject, found: Found, confirm: Confirm) -
     """
     with ExitStack() as stack:
         sinks: list[Callable[[Sequence[PointId]], object]] = []
-        if edit.get("missing_table"):
-            database = edit["sql"]["database"]
+        if edit.missing_table and edit.sql is not None:
+            database = edit.sql.database
             url = place.settings.database(database)
-            queue = stack.enter_context(closing(Queue(url, edit["missing_table"], place.collection, name=database)))
+            queue = stack.enter_context(closing(Queue(url, edit.missing_table, place.collection, name=database)))
             queue.check()
             sinks.append(queue.add)
-        if edit.get("missing_to"):
-            path = Path(edit["missing_to"])
+        if edit.missing_to:
+            path = Path(edit.missing_to)
             out, spelt = stack.enter_context(writing(path)), json.dumps if path.suffix == JSON_LINES else str
             sinks.append(lambda ids: out.write("".join(f"{spelt(one)}\n" for one in ids).encode()))
         missing = Missing(found, confirm, sinks)
@@ -354,17 +356,19 @@ class Orphans(Removal):
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         super().__init__(place, edit)
-        sql = edit["sql"]
-        self._field: str | None = edit.get("id_field")
-        cut = statement.cut(sql["sql"])
+        self._asked, self._said_as = loaded(OrphansEdit, edit), edit
+        sql = self._asked.sql
+        assert sql is not None  # noqa: S101  whatever looks for orphans has a query
+        self._field = self._asked.id_field
+        cut = statement.cut(sql.sql)
         if cut:
             raise RefusedError(
                 f"the query has {cut}: a row that it leaves out would look as if it were gone, and its point an orphan",
                 hint="let it return every row that a point may have",
             )
-        said = (sql["sql"], sql["key"], (), sql.get("parameters") or {})
+        said = (sql.sql, sql.key, (), sql.parameters or {})
         query = Query(*said, of_values=self._field is not None, whole=True)
-        self._sql = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
+        self._sql = Rows(place.settings.database(sql.database), query, name=sql.database)
         self._fields = ByField(place, self._sql, self._field) if self._field is not None else None
         # Digests of a first look that was kept; None where every point is looked at here.
         self._seen: dict[PointId, str] | None = None
@@ -376,7 +380,7 @@ class Orphans(Removal):
 
     def audit(self, told: Audited) -> Fixed:
         """Under the word that the seeds' tables have for it."""
-        return Fixed("ORPHAN", f"no row on {self._sql.name}", told.changed or 0, self._edit.get("reason"), told)
+        return Fixed("ORPHAN", f"no row on {self._sql.name}", told.changed or 0, self._edit.reason, told)
 
     def moment(self) -> Moment:
         """When SQL is looked at, for :meth:`may_hide`.
@@ -403,7 +407,7 @@ class Orphans(Removal):
     def _candidates(self, found: Found) -> Iterator[list[PointId]]:
         """Strays, ascending; where it is more than a preview, those that are strays the second time too."""
         found.counts.update({"rows": 0, "strays": 0, "missing": 0})
-        if self._edit.get("sample") is not None:
+        if self._asked.sample is not None:
             yield from self._parts(iter(self._sampled(found)))
             return
         kept = self._kept()
@@ -420,7 +424,7 @@ class Orphans(Removal):
             # A share of those that may go: of one tenant's points, say, which may be few of all.
             found.points = 0
         with spilling() as strays:
-            with collecting(self._place, self._edit, found, self._really_missing) as missing:
+            with collecting(self._place, self._asked, found, self._really_missing) as missing:
                 for identifier, is_point in self._walk(found):
                     (strays if is_point else missing).add(identifier)
             found.add("strays", strays.count)
@@ -435,11 +439,11 @@ class Orphans(Removal):
     def _kept(self) -> Sighting | None:
         """A first look that somebody kept for this, where it is more than a preview."""
         place = self._place
-        if place.tick is None or not self._edit.get("grace") or self._edit.get("look"):
+        if place.tick is None or not self._asked.grace or self._asked.look:
             return None
         kept = first_look.known(place.ledger, place.collection)
         physical = described(place.store, place.address).physical
-        return kept if kept is not None and kept.serves(self._edit, physical, clock(place.ledger)) else None
+        return kept if kept is not None and kept.serves(self._said_as, physical, clock(place.ledger)) else None
 
     def _check_rows(self, found: Found, strays: int) -> None:
         if strays and not found.counts["rows"]:
@@ -469,7 +473,7 @@ class Orphans(Removal):
 
         What was seen is looked at a second time, by id: what came or went in between is no orphan.
         """
-        place, most = self._place, int(self._edit["sample"])
+        place, most = self._place, self._asked.sample or 0
         # A replica is refused here too.
         self._sql.now()
         ids = place.store.sample_ids(place.address, most)
@@ -479,7 +483,7 @@ class Orphans(Removal):
         found.counts["rows"] = self._sql.count()
         found.counts.update(sampled=len(ids), sampled_rows=len(rows), strays=len(strays))
         self._check_rows(found, len(strays))
-        with collecting(place, self._edit, found, self._really_missing) as missing:
+        with collecting(place, self._asked, found, self._really_missing) as missing:
             for identifier in rows:
                 missing.add(identifier)
         for name, seen, whole in (("strays", len(ids), found.points), ("missing", len(rows), found.counts["rows"])):
@@ -489,8 +493,8 @@ class Orphans(Removal):
 
     def _wait(self, first: Moment, began: datetime, strays: int) -> None:
         """The time between the two sightings, and until every transaction of the first one has ended."""
-        tick, grace = self._place.tick, float(self._edit.get("grace", 0))
-        if tick is None or not strays or not grace or self._edit.get("look"):
+        tick, grace = self._place.tick, self._asked.grace
+        if tick is None or not strays or not grace or self._asked.look:
             return
         while (waited := (clock(self._place.ledger) - began).total_seconds()) < grace or self._sql.open_since(first):
             if waited > grace + PATIENCE:
@@ -517,7 +521,7 @@ class Orphans(Removal):
         place = self._place
         if self._fields is None:
             there = place.store.fetch_ids(place.address, ids)
-        elif self._edit.get("sample") is not None or self._fields.finds(
+        elif self._asked.sample is not None or self._fields.finds(
             described(place.store, place.address).schema.indexes.get(str(self._field))
         ):
             there = self._fields.there(ids)
@@ -557,8 +561,9 @@ def look(lease: Lease, place: Place, edit: JsonObject) -> Sighting:
     counts = {name: found.counts[name] for name in _KEPT if name in found.counts}
     seen = Sighting(query_of(edit), physical, ended, moment, found.points, keeping.strays, counts)
     keeping.keep(seen)
-    if edit.get("ids_to"):
-        write_ids(Path(edit["ids_to"]), entries(place.ledger, place.collection))
+    ids_to = Edit.of(edit).ids_to
+    if ids_to:
+        write_ids(Path(ids_to), entries(place.ledger, place.collection))
     return seen
 
 

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 from qmigrate.engine.fixes.delete import Removal
 from qmigrate.engine.fixes.protocol import Hand, Kept, Place
 from qmigrate.engine.work import Tick
 from qmigrate.ledger import Fixed
 from qmigrate.model.audit import Audited
+from qmigrate.model.edits import AssignEdit
 from qmigrate.model.fix import Entry, Found, same, same_keys
 from qmigrate.model.payload_path import picked, roots, selected
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import PayloadEdit
 from qmigrate.store import records
@@ -107,8 +108,8 @@ class Assign(PayloadFix, Removal):
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         super().__init__(place, edit)
-        self._values: dict[str, Any] = dict(edit["values"])
-        self._removed: list[str] = list(edit["removed"])
+        said = loaded(AssignEdit, edit)
+        self._values, self._removed = dict(said.values), list(said.removed)
         self._keys = sorted({*self._values, *self._removed})
 
     def find(self, found: Found) -> Iterator[Entry]:
@@ -145,7 +146,7 @@ class Assign(PayloadFix, Removal):
         what = {"values": self._values, "removed": self._removed, "filter": self._filter}
         kind = "SET_PAYLOAD" if self._values else "DELETE_PAYLOAD"
         said = {name: value for name, value in what.items() if value}
-        return Fixed(kind, ", ".join(self._keys), 0, self._edit.get("reason"), replace(told, said=said))
+        return Fixed(kind, ", ".join(self._keys), 0, self._edit.reason, replace(told, said=said))
 
     def _entry(self, found: Found, identifier: PointId, payload: Payload) -> Entry | None:
         set_ = [key for key, value in self._values.items() if not same(payload.get(key), value)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from qmigrate.engine.work import Work
 from qmigrate.ledger import DeletionRow, Fixed
 from qmigrate.ledger.reader import present
 from qmigrate.model.audit import Audited
+from qmigrate.model.edits import PurgeEdit
 from qmigrate.model.fix import Entry, Found, same
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import known
+from qmigrate.model.stored import known, loaded
 from qmigrate.model.transform import PointId
 from qmigrate.store import records
 
@@ -46,7 +47,8 @@ class Purge(Removal):
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         super().__init__(place, edit)
-        self._flag = str(edit["flag"])
+        self._purge = loaded(PurgeEdit, edit)
+        self._flag = self._purge.flag
 
     def find(self, found: Found) -> Iterator[Entry]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts what is left, by why.
@@ -73,12 +75,13 @@ class Purge(Removal):
 
     def audit(self, told: Audited) -> Fixed:
         """With the soft deletions whose marks it has followed."""
-        logs = tuple(mark["log"] for mark in self._edit["marks"])
-        return super().audit(replace(told, flag=self._edit["flag"], purges=logs))
+        logs = tuple(mark.log for mark in self._purge.marks)
+        return super().audit(replace(told, flag=self._flag, purges=logs))
 
     def _followed(self, found: Found) -> Iterator[tuple[list[PointId], list[PointId]]]:
         """Ids that still have the mark that was recorded, each once, and those that have another one by now."""
-        before = datetime.fromisoformat(self._edit["before"])
+        before = self._purge.before
+        assert before is not None  # noqa: S101  whoever plans it says so
         seen: set[PointId] = set()
         marks: list[Any] = []
         for entries in self._entries():
@@ -99,7 +102,7 @@ class Purge(Removal):
                 elif not any(same(value, one) for one in marks):
                     found.add(WRITTEN_AGAIN)
                     again.append(entry.id)
-            if len(self._edit["marks"]) > 1:
+            if len(self._purge.marks) > 1:
                 seen.update(mine, again)
             for part in self._parts(iter(mine)):
                 yield part, []
@@ -108,9 +111,9 @@ class Purge(Removal):
     def _entries(self) -> Iterator[list[Entry]]:
         """What the soft deletions have marked, the latest first, by the ids that points have now."""
         place = self._place
-        for mark in sorted(self._edit["marks"], key=itemgetter("log"), reverse=True):
-            ids = OtherIds(place, mark.get("generation"), mark["log"])
-            for entries in windows(place.ledger, journal_name(mark["run"], mark["step"])):
+        for mark in sorted(self._purge.marks, key=attrgetter("log"), reverse=True):
+            ids = OtherIds(place, mark.generation, mark.log)
+            for entries in windows(place.ledger, journal_name(mark.run, mark.step)):
                 now = ids.of([entry.id for entry in entries])
                 yield [entry._replace(id=now[entry.id]) for entry in entries if entry.id in now]
 

@@ -26,9 +26,11 @@ from qmigrate.engine.write_back import common, opened, rows_of
 from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError, without_secrets
 from qmigrate.ledger import Fixed, Quarantined
 from qmigrate.model.audit import Audited
+from qmigrate.model.edits import RetryEdit, RetryGroup
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import OpRef
-from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId, PointTransform
 from qmigrate.operations.values import Embed
 from qmigrate.ports import Stored
@@ -57,8 +59,8 @@ class Retry:
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
-        self._edit = edit
-        self._groups = {(one["generation"], one["vector"]): one for one in edit["groups"]}
+        self._edit = loaded(RetryEdit, edit)
+        self._groups = {(one.generation, one.vector): one for one in self._edit.groups}
         self._transforms: dict[str, PointTransform] = {}
         self._checked: set[tuple[str, str]] = set()
         self._vectors: tuple[frozenset[str], frozenset[str]] | None = None
@@ -80,7 +82,7 @@ class Retry:
         rows, place = self._rows(), self._place
         self._settle_lost(found)
         ids = sorted(rows, key=records.order_key)
-        space = space_of(place.ledger, place.code, place.collection, self._edit["live"])
+        space = space_of(place.ledger, place.code, place.collection, self._edit.live)
         for first in range(0, len(ids), _AT_ONCE):
             part = ids[first : first + _AT_ONCE]
             live = self._live(part)
@@ -158,7 +160,7 @@ class Retry:
 
     def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
-        return Fixed("QUARANTINE_RETRY", "points that could not be embedded", 0, self._edit.get("reason"), told)
+        return Fixed("QUARANTINE_RETRY", "points that could not be embedded", 0, self._edit.reason, told)
 
     def _rows(self) -> dict[PointId, list[Quarantined]]:
         """Open rows by the id that their point has now."""
@@ -184,7 +186,7 @@ class Retry:
         found = [row for row in rows.get(entry.id, ()) if self._now(row) in entry.after]
         if not entry.before["dropped"]:
             return found
-        live, named = self._edit["live"], set(map(self._now, found))
+        live, named = self._edit.live, set(map(self._now, found))
         beside = [str(vector) for vector in entry.after if vector not in named]
         return [*found, *(Quarantined(entry.id, one, DROPPED, "", "", generation=live) for one in beside)]
 
@@ -193,7 +195,7 @@ class Retry:
 
         None where one can't come back whole: its file hasn't it, or a vector is missing there that no embedder makes.
         """
-        live = self._edit["live"]
+        live = self._edit.live
         dropped = {
             one: {row.vector for row in found if row.generation == live}
             for one, found in rows.items()
@@ -225,7 +227,7 @@ class Retry:
             # Another client fills that vector, or what serves is of a time before it, and may be left again.
             return True
         # What its file holds may not fit into a generation that was rebuilt since.
-        return row.outcome == DROPPED and row.generation != self._edit["live"]
+        return row.outcome == DROPPED and row.generation != self._edit.live
 
     def _check_models(self, keys: Iterable[tuple[str, str]]) -> None:
         """See, once for each vector, that its embedder is the one that has filled it.
@@ -284,7 +286,7 @@ class Retry:
 
     def _called(self, key: tuple[str, str]) -> Any:
         """What a vector of a generation is called now; one that no row was about is called as that one calls it."""
-        return self._groups[key]["now"] if key in self._groups else key[1]
+        return self._groups[key].now if key in self._groups else key[1]
 
     def _points(self, entries: Sequence[Entry]) -> dict[PointId, Stored]:
         """What is embedded: points that are there, and those that only the file has."""
@@ -314,10 +316,10 @@ class Retry:
         """Vectors that a point of the file takes along: one that was dropped in place since is another one by now."""
         place = self._place
         live = described(place.store, place.address)
-        return live.schema.vector_names() - place.ledger.dropped_in_place(place.collection, self._edit["live"])
+        return live.schema.vector_names() - place.ledger.dropped_in_place(place.collection, self._edit.live)
 
     def _files(self) -> list[Path]:
-        live = self._edit["live"]
+        live = self._edit.live
         rows = self._place.ledger.deletions()
         told = (row.told for row in rows if row.kind == AUDIT)
         return [Path(one.archive) for one in told if one.archive and one.generation == live]
@@ -358,14 +360,13 @@ class Retry:
             group, code = self._group(generation), self._place.code
             if code is None:
                 raise RepairNeededError("the revisions are needed to embed anything")
-            operations = [code.operation(OpRef(*ref)) for ref in group["ops"]]
-            self._transforms[generation] = transform_of(operations, CollectionSchema.from_json(group["schema"]))
+            operations = [code.operation(OpRef(*ref)) for ref in group.ops]
+            self._transforms[generation] = transform_of(operations, group.schema)
         return self._transforms[generation]
 
-    def _group(self, generation: str) -> JsonObject:
+    def _group(self, generation: str) -> RetryGroup:
         """Any group of a generation: all of them are of its one rebuild."""
-        found: JsonObject = next(one for key, one in self._groups.items() if key[0] == generation)
-        return found
+        return next(one for key, one in self._groups.items() if key[0] == generation)
 
     def _failed_again(self, row: Quarantined, why: Failure, item: Any) -> None:
         if self._place.lease is not None:
@@ -394,7 +395,7 @@ class Retry:
                 continue
             said = wanted.said(self._called(key), self._revision(key))
             fingerprints = view.embedders if view else {}
-            shared = common(said, place.collection, self._edit["live"], fingerprints, datetime.now(UTC))
+            shared = common(said, place.collection, self._edit.live, fingerprints, datetime.now(UTC))
             ids = [one for one, row in rows if _key(row) == key]
             with closing(opened(place.settings, said)) as statement:
                 statement.run(rows_of(place.store, place.address, said, ids, shared))
@@ -402,7 +403,7 @@ class Retry:
     def _revision(self, key: tuple[str, str]) -> str:
         """The revision that says what fills the vector."""
         filling, code = self._filling(key), self._place.code
-        refs = [OpRef(*ref) for ref in self._group(key[0])["ops"]]
+        refs = [OpRef(*ref) for ref in self._group(key[0]).ops]
         assert code is not None  # noqa: S101  it was needed for the filling
         named = [ref.revision for ref in refs if filling in code.operation(ref).embeds().values()]
         return named[-1] if named else refs[-1].revision

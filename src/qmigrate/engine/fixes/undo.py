@@ -27,10 +27,12 @@ from qmigrate.engine.work import Code, Tick, transform_of
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.model.audit import Audited
+from qmigrate.model.edits import UndoEdit
 from qmigrate.model.fix import Entry, Found, same_keys
 from qmigrate.model.payload_path import BLOCKED
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Ready, Store, Stored
 from qmigrate.sequences import parts
@@ -174,8 +176,8 @@ class BringBack:
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
-        self._edit = edit
-        self._path = exported_by(place.settings, str(edit["generation"]), edit)
+        self._edit = loaded(UndoEdit, edit)
+        self._path = exported_by(place.settings, str(self._edit.generation), self._edit)
         self._reader: Iterator[Archived] = iter(())
         self._read: dict[PointId, Archived] = {}
         self._ready: dict[PointId, Ready] = {}
@@ -194,12 +196,12 @@ class BringBack:
 
         Those that can't be embedded are counted too: ``not_embedded`` stay out, others come back ``without_vector``.
         """
-        if self._edit.get("nothing"):
+        if self._edit.nothing:
             return
         place = self._place
         found.points = place.store.count(place.address)
-        if self._edit.get("emptied"):
-            found.counts["erased"] = int(self._edit.get("erased", 0))
+        if self._edit.emptied:
+            found.counts["erased"] = self._edit.erased
             return
         through, header = self._checked()
         found.counts.update({"newer": 0, "there": 0, "erased": int(header.facts.get(archive.ERASED, 0))})
@@ -223,7 +225,7 @@ class BringBack:
                         found.add("not_embedded")
                     elif there is not None and through.is_it(one, there):
                         found.add("there")
-                    elif there is not None and not self._edit.get("overwrite"):
+                    elif there is not None and not self._edit.overwrite:
                         found.add("newer")
                     else:
                         before = {"digest": records.digest_text(there, key)} if there is not None else {}
@@ -281,8 +283,8 @@ class BringBack:
 
     def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
-        number = self._edit.get("log")
-        return Fixed("UNDO", f"fix {number}", 0, self._edit.get("reason"), replace(told, undoes=number))
+        number = self._edit.log
+        return Fixed("UNDO", f"fix {number}", 0, self._edit.reason, replace(told, undoes=number))
 
     def _erased(self, ids: Mapping[PointId, PointId]) -> set[PointId]:
         """Those that were erased after the file was made.
@@ -296,7 +298,7 @@ class BringBack:
         self._made = self._made or archive.summary(self._path).header.created_at
         live = described(place.store, place.address).physical
         then, now = (
-            space_of(place.ledger, place.code, place.collection, one) for one in (str(self._edit["generation"]), live)
+            space_of(place.ledger, place.code, place.collection, one) for one in (str(self._edit.generation), live)
         )
         old = place.ledger.erased(place.collection, list(ids), made=self._made, space=then)
         new = place.ledger.erased(place.collection, list(ids.values()), made=self._made, space=now)
@@ -319,7 +321,7 @@ class BringBack:
             )
         header = archive.verify(self._path).header
         place = self._place
-        meant = (place.collection, self._edit["generation"])
+        meant = (place.collection, self._edit.generation)
         if not is_ours(header, place.ledger.identity()) or (header.name, header.physical) != meant:
             raise RefusedError(
                 f"{self._path.name} holds points of {header.physical} of another ledger, or of another fix: it was "
@@ -381,16 +383,15 @@ class BringBack:
         raise RefusedError(f"{self._path.name} does not hold all points that are to be given back any more")
 
 
-def exported_by(settings: Settings, physical: str, edit: JsonObject) -> Path:
+def exported_by(settings: Settings, physical: str, edit: UndoEdit) -> Path:
     """Where a deletion has left its points.
 
     Args:
         edit: of the undo: ``run`` and ``step`` of the deletion, and its ``file``, or when its run ``started``.
     """
-    if edit.get("file"):
-        return Path(edit["file"])
-    began = datetime.fromisoformat(edit["started"]) if edit.get("started") else None
-    return run_file(settings.fixes.exports, physical, edit["run"], str(edit["step"]), started=began)
+    if edit.file:
+        return Path(edit.file)
+    return run_file(settings.fixes.exports, physical, edit.run, str(edit.step), started=edit.started)
 
 
 def _state(through: Through, one: Archived, stored: Stored | None, before: str | None, key: bytes) -> str:
@@ -412,8 +413,8 @@ class Undo(PayloadFix):
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
-        self._edit = edit
-        self._journal = journal_name(edit["run"], edit["step"])
+        self._edit = loaded(UndoEdit, edit)
+        self._journal = journal_name(self._edit.run, self._edit.step)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -429,20 +430,20 @@ class Undo(PayloadFix):
             RefusedError: it is too long ago, or which ids points have now can't be told.
         """
         place = self._place
-        if self._edit.get("nothing"):
+        if self._edit.nothing:
             return
         if not place.ledger.has_base(self._journal):
-            if self._edit.get("drops"):
+            if self._edit.drops:
                 return
             raise RefusedError(
-                f"what fix {self._edit.get('log')} has changed is not recorded any more: it could be undone for "
+                f"what fix {self._edit.log} has changed is not recorded any more: it could be undone for "
                 f"{place.settings.fixes.undo / 3600:g} h",
                 hint="fixes.undo in qmigrate.yaml sets how long that is; or restore a snapshot: qmigrate snapshot list",
             )
-        ids = OtherIds(place, self._edit.get("generation"), self._edit.get("log"))
+        ids = OtherIds(place, self._edit.generation, self._edit.log)
         found.counts.update({"newer": 0, "gone": 0})
-        if self._edit.get("erased"):
-            found.counts["erased"] = int(self._edit["erased"])
+        if self._edit.erased:
+            found.counts["erased"] = self._edit.erased
         found.points = place.store.count(place.address)
         for entries in windows(place.ledger, self._journal, size=self.window):
             now = ids.of([entry.id for entry in entries])
@@ -455,8 +456,8 @@ class Undo(PayloadFix):
 
     def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
-        number = self._edit.get("log")
-        return Fixed("UNDO", f"fix {number}", 0, self._edit.get("reason"), replace(told, undoes=number))
+        number = self._edit.log
+        return Fixed("UNDO", f"fix {number}", 0, self._edit.reason, replace(told, undoes=number))
 
     def _window(self, found: Found, entries: Sequence[Entry]) -> Iterator[Entry]:
         payloads = self.payloads(entries)
@@ -469,7 +470,7 @@ class Undo(PayloadFix):
             elif BLOCKED in payload.values():
                 # Nothing can be set inside what is not an object any more, and what it is now is not ours.
                 found.add("newer")
-            elif same_keys(payload, entry.after, entry.keys) or self._edit.get("overwrite"):
+            elif same_keys(payload, entry.after, entry.keys) or self._edit.overwrite:
                 now = {key: payload[key] for key in entry.keys if key in payload}
                 found.show(made := Entry(entry.id, now, entry.before))
                 yield made

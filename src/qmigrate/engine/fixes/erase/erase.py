@@ -38,11 +38,12 @@ from qmigrate.errors import (
 from qmigrate.ledger import DeletionRow
 from qmigrate.ledger.reader import present
 from qmigrate.model.audit import Audited
+from qmigrate.model.edits import EraseEdit
 from qmigrate.model.facts import Closed, Facts, SourceSnapshot
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.fix_facts import Copies, EraseChange, EraseSelect, EraseVerify, Forget, Holding, Intend
 from qmigrate.model.plan import Build, Erase, Job, Step
-from qmigrate.model.stored import known, learned
+from qmigrate.model.stored import known, learned, loaded
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.sequences import parts
@@ -334,7 +335,7 @@ def _counted(work: Work, step: Erase, erasure: Erasure, found: Found) -> Iterato
         if found.changes % 500 == 0:
             work.tick()
         yield Entry(entry.id, {**entry.before, "space": today}, {})
-    check_cap(work.collection, found, erasure.share(), step.edit.get("expect"), consented(step.edit, work.collection))
+    check_cap(work.collection, found, erasure.share(), _said(step).expect, consented(step.edit, work.collection))
     for space, ids in sorted(erasure.ids.items()):
         for identifier in sorted(ids, key=records.order_key) if space != today else ():
             yield Entry(identifier, {"space": space}, {})
@@ -358,7 +359,7 @@ def change(step: Erase, work: Work) -> EraseChange:
         return EraseChange(0, 0, 0)
     erasure, ids = _erasure(step, work), _ids(work)
     revoke_earlier(work, list(erasure.present))
-    throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
+    throttle = Throttle(_said(step).max_rate, pause=waiting(work.tick))
     work.progress.begin(work.collection, "erase", sum(there.values()))
     for physical in erasure.present:
         mine = ids.get(erasure.spaces.of(physical), set())
@@ -401,7 +402,7 @@ def copies(step: Erase, work: Work) -> Copies:
     """Tell which snapshots may hold them, or replace these by one that doesn't."""
     if not _anything(work):
         return Copies()
-    return handle(work, step.target, _erasure(step, work).present, step.edit.get("snapshots", "list"))
+    return handle(work, step.target, _erasure(step, work).present, _said(step).snapshots)
 
 
 def verify(step: Erase, work: Work) -> EraseVerify:
@@ -479,6 +480,10 @@ def _erasure(step: Erase, work: Work) -> Erasure:
     address, ledger = reach(work, step.target), work.lease.ledger
     place = Place(work.collection, address, work.store, ledger, work.settings, work.tick, work.code)
     return Erasure(place, step.edit)
+
+
+def _said(step: Erase) -> EraseEdit:
+    return loaded(EraseEdit, step.edit)
 
 
 def _anything(work: Work) -> bool:
