@@ -85,10 +85,10 @@ def _holding(
 def _own_snapshots(ledger: Ledger, name: str) -> frozenset[tuple[str, str]]:
     """(generation, snapshot) of those that runs of this ledger made before a rebuild."""
     # A restore names the one that it was made of, which anybody may have made.
-    made = [(row.report or {}).get("snapshot") for row in ledger.history(name) if row.strategy != "restore"]
+    made = [row.told.snapshot for row in ledger.history(name) if row.strategy != "restore"]
     # An archive is a file, and one that was only found there may be somebody else's.
-    own = [one for one in made if one and "collection" in one and one.get("made", True)]
-    return frozenset((str(one["collection"]), str(one["name"])) for one in own)
+    own = [one for one in made if one is not None and one.made is not False]
+    return frozenset((one.collection, one.name) for one in own if isinstance(one.collection, str))
 
 
 def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) -> World:

@@ -13,6 +13,7 @@ from sqlalchemy import RowMapping
 
 from qmigrate.model.audit import Audited
 from qmigrate.model.facts import Left
+from qmigrate.model.history import Reported
 from qmigrate.model.plan import APPLYING, ASIDE, Job
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Applied, Generation, Moment, OpenRun, Record
@@ -65,6 +66,11 @@ class HistoryRow:
     report: JsonObject
     actor: str
     created_at: datetime
+
+    @property
+    def told(self) -> Reported:
+        """What of the report is read again."""
+        return loaded(Reported, self.report or {})
 
 
 @dataclass(frozen=True, slots=True)

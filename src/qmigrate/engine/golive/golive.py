@@ -31,6 +31,7 @@ from qmigrate.model.facts import (
     GoLivePreflight,
     Hold,
     Index,
+    Left,
     LeftOut,
     Preflight,
     Proof,
@@ -39,24 +40,19 @@ from qmigrate.model.facts import (
     Swap,
     Sweep,
 )
+from qmigrate.model.history import CopyBefore, Measured, WentLive
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.report import SweepReport
-from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import UNLEARNED, Unlearned, known, learned, plain
+from qmigrate.model.stored import UNLEARNED, Unlearned, known, learned, loaded, plain
 from qmigrate.store.weigh import weigh
 from qmigrate.text import quote
 
 
-def speed_of(work: Work, step: int) -> JsonObject | None:
+def speed_of(work: Work, step: int) -> Measured | None:
     """Points and seconds of the phases of a build; None when it copied nothing, or in an earlier attempt only.
 
     Args:
         step: position of the build in the job.
-
-    Returns:
-        ``points`` copied in ``fill`` seconds, all of them proven in ``prove`` and indexed in ``index`` seconds;
-        ``total`` points; ``embeds``: how many vectors were embedded; ``width``: bytes of a point as it is declared,
-        ``weight``: by a sample.
     """
     if step < 0:
         return None
@@ -65,16 +61,16 @@ def speed_of(work: Work, step: int) -> JsonObject | None:
     total = proven.report.points if proven.report is not None else 0
     if not isinstance(build, Build) or not filled.fresh or not total:
         return None
-    return {
-        "points": filled.fresh,
-        "fill": filled.seconds,
-        "total": total,
-        "prove": proven.seconds or 0.0,
-        "index": work.facts(Index, step).seconds,
-        "embeds": len(work.facts(Preflight, step).embedders or {}),
-        "width": build.schema.bytes_per_point(),
-        "weight": weigh(work.store, build.target).per_point(build.schema),
-    }
+    return Measured(
+        points=filled.fresh,
+        fill=filled.seconds or 0.0,
+        total=total,
+        prove=proven.seconds or 0.0,
+        index=work.facts(Index, step).seconds,
+        embeds=len(work.facts(Preflight, step).embedders or {}),
+        width=build.schema.bytes_per_point(),
+        weight=weigh(work.store, build.target).per_point(build.schema),
+    )
 
 
 def preflight(step: GoLive, work: Work) -> GoLivePreflight:
@@ -248,18 +244,19 @@ def close(step: GoLive, work: Work) -> Closed:
         plain_names.forget(work)
     report = _report(work)
     if step.target is not None and step.source is not None and not step.back:
-        report["closing"] = _closing_ids(step, work)
+        report = replace(report, closing=_closing_ids(step, work))
     left_out = None if step.back or step.target is None else audit(work, step.target, _dropped(work))
     gone = step.source is not None and (step.place == "gap" or plain_names.is_lost(step, work))
     held_until = present(work.lease.ledger) + holdover
     fixed = unrelated.audit(step, work, held_until) if step.apart else None
-    log = closing.close_golive(work, step, held_until=held_until, report=report, gone=gone, fixed=fixed or left_out)
+    said = plain(report)
+    log = closing.close_golive(work, step, held_until=held_until, report=said, gone=gone, fixed=fixed or left_out)
     if fixed is None:
         return Closed()
     return Closed(log=log, back_again=fixed.facts.changed if step.undoes is not None else None)
 
 
-def _closing_ids(step: GoLive, work: Work) -> JsonObject | None:
+def _closing_ids(step: GoLive, work: Work) -> Left | None:
     """What a rollback compares with: ids of the new generation, if nothing at all was written to it since the proof.
 
     Whatever came between the swap and now is in these ids, but not in the base; then only counting tells.
@@ -269,7 +266,7 @@ def _closing_ids(step: GoLive, work: Work) -> JsonObject | None:
     quiet = nothing_written(work, _proof(work).target_ids, now, delta=delta_of(work))
     if not quiet or swept.carried or swept.listed.count:
         return None
-    return {"ids": dict(now), "barrier_delta": delta_of(work)}
+    return Left(dict(now), delta_of(work))
 
 
 def _check_moved(step: GoLive, work: Work) -> None:
@@ -339,21 +336,22 @@ def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeede
     )
 
 
-def _report(work: Work) -> JsonObject:
-    snapshot = work.facts(SourceSnapshot, work.build_step())
-    return {
-        "verification": plain(_proof(work).report),
-        "dropped": plain(_dropped(work)),
-        "quality": plain(work.facts(Quality, work.build_step()).quality),
-        "stages": plain(work.facts(Fill, work.build_step()).stages),
-        "sweep": plain(work.facts(Sweep).sweep),
-        "swap": learned(work.facts(Swap)),
-        "writes_since": plain(work.facts(GoLivePreflight).writes_since),
-        "deleted_again": work.facts(Proof).deleted_again or 0,
-        "snapshot": plain(snapshot.snapshot or snapshot.archive),
-        "barrier_delta": delta_of(work),
-        "speed": None if getattr(work.job.steps[work.step], "back", False) else speed_of(work, work.build_step()),
-    }
+def _report(work: Work) -> WentLive:
+    kept = work.facts(SourceSnapshot, work.build_step())
+    copy = kept.snapshot or kept.archive
+    return WentLive(
+        verification=_proof(work).report,
+        dropped=_dropped(work),
+        quality=work.facts(Quality, work.build_step()).quality,
+        stages=work.facts(Fill, work.build_step()).stages,
+        sweep=work.facts(Sweep).sweep,
+        swap=learned(work.facts(Swap)),
+        writes_since=work.facts(GoLivePreflight).writes_since,
+        deleted_again=work.facts(Proof).deleted_again or 0,
+        snapshot=loaded(CopyBefore, plain(copy)) if copy is not None else None,
+        barrier_delta=delta_of(work),
+        speed=None if getattr(work.job.steps[work.step], "back", False) else speed_of(work, work.build_step()),
+    )
 
 
 PHASES = (

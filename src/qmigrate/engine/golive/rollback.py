@@ -16,6 +16,7 @@ from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import RefusedError, RepairNeededError
 from qmigrate.model.facts import GoLivePreflight, Proof, WritesSince
 from qmigrate.model.plan import GoLive
+from qmigrate.model.stored import known
 from qmigrate.model.transform import PointTransform
 from qmigrate.ports import OperationIds
 from qmigrate.sequences import join
@@ -92,8 +93,9 @@ def _delta(step: GoLive, work: Work) -> int:
     A hidden parent tells no ids, and on the live one others may write meanwhile.
     """
     measured = measure(work.store, reach(work, str(step.target)))
-    known = (row.report or {} for row in work.lease.ledger.history(work.collection) if row.physical == step.source)
-    return measured or next((int(report["barrier_delta"]) for report in known if report.get("barrier_delta")), 0)
+    rows = work.lease.ledger.history(work.collection)
+    noted = (row.told.barrier_delta for row in rows if row.physical == step.source)
+    return measured or next((delta for delta in noted if delta), 0)
 
 
 def sides_of(step: GoLive, work: Work) -> Sides:
@@ -131,11 +133,11 @@ def _untouched(step: GoLive, work: Work) -> tuple[OperationIds | None, int]:
     if not work.store.capabilities.barrier:
         return None, 0
     for row in work.lease.ledger.history(work.collection):
-        closing = (row.report or {}).get("closing") if row.physical == step.source else None
+        closing = known(row.told.closing) if row.physical == step.source else None
         if closing is not None and row.direction != "rollback":
             now = barrier(work.store, reach(work, str(step.source)))
-            delta = int(closing["barrier_delta"])
-            return (now, delta) if nothing_written(work, closing["ids"], now, delta=delta) else (None, 0)
+            delta = closing.barrier_delta
+            return (now, delta) if nothing_written(work, closing.ids, now, delta=delta) else (None, 0)
     return None, 0
 
 

@@ -161,7 +161,8 @@ def _recorded(work: Work) -> Iterator[Path]:
         if row.collection == work.collection and row.told.archive:
             yield Path(row.told.archive)
     for one in ledger.history(work.collection):
-        place = ((one.report or {}).get("snapshot") or {}).get("place")
+        copy = one.told.snapshot
+        place = known(copy.place) if copy is not None else None
         if place:
             yield Path(place)
 
