@@ -14,7 +14,7 @@ from qmigrate.errors import PlanError, RefusedError
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.audit import Audited
 from qmigrate.model.facts import Closed
-from qmigrate.model.origin import NOTHING
+from qmigrate.model.origin import NOTHING, StoredOrigin
 from qmigrate.model.plan import Build, Job, Plan
 from qmigrate.model.state import World
 from qmigrate.model.stored import known
@@ -150,8 +150,8 @@ def _check_count(opened: Session, name: str, expect: int) -> None:
 
 
 def _resets(job: Job, name: str) -> bool:
-    origins = [step.origin or {} for step in job.steps if isinstance(step, Build)]
-    return job.collection == name and any(origin.get("kind") == NOTHING for origin in origins)
+    origins = [StoredOrigin.of(step.origin) for step in job.steps if isinstance(step, Build)]
+    return job.collection == name and any(origin.kind == NOTHING for origin in origins)
 
 
 def _result(opened: Session, outcome: Outcome, resumed: tuple[Resumed, ...]) -> ResetResult:

@@ -19,7 +19,7 @@ from qmigrate.errors import DeniedError, RefusedError, RepairNeededError
 from qmigrate.ledger import Ledger
 from qmigrate.model.facts import SourceSnapshot
 from qmigrate.model.names import met, met_by_any, old_alias, unknown
-from qmigrate.model.origin import ARCHIVE, SNAPSHOT
+from qmigrate.model.origin import ARCHIVE, SNAPSHOT, StoredOrigin
 from qmigrate.model.plan import Build, Job
 from qmigrate.model.state import CollectionState, Moment, World, moments_of
 from qmigrate.observe import observe
@@ -341,7 +341,7 @@ def _needed(ledger: Ledger) -> dict[str, str]:
             if made is not None:
                 found[made.name] = f"run {run.id} of {run.job.collection} made it and is not finished"
             if isinstance(step, Build) and step.origin is not None:
-                found[str(step.origin["name"])] = f"run {run.id} of {run.job.collection} restores it"
+                found[StoredOrigin.of(step.origin).name] = f"run {run.id} of {run.job.collection} restores it"
     return found
 
 

@@ -15,7 +15,7 @@ from qmigrate.ledger import Fixed, View
 from qmigrate.model.audit import Audited
 from qmigrate.model.facts import InPlaceChange, Preflight, Shadow
 from qmigrate.model.names import REHEARSAL
-from qmigrate.model.origin import NOTHING
+from qmigrate.model.origin import NOTHING, StoredOrigin
 from qmigrate.model.plan import (
     APPLYING,
     ASIDE,
@@ -115,8 +115,8 @@ def _strategy(work: Work, step: GoLive) -> str:
 
 def _begins_empty(work: Work, step: GoLive) -> bool:
     """Whether the target was made by a reset."""
-    origins = (one.origin or {} for one in work.job.steps if isinstance(one, Build) and one.target == step.target)
-    return any(origin.get("kind") == NOTHING for origin in origins)
+    origins = (one.origin for one in work.job.steps if isinstance(one, Build) and one.target == step.target)
+    return any(StoredOrigin.of(origin).kind == NOTHING for origin in origins)
 
 
 def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:

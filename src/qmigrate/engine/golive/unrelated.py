@@ -12,7 +12,7 @@ from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import Fixed
 from qmigrate.model.audit import Audited
 from qmigrate.model.facts import GoLivePreflight, Preflight, Proof, WritesSince
-from qmigrate.model.origin import NOTHING
+from qmigrate.model.origin import NOTHING, StoredOrigin
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.stored import UNLEARNED
 
@@ -65,8 +65,8 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
         why = f"deleted in {step.source}, by fixes since"
         return Fixed(AGAIN, str(step.target), count, why, made) if file else None
     built = _built(work)
-    origin = built.origin if built is not None else None
-    if origin is None or origin.get("kind") != NOTHING:
+    origin = StoredOrigin.of(built.origin if built is not None else None)
+    if origin.kind != NOTHING:
         return None
     # Fenced by now, so that this number stays.
     left_behind = work.store.count(reach(work, str(step.source)))
@@ -81,7 +81,7 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
         left_in=step.source,
         held_until=held_until,
     )
-    return Fixed(RESET, work.collection, left_behind, origin.get("reason"), made)
+    return Fixed(RESET, work.collection, left_behind, origin.reason, made)
 
 
 def _kept(work: Work) -> tuple[str | None, str | None]:

@@ -14,6 +14,7 @@ from functools import cached_property
 from qmigrate.engine.work import Code, transform_of
 from qmigrate.errors import QmigrateError, RefusedError
 from qmigrate.ledger import Ledger
+from qmigrate.model.origin import StoredOrigin
 from qmigrate.model.plan import Build
 from qmigrate.model.state import Generation
 from qmigrate.model.transform import PointId, PointTransform
@@ -89,7 +90,7 @@ class Spaces:
         if build is None or physical not in self.rows:
             return 0
         if build.fill == "restore":
-            origin = str((build.origin or {}).get("physical"))
+            origin = str(StoredOrigin.of(build.origin).physical)
             return self.of(origin) if origin in self.rows and origin != physical else 0
         if build.source is None:
             return 0

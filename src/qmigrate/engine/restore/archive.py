@@ -38,11 +38,11 @@ def preflight(step: Build, work: Work) -> Preflight:
     """Only reads: the whole archive, and whether the collection that serves is there."""
     need_source(step, work)
     origin = origin_of(step)
-    work.progress.begin(work.collection, "read archive", origin["points"])
-    seen = archive.verify(Path(origin["place"]), work.tick)
-    archive.check_digest(Path(origin["place"]), seen.digest, origin["digest"])
+    work.progress.begin(work.collection, "read archive", origin.points)
+    seen = archive.verify(Path(origin.place), work.tick)
+    archive.check_digest(Path(origin.place), seen.digest, str(origin.digest))
     work.progress.end(f"{seen.points:,} points, every line in order")
-    return Preflight(seen.points, origin["embedders"] or {})
+    return Preflight(seen.points, origin.embedders or {})
 
 
 def fill(step: Build, work: Work) -> Fill:
@@ -66,7 +66,7 @@ def converge(step: Build, work: Work) -> Proof:
         VerificationError: a point differs, is missing, or is one too many.
     """
     origin = origin_of(step)
-    report = VerificationReport(source=origin["name"], target=step.target)
+    report = VerificationReport(source=origin.name, target=step.target)
     judge = Judge(_maker(step, work), None)
     base = Base(step, work)
     work.progress.begin(work.collection, "verify", work.facts(Preflight, position(step, work)).points)
@@ -96,7 +96,7 @@ def _pages(step: Build, work: Work) -> Iterator[list[Archived]]:
     page: list[Archived] = []
     weight = 0
     # Between two passes, or two processes, another one may take its name.
-    for one in archive.read(Path(origin["place"]), digest=origin["digest"]):
+    for one in archive.read(Path(origin.place), digest=origin.digest):
         page.append(one)
         weight += one.stored.ByteSize()
         if len(page) >= PAGE or weight >= records.BATCH_BYTES:
@@ -160,7 +160,7 @@ class _Fill:
 def _maker(step: Build, work: Work) -> Maker:
     """Carries everything; where another kind of store made the archive, its vectors are compared as they convert."""
     transform = PointTransform.identity(step.schema.vector_names())
-    if not origin_of(step)["exact"]:
+    if not origin_of(step).exact:
         changing = {
             name
             for name, params in step.schema.vectors.items()

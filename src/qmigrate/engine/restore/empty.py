@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from qmigrate.engine.barriers import barrier, delta_of
 from qmigrate.engine.epoch_aliases import reach
@@ -13,6 +11,7 @@ from qmigrate.engine.points.id_spaces import space_of
 from qmigrate.engine.work import Work
 from qmigrate.errors import PlanError, RefusedError, RepairNeededError, VerificationError
 from qmigrate.model.facts import Fill, Preflight, Proof
+from qmigrate.model.origin import StoredOrigin
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId
@@ -76,12 +75,11 @@ def erased_since(step: Build, work: Work) -> Callable[[Sequence[PointId]], set[P
     Erased from this collection, or from the one that the copy was made of.
     """
     origin, ledger = origin_of(step), work.lease.ledger
-    logical = str(origin.get("logical") or work.collection)
+    logical = origin.logical or work.collection
     names = [name for name in dict.fromkeys((work.collection, logical)) if ledger.erasures(name)]
     if not names:
         return None
-    made = datetime.fromisoformat(origin["created_at"]) if origin.get("created_at") else None
-    space = space_of(ledger, work.code, logical, str(origin.get("physical")))
+    made, space = origin.created_at, space_of(ledger, work.code, logical, str(origin.physical))
 
     def erased(ids: Sequence[PointId]) -> set[PointId]:
         found: set[PointId] = set()
@@ -92,11 +90,11 @@ def erased_since(step: Build, work: Work) -> Callable[[Sequence[PointId]], set[P
     return erased
 
 
-def origin_of(step: Build) -> Mapping[str, Any]:
+def origin_of(step: Build) -> StoredOrigin:
     """Where the points come from: see :meth:`qmigrate.model.origin.Origin.to_json`."""
     if step.origin is None:
         raise RepairNeededError(f"the stored job of {step.target} does not say what is restored")
-    return step.origin
+    return StoredOrigin.of(step.origin)
 
 
 def need_source(step: Build, work: Work) -> None:
@@ -128,7 +126,7 @@ def preflight(step: Build, work: Work) -> Preflight:
         )
     if live is not None and live.custom_sharding:
         raise RefusedError(f"{step.source} uses custom sharding, which is not supported yet")
-    left, expected = work.store.count(address), origin_of(step).get("expect")
+    left, expected = work.store.count(address), origin_of(step).expect
     if expected is not None and left != expected:
         raise RefusedError(
             f"{work.collection} has {left:,} points, and {expected:,} were expected; nothing was changed",

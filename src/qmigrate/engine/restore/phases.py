@@ -18,7 +18,7 @@ _KINDS: Mapping[str, ModuleType] = {ARCHIVE: archive, SNAPSHOT: from_snapshot, N
 
 def recovers(step: Build) -> bool:
     """Whether a server makes the generation of a snapshot, so that it comes with its points and its index."""
-    return step.fill == "restore" and origin_of(step)["kind"] == SNAPSHOT
+    return step.fill == "restore" and origin_of(step).kind == SNAPSHOT
 
 
 def preflight(step: Build, work: Work) -> Preflight:
@@ -62,4 +62,4 @@ def converge(step: Build, work: Work) -> Proof:
 
 
 def _of(step: Build) -> ModuleType:
-    return _KINDS[origin_of(step)["kind"]]
+    return _KINDS[origin_of(step).kind]

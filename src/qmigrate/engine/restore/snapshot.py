@@ -35,7 +35,7 @@ def preflight(step: Build, work: Work) -> Preflight:
     """Only reads: the snapshot is there as it was chosen, of a collection that a server can bring back."""
     need_source(step, work)
     made = _made(step, work)
-    of = work.store.describe(origin_of(step)["place"])
+    of = work.store.describe(origin_of(step).place)
     if of is not None and of.custom_sharding:
         raise RefusedError(f"{of.physical} uses custom sharding: its snapshot comes back without any shard")
     trouble = no_room(work, made.size)
@@ -47,7 +47,7 @@ def preflight(step: Build, work: Work) -> Preflight:
 def chosen(step: Build, work: Work) -> SourceSnapshot:
     """The snapshot that is recovered, as the phase that makes one for other builds notes it."""
     made = _made(step, work)
-    place = origin_of(step)["place"]
+    place = origin_of(step).place
     return SourceSnapshot(snapshot=ServerSnapshot(made.name, made.size, made.checksum, place))
 
 
@@ -61,7 +61,7 @@ def shadow(step: Build, work: Work) -> Build:
     step = recover(step, work)
     if not is_there(step, work):
         raise StoreError(
-            f"the server could not recover {origin['name']}: {reasons(work)}",
+            f"the server could not recover {origin.name}: {reasons(work)}",
             hint=f"qmigrate abort {quote(work.collection)}; an archive can be restored instead: "
             "qmigrate snapshot create --archive makes one",
         )
@@ -102,7 +102,7 @@ def converge(step: Build, work: Work) -> Proof:
             hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )
     counted = work.store.count(step.target)
-    report = VerificationReport(source=origin["name"], target=step.target, points=counted)
+    report = VerificationReport(source=origin.name, target=step.target, points=counted)
     base = Base(step, work)
     work.progress.begin(work.collection, "verify", counted)
     for key, stored in keyed(work, step.target, (None, None), page_of(work, step.target)):
@@ -117,10 +117,10 @@ def converge(step: Build, work: Work) -> Proof:
 
 def _made(step: Build, work: Work) -> Snapshot:
     origin = origin_of(step)
-    for made in work.store.list_snapshots(origin["place"]):
-        if made.name == origin["name"] and made.checksum == origin["digest"]:
+    for made in work.store.list_snapshots(origin.place):
+        if made.name == origin.name and made.checksum == origin.digest:
             return made
-    raise NotFoundError(f"the snapshot {origin['name']} is not there any more", hint="qmigrate snapshot list")
+    raise NotFoundError(f"the snapshot {origin.name} is not there any more", hint="qmigrate snapshot list")
 
 
 def _found(step: Build, work: Work) -> LiveCollection:
@@ -132,7 +132,7 @@ def _found(step: Build, work: Work) -> LiveCollection:
 
 def _is_copy(step: Build, work: Work, marks: Mapping[str, Any]) -> bool:
     """Whether it was made of an identical copy before that went live: earlier versions gave those no revision."""
-    of = work.generation(origin_of(step)["physical"])
+    of = work.generation(origin_of(step).physical)
     told = (marks.get("state"), marks.get("revision"), marks.get("generation"))
     return of is not None and told == ("building", None, of.number)
 
@@ -142,15 +142,15 @@ def _take(step: Build, work: Work, found: LiveCollection) -> None:
     marks: Mapping[str, Any] = found.seal or {}
     if marks.get("ledger") != work.ledger_id:
         raise ForeignLedgerError(
-            f"{origin_of(step)['name']} is sealed by another ledger ({marks.get('ledger') or 'no seal'})",
+            f"{origin_of(step).name} is sealed by another ledger ({marks.get('ledger') or 'no seal'})",
             hint=f"delete {step.target} in Qdrant, then qmigrate abort {quote(work.collection)}",
         )
     if marks.get("state") == "building" and marks.get("generation") == step.number:
         return
-    wanted = origin_of(step)["revision"]
+    wanted = origin_of(step).revision
     if marks.get("revision") != wanted and not _is_copy(step, work, marks):
         raise VerificationError(
-            f"{origin_of(step)['name']} was made at revision {marks.get('revision')}, but the history has "
+            f"{origin_of(step).name} was made at revision {marks.get('revision')}, but the history has "
             f"{wanted} at that time: do the clocks of Qdrant and the database differ?",
             hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )
@@ -163,7 +163,7 @@ def _open(step: Build, work: Work, found: LiveCollection) -> None:
     strict = found.schema.config.get(HELD_BACK) or {}
     declared = step.schema.config.get(HELD_BACK) or {}
     if strict.get("enabled") and strict.get("write_rate_limit") == 1 and declared.get("write_rate_limit") != 1:
-        of = work.generation(origin_of(step)["physical"])
+        of = work.generation(origin_of(step).physical)
         prior = of.fence if of is not None and of.fence is not None else declared
         work.store.lift_fence(own(work, step.target), dict(prior))
 
@@ -178,7 +178,7 @@ def drifted(step: Build, work: Work) -> list[Change]:
     strange = [change for change in found if change.kind in ("vector.add", "vector.drop", "sparse.add", "sparse.drop")]
     if strange:
         raise VerificationError(
-            f"{origin_of(step)['name']} is not what was recorded of revision {origin_of(step)['revision']}: "
+            f"{origin_of(step).name} is not what was recorded of revision {origin_of(step).revision}: "
             + "; ".join(change.describe() for change in strange),
             hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )

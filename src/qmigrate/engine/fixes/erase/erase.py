@@ -42,6 +42,7 @@ from qmigrate.model.edits import EraseEdit
 from qmigrate.model.facts import Closed, Facts, SourceSnapshot
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.fix_facts import Copies, EraseChange, EraseSelect, EraseVerify, Forget, Holding, Intend
+from qmigrate.model.origin import StoredOrigin
 from qmigrate.model.plan import Build, Erase, Job, Step
 from qmigrate.model.stored import known, learned, loaded
 from qmigrate.model.transform import PointId
@@ -296,7 +297,8 @@ def _needed(work: Work) -> set[str]:
     for run in work.lease.ledger.open_runs():
         made = (run.facts(SourceSnapshot, step).snapshot for step in range(len(run.job.steps)))
         names |= {one.name for one in made if one is not None}
-        names |= {str(step.origin["name"]) for step in run.job.steps if isinstance(step, Build) and step.origin}
+        builds = (step for step in run.job.steps if isinstance(step, Build) and step.origin)
+        names |= {StoredOrigin.of(build.origin).name for build in builds}
     return names
 
 
