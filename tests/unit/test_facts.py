@@ -5,18 +5,24 @@ from __future__ import annotations
 import ast
 import json
 import typing
-from dataclasses import replace
+from dataclasses import fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from qmigrate import op
 from qmigrate.engine.phases import _CHECKLISTS
 from qmigrate.engine.work import Work
+from qmigrate.ledger import DeletionRow
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import KINDS, edit_of
 from qmigrate.model.facts import F, Proof, Shadow, SourceSnapshot, StoppedInOrder, Swap, WriteBack
 from qmigrate.model.plan import Job
 from qmigrate.model.state import OpenRun, Record
-from qmigrate.model.stored import changed, learned, loaded
+from qmigrate.model.stored import changed, learned, loaded, plain
 
+AT = datetime(2026, 1, 1, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "files" / "phases.json").read_text())
 #: Code -> what the type check says of it; None where it is right.
@@ -30,10 +36,20 @@ SNIPPETS = {
     "replace(run.facts(Shadow, 0), sent='there')": "arg-type",
     "len(run.facts(Proof, 0).dropped)": "arg-type",
     "Shadow(barrier_delta='2')": "arg-type",
+    "Audited(undos=1)": "Unexpected keyword argument",
+    "loaded(Audited, {}).undos": "has no attribute",
+    "loaded(RemovalEdit, {}).max_rate": None,
+    "loaded(RemovalEdit, {}).maxrate": "has no attribute",
+    "loaded(RemovalEdit, {}).grace": "has no attribute",
+    "loaded(Reported, {}).closing.ids": "union-attr",
 }
 HEAD = """from dataclasses import replace
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import RemovalEdit
 from qmigrate.model.facts import Proof, Shadow, Swap
+from qmigrate.model.history import Reported
 from qmigrate.model.state import OpenRun
+from qmigrate.model.stored import loaded
 def look(run: OpenRun) -> None:
 """
 
@@ -78,6 +94,57 @@ def test_what_an_earlier_version_has_stored_is_stored_again(kind, phase):
     row = json.loads(GOLDEN[kind][phase])
     found = learned(loaded(facts, row))
     assert json.loads(json.dumps(found)) == row
+
+
+def edits():
+    """Every edit of the golden jobs."""
+    jobs = (json.loads(file.read_text()) for file in sorted((ROOT / "tests" / "golden" / "files" / "jobs").glob("*.json")))
+    return [step["edit"] for job in jobs for step in job["steps"] if "edit" in step]
+
+
+def test_every_key_of_an_edit_is_one_of_its_kind():
+    """What an operation or a plan writes, somebody reads: a misspelt key would be read by nobody."""
+    assert {edit["kind"] for edit in edits()} == KINDS.keys()
+    for edit in edits():
+        kind = KINDS[edit["kind"]]
+        assert set(edit) <= {one.name for one in fields(kind)}, kind
+        found = json.loads(json.dumps(plain(loaded(kind, edit))))
+        assert {name: found[name] for name in edit if not isinstance(edit[name], dict | list)} == {
+            name: value for name, value in edit.items() if not isinstance(value, dict | list)
+        }
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        op.DeletePoints("c", ids=[1], reason="r"),
+        op.DeletePoints("c", filter={"must": [{"key": "n", "match": {"value": 1}}]}, soft=True, older_than={"field": "at", "age": "1d"}, reason="r"),
+        op.DeleteOrphans("c", sql="SELECT id FROM t", database="d", reason="r", id_field="n"),
+        op.SyncPayload("c", sql="SELECT id, a FROM t", database="d", fields=["a"], json=["a"]),
+        op.SetPayload("c", {"a": 1}),
+        op.DeletePayload("c", ["a"]),
+        op.Call("c", print),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_an_operation_writes_no_key_that_its_kind_does_not_have(operation):
+    """With every argument that adds one."""
+    edit = operation.edit()
+    assert set(edit) <= {one.name for one in fields(edit_of(edit))}
+
+
+def test_an_audit_row_is_stored_with_its_nulls_and_with_what_nobody_reads():
+    """As rows of earlier versions, key by key."""
+    rows = json.loads((ROOT / "tests" / "golden" / "files" / "rows.json").read_text())["vector_deletion_logs"]
+    for row in (json.loads(one["metadata"]) for one in rows if one["metadata"]):
+        assert json.loads(json.dumps(learned(loaded(Audited, row)))) == row
+    assert learned(Audited(1, 0, undo=None)) == {"run": 1, "step": 0, "undo": None}
+
+
+def test_a_row_of_the_application_tells_nothing():
+    """It may have any keys, and other kinds of values under ours."""
+    facts = {"run": "night", "held_until": "tomorrow", "not_changed": 3}
+    assert DeletionRow(1, "ASSET", "1", 1, None, facts, AT, None, None).told == Audited()
 
 
 @pytest.mark.parametrize("kind", _CHECKLISTS)
