@@ -19,9 +19,10 @@ from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.base import committed, unpack
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import ConfigError, DatabaseError, QmigrateError, RepairNeededError, RowsError
+from qmigrate.model.edits import Telling
 from qmigrate.model.facts import Closed, Told, WriteBack, WriteBackPreflight
 from qmigrate.model.plan import Build, WriteRows
-from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Store, Stored
 from qmigrate.rows.marks import Statement
@@ -66,7 +67,7 @@ def check(step: Build, work: Work) -> None:
     later = [one for one in work.job.steps if isinstance(one, WriteRows) and one.target == step.target]
     first = next(iter(work.store.scan(str(step.source), page=1, payload=False, vectors=False)), ()) if later else ()
     for one in later:
-        for said in one.statements:
+        for said in tellings(one):
             row = {**common(said, work.collection, one.target, {}, datetime.now(UTC)), "checksum": ""}
             with closing(opened(work.settings, said)) as statement:
                 for stored in first:
@@ -85,7 +86,7 @@ def _write_back(step: WriteRows, work: Work) -> WriteBack:
     fingerprints = dict(known.embedders) if known else {}
     done = work.facts(WriteBack)
     told = done.told or Told()
-    for number, said in enumerate(step.statements):
+    for number, said in enumerate(tellings(step)):
         if number < done.statement:
             continue
         cursor = done.cursor if number == done.statement else None
@@ -97,23 +98,28 @@ def _write_back(step: WriteRows, work: Work) -> WriteBack:
                 told = Told(told.points + len(rows), told.rows + statement.run(rows))
                 work.note(WriteBack(number, portion[-1], told))
                 work.tick(len(portion))
-        work.progress.end(f"{told.points:,} points, {told.rows:,} rows changed in {said['database']}")
+        work.progress.end(f"{told.points:,} points, {told.rows:,} rows changed in {said.database}")
         # No id is kept longer than it is needed.
         work.note(WriteBack(number + 1, None, told))
     return replace(work.facts(WriteBack), told=told)
 
 
-def opened(settings: Settings, said: JsonObject) -> Statement:
+def tellings(step: WriteRows) -> tuple[Telling, ...]:
+    """The statements of a stored step."""
+    return tuple(loaded(Telling, said) for said in step.statements)
+
+
+def opened(settings: Settings, said: Telling) -> Statement:
     """The statement on its database.
 
     Raises:
         ConfigError: that is not in the settings.
     """
-    return Statement(settings.database(said["database"]), said["sql"], name=said["database"])
+    return Statement(settings.database(said.database), said.sql, name=said.database)
 
 
 def common(
-    said: JsonObject, collection: str, generation: str, fingerprints: Mapping[str, Any], now: datetime
+    said: Telling, collection: str, generation: str, fingerprints: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:
     """What is the same for every point: the parameters without ``id`` and ``checksum``.
 
@@ -121,26 +127,26 @@ def common(
         said: see :meth:`~qmigrate.operations.app_sql.WriteBack.said`.
         fingerprints: of the embedders, by vector.
     """
-    fingerprint = fingerprints.get(said["vector"]) or {}
+    fingerprint = fingerprints.get(said.vector) or {}
     return {
-        **said["parameters"],
+        **said.parameters,
         "now": now,
         "collection": collection,
-        "vector": said["vector"],
-        "revision": said["revision"],
+        "vector": said.vector,
+        "revision": said.revision,
         "generation": generation,
         "fingerprint": fingerprint_digest(fingerprint),
         "model": fingerprint_words(fingerprint),
     }
 
 
-def _portions(work: Work, step: WriteRows, said: JsonObject, cursor: PointId | None) -> Iterator[list[PointId]]:
+def _portions(work: Work, step: WriteRows, said: Telling, cursor: PointId | None) -> Iterator[list[PointId]]:
     """Ids behind the cursor that this rebuild has embedded, in Qdrant's order.
 
     The base knows them: what the application has written to the new generation since is not of this rebuild.
     """
     lacking = {
-        row.point_id for row in work.lease.ledger.quarantine([step.target]) if row.vector == said["vector"]
+        row.point_id for row in work.lease.ledger.quarantine([step.target]) if row.vector == said.vector
     }
     border = records.order_key(cursor) if cursor is not None else b""
     embedded = (
@@ -152,12 +158,12 @@ def _portions(work: Work, step: WriteRows, said: JsonObject, cursor: PointId | N
 
 
 def rows_of(
-    store: Store, address: str, said: JsonObject, portion: Sequence[PointId], shared: Mapping[str, Any]
+    store: Store, address: str, said: Telling, portion: Sequence[PointId], shared: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """The parameters of some points; one that was deleted meanwhile is left out."""
-    sums = "checksum" in said["names"]
+    sums = "checksum" in said.names
     found = store.fetch(address, portion, payload=False, vectors=sums)
-    there = {records.point_id(stored): _checksum(stored, said["vector"]) if sums else None for stored in found}
+    there = {records.point_id(stored): _checksum(stored, said.vector) if sums else None for stored in found}
     return [
         {**shared, "id": identifier, "checksum": there[identifier]}
         for identifier in portion

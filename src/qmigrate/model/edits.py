@@ -270,6 +270,26 @@ class CallEdit(Edit):
     key: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """A statement by which the application's SQL is told that points have a vector.
+
+    Attributes:
+        vector: that they have.
+        revision: that says so.
+        database: its name in the settings.
+        names: of its parameters.
+        parameters: values of those that the operation gives.
+    """
+
+    vector: str
+    revision: str
+    database: str
+    sql: str
+    names: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
 #: Kind -> what says it.
 KINDS: Mapping[str, type[Edit]] = {
     "sync": SyncEdit,

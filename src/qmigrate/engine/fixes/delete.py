@@ -367,7 +367,7 @@ class Removal:
                 same = [
                     points[entry.id]
                     for entry in part
-                    if entry.id in points and records.has_digest(points[entry.id], entry.before["digest"], key)
+                    if entry.id in points and records.has_digest(points[entry.id], entry.digest or "", key)
                 ]
                 yield portable.page_to_json(same)
                 tick()

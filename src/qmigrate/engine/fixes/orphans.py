@@ -397,7 +397,7 @@ class Orphans(Removal):
     def find(self, found: Found) -> Iterator[Entry]:
         """See the base class; a point that is another one than at a first look that was kept is let be."""
         for entry in super().find(found):
-            if self._seen is not None and self._seen.get(entry.id) != entry.before["digest"]:
+            if self._seen is not None and self._seen.get(entry.id) != entry.digest:
                 found.add("changed_since")
                 continue
             yield entry
@@ -416,7 +416,7 @@ class Orphans(Removal):
             found.points = found.points if self._filter is None else kept.points
             self._wait(kept.moment, kept.seen_at, kept.strays)
             for entries in first_look.entries(self._place.ledger, self._place.collection):
-                self._seen = {entry.id: entry.before["digest"] for entry in entries}
+                self._seen = {entry.id: entry.digest or "" for entry in entries}
                 yield from self._parts(iter(self._seen))
             return
         self._sql.now()

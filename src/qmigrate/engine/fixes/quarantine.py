@@ -26,7 +26,7 @@ from qmigrate.engine.write_back import common, opened, rows_of
 from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError, without_secrets
 from qmigrate.ledger import Fixed, Quarantined
 from qmigrate.model.audit import Audited
-from qmigrate.model.edits import RetryEdit, RetryGroup
+from qmigrate.model.edits import RetryEdit, RetryGroup, Telling
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import OpRef
 from qmigrate.model.schema import JsonObject
@@ -142,11 +142,11 @@ class Retry:
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
         """Vectors of points that are there; points that are not, whole."""
-        there = {entry.id: self._made[entry.id] for entry in entries if not entry.before["dropped"]}
+        there = {entry.id: self._made[entry.id] for entry in entries if not entry.dropped}
         if there:
             hand.store.edit_vectors(hand.alias, there)
         hand.tick()
-        back = {entry.id for entry in entries if entry.before["dropped"]}
+        back = {entry.id for entry in entries if entry.dropped}
         carried = self._carried() if back else frozenset()
         ready = [
             records.make_ready(stored, _carrying(stored, carried), self._made[identifier])
@@ -184,7 +184,7 @@ class Retry:
     def _meant(self, entry: Entry, rows: Mapping[PointId, Sequence[Quarantined]]) -> list[Quarantined]:
         """The rows that an entry is about; of a dropped point also one for each further vector that it lacks."""
         found = [row for row in rows.get(entry.id, ()) if self._now(row) in entry.after]
-        if not entry.before["dropped"]:
+        if not entry.dropped:
             return found
         live, named = self._edit.live, set(map(self._now, found))
         beside = [str(vector) for vector in entry.after if vector not in named]
@@ -291,7 +291,7 @@ class Retry:
     def _points(self, entries: Sequence[Entry]) -> dict[PointId, Stored]:
         """What is embedded: points that are there, and those that only the file has."""
         live = self._live([entry.id for entry in entries])
-        return {**self._archived({entry.id for entry in entries if entry.before["dropped"]}), **live}
+        return {**self._archived({entry.id for entry in entries if entry.dropped}), **live}
 
     def _archived(self, ids: set[PointId]) -> dict[PointId, Stored]:
         if not ids:
@@ -393,7 +393,7 @@ class Retry:
                 continue
             if wanted is None:
                 continue
-            said = wanted.said(self._called(key), self._revision(key))
+            said = loaded(Telling, wanted.said(self._called(key), self._revision(key)))
             fingerprints = view.embedders if view else {}
             shared = common(said, place.collection, self._edit.live, fingerprints, datetime.now(UTC))
             ids = [one for one, row in rows if _key(row) == key]
@@ -428,7 +428,7 @@ def _carrying(stored: Stored, names: frozenset[str]) -> PointTransform:
 
 def _as_it_was(entry: Entry, read: Stored, live: Stored | None) -> bool:
     """Whether a point is what its vectors were made of, and lacks them; a dropped one, whether it is away still."""
-    if live is None or entry.before["dropped"]:
+    if live is None or entry.dropped:
         # One that was deleted meanwhile shows when it is written to.
         return live is None
     if records.vector_messages(live).keys() != records.vector_messages(read).keys():
@@ -440,8 +440,8 @@ def _as_it_was(entry: Entry, read: Stored, live: Stored | None) -> bool:
 
 def _state(entry: Entry, live: Stored | None) -> str:
     if live is None:
-        return "before" if entry.before["dropped"] else "gone"
+        return "before" if entry.dropped else "gone"
     if entry.after.keys() <= records.vector_messages(live).keys():
         return "after"
     # Whoever has written a dropped point again meanwhile must not lose it to the one in the file.
-    return "moved" if entry.before["dropped"] else "before"
+    return "moved" if entry.dropped else "before"

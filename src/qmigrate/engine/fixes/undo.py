@@ -250,19 +250,19 @@ class BringBack:
         """As it should be is what the point of the file becomes; else by the digest of the whole point."""
         now, key = self._now([entry.id for entry in entries]), self._place.ledger.own_key()
         through = self._opened()
-        archived = self._archived([entry.after["from"] for entry in entries])
-        through.know({entry.id: entry.after["lacks"] for entry in entries if "lacks" in entry.after})
+        archived = self._archived([entry.source for entry in entries])
+        through.know({entry.id: entry.lacks for entry in entries if entry.lacks})
         return [
-            _state(through, archived[entry.after["from"]], now.get(entry.id), entry.before.get("digest"), key)
+            _state(through, archived[entry.source], now.get(entry.id), entry.digest, key)
             for entry in entries
         ]
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
         """All of them but what was erased, or written, while they were made: models are slow."""
-        erased = self._erased({entry.after["from"]: entry.id for entry in entries})
-        kept = [entry for entry in entries if entry.after["from"] not in erased]
-        through, archived = self._opened(), self._archived([entry.after["from"] for entry in entries])
-        made = through.ready([archived[entry.after["from"]] for entry in kept])
+        erased = self._erased({entry.source: entry.id for entry in entries})
+        kept = [entry for entry in entries if entry.source not in erased]
+        through, archived = self._opened(), self._archived([entry.source for entry in entries])
+        made = through.ready([archived[entry.source] for entry in kept])
         self._ready = {records.point_id(portable.stored_of(one)): one for one in made}
         if not through.changes:
             return kept

@@ -498,17 +498,17 @@ def _ids(work: Work) -> dict[int, set[PointId]]:
     found: dict[int, set[PointId]] = {one: set() for one in work.facts(EraseSelect).spaces.values()}
     for entries in windows(work.lease.ledger, _journal(work)):
         for entry in entries:
-            found.setdefault(int(entry.before["space"]), set()).add(entry.id)
+            found.setdefault(entry.space, set()).add(entry.id)
     return found
 
 
 def _unchanged(work: Work, ids: set[PointId]) -> set[PointId]:
     """Those that are the very points that were found; others were written again by the application meanwhile."""
     before = {
-        entry.id: entry.before["digest"]
+        entry.id: entry.digest
         for entries in windows(work.lease.ledger, _journal(work))
         for entry in entries
-        if entry.id in ids and "digest" in entry.before
+        if entry.id in ids and entry.digest is not None
     }
     found = set()
     step, key = work.job.steps[work.step], work.lease.ledger.own_key()
