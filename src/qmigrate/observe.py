@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from qmigrate.errors import ForeignLedgerError, QmigrateError, RefusedError, RepairNeededError
 from qmigrate.ledger import Ledger
+from qmigrate.model.history import CopyBefore
 from qmigrate.model.names import GENERATION, PROBE_PREFIX, REHEARSAL, is_internal, is_made, old_alias
 from qmigrate.model.plan import Plan
-from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import Capabilities, CollectionState, Generation, Holding, KeptSnapshot, LiveCollection, World
 from qmigrate.ports import Store
 from qmigrate.store.weigh import weigh
@@ -86,7 +86,7 @@ def _holding(
 def _own_snapshots(ledger: Ledger, name: str) -> frozenset[tuple[str, str]]:
     """(generation, snapshot) of those that runs of this ledger made before a rebuild."""
     # One that was only found there may be somebody else's.
-    return frozenset(_key(one) for one in _of_runs(ledger, name) if one.get("made", True))
+    return frozenset(_key(one) for one in _of_runs(ledger, name) if one.made is not False)
 
 
 def snapshots_of_runs(ledger: Ledger, name: str) -> frozenset[tuple[str, str]]:
@@ -97,15 +97,15 @@ def snapshots_of_runs(ledger: Ledger, name: str) -> frozenset[tuple[str, str]]:
     return frozenset(_key(one) for one in _of_runs(ledger, name))
 
 
-def _of_runs(ledger: Ledger, name: str) -> list[JsonObject]:
+def _of_runs(ledger: Ledger, name: str) -> list[CopyBefore]:
     # A restore names the one that it was made of, which anybody may have made.
-    made = [(row.report or {}).get("snapshot") for row in ledger.history(name) if row.strategy != "restore"]
+    made = [row.told.snapshot for row in ledger.history(name) if row.strategy != "restore"]
     # An archive is a file.
-    return [one for one in made if one and "collection" in one]
+    return [one for one in made if one is not None and isinstance(one.collection, str)]
 
 
-def _key(made: JsonObject) -> tuple[str, str]:
-    return str(made["collection"]), str(made["name"])
+def _key(made: CopyBefore) -> tuple[str, str]:
+    return str(made.collection), made.name
 
 
 def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) -> World:

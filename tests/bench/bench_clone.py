@@ -21,6 +21,7 @@ from qmigrate import op
 from qmigrate.engine import rebuild
 from qmigrate.engine.work import Turn, Work
 from qmigrate.ledger import Ledger
+from qmigrate.model.facts import Proof
 from qmigrate.model.plan import Build, Job, OpRef
 from qmigrate.model.state import CollectionState
 from qmigrate.ports import Silent
@@ -69,9 +70,9 @@ class Ways:
             work.run = lease.open_run("upgrade", job, {}, actor="bench", tool="bench", server="bench")
             work.learned[(0, "preflight")] = {"points": self.store.count(SOURCE)}
             took = [self.phases(work, READY), self.phases(work, ("converge",))]
-            proof = work.facts("converge")["report"]
+            proof = work.facts(Proof).report
             assert work.job.steps[0].fill == fill, work.job.steps[0].reason
-            assert (proof["proven"], proof["repaired"]) == (proof["points"], 0), proof
+            assert (proof.proven, proof.repaired) == (proof.points, 0), proof
             lease.finish_run(work.run, "done")
         for alias in self.store.aliases():
             self.store.drop_alias(alias)
@@ -86,8 +87,8 @@ class Ways:
         started = time.perf_counter()
         for name in names:
             work.phase = name
-            facts = getattr(rebuild, name)(work.job.steps[0], work) or {}
-            work.learned.setdefault((0, name), {}).update(facts)
+            facts = getattr(rebuild, name)(work.job.steps[0], work)
+            work.learn(facts)
         return time.perf_counter() - started
 
 

@@ -175,8 +175,8 @@ class Ours:
         """Run phases by name, as the executor does."""
         for name in names:
             work.phase = name
-            facts = getattr(rebuild, name)(step, work) or {}
-            work.learned.setdefault((0, name), {}).update(facts)
+            facts = getattr(rebuild, name)(step, work)
+            work.learn(facts)
 
 
 def main() -> int:

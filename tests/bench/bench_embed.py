@@ -42,6 +42,7 @@ from qmigrate.embed.pipeline import chosen
 from qmigrate.embed.staged import StagedEmbedder, settled
 from qmigrate.engine.points.streams import shown
 from qmigrate.engine.work import Turn, Work
+from qmigrate.model.facts import Fill
 from qmigrate.model.plan import Build, Job, OpRef
 from qmigrate.model.state import CollectionState
 from qmigrate.ports import Silent
@@ -118,7 +119,7 @@ class Fills(Ways):
             before = memory("VmRSS", reset=True)
             took = self.phases(work, ("fill",))
             grown = memory("VmHWM") - before
-            stages = work.facts("fill")["stages"]
+            stages = work.facts(Fill).stages
             assert self.store.count(target) == self.store.count(SOURCE)
             lease.finish_run(work.run, "done")
         for alias in self.store.aliases():

@@ -237,7 +237,7 @@ def test_an_interrupted_rebuild_is_finished_and_then_cleared(made, monkeypatch):
     """On a server its clone is made of a snapshot that holds the point: the proof and the erasure leave it out."""
     made.revise("0002", INDEXED)
     original = rebuild.fill
-    monkeypatch.setattr(rebuild, "PHASES", tuple(Phase(one.name, stopping) if one.name == "fill" else one for one in rebuild.PHASES))
+    monkeypatch.setattr(rebuild, "PHASES", tuple(Phase(one.facts, stopping) if one.name == "fill" else one for one in rebuild.PHASES))
     monkeypatch.setattr(all_steps, "_CHECKLISTS", {**all_steps._CHECKLISTS, "build": rebuild.PHASES})
     with pytest.raises(StoppedError):
         upgrade.upgrade(made.settings())

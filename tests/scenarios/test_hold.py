@@ -311,7 +311,7 @@ def test_an_interruption_before_the_cut_over_began_leaves_it_held(held, monkeypa
     def stop(*args):
         raise KeyboardInterrupt
 
-    phases = tuple(Phase(one.name, stop, waits=True) if one.waits else one for one in golive.PHASES)
+    phases = tuple(Phase(one.facts, stop, waits=True) if one.waits else one for one in golive.PHASES)
     monkeypatch.setitem(__import__("qmigrate.engine.phases").steps._CHECKLISTS, "golive", phases)
     with pytest.raises(KeyboardInterrupt):
         command.cutover(held.settings(), [held.name])

@@ -15,6 +15,7 @@ from qmigrate.engine import rebuild
 from qmigrate.engine.epoch_aliases import own
 from qmigrate.engine.golive import golive
 from qmigrate.errors import RefusedError, VerificationError
+from qmigrate.model.facts import Proof
 from qmigrate.model.transform import Point
 
 CREATE = """
@@ -184,7 +185,7 @@ def test_ids_may_be_exchanged_among_the_points(qdrant_config, tmp_path, monkeypa
     made.revise("0002", SHIFT.format(count=count))
 
     def late(work, sides, **since):
-        assert work.facts("converge").get("frozen", False) is not local
+        assert work.facts(Proof).frozen is not local
         if not local:
             work.store.lift_fence(own(work, sides.source), {})
             write(work.store, sides.source, [make_point(2, text="late")])

@@ -228,7 +228,7 @@ REPORT = {
         "report": {"proven": 12030, "points": 12030, "passes": 2, "sampled": 200, "lowest_cosine": 0.99996,
                    "without_vector": 3}
     },
-    "1.swap": {"milliseconds": 5.1, "at": "x"},
+    "1.swap": {"milliseconds": 5.1, "at": "2025-11-21T14:02:00+00:00"},
     "1.sweep": {"sweep": {"carried": 1, "listed": {"count": 2, "named": [[7, "a"], ["9d3c", "b"]]}}},
 }  # fmt: skip
 

@@ -36,10 +36,10 @@ with ledger.hold("c", timeout=5) as lease:
     for phase in ("fill", "converge"):
         work.phase = phase
         facts = getattr(build, phase)(step, work)
-        work.learned.setdefault((0, phase), {}).update(facts)
+        work.learn(facts)
 ledger.close()
 print(json.dumps({"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "written": store.written,
-                  "proven": facts["report"]["proven"]}))
+                  "proven": facts.report.proven}))
 """
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qmigrate.cli.layout import Text, columns, labelled
+from qmigrate.model.facts import Fill, Proof, Quality, Shadow, SourceSnapshot, Swap, Sweep, WriteBack
+from qmigrate.model.stored import known
 from qmigrate.text import counted, moment, number, quote, size, took
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rich.console import Console
 
     from qmigrate.commands.results import Held, Outcome, UpgradeResult
+    from qmigrate.model.facts import Searched
     from qmigrate.model.plan import CollectionPlan, Plan, Step
+    from qmigrate.model.report import VerificationReport
 
 
 def show_plan(console: Console, plan: Plan, command: str) -> None:
@@ -176,11 +180,11 @@ def show_outcome(outcome: Outcome, verb: str) -> list[Text]:
     word = {"rollback": "without ", "abort": "aborted "}.get(verb, "") if revisions else ""
     title = f"  {word}{revisions}".rstrip() + f"  {took(outcome.seconds)}"
     lines = [Text.assemble((outcome.collection, "bold"), title)]
-    swap: float | None = None
-    for facts in outcome.report.values():
-        if isinstance(facts, dict):
-            lines += _learned(facts, next(iter(outcome.revisions), None))
-            swap = facts.get("milliseconds", swap)
+    for phase in outcome.report:
+        step, _, name = phase.partition(".")
+        lines += _learned(outcome, int(step), name)
+    times = [one.milliseconds for one in outcome.learned(Swap) if one.milliseconds is not None]
+    swap = times[-1] if times else None
     serves = outcome.physical or "nothing: the name is gone"
     if swap is not None:
         serves += f", name moved in {took(swap / 1000)}"
@@ -191,72 +195,111 @@ def show_outcome(outcome: Outcome, verb: str) -> list[Text]:
     return [*lines, *labelled("note", outcome.notes)]
 
 
-def _learned(facts: dict[str, Any], revision: str | None = None) -> list[Text]:
-    """What one phase found that a user needs to know; `revision` is the one that the run is about."""
+def _learned(outcome: Outcome, step: int, phase: str) -> list[Text]:
+    """What one phase found that a user needs to know."""
+    show = _SHOWN.get(phase)
+    return show(outcome, step) if show is not None else []
+
+
+def _shadow(outcome: Outcome, step: int) -> list[Text]:
+    facts, lines = outcome.facts(Shadow, step), list[Text]()
+    if facts.cloned:
+        lines += labelled("cloned", [f"by the server, {facts.cloned}"])
+    return lines + _copied(facts.copied_because)
+
+
+def _snapshot(outcome: Outcome, step: int) -> list[Text]:
+    return _copied(outcome.facts(SourceSnapshot, step).copied_because)
+
+
+def _copied(why: str | None) -> list[Text]:
+    return labelled("copied", [f"not cloned: {why}"]) if why else []
+
+
+def _fill(outcome: Outcome, step: int) -> list[Text]:
+    stages = outcome.facts(Fill, step).stages
+    if not stages:
+        return []
+    from qmigrate.engine.points.streams import shown
+
+    return labelled("busy", [shown(stages)])
+
+
+def _quality(outcome: Outcome, step: int) -> list[Text]:
+    found = outcome.facts(Quality, step).quality or ()
+    return [line for one in found for line in labelled("search", [quality_line(one)])]
+
+
+def _converge(outcome: Outcome, step: int) -> list[Text]:
+    facts, lines = outcome.facts(Proof, step), list[Text]()
+    if facts.report is not None:
+        lines += labelled("proven", _proof(facts.report))
+    if facts.deleted_again:
+        what = f"{counted(facts.deleted_again, 'point')} that fixes have deleted since, here too"
+        lines += labelled("deleted", [what])
+    return lines
+
+
+def _told(outcome: Outcome, step: int) -> list[Text]:
+    told = outcome.facts(WriteBack, step).told
+    if told is None:
+        return []
+    return labelled("told", [f"{counted(told.points, 'point')} to SQL, {counted(told.rows, 'row')} changed"])
+
+
+def _swept(outcome: Outcome, step: int) -> list[Text]:
     from qmigrate.model.report import NOT_BROUGHT
 
-    lines: list[Text] = []
-    if facts.get("cloned"):
-        lines += labelled("cloned", [f"by the server, {facts['cloned']}"])
-    if facts.get("copied_because"):
-        lines += labelled("copied", [f"not cloned: {facts['copied_because']}"])
-    if facts.get("stages"):
-        from qmigrate.engine.points.streams import shown
-
-        lines += labelled("busy", [shown(facts["stages"])])
-    for one in facts.get("quality") or ():
-        lines += labelled("search", [quality_line(one)])
-    proof = facts.get("report")
-    if isinstance(proof, dict) and "proven" in proof:
-        lines += labelled("proven", _proof(proof))
-    told = facts.get("told")
-    if isinstance(told, dict):
-        what = f"{counted(told['points'], 'point')} to SQL, {counted(told['rows'], 'row')} changed"
-        lines += labelled("told", [what])
-    if facts.get("deleted_again"):
-        what = f"{counted(facts['deleted_again'], 'point')} that fixes have deleted since, here too"
-        lines += labelled("deleted", [what])
-    sweep = facts.get("sweep")
-    if isinstance(sweep, dict):
-        carried, listed = sweep.get("carried", 0), sweep.get("listed", {})
-        if carried:
-            lines += labelled("late", [f"{counted(carried, 'late write')} carried over"])
-        if isinstance(listed, dict) and listed.get("count"):
-            named = ", ".join(str(entry[0]) for entry in listed.get("named", [])[:5])
-            undo = sweep.get("may_undo", 0)
-            text = f"{counted(listed['count'], 'id')} may differ on the two sides: {named}; see docs/safety.md"
-            more = [f"{counted(undo, 'id')} of them may undo a delete"] if undo else []
-            if any(str(entry[1]).startswith(NOT_BROUGHT) for entry in listed.get("named", [])):
-                more.append("what was not carried is only in the generation that was left, which gc deletes")
-            every = f"all of them: qmigrate history --carried {quote(revision or 'REV')}"
-            lines += labelled("review", [text, *more, every])
+    sweep, lines = outcome.facts(Sweep, step).sweep, list[Text]()
+    if sweep is None:
+        return lines
+    if sweep.carried:
+        lines += labelled("late", [f"{counted(sweep.carried, 'late write')} carried over"])
+    if sweep.listed.count:
+        named = ", ".join(str(identifier) for identifier, _ in sweep.listed.named[:5])
+        text = f"{counted(sweep.listed.count, 'id')} may differ on the two sides: {named}; see docs/safety.md"
+        more = [f"{counted(sweep.may_undo, 'id')} of them may undo a delete"] if sweep.may_undo else []
+        if any(reason.startswith(NOT_BROUGHT) for _, reason in sweep.listed.named):
+            more.append("what was not carried is only in the generation that was left, which gc deletes")
+        every = f"all of them: qmigrate history --carried {quote(next(iter(outcome.revisions), 'REV'))}"
+        lines += labelled("review", [text, *more, every])
     return lines
 
 
-def _proof(proof: dict[str, Any]) -> list[str]:
-    lines = [f"{number(proof['proven'])} of {number(proof.get('points', 0))} points"]
-    if proof.get("sampled"):
-        cosine = proof.get("lowest_cosine")
+_SHOWN: Mapping[str, Callable[[Outcome, int], list[Text]]] = {
+    SourceSnapshot.phase: _snapshot,
+    Shadow.phase: _shadow,
+    Fill.phase: _fill,
+    Quality.phase: _quality,
+    Proof.phase: _converge,
+    WriteBack.phase: _told,
+    Sweep.phase: _swept,
+}
+
+
+def _proof(proof: VerificationReport) -> list[str]:
+    lines = [f"{number(proof.proven)} of {number(proof.points)} points"]
+    if proof.sampled:
+        cosine = proof.lowest_cosine
         # Cut, not rounded: 1.0000 would claim more than was seen.
         worst = "" if cosine is None else f", cosine ≥ {int(cosine * 10000) / 10000:.4f}"
-        lines[0] += f" · {number(proof['sampled'])} embedded again{worst}"
-    if proof.get("passes"):
-        lines.append(f"after {counted(proof['passes'], 'pass', 'passes')} over what was written during the run")
-    if proof.get("without_vector"):
-        lines.append(f"{number(proof['without_vector'])} left without the vector on purpose")
-    if proof.get("dropped"):
-        lines.append(f"{number(proof['dropped'])} left out on purpose: they could not be embedded")
+        lines[0] += f" · {number(proof.sampled)} embedded again{worst}"
+    if proof.passes:
+        lines.append(f"after {counted(proof.passes, 'pass', 'passes')} over what was written during the run")
+    if proof.without_vector:
+        lines.append(f"{number(proof.without_vector)} left without the vector on purpose")
+    if proof.dropped:
+        lines.append(f"{number(proof.dropped)} left out on purpose: they could not be embedded")
     return lines
 
 
-def quality_line(found: dict[str, Any]) -> str:
+def quality_line(found: Searched) -> str:
     """``recall@10 of 'l14' 0.987, at least 0.95 required; 0.61 of the results are unchanged``."""
-    head = f"recall@{found['k']} of {found['vector']!r}"
-    if found.get("recall") is None:
-        return f"{head} not measured: {found['why']}"
-    kept = found.get("overlap")
-    before = "" if kept is None else f"; {kept:.3f} of the results are unchanged"
-    return f"{head} {found['recall']:.3f}, at least {found['at_least']:.4g} required{before}"
+    head = f"recall@{found.k} of {found.vector!r}"
+    if found.recall is None:
+        return f"{head} not measured: {known(found.why)}"
+    before = "" if found.overlap is None else f"; {found.overlap:.3f} of the results are unchanged"
+    return f"{head} {found.recall:.3f}, at least {found.at_least:.4g} required{before}"
 
 
 def _closing(result: UpgradeResult) -> Text:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from qmigrate.cli.layout import Text, columns, labelled
 from qmigrate.cli.shell import Age, Shell, with_shell
 from qmigrate.cli.upgrade import dry_run, lock_timeout
+from qmigrate.model.facts import Proof, Swap
 from qmigrate.text import counted, moment, number, size, took
 
 if TYPE_CHECKING:
@@ -96,13 +97,13 @@ def show_restore(console: Console, result: UpgradeResult) -> None:
 def _outcome(outcome: Outcome) -> list[Text]:
     serves = outcome.physical or "nothing: the name is gone"
     lines = [Text.assemble((outcome.collection, "bold"), f"  {took(outcome.seconds)}")]
-    for facts in outcome.report.values():
-        proof: Any = facts.get("report") if isinstance(facts, dict) else None
-        if isinstance(proof, dict) and "proven" in proof:
-            text = f"{number(proof['proven'])} of {number(proof['points'])} points, from {proof['source']}"
+    for one in outcome.learned(Proof):
+        if one.report is not None:
+            text = f"{number(one.report.proven)} of {number(one.report.points)} points, from {one.report.source}"
             lines += labelled("proven", [text])
-        if isinstance(facts, dict) and facts.get("milliseconds") is not None:
-            serves += f", name moved in {took(facts['milliseconds'] / 1000)}"
+    for swap in outcome.learned(Swap):
+        if swap.milliseconds is not None:
+            serves += f", name moved in {took(swap.milliseconds / 1000)}"
     return [*lines, *labelled("live", [serves]), *labelled("note", outcome.notes)]
 
 

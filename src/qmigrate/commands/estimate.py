@@ -16,6 +16,7 @@ from qmigrate.errors import PendingError, QmigrateError
 from qmigrate.model.plan import Build, CollectionPlan, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import LiveCollection, OpenRun, World
+from qmigrate.model.stored import plain
 from qmigrate.model.transform import PointTransform
 from qmigrate.model.weight import Weight
 from qmigrate.operations.values import Embed
@@ -280,9 +281,9 @@ def _speeds(opened: Session) -> list[Speed]:
     """Of earlier runs in this ledger, newest first."""
     found = []
     for row in opened.ledger.history(None, _ROWS):
-        speed = (row.report or {}).get("speed")
-        if speed:
-            found.append(Speed(collection=row.collection, **speed))
+        speed = row.told.speed
+        if speed is not None:
+            found.append(Speed(row.collection, **plain(speed)))
     return found
 
 

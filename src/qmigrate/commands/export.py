@@ -12,12 +12,13 @@ from typing import Any
 from qmigrate import archive
 from qmigrate.commands.session import opened_ledger
 from qmigrate.engine.fixes.erase.selection import ERASURE
-from qmigrate.engine.fixes.journal import journal_name, windows
+from qmigrate.engine.fixes.journal import journal_of, windows
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import DeletionRow, Ledger
 from qmigrate.model.fix import Entry
 from qmigrate.model.names import unknown
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import known
 from qmigrate.settings.load import Settings
 from qmigrate.store import records
 
@@ -100,14 +101,14 @@ def _of_fix(settings: Settings, ledger: Ledger, log: int, *, ids: bool, vectors:
     row = ledger.deletion(log)
     if row is None or row.collection is None:
         raise unknown("fix", log, of=" in the audit")
-    facts = row.facts
-    file = facts.get("file") or facts.get("archive")
+    told = row.told
+    file = known(told.file) or told.archive
     # An export may have been moved together with its folder.
     places = [Path(file), settings.fixes.exports / Path(file).name] if file else []
     path = next((one for one in places if one.is_file()), None)
     if path is not None:
         return _of_file(path, row, ids=ids, vectors=vectors)
-    name = journal_name(facts["run"], facts["step"]) if "run" in facts and "step" in facts else ""
+    name = journal_of(told) if told.run is not None and told.step is not None else ""
     if row.kind == ERASURE or not name or not ledger.has_base(name):
         raise RefusedError(
             f"fix {log} ({row.kind}) has kept no ids that could be shown" + (f": {file} is not there" if file else ""),
@@ -118,7 +119,7 @@ def _of_fix(settings: Settings, ledger: Ledger, log: int, *, ids: bool, vectors:
         path=None,
         kind=row.kind,
         collection=row.collection,
-        generation=facts.get("generation"),
+        generation=told.generation,
         points=None,
         created_at=row.created_at,
         log=row.id,

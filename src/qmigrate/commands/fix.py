@@ -25,6 +25,7 @@ from qmigrate.errors import (
     QmigrateError,
     RefusedError,
 )
+from qmigrate.model.edits import Edit, RemovalEdit, SyncEdit, edit_of
 from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan, Step
 from qmigrate.model.schema import JsonObject
@@ -294,14 +295,15 @@ def check_there(
     Raises:
         PointsNotFoundError: nothing of it is there, so that nothing was changed.
     """
-    edit = operation.edit() or {}
-    if changes or edit.get("type") != ASSET or any(one.get("already") for one in counts):
+    said = edit_of(operation.edit() or {})
+    asset = said.target if isinstance(said, RemovalEdit) and said.type == ASSET else None
+    if changes or asset is None or any(one.get("already") for one in counts):
         return
     why = f"; {'; '.join(types)}" if types else ""
     raise PointsNotFoundError(
-        f"not found: there are no points of {operation.pattern} with {edit['target']}{why}; nothing was changed",
+        f"not found: there are no points of {operation.pattern} with {asset}{why}; nothing was changed",
         hint="ids are numbers or UUIDs, as Qdrant has them; --dry-run shows what a condition selects",
-        facts={"target": edit["target"], "counts": [dict(one) for one in counts]},
+        facts={"target": asset, "counts": [dict(one) for one in counts]},
     )
 
 
@@ -317,13 +319,16 @@ def check_compared(edit: JsonObject, counts: Sequence[Mapping[str, int]], expect
         RefusedError: there are points, and none has a row; nothing was changed.
     """
     points = sum(one.get("without_row", 0) for one in counts)
-    narrowed = any(edit.get(name) is not None for name in ("ids", "since", "sample"))
+    said = edit_of(edit)
+    if not isinstance(said, SyncEdit):
+        return
+    narrowed = any(part is not None for part in (said.ids, said.since, said.sample))
     if narrowed or expect == 0 or not points or not all(compares_nothing(edit, one) for one in counts):
         return
     rows = max(one.get("rows", 0) for one in counts)
     returned = f"returns {rows:,} rows, and none has a point" if rows else "returns no row at all"
     raise RefusedError(
-        f"the query on {edit['database']} {returned}: none of {points:,} points was compared, and nothing was changed",
+        f"the query on {said.database} {returned}: none of {points:,} points was compared, and nothing was changed",
         hint="is it the right database, and is the key the point's id? --since asks for what has changed, and "
         "--expect 0 accepts that there are none",
         facts={"rows": rows, "points": points},
@@ -414,7 +419,7 @@ def previews(opened: Session, plan: Plan) -> list[Preview]:
         for step, what in zip(steps, item.lines[: len(steps)], strict=True):
             seen = count(opened, name, step.edit, step.ops)
             shown = preview_of(opened, name, what, seen, step.edit)
-            found.append(replace(shown, returns=step.edit.get("kind") == "bring_back"))
+            found.append(replace(shown, returns=Edit.of(step.edit).kind == "bring_back"))
         found += [_back_again(opened, item, step) for step in item.job.steps if isinstance(step, GoLive)]
     return found
 

@@ -12,11 +12,14 @@ from qmigrate.commands.run_fixes import Done
 from qmigrate.commands.run_plan import finish_open_runs, perform_held
 from qmigrate.commands.session import Session, session
 from qmigrate.engine.executor import Stop, stop_on_signals
+from qmigrate.engine.retire.retire import KINDS
 from qmigrate.errors import QmigrateError, StoppedError, UnknownNameError
 from qmigrate.ledger.reader import present
 from qmigrate.model.names import check_known, met, unknown
 from qmigrate.model.plan import Job, Plan
+from qmigrate.model.retire_facts import RetirePreflight, RetireSnapshots
 from qmigrate.model.state import World
+from qmigrate.model.stored import known, plain
 from qmigrate.observe import holdings, known_names, names_with_holdings, observe
 from qmigrate.planner.gc import Choice, Verdict, judge, plan_gc
 from qmigrate.ports import Progress
@@ -276,16 +279,13 @@ def _collect(sweep: _Sweep, name: str) -> None:
 
 def _report(sweep: _Sweep, job: Job, outcome: Outcome) -> None:
     for position, step in enumerate(job.steps):
-        phases = {
-            phase: outcome.report.get(f"{position}.{phase}", {})
-            for phase in ("preflight", "check", "snapshots", "delete")
-        }
+        found = [outcome.facts(kind, position) for kind in KINDS]
         target = str(step.target)
-        stopped = next((facts for facts in phases.values() if "spared" in facts), None)
-        if stopped is not None:
-            sweep.spared.append(
-                Spared(job.collection, target, stopped["spared"], stopped.get("hint"), stopped.get("writes"))
-            )
+        stopped = next((one for one in found if one.spared is not None), None)
+        if stopped is not None and stopped.spared is not None:
+            writes = dict(stopped.writes) if stopped.writes is not None else None
+            sweep.spared.append(Spared(job.collection, target, stopped.spared, known(stopped.hint), writes))
         else:
-            made = tuple(phases["snapshots"].get("snapshots", ()))
-            sweep.collected.append(Collected(job.collection, target, phases["preflight"].get("points"), made))
+            made = tuple(map(plain, outcome.facts(RetireSnapshots, position).snapshots or ()))
+            points = outcome.facts(RetirePreflight, position).points
+            sweep.collected.append(Collected(job.collection, target, points, made))

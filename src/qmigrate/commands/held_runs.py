@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 
 from qmigrate.commands.results import Held
 from qmigrate.commands.session import Session
-from qmigrate.model.state import HOLD, OpenRun
+from qmigrate.model.facts import Hold
+from qmigrate.model.state import OpenRun
 
 
 def held_run(run: OpenRun) -> Held | None:
@@ -15,14 +15,12 @@ def held_run(run: OpenRun) -> Held | None:
     position = run.waiting()
     if run.state != "held" or position is None:
         return None
-    record = run.record(position, HOLD)
-    since = record.facts.get("since") if record is not None else None
     return Held(
         collection=run.job.collection,
         physical=str(run.job.steps[position].target),
         revisions=tuple(closing.revision for closing in run.job.closes if closing.step >= position),
         run=run.id,
-        since=datetime.fromisoformat(since) if since else None,
+        since=run.facts(Hold, position).since,
         refused=run.error,
     )
 

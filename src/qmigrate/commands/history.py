@@ -18,7 +18,6 @@ from qmigrate.engine.points.base import left_and_right
 from qmigrate.engine.prove.sweep import ALREADY, LISTED
 from qmigrate.errors import StoreError, UnknownNameError
 from qmigrate.ledger import Carry, DeletionRow, Ledger
-from qmigrate.ledger.writer import OWN
 from qmigrate.model.names import fits
 from qmigrate.model.plan import GoLive, Job
 from qmigrate.model.report import KEPT, MAY_UNDO
@@ -91,7 +90,7 @@ def deletions(
     with opened_ledger(settings) as ledger:
         check_recorded(ledger, Revisions.load(settings.scripts), collection)
         rows = ledger.deletions()
-    undone = {row.facts["undoes"]: row.id for row in reversed(rows) if row.facts.get("undoes") is not None}
+    undone = {row.told.undoes: row.id for row in reversed(rows) if row.told.undoes is not None}
     found = [
         row
         for row in rows
@@ -116,12 +115,12 @@ def _plain(row: DeletionRow, undone_by: int | None) -> Deletion:
         kind=row.kind,
         target=row.target,
         count=row.count,
-        changed=row.facts.get("changed"),
+        changed=row.told.changed,
         reason=row.reason,
         actor=row.actor,
         undone_by=undone_by,
         facts=row.facts,
-        metadata=row.facts.get(OWN) or {},
+        metadata=row.told.own or {},
     )
 
 

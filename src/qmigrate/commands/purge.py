@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from qmigrate.commands.edits import count
 from qmigrate.commands.run_fixes import Done, run_fix, same_edits
 from qmigrate.commands.session import Session
-from qmigrate.engine.fixes.journal import journal_name
+from qmigrate.engine.fixes.journal import journal_of
 from qmigrate.engine.fixes.purge import KIND, PURGE, to_follow
 from qmigrate.engine.fixes.soft_delete import SOFT_DELETE
 from qmigrate.errors import NotFoundError, RefusedError
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.names import ExactName, met
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import known
 from qmigrate.observe import known_names
 from qmigrate.operations.deletion import DeletePoints
 from qmigrate.planner import plan_fix
@@ -94,18 +95,19 @@ def _marked(opened: Session) -> dict[tuple[str, str], list[DeletionRow]]:
     rows = opened.ledger.deletions()
     hold = {row.id for row in to_follow(rows)}
     for row in rows:
-        if row.kind == SOFT_DELETE and row.collection and row.facts.get("flag"):
-            found.setdefault((row.collection, str(row.facts["flag"])), []).extend([row] if row.id in hold else [])
+        if row.kind == SOFT_DELETE and row.collection and row.told.flag:
+            found.setdefault((row.collection, row.told.flag), []).extend([row] if row.id in hold else [])
     return found
 
 
 def _purge_of(opened: Session, name: str, flag: str, rows: Sequence[DeletionRow], before: datetime) -> Purge:
     """What these soft deletions have marked, as far as the ledger still has which points that were."""
     # What has marked nothing has no journal, and needs none.
-    rows = [row for row in rows if row.facts.get("undo") is not None]
-    known = [row for row in rows if opened.ledger.has_base(journal_name(row.facts["run"], row.facts["step"]))]
-    forgotten = tuple(row.id for row in rows if row not in known)
-    marks = ({"log": row.id} | {part: row.facts.get(part) for part in ("run", "step", "generation")} for row in known)
+    rows = [row for row in rows if known(row.told.undo) is not None]
+    kept = [row for row in rows if opened.ledger.has_base(journal_of(row.told))]
+    forgotten = tuple(row.id for row in rows if row not in kept)
+    told = ((row.id, row.told) for row in kept)
+    marks = ({"log": log, "run": one.run, "step": one.step, "generation": one.generation} for log, one in told)
     return Purge(name, flag, before, forgotten=forgotten, marks=tuple(marks))
 
 

@@ -13,6 +13,7 @@ from qmigrate.commands.session import Session, session
 from qmigrate.commands.upgrade import planned
 from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.errors import QmigrateError, RefusedError
+from qmigrate.model.facts import Fill, Proof
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.plan import Build, CollectionPlan, Plan
 from qmigrate.model.state import World
@@ -142,11 +143,12 @@ def _leftovers(opened: Session, world: World, name: str) -> Plan:
 def _report(opened: Session, item: CollectionPlan, world: World, outcome: Outcome) -> Rehearsal:
     live = world.collections[item.job.collection].live
     total = live.points if live else 0
-    sampled = sum(int(facts.get("sampled", 0)) for facts in outcome.report.values())
-    copies = [facts for facts in outcome.report.values() if "fresh" in facts]
-    proofs = [facts for facts in outcome.report.values() if facts.get("report")]
-    fill = sum(float(facts["seconds"]) for facts in copies)
-    prove = sum(float(facts.get("seconds", 0.0)) for facts in proofs)
+    fills = outcome.learned(Fill)
+    sampled = sum(one.sampled or 0 for one in fills)
+    proven = [one for one in outcome.learned(Proof) if one.report is not None]
+    proofs = [one.report for one in proven if one.report is not None]
+    fill = sum(one.seconds or 0.0 for one in fills if one.fresh is not None)
+    prove = sum(one.seconds or 0.0 for one in proven)
     measured = bool(sampled and proofs)
     schema = next((step.schema for step in reversed(item.job.steps) if isinstance(step, Build)), None)
     after = None
@@ -159,8 +161,8 @@ def _report(opened: Session, item: CollectionPlan, world: World, outcome: Outcom
         revisions=tuple(closing.revision for closing in item.job.closes),
         sampled=sampled,
         points=total,
-        proven=int(proofs[-1]["report"]["proven"]) if proofs else None,
-        embedded=int(proofs[-1]["report"]["embedded"]) if proofs else 0,
+        proven=proofs[-1].proven if proofs else None,
+        embedded=proofs[-1].embedded if proofs else 0,
         seconds=outcome.seconds,
         per_second=round(sampled / max(fill + prove, 0.001), 1) if measured else None,
         projected_seconds=after,

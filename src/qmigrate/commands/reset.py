@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from qmigrate.commands.restore import tried
 from qmigrate.commands.results import Outcome, Resumed
@@ -13,9 +12,12 @@ from qmigrate.commands.session import Session, session
 from qmigrate.engine.executor import stop_on_signals
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.ledger import DeletionRow
-from qmigrate.model.origin import NOTHING
+from qmigrate.model.audit import Audited
+from qmigrate.model.facts import Closed
+from qmigrate.model.origin import NOTHING, StoredOrigin
 from qmigrate.model.plan import Build, Job, Plan
 from qmigrate.model.state import World
+from qmigrate.model.stored import known
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner.plain_names import way_of
 from qmigrate.planner.reset import plan_reset
@@ -148,21 +150,20 @@ def _check_count(opened: Session, name: str, expect: int) -> None:
 
 
 def _resets(job: Job, name: str) -> bool:
-    origins = [step.origin or {} for step in job.steps if isinstance(step, Build)]
-    return job.collection == name and any(origin.get("kind") == NOTHING for origin in origins)
+    origins = [StoredOrigin.of(step.origin) for step in job.steps if isinstance(step, Build)]
+    return job.collection == name and any(origin.kind == NOTHING for origin in origins)
 
 
 def _result(opened: Session, outcome: Outcome, resumed: tuple[Resumed, ...]) -> ResetResult:
     row = _row(opened, outcome)
-    facts: Any = row.facts if row else {}
-    counts, until = facts.get("counts", {}), facts.get("held_until")
+    told = row.told if row else Audited()
     return ResetResult(
         collection=outcome.collection,
         log=row.id if row else None,
-        left=int(facts.get("changed", 0)),
-        late=int(counts.get("late", 0)),
-        left_in=str(facts.get("left_in", "")),
-        held_until=datetime.fromisoformat(until) if until else None,
+        left=told.changed or 0,
+        late=(told.counts or {}).get("late", 0),
+        left_in=told.left_in or "",
+        held_until=told.held_until,
         generation=str(outcome.physical),
         seconds=outcome.seconds,
         resumed=resumed,
@@ -171,5 +172,5 @@ def _result(opened: Session, outcome: Outcome, resumed: tuple[Resumed, ...]) -> 
 
 def _row(opened: Session, outcome: Outcome) -> DeletionRow | None:
     """What the closing phase has written into the audit; one that was done before a resume is known by its number."""
-    logs = [facts["log"] for phase, facts in outcome.report.items() if phase.endswith(".close") and facts.get("log")]
+    logs = [log for closed in outcome.learned(Closed) if (log := known(closed.log))]
     return opened.ledger.deletion(logs[-1]) if logs else None

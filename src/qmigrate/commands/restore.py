@@ -29,7 +29,7 @@ from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.engine.export import WHOLE, described
 from qmigrate.errors import RefusedError, UnknownNameError, UsageError
 from qmigrate.model.names import ExactName, check_known, is_glob, met, unknown
-from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin
+from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin, StoredOrigin
 from qmigrate.model.plan import Build, Job, Plan
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState, Moment, World, moments_of
@@ -458,13 +458,10 @@ def _state(opened: Session, world: World, name: str) -> CollectionState:
 
 
 def _restores(job: Job, origin: Origin, name: str) -> bool:
-    wanted = origin.to_json()
-    return job.collection == name and any(
-        isinstance(step, Build)
-        and step.origin is not None
-        and all(step.origin[part] == wanted[part] for part in ("kind", "name", "digest"))
-        for step in job.steps
-    )
+    wanted = (origin.kind, origin.name, origin.digest)
+    builds = (step for step in job.steps if isinstance(step, Build) and step.origin is not None)
+    found = (StoredOrigin.of(build.origin) for build in builds)
+    return job.collection == name and any((one.kind, one.name, one.digest) == wanted for one in found)
 
 
 def _without_consent(name: str, plan: Plan) -> RefusedError:

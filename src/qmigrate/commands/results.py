@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from qmigrate.errors import HeldError, PendingError
+from qmigrate.model.facts import F, Proof, Swap
+from qmigrate.model.fix_facts import Copies, EraseSelect, EraseVerify, Forget
 from qmigrate.model.plan import Plan
+from qmigrate.model.stored import known, loaded
 from qmigrate.text import quote
 
 
@@ -68,36 +71,37 @@ class Erasure:
     beyond: tuple[str, ...]
 
 
-def erased_of(facts: Mapping[str, Mapping[str, Any]], target: str | None) -> Erasure | None:
-    """The result of one step, from what its phases learned; None where it was not an erasure, or had nothing to do.
-
-    Args:
-        facts: phase -> what it has learned.
-        target: the generation that serves.
-    """
-    if "forget" not in facts or "select" not in facts:
+def erased_of(outcome: Outcome, step: int) -> Erasure | None:
+    """The result of one step, from what its phases learned; None where it was not an erasure, or had nothing to do."""
+    forgotten, selected = outcome.facts(Forget, step), outcome.facts(EraseSelect, step)
+    if forgotten.counts is None:
         return None
-    there = facts["select"].get("there", {})
-    live = there.get(target, 0)
-    forgotten, verified = facts["forget"], facts.get("verify", {})
-    left = verified.get("left", {})
-    counts = {"live": live, "generations": sum(there.values()) - live, **forgotten.get("counts", {})}
-    copies = facts.get("snapshots", {})
+    live = selected.there.get(outcome.physical or "", 0)
+    verified = outcome.facts(EraseVerify, step)
+    left = verified.left or {}
+    counts = {"live": live, "generations": sum(selected.there.values()) - live, **forgotten.counts}
+    copies = outcome.facts(Copies, step)
     return Erasure(
-        ids=facts["select"].get("changes", 0),
+        ids=selected.changes,
         places=tuple(ErasedPlace(name, count, left.get(name, 0)) for name, count in counts.items()),
-        written_again=verified.get("written_again", 0),
+        written_again=verified.written_again or 0,
         snapshots=tuple(
-            HoldingSnapshot(**entry, command=f"qmigrate snapshot delete {quote(entry['name'])}")
-            for entry in copies.get("holding", ())
+            HoldingSnapshot(
+                entry.collection,
+                entry.name,
+                entry.created_at,
+                entry.deleted,
+                command=f"qmigrate snapshot delete {quote(entry.name)}",
+            )
+            for entry in copies.holding or ()
         ),
-        made=copies.get("made"),
-        beyond=(*forgotten.get("beyond", ()), *_unseen(copies)),
+        made=known(copies.made),
+        beyond=(*(forgotten.beyond or ()), *_unseen(copies)),
     )
 
 
-def _unseen(copies: Mapping[str, Any]) -> tuple[str, ...]:
-    said = copies.get("unseen")
+def _unseen(copies: Copies) -> tuple[str, ...]:
+    said = known(copies.unseen)
     told = f"snapshots could not be listed ({said}): list them with a key that may: qmigrate snapshot list"
     return (told,) if said else ()
 
@@ -220,14 +224,22 @@ class Outcome:
     held: Held | None = None
     started_at: datetime | None = None
 
+    def facts(self, of: type[F], step: int) -> F:
+        """What a phase of a step has learned; defaults where nothing."""
+        return loaded(of, self.report.get(f"{step}.{of.phase}", {}))
+
+    def learned(self, of: type[F]) -> list[F]:
+        """The same of every step that came to this phase, in order."""
+        return [loaded(of, facts) for name, facts in self.report.items() if name.partition(".")[2] == of.phase]
+
     def summary(self) -> str:
         """One line for a log: revisions, proof, what serves, and how long it took."""
-        facts = [one for one in self.report.values() if isinstance(one, Mapping)]
-        proof = next((one["report"] for one in reversed(facts) if "proven" in (one.get("report") or {})), None)
-        swap = next((one["milliseconds"] for one in reversed(facts) if one.get("milliseconds") is not None), None)
+        proof = next((one.report for one in reversed(self.learned(Proof)) if one.report is not None), None)
+        moved = (one.milliseconds for one in reversed(self.learned(Swap)))
+        swap = next((one for one in moved if one is not None), None)
         parts = [", ".join(self.revisions)] if self.revisions else []
         if proof is not None:
-            parts.append(f"{proof['proven']:,} of {proof.get('points', 0):,} points proven")
+            parts.append(f"{proof.proven:,} of {proof.points:,} points proven")
         if self.held is not None:
             parts.append(f"held as {self.held.physical}")
         else:

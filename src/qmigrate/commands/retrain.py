@@ -18,10 +18,13 @@ from qmigrate.engine.fixes.marks import check_marks, rows_of, to_json
 from qmigrate.engine.fixes.protocol import Place, check_cap
 from qmigrate.errors import RefusedError, UsageError
 from qmigrate.ledger.reader import present
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import Edit, Marked
 from qmigrate.model.fix import Found
 from qmigrate.model.names import has_wildcard
 from qmigrate.model.plan import EditPoints
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import known
 from qmigrate.model.transform import PointId
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.deletion import DeletePoints
@@ -129,7 +132,7 @@ class Wish:
         for value in values:
             operation, edit = self._edit(settings, value)
             # A folder with and without a trailing slash is one.
-            same = [{**edit, "target": None, "mark": None}, edit["mark"]["parameters"]]
+            same = [{**edit, "target": None, "mark": None}, dict(_mark(edit).parameters)]
             made.setdefault(json.dumps(same, sort_keys=True, default=str), (operation, edit))
         return list(made.values())
 
@@ -165,10 +168,17 @@ def review(settings: Settings, wish: Wish) -> RetrainReview:
     edits = wish.edits(settings)
     with session(settings, writes=False) as opened:
         previews = _previews(opened, edits, check=True)
-    mark = edits[0][1]["mark"]
-    more = f", with {', '.join(mark['columns'])}" if mark.get("columns") else ""
-    queue = [f"a row in {mark['queue']}{more}"] if mark["queue"] else []
-    return RetrainReview(tuple(previews), (*mark["statements"], *queue))
+    mark = _mark(edits[0][1])
+    more = f", with {', '.join(mark.columns)}" if mark.columns else ""
+    queue = [f"a row in {mark.queue}{more}"] if mark.queue else []
+    return RetrainReview(tuple(previews), (*mark.statements, *queue))
+
+
+def _mark(edit: JsonObject) -> Marked:
+    """What an edit of a retraining marks."""
+    mark = Edit.of(edit).mark
+    assert mark is not None  # noqa: S101  each of them marks
+    return mark
 
 
 def retrain(
@@ -241,8 +251,8 @@ def _try_marks(settings: Settings, edits: Edits, found: Sequence[Preview], *, un
     refused = {}
     for (_, edit), seen in zip(edits, found, strict=True):
         rows = rows_of(settings, edit, seen.changes)
-        if seen.changes and edit["mark"]["statements"] and not any(rows.values()) and not unmarked:
-            refused[str(edit["mark"]["value"])] = seen.changes
+        if seen.changes and _mark(edit).statements and not any(rows.values()) and not unmarked:
+            refused[str(known(_mark(edit).value))] = seen.changes
     if refused:
         named = ", ".join(list(refused)[:5]) + (f" and {len(refused) - 5:,} more" if len(refused) > 5 else "")
         points = counted(sum(refused.values()), "point")
@@ -290,7 +300,5 @@ def _result(opened: Session, name: str, result: FixResult) -> RetrainResult:
 
 def _retrained(opened: Session, done: Done) -> Retrained:
     row = opened.ledger.deletion(done.log) if done.log is not None else None
-    facts = row.facts if row is not None else {}
-    return Retrained(
-        facts.get("value"), done.log, done.changed, tuple(facts.get("marked") or ()), facts.get("rows") or {}
-    )
+    told = row.told if row is not None else Audited()
+    return Retrained(known(told.value), done.log, done.changed, told.marked or (), dict(told.rows or {}))

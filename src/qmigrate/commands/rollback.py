@@ -245,12 +245,12 @@ def _past_resets(opened: Session, world: World) -> Iterator[None]:
             raise
         left = {row.physical for row in state.generations if row.state == "retired"}
         for row in opened.ledger.deletions():
-            mine = (row.collection, row.kind, row.facts.get("generation")) == (name, RESET, generation)
-            if mine and row.facts.get("left_in") in left:
+            mine = (row.collection, row.kind, row.told.generation) == (name, RESET, generation)
+            if mine and row.told.left_in in left:
                 ways = [error.facts.get("first"), f"qmigrate fix undo {quote(row.id)}", "then the same command again"]
                 raise RefusedError(
                     f"{error.message}: fix {row.id} has reset {name} since, and what served before is in "
-                    f"{row.facts['left_in']}",
+                    f"{row.told.left_in}",
                     hint="\n".join(str(way) for way in ways if way),
                     facts=error.facts,
                 ) from None

@@ -19,9 +19,13 @@ from qmigrate.engine.fixes.orphans import PATIENCE, Orphans, look
 from qmigrate.engine.fixes.protocol import Place
 from qmigrate.errors import RefusedError
 from qmigrate.ledger.reader import clock
+from qmigrate.model.edits import Edit, OrphansEdit, edit_of
+from qmigrate.model.facts import Closed
+from qmigrate.model.fix_facts import EditChange, EditVerify, Select
 from qmigrate.model.plan import EditPoints, Job, Plan, Step
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.stored import known
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
 from qmigrate.planner.fix import fixed_by
@@ -98,7 +102,7 @@ def until_second_look(
         RefusedError: a transaction doesn't end, or the collection is rebuilt again and again.
         StoppedError: a signal came; the first look stays.
     """
-    graced = [(operation, edit) for operation, edit in edits if edit.get("grace")]
+    graced = [(operation, edit) for operation, edit in edits if _grace(edit)]
     for _ in range(_MOST if graced else 0):
         with ExitStack() as stack:
             waiting = _look(opened, graced, stack, stop, lock_timeout)
@@ -334,13 +338,19 @@ def _without_log(step: Step) -> Step:
     return replace(step, edit={**step.edit, "log_empty": False}) if isinstance(step, EditPoints) else step
 
 
+def _grace(edit: JsonObject) -> float:
+    """Seconds that a fix waits between two looks; 0 where it looks once."""
+    said = edit_of(edit)
+    return said.grace if isinstance(said, OrphansEdit) else 0.0
+
+
 def _has_waited(job: Job, edits: Sequence[tuple[Operation, JsonObject]]) -> bool:
     """Whether an interrupted job did the only edit, and had to wait for it."""
-    if len(edits) != 1 or not edits[0][1].get("grace"):
+    if len(edits) != 1 or not _grace(edits[0][1]):
         return False
     wanted = first_look.query_of(edits[0][1])
     known = [step.edit for step in job.steps if isinstance(step, EditPoints)]
-    return any(edit.get("grace") and first_look.query_of(edit) == wanted for edit in known)
+    return any(_grace(edit) and first_look.query_of(edit) == wanted for edit in known)
 
 
 def _consented(job: Job, plan: Plan) -> bool:
@@ -351,7 +361,7 @@ def _consented(job: Job, plan: Plan) -> bool:
     begun = [_at_any_rate(getattr(step, "edit", {})) for step in job.steps]
     found = [item.job.steps for item in plan.collections if item.job.collection == job.collection]
     wanted = [_at_any_rate(getattr(step, "edit", {})) for steps in found for step in steps]
-    return bool(wanted) and wanted == begun and all(edit.get("expect") is not None for edit in wanted)
+    return bool(wanted) and wanted == begun and all(Edit.of(edit).expect is not None for edit in wanted)
 
 
 def _at_any_rate(edit: JsonObject) -> JsonObject:
@@ -376,29 +386,27 @@ def _said(edit: JsonObject) -> JsonObject:
 def _done(outcome: Outcome) -> list[Done]:
     """What the data fixes among the steps of a job have done."""
     found = []
-    for phase, facts in outcome.report.items():
-        step, _, name = phase.partition(".")
-        if name == "close" and facts.get("back_again") is not None:
-            points = int(facts["back_again"])
-            found.append(Done(outcome.collection, facts["log"], points, 0, 0, points, outcome.seconds))
-        if name != "select":
+    for phase in outcome.report:
+        at, _, name = phase.partition(".")
+        step, closed = int(at), outcome.facts(Closed, int(at))
+        log, points = known(closed.log), closed.back_again
+        if name == Closed.phase and points is not None:
+            found.append(Done(outcome.collection, log, points, 0, 0, points, outcome.seconds))
+        if name != Select.phase:
             continue
-        changed = outcome.report.get(f"{step}.change", {})
-        learned = {
-            key.partition(".")[2]: value for key, value in outcome.report.items() if key.partition(".")[0] == step
-        }
+        changed = outcome.facts(EditChange, step)
         found.append(
             Done(
                 collection=outcome.collection,
-                log=outcome.report.get(f"{step}.close", {}).get("log"),
-                changed=changed.get("changed", 0),
-                changed_meanwhile=changed.get("moved", 0),
-                gone=changed.get("gone", 0),
-                verified=outcome.report.get(f"{step}.verify", {}).get("verified", 0),
+                log=log,
+                changed=changed.changed,
+                changed_meanwhile=changed.moved,
+                gone=changed.gone,
+                verified=outcome.facts(EditVerify, step).verified,
                 seconds=outcome.seconds,
-                counts=facts.get("counts", {}),
-                erasure=erased_of(learned, outcome.physical),
-                undo=outcome.report.get(f"{step}.close", {}).get("undo", True) is not None,
+                counts=dict(outcome.facts(Select, step).counts or {}),
+                erasure=erased_of(outcome, step),
+                undo=closed.undo is not None,
             )
         )
     return found

@@ -18,8 +18,9 @@ from qmigrate.engine.export import WHOLE, described, export, file_name, header_o
 from qmigrate.errors import DeniedError, RefusedError, RepairNeededError
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.reader import present
+from qmigrate.model.facts import SourceSnapshot
 from qmigrate.model.names import met, met_by_any, old_alias, unknown
-from qmigrate.model.origin import ARCHIVE, SNAPSHOT
+from qmigrate.model.origin import ARCHIVE, SNAPSHOT, StoredOrigin
 from qmigrate.model.plan import Build, Job
 from qmigrate.model.state import CollectionState, Moment, World, moments_of
 from qmigrate.observe import observe, snapshots_of_runs
@@ -363,13 +364,13 @@ def _needed(ledger: Ledger) -> dict[str, str]:
     for run in ledger.open_runs():
         if run.verb == DELETE:
             continue
-        for record in run.records:
-            if record.phase == "snapshot":
-                made = record.facts.get("snapshot") or record.facts.get("archive") or {}
-                found[str(made.get("name"))] = f"run {run.id} of {run.job.collection} made it and is not finished"
-        for step in run.job.steps:
+        for position, step in enumerate(run.job.steps):
+            noted = run.facts(SourceSnapshot, position)
+            made = noted.snapshot or noted.archive
+            if made is not None:
+                found[made.name] = f"run {run.id} of {run.job.collection} made it and is not finished"
             if isinstance(step, Build) and step.origin is not None:
-                found[str(step.origin["name"])] = f"run {run.id} of {run.job.collection} restores it"
+                found[StoredOrigin.of(step.origin).name] = f"run {run.id} of {run.job.collection} restores it"
     return found
 
 

@@ -15,6 +15,7 @@ from qmigrate.model.names import unknown
 from qmigrate.model.plan import OpRef, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import Applied, World
+from qmigrate.model.stored import known
 from qmigrate.planner import plan_undo_fix
 from qmigrate.planner.members import refs_of
 from qmigrate.planner.reset import plan_undo_reset
@@ -29,24 +30,24 @@ def refs_since(opened: Session, row: DeletionRow) -> tuple[OpRef, ...]:
     Raises:
         RefusedError: a revision was rolled back since, was only recorded, has no code, or recreated the collection.
     """
-    path = Path(str(row.facts.get("file")))
+    path = Path(str(known(row.told.file)))
     try:
         facts = archive.summary(path).header.facts if path.is_file() else {}
     except ArchiveError:
         facts = {}
-    known, said = facts.get("applied"), facts.get("by") or {}
-    if known is None:
+    had, said = facts.get("applied"), facts.get("by") or {}
+    if had is None:
         return ()
     applied = opened.ledger.applied(str(row.collection))
     now = {entry.revision: entry for entry in applied}
-    gone = [one for one in known if one not in now]
+    gone = [one for one in had if one not in now]
     if not gone:
         # One of the same name may differ by now: rolled back, rewritten, and applied again.
-        gone = [one for one in known if one in said and _is_another(now[one], *said[one])]
+        gone = [one for one in had if one in said and _is_another(now[one], *said[one])]
     if gone:
         why = f"they date from after revision {gone[-1]}, which was rolled back since"
         raise _refused(row, why, f"apply {gone[-1]} again")
-    return tuple(ref for entry in applied if entry.revision not in known for ref in _of(opened, row, entry))
+    return tuple(ref for entry in applied if entry.revision not in had for ref in _of(opened, row, entry))
 
 
 def _is_another(entry: Applied, checksum: str, run: int | None) -> bool:
@@ -77,7 +78,7 @@ def _of(opened: Session, row: DeletionRow, entry: Applied) -> list[OpRef]:
 def _refused(row: DeletionRow, why: str, first: str = "write them by hand") -> RefusedError:
     return RefusedError(
         f"the points of fix {row.id} can't be brought back into {row.collection}: {why}",
-        hint=f"{first}; the points are in {row.facts.get('file')} (zstd -dc)",
+        hint=f"{first}; the points are in {known(row.told.file)} (zstd -dc)",
     )
 
 
@@ -89,7 +90,7 @@ def fixed(opened: Session, log: int) -> DeletionRow:
         RefusedError: it has kept nothing to go back by, or was undone already.
     """
     row = opened.ledger.deletion(log)
-    if row is None or row.collection is None or not ("run" in row.facts or row.kind == AUDIT):
+    if row is None or row.collection is None or not (row.told.run is not None or row.kind == AUDIT):
         raise unknown("fix", log, of=" in the audit")
     if row.kind == AUDIT:
         raise RefusedError(
@@ -98,18 +99,18 @@ def fixed(opened: Session, log: int) -> DeletionRow:
         )
     if row.kind == ERASURE:
         raise RefusedError(f"fix {log} has erased points: that can't be undone", hint="write them again")
-    if row.facts.get("undo") is None:
+    if known(row.told.undo) is None:
         raise RefusedError(
             f"fix {log} has kept nothing to restore the points from",
             hint="restore a snapshot: qmigrate snapshot list",
         )
     for later in opened.ledger.deletions():
-        if later.id > log and later.facts.get("undoes") == log:
+        if later.id > log and later.told.undoes == log:
             raise RefusedError(
                 f"fix {log} was undone already, by fix {later.id}",
                 # Of a reset that is about the points that were deleted again on the way back.
                 hint=f"undo that: qmigrate fix undo {quote(later.id)}"
-                if later.facts.get("undo") and "left_in" not in later.facts
+                if known(later.told.undo) and later.told.left_in is None
                 else None,
             )
     return row
@@ -126,42 +127,43 @@ def plan_undo(
     Raises:
         RefusedError: the ids that it has of the points, or what they were, are no longer known.
     """
-    if row.facts["undo"] == "reset":
+    told = row.told
+    if told.undo == "reset":
         state = world.collections.get(str(row.collection))
         if state is None:
             raise RefusedError(f"{row.collection} is not there any more, so nothing of it can be undone")
-        return plan_undo_reset(state, row.id, row.facts, writes="discard" if overwrite else "refuse")
-    brings_back = row.facts["undo"] == "bring_back"
+        return plan_undo_reset(state, row.id, told, writes="discard" if overwrite else "refuse")
+    brings_back = told.undo == "bring_back"
     refs = refs_since(opened, row) if brings_back else ()
     if brings_back and not refs:
         _refuse_other_ids(opened, world, row)
-    known = {name: row.facts.get(name) for name in ("run", "step", "generation", "file")}
-    edit = {"kind": row.facts["undo"], "undo": "undo" if row.facts["undo"] == "undo" else None, "log": row.id, **known}
+    where = {"run": told.run, "step": told.step, "generation": told.generation, "file": known(told.file)}
+    edit = {"kind": known(told.undo), "undo": "undo" if told.undo == "undo" else None, "log": row.id, **where}
     edit |= _erased_since(opened, row) | ({"overwrite": True} if overwrite else {})
     edit |= pace or {}
     checksums = {ref.revision: opened.revisions.get(ref.revision).checksum for ref in refs}
-    return plan_undo_fix(world, str(row.collection), row.facts, edit, refs, checksums)
+    return plan_undo_fix(world, str(row.collection), told, edit, refs, checksums)
 
 
 def _erased_since(opened: Session, row: DeletionRow) -> JsonObject:
     """How many of its points were erased, where what it kept doesn't show it, and whether that is gone with them."""
-    name, found, emptied = f"{row.facts['run']}-{row.facts['step']}", [0], False
+    name, found, emptied = str(row.told.fix), [0], False
     for later in opened.ledger.deletions():
         if later.kind == ERASURE and later.collection == row.collection and later.id > row.id:
-            found.append(later.facts.get("fixes", {}).get(name, 0))
-            emptied = emptied or name in later.facts.get("emptied", ())
+            found.append((later.told.fixes or {}).get(name, 0))
+            emptied = emptied or name in (later.told.emptied or ())
     # A journal is counted each time; a file records how many it has lost in all.
-    return {"erased": sum(found) if row.facts["undo"] == "undo" else max(found), "emptied": emptied}
+    return {"erased": sum(found) if row.told.undo == "undo" else max(found), "emptied": emptied}
 
 
 def _refuse_other_ids(opened: Session, world: World, row: DeletionRow) -> None:
     """What a fix has recorded is known by the ids of its time, which may be those of other points now."""
-    name, then = str(row.collection), row.facts.get("generation")
+    name, then = str(row.collection), row.told.generation
     state = world.collections.get(name)
     if state is None or state.physical == then:
         return
     for one in opened.ledger.history(name):
-        if one.run <= int(row.facts["run"]) or one.direction not in ("upgrade", "rollback"):
+        if one.run <= (row.told.run or 0) or one.direction not in ("upgrade", "rollback"):
             continue
         revision = opened.revisions.get(one.revision)
         operations = (*revision.operations, *(opened.revisions.downgrade_operations(revision.id) or ()))

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from qmigrate.errors import QmigrateError
+from qmigrate.model.edits import RemovalEdit, SyncEdit, edit_of
 from qmigrate.model.payload_path import values_at
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Store
@@ -33,8 +34,12 @@ _TEXT_MATCHES = ("text", "text_any", "phrase", "prefix")
 def asked(edit: JsonObject) -> tuple[str, ...]:
     """What an edit compares fields and parameters with, a line each: ``asset_id: text "90"``."""
     lines = [f"{key}: {_shown(values)}" for key, values in _asked(edit, only=_MATCH)]
-    sql = edit.get("sql")
-    given = sql.get("parameters") if isinstance(sql, Mapping) else edit.get("parameters")
+    said = edit_of(edit)
+    given: Mapping[str, Any] = {}
+    if isinstance(said, SyncEdit):
+        given = said.parameters
+    elif isinstance(said, RemovalEdit) and said.sql is not None:
+        given = said.sql.parameters
     lines += [f":{name}: {_shown([value])}" for name, value in (given or {}).items()]
     return tuple(dict.fromkeys(lines))
 
@@ -104,10 +109,13 @@ def _asked(edit: JsonObject, only: Collection[str] = _FIELDS) -> Iterator[tuple[
     Args:
         only: kinds of conditions that are meant.
     """
-    if edit.get("filter"):
-        yield from _of_filter(edit["filter"], "", only)
-    if edit.get("prefix"):
-        field, folder = edit["prefix"]
+    said = edit_of(edit)
+    if not isinstance(said, RemovalEdit):
+        return
+    if said.filter:
+        yield from _of_filter(said.filter, "", only)
+    if said.prefix:
+        field, folder = said.prefix
         yield field, [folder]
 
 

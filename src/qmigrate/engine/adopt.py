@@ -8,25 +8,26 @@ from __future__ import annotations
 
 from qmigrate.engine.closing import close_adopt
 from qmigrate.engine.epoch_aliases import holder, revoke_earlier, swap
-from qmigrate.engine.work import Facts, Phase, Work
+from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import RefusedError
+from qmigrate.model.facts import Closed, LivePreflight, Named
 from qmigrate.model.names import is_own_alias
 from qmigrate.model.plan import Adopt
 from qmigrate.model.state import LiveCollection
 from qmigrate.text import quote
 
 
-def preflight(step: Adopt, work: Work) -> Facts:
+def preflight(step: Adopt, work: Work) -> LivePreflight:
     """Only reads: the collection is still there under its name, and it belongs to whom the plan saw."""
     if step.target is None:
-        return {}
+        return LivePreflight()
     live = work.store.describe(step.target)
     if live is None or live.physical != step.target:
         raise RefusedError(f"{step.target}, which was to be taken over as {work.collection}, is gone")
     _check_name(step, work)
     _check_seal(step, work, live)
     _check_aliases(step, work)
-    return {"points": live.points}
+    return LivePreflight(live.points)
 
 
 def _check_name(step: Adopt, work: Work) -> None:
@@ -65,7 +66,7 @@ def _check_aliases(step: Adopt, work: Work) -> None:
             )
 
 
-def name(step: Adopt, work: Work) -> Facts:
+def name(step: Adopt, work: Work) -> Named:
     """Its holder under the other ledger can't write to it any more; a new logical name is made."""
     if step.overrides is not None:
         physicals = [str(step.target), *step.beside]
@@ -77,17 +78,17 @@ def name(step: Adopt, work: Work) -> Facts:
         _check_name(step, work)
     if step.alias and step.target is not None and holder(work) is None:
         swap(work, step.target, [work.collection])
-    return {}
+    return Named()
 
 
-def close(step: Adopt, work: Work) -> Facts:
+def close(step: Adopt, work: Work) -> Closed:
     """Seal, then everything recorded in one transaction."""
     close_adopt(work, step)
-    return {}
+    return Closed()
 
 
 PHASES = (
-    Phase("preflight", preflight),
-    Phase("name", name),
-    Phase("close", close),
+    Phase(LivePreflight, preflight),
+    Phase(Named, name),
+    Phase(Closed, close),
 )

@@ -7,8 +7,8 @@ import uuid
 
 from qmigrate.engine.work import Work
 from qmigrate.errors import DeniedError, NotFoundError
+from qmigrate.model.facts import Proof, Shadow
 from qmigrate.model.names import EpochAlias
-from qmigrate.model.schema import JsonObject
 from qmigrate.ports import OperationIds, Store
 
 #: How long stragglers of the old generation are waited for before it is fenced, in seconds.
@@ -27,11 +27,11 @@ def barrier(store: Store, name: str) -> OperationIds:
     return {}
 
 
-def measure(store: Store, name: str) -> JsonObject:
+def measure(store: Store, name: str) -> int:
     """How far one barrier moves each shard's ids, seen on a collection that no other client writes to."""
     before, after = barrier(store, name), barrier(store, name)
     moved = {after[shard] - before.get(shard, 0) for shard in after}
-    return {"barrier_delta": max(moved) if moved else 0}
+    return max(moved) if moved else 0
 
 
 def nothing_written(
@@ -176,7 +176,7 @@ class TokenGuard:
 
 def delta_of(work: Work) -> int:
     """The measured reach of one barrier on this step's collections, from the journal; 0 in local mode."""
-    for step, phase in ((work.step, "converge"), (work.step, "shadow"), (work.build_step(), "shadow")):
-        if "barrier_delta" in work.facts(phase, step):
-            return int(work.facts(phase, step)["barrier_delta"])
+    for found in (work.facts(Proof), work.facts(Shadow), work.facts(Shadow, work.build_step())):
+        if found.barrier_delta is not None:
+            return found.barrier_delta
     return 0

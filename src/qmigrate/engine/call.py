@@ -11,17 +11,21 @@ from collections.abc import Mapping
 
 from qmigrate.engine.closing import close_edit
 from qmigrate.engine.epoch_aliases import check_begun, check_same, holder, own, reach, release
-from qmigrate.engine.work import Facts, Phase, Work
+from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError, UsageError, VerificationError
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import CallEdit
+from qmigrate.model.facts import CallChange, CallLook, CallVerify, Closed
 from qmigrate.model.plan import RunCode
-from qmigrate.model.schema import CollectionSchema, JsonObject, changes
+from qmigrate.model.schema import JsonObject, changes
 from qmigrate.model.state import LiveCollection
+from qmigrate.model.stored import learned, loaded
 from qmigrate.operations.call import Call, Calling
 from qmigrate.text import quote
 
 
-def look(step: RunCode, work: Work) -> Facts:
+def look(step: RunCode, work: Work) -> CallLook:
     """Read the collection before: what it is afterwards is compared with it.
 
     Raises:
@@ -32,10 +36,10 @@ def look(step: RunCode, work: Work) -> Facts:
         raise RefusedError(
             f"{step.target} is unhealthy: {found.problem or 'status red'}", hint="repair the collection first"
         )
-    return {"schema": found.schema.with_(aliases=()).to_json()}
+    return CallLook(found.schema.with_(aliases=()))
 
 
-def change(step: RunCode, work: Work) -> Facts:
+def change(step: RunCode, work: Work) -> CallChange:
     """Call it.
 
     Raises:
@@ -54,17 +58,17 @@ def change(step: RunCode, work: Work) -> Facts:
             raise
         except Exception as error:
             raise UsageError(
-                f"{step.edit['function']} of {operation.label()} raised {type(error).__name__}: {error}",
+                f"{_said(step).function} of {operation.label()} raised {type(error).__name__}: {error}",
                 hint="qmigrate upgrade calls it again, once the cause is gone; qmigrate abort "
                 f"{quote(work.collection)} ends the run, and what the function has done stays",
             ) from error
     said = _recordable(step, operation, returned)
     work.tick()
-    work.progress.end(step.edit["function"])
-    return {"returned": said}
+    work.progress.end(_said(step).function)
+    return CallChange(said)
 
 
-def verify(step: RunCode, work: Work) -> Facts:
+def verify(step: RunCode, work: Work) -> CallVerify:
     """The name and the settings are what they were.
 
     Raises:
@@ -73,39 +77,43 @@ def verify(step: RunCode, work: Work) -> Facts:
     """
     if holder(work) != step.target:
         raise RepairNeededError(
-            f"{work.collection} does not lead to {step.target} any more, since {step.edit['function']} was called",
+            f"{work.collection} does not lead to {step.target} any more, since {_said(step).function} was called",
             hint="point it there again, then qmigrate upgrade; or end the run: "
             f"qmigrate abort {quote(work.collection)}",
         )
     check_same(work, step.target)
     found = _live(step, work)
-    before = CollectionSchema.from_json(work.facts("look")["schema"])
+    before = work.facts(CallLook).schema
+    assert before is not None  # noqa: S101  the phase before keeps it
     different = changes(before, found.schema.with_(aliases=()))
     if different:
         raise VerificationError(
-            f"{step.edit['function']} has changed {work.collection} itself: {different[0].describe()}; a function may "
+            f"{_said(step).function} has changed {work.collection} itself: {different[0].describe()}; a function may "
             "only change points; use operations for the rest",
             hint=f"set it back, then qmigrate upgrade; or qmigrate abort {quote(work.collection)}, and write an "
             "operation",
         )
-    return {}
+    return CallVerify()
 
 
-def close(step: RunCode, work: Work) -> Facts:
+def close(step: RunCode, work: Work) -> Closed:
     """Recorded, with what the function has returned."""
     release(work, [step.target])
-    returned = work.facts("change").get("returned")
-    facts = {"run": work.run, "step": work.step, "generation": step.target, "undo": None, "key": step.edit["key"]}
-    said = {"returned": returned} if returned is not None else {}
-    fixed = Fixed("CALL", str(step.edit["function"]), 0, step.edit.get("reason"), {**facts, **said})
-    return {"log": close_edit(work, step, fixed, {"call": {"function": step.edit["function"], **facts, **said}})}
+    returned = work.facts(CallChange).returned
+    told = Audited(work.run, work.step, step.target, undo=None, key=_said(step).key, returned=returned)
+    fixed = Fixed("CALL", _said(step).function, 0, _said(step).reason, told)
+    return Closed(log=close_edit(work, step, fixed, {"call": {"function": _said(step).function, **learned(told)}}))
+
+
+def _said(step: RunCode) -> CallEdit:
+    return loaded(CallEdit, step.edit)
 
 
 def _operation(step: RunCode, work: Work) -> Call:
     (operation,) = work.operations(step.ops)
     if not isinstance(operation, Call):
         raise RepairNeededError(
-            f"the revision of run {work.run} has no call of {step.edit['function']} where there was one",
+            f"the revision of run {work.run} has no call of {_said(step).function} where there was one",
             hint=f"put the file back, or end the run: qmigrate abort {quote(work.collection)}",
         )
     return operation
@@ -134,14 +142,14 @@ def _recordable(step: RunCode, operation: Call, returned: object) -> JsonObject 
     except (TypeError, ValueError) as error:
         problem = str(error)
     raise UsageError(
-        f"{step.edit['function']} of {operation.label()} must return None or a plain JSON object: {problem}",
+        f"{_said(step).function} of {operation.label()} must return None or a plain JSON object: {problem}",
         hint="it is called again when the upgrade continues, so it has to be idempotent",
     )
 
 
 PHASES = (
-    Phase("look", look),
-    Phase("change", change),
-    Phase("verify", verify, volatile=True),
-    Phase("close", close),
+    Phase(CallLook, look),
+    Phase(CallChange, change),
+    Phase(CallVerify, verify, volatile=True),
+    Phase(Closed, close),
 )

@@ -9,11 +9,13 @@ from typing import Any
 
 from qmigrate.drift.undeclared import declared_anew, settings_after, settings_of
 from qmigrate.engine.epoch_aliases import nothing_of_ours, own, reach, release
-from qmigrate.engine.further_names import EARLIER, recorded
+from qmigrate.engine.further_names import recorded
 from qmigrate.engine.work import Work
 from qmigrate.ledger import Fixed, View
+from qmigrate.model.audit import Audited
+from qmigrate.model.facts import InPlaceChange, Preflight, Shadow
 from qmigrate.model.names import REHEARSAL
-from qmigrate.model.origin import NOTHING
+from qmigrate.model.origin import NOTHING, StoredOrigin
 from qmigrate.model.plan import (
     APPLYING,
     ASIDE,
@@ -33,7 +35,7 @@ from qmigrate.model.state import Generation
 from qmigrate.observe import lacks_seal
 
 #: Work of another module, for the closing transaction.
-Also = Callable[[Any], JsonObject]
+Also = Callable[[Any, Audited], Audited]
 #: The shape of the seal, so that a later version can read an earlier one.
 SEAL_VERSION = 1
 
@@ -113,8 +115,8 @@ def _strategy(work: Work, step: GoLive) -> str:
 
 def _begins_empty(work: Work, step: GoLive) -> bool:
     """Whether the target was made by a reset."""
-    origins = (one.origin or {} for one in work.job.steps if isinstance(one, Build) and one.target == step.target)
-    return any(origin.get("kind") == NOTHING for origin in origins)
+    origins = (one.origin for one in work.job.steps if isinstance(one, Build) and one.target == step.target)
+    return any(StoredOrigin.of(origin).kind == NOTHING for origin in origins)
 
 
 def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
@@ -128,7 +130,7 @@ def close_inplace(work: Work, step: InPlace, report: JsonObject) -> None:
     if lacks_seal(work.state):
         generations = [*generations, *_without_end(work.state.generations)]
     release(work, [step.target])
-    earlier = work.facts("change").get(EARLIER, {})
+    earlier = work.facts(InPlaceChange).earlier or {}
     changes = tuple(recorded(change, earlier).to_json() for change in step.changes)
     _close(work, closings, generations, "in_place", step.target, changes, report, embedders)
 
@@ -345,17 +347,13 @@ def _embedders(work: Work, step: GoLive, declared: CollectionSchema | None) -> J
         return dict((seal or {}).get("embedders") or {})
     # What a restore brings was embedded by the models of its time.
     known = {} if step.apart else _known_embedders(work)
-    for (number, phase), facts in work.learned.items():
-        if phase not in ("preflight", "shadow"):
-            continue
-        made = work.job.steps[number]
-        if isinstance(made, Build) and made.target != step.target:
+    for number, made in enumerate(work.job.steps):
+        if not isinstance(made, Build) or made.target != step.target:
             # What is next to it, or went live earlier in the run: the view has that.
             continue
-        if "models" in facts and made.target == step.target:
-            known = dict(facts["models"])
-        else:
-            known.update(facts.get("embedders") or {})
+        found = work.facts(Preflight, number)
+        known = dict(found.models) if found.models is not None else {**known, **(found.embedders or {})}
+        known.update(work.facts(Shadow, number).embedders or {})
     return _kept_embedders(known, declared)
 
 

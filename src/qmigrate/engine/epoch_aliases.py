@@ -12,14 +12,15 @@ from collections.abc import Mapping, Sequence
 
 from qmigrate.engine.work import Work
 from qmigrate.errors import LeaseHeldError, RefusedError, RepairNeededError, StoreError
+from qmigrate.model.facts import StoppedInOrder
 from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, is_made, old_alias, own_alias
 from qmigrate.model.plan import REPAIRED
 from qmigrate.model.state import DELETING, OpenRun
+from qmigrate.model.stored import loaded
 from qmigrate.observe import hidden_on_several
 from qmigrate.text import quote
 
 #: Fact of the phase that a holder was stopped in, in good order: its epoch.
-STOPPED = "stopped_in_order"
 #: How long every node may take to show where a name leads, in seconds.
 READ_BACK = 10.0
 
@@ -300,13 +301,14 @@ def leave_in_order(work: Work, physicals: Sequence[str]) -> None:
     if not work.phase or work.delegated or not work.store.all_answered():
         return
     release(work, physicals)
-    work.note({STOPPED: work.lease.epoch})
+    work.note(StoppedInOrder(work.lease.epoch))
 
 
 def was_left_in_order(run: OpenRun) -> bool:
     """Whether the last holder of a run has left it so: no process has worked on it since."""
     newest = max((record.epoch for record in run.records), default=None)
-    return any(record.epoch == newest and record.facts.get(STOPPED) == newest for record in run.records)
+    last = (record for record in run.records if record.epoch == newest)
+    return any(loaded(StoppedInOrder, record.facts).epoch == newest for record in last)
 
 
 def release(work: Work, physicals: Sequence[str | None]) -> None:

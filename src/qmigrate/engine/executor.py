@@ -26,6 +26,7 @@ from qmigrate.errors import (
     without_secrets,
 )
 from qmigrate.ledger.writer import UNCHANGED
+from qmigrate.model.facts import Facts
 from qmigrate.model.plan import Job
 from qmigrate.model.state import OpenRun
 
@@ -186,18 +187,17 @@ def _work_through(work: Work, found: OpenRun | None) -> None:
         position += 1
 
 
-def _perform(work: Work, phase: Phase) -> None:
+def _perform(work: Work, phase: Phase[Facts]) -> None:
     step = work.job.steps[work.step]
     work.phase = phase.name
     work.tick()
     work.lease.journal(work.run, work.step, phase.name, "running")
-    facts = phase.run(step, work) or {}
-    work.learned.setdefault((work.step, phase.name), {}).update(facts)
+    facts = work.learn(phase.run(step, work))
     if phase.name != "close":
         work.lease.journal(work.run, work.step, phase.name, "done", facts)
 
 
-def _is_done(work: Work, phase: Phase, found: OpenRun | None) -> bool:
+def _is_done(work: Work, phase: Phase[Facts], found: OpenRun | None) -> bool:
     record = found.record(work.step, phase.name) if found else None
     if record is None or record.state != "done":
         return False

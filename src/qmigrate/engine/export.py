@@ -12,9 +12,10 @@ from pathlib import Path
 from qmigrate import archive
 from qmigrate.archive import Header, Summary
 from qmigrate.engine.epoch_aliases import reach
-from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.work import Work
 from qmigrate.errors import ArchiveError, NotFoundError, RefusedError
 from qmigrate.ledger import Ledger
+from qmigrate.model.facts import SourceSnapshot, WrittenArchive
 from qmigrate.model.schema import FOUR_BITS, CollectionSchema, JsonObject, rounds_again
 from qmigrate.model.state import (
     Capabilities,
@@ -166,7 +167,7 @@ def described(store: Store, address: str) -> LiveCollection:
     return found
 
 
-def save(work: Work, source: str) -> Facts:
+def save(work: Work, source: str) -> SourceSnapshot:
     """The archive that a rebuild leaves; its name is the run's, so that an interrupted try is written over."""
     address = reach(work, source)
     live = described(work.store, address)
@@ -178,5 +179,5 @@ def save(work: Work, source: str) -> Facts:
     work.progress.begin(work.collection, "archive", live.points)
     made = export(work.store, address, path, header, work.tick)
     work.progress.end(f"{made.points:,} points")
-    entry = {"name": path.name, "place": str(path), "size": made.size, "digest": made.digest, "points": made.points}
-    return {"snapshot": None, "archive": entry, "aliases": work.store.aliases()}
+    entry = WrittenArchive(path.name, str(path), made.size, made.digest, made.points)
+    return SourceSnapshot(archive=entry, aliases=work.store.aliases())

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qmigrate.engine.work import Work
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Ledger
+from qmigrate.model.facts import InPlaceChange, Swap
 from qmigrate.model.names import EpochAlias, is_internal
 from qmigrate.model.plan import Build, GoLive, InPlace, Step
 from qmigrate.model.schema import Change
 from qmigrate.model.state import DELETING
 from qmigrate.ports import Store
 from qmigrate.text import quote
-
-#: Facts of a phase: alias -> where it led before it was taken (None: nowhere), and where it was handed back to.
-EARLIER, GIVEN = "earlier", "given"
 
 
 @dataclass(slots=True)
@@ -43,7 +41,8 @@ def take(work: Work, guard: EpochAlias, item: Change, target: str) -> None:
         _say_moved(work, item.name, led)
         return
     if led != target:
-        work.note({EARLIER: {**work.facts(work.phase).get(EARLIER, {}), item.name: led}})
+        found = work.facts(InPlaceChange)
+        work.note(replace(found, earlier={**(found.earlier or {}), item.name: led}))
     # An alias can't point to an alias.
     work.store.change_aliases(guard, make={item.name: target})
 
@@ -51,14 +50,14 @@ def take(work: Work, guard: EpochAlias, item: Change, target: str) -> None:
 def give(work: Work, guard: EpochAlias, item: Change, source: str) -> None:
     """Take an alias from the collection, back to where it led; one that another client has moved stays there."""
     led = work.store.aliases().get(item.name)
-    given = work.facts(work.phase).get(GIVEN, {})
+    given = work.facts(InPlaceChange).given or {}
     if led != source:
         if item.name not in given or led != given[item.name]:
             _say_moved(work, item.name, led)
         return
     earlier = (item.after or {}).get("physical")
     target = led_back(work, item.name, earlier)
-    work.note({GIVEN: {**given, item.name: target}})
+    work.note(replace(work.facts(InPlaceChange), given={**given, item.name: target}))
     if target is None:
         work.store.change_aliases(guard, drop=[item.name])
     else:
@@ -156,7 +155,7 @@ def _note_earlier(
     step: GoLive, work: Work, found: Moves, seen: tuple[frozenset[str], Mapping[str, str]]
 ) -> None:
     """Where the names that are taken lead; of those that an attempt before has moved, where they led then."""
-    before: dict[str, str | None] = work.facts(work.phase).get(EARLIER, {})
+    before = work.facts(Swap).earlier or {}
     taken, known = seen
     for alias in sorted(taken - {work.collection}):
         led = known.get(alias)
@@ -168,10 +167,10 @@ def _note_earlier(
 
 def _say_left(step: GoLive, work: Work, known: Mapping[str, str]) -> None:
     """What was to be handed back, and is with neither of the two generations any more."""
-    given = work.facts(work.phase)
+    before = work.facts(Swap)
     for alias in step.earlier:
         led = known.get(alias)
-        done = alias in given.get(GIVEN, {}) or alias in given.get("dropped", ())
+        done = alias in (before.given or {}) or alias in (before.dropped or ())
         if led != step.source and not done:
             _say_moved(work, alias, led)
 

@@ -8,12 +8,14 @@ from qmigrate.engine.build.index import enforced, wait_until_ready
 from qmigrate.engine.closing import close_inplace
 from qmigrate.engine.epoch_aliases import check_begun, nothing_of_ours, own, reach, refuse_hidden, release
 from qmigrate.engine.further_names import give, names_of, refuse_taken, take
-from qmigrate.engine.work import Facts, Phase, Work
+from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import RefusedError, RepairNeededError, StoreError, UnchangedError
+from qmigrate.model.facts import Closed, InPlaceChange, InPlaceVerify, LivePreflight
 from qmigrate.model.names import EpochAlias, is_own_alias
 from qmigrate.model.plan import InPlace
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
 from qmigrate.model.state import LiveCollection
+from qmigrate.model.stored import learned
 from qmigrate.store.faults import RefusedRequestError
 from qmigrate.text import quote
 
@@ -21,7 +23,7 @@ from qmigrate.text import quote
 REPLICAS = "replication_factor"
 
 
-def preflight(step: InPlace, work: Work) -> Facts:
+def preflight(step: InPlace, work: Work) -> LivePreflight:
     """Only reads: the generation is there and healthy."""
     live = work.store.describe(step.target)
     if live is None:
@@ -35,7 +37,7 @@ def preflight(step: InPlace, work: Work) -> Facts:
     refuse_hidden(work, further)
     if work.job.supersedes is not None:
         _refuse_filled(step, work)
-    return {"points": live.points}
+    return LivePreflight(live.points)
 
 
 def _refuse_filled(step: InPlace, work: Work) -> None:
@@ -57,11 +59,11 @@ def _refuse_filled(step: InPlace, work: Work) -> None:
                 )
 
 
-def change(step: InPlace, work: Work) -> Facts:
+def change(step: InPlace, work: Work) -> InPlaceChange:
     """Every change through an own alias, so that a holder of the past changes nothing; each may be repeated."""
     check_begun(work, step.target)
     if nothing_of_ours(work, step.target):
-        return {}
+        return InPlaceChange()
     work.progress.begin(work.collection, "change", None)
     alias = own(work, step.target)
     # An attempt before this one may have changed something, whatever is seen now.
@@ -73,7 +75,7 @@ def change(step: InPlace, work: Work) -> Facts:
     except RefusedRequestError as error:
         raise _refusal(step, work, before, error) from error
     work.progress.end(", ".join(item.describe() for item in step.changes))
-    return {"changes": len(step.changes)}
+    return InPlaceChange(changes=len(step.changes))
 
 
 def _apply(step: InPlace, work: Work, alias: EpochAlias, item: Change) -> None:
@@ -130,11 +132,11 @@ def place_replicas(work: Work, physical: str, factor: int) -> None:
         pause = min(1.0, pause * 1.5)
 
 
-def verify(step: InPlace, work: Work) -> Facts:
+def verify(step: InPlace, work: Work) -> InPlaceVerify:
     """Wait until the server is done, and read back what it took."""
     check_begun(work, step.target)
     if nothing_of_ours(work, step.target):
-        return {}
+        return InPlaceVerify()
     if any(not item.light() or item.kind == "index.add" for item in step.changes):
         wait_until_ready(work, step.target)
     live = work.store.describe(step.target)
@@ -150,7 +152,7 @@ def verify(step: InPlace, work: Work) -> Facts:
             hint=f"it may be too old for these settings: qmigrate doctor shows its version; qmigrate abort "
             f"{quote(work.collection)} undoes the change",
         )
-    return {"declared_not_enforced": declared}
+    return InPlaceVerify(tuple(declared))
 
 
 def _taken(live: CollectionSchema, item: Change) -> bool:
@@ -163,16 +165,16 @@ def _taken(live: CollectionSchema, item: Change) -> bool:
     return present != (verb == "drop")
 
 
-def close(step: InPlace, work: Work) -> Facts:
+def close(step: InPlace, work: Work) -> Closed:
     """Seal, and everything recorded in one transaction."""
     check_begun(work, step.target)
-    close_inplace(work, step, {"verify": work.facts("verify")})
-    return {}
+    close_inplace(work, step, {"verify": learned(work.facts(InPlaceVerify))})
+    return Closed()
 
 
 PHASES = (
-    Phase("preflight", preflight),
-    Phase("change", change),
-    Phase("verify", verify),
-    Phase("close", close),
+    Phase(LivePreflight, preflight),
+    Phase(InPlaceChange, change),
+    Phase(InPlaceVerify, verify),
+    Phase(Closed, close),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qmigrate.engine import adopt, call, inplace, rebuild, repair, write_back
 from qmigrate.engine.fixes import edit
@@ -10,6 +10,7 @@ from qmigrate.engine.fixes.erase import erase
 from qmigrate.engine.golive import golive
 from qmigrate.engine.retire import retire
 from qmigrate.engine.work import Phase
+from qmigrate.model.facts import Facts
 from qmigrate.model.plan import (
     Adopt,
     Build,
@@ -25,7 +26,7 @@ from qmigrate.model.plan import (
     WriteRows,
 )
 
-_CHECKLISTS = {
+_CHECKLISTS: Mapping[str, Sequence[Phase[Facts]]] = {
     Build.kind: rebuild.PHASES,
     GoLive.kind: golive.PHASES,
     InPlace.kind: inplace.PHASES,
@@ -40,6 +41,6 @@ _CHECKLISTS = {
 }
 
 
-def phases_of(step: Step) -> Sequence[Phase]:
+def phases_of(step: Step) -> Sequence[Phase[Facts]]:
     """The checklist of a step."""
     return _CHECKLISTS[step.kind]

@@ -9,7 +9,7 @@ from qmigrate.engine.barriers import barrier, delta_of, measure
 from qmigrate.engine.build.clone import as_copy, clone, no_room, remove_uploaded, share_out, why_not
 from qmigrate.engine.build.copy import copy_ranges
 from qmigrate.engine.build.index import enforced, wait_until_ready
-from qmigrate.engine.build.preflight import SOURCE, check_build
+from qmigrate.engine.build.preflight import check_build
 from qmigrate.engine.build.quality import gates_of, measure_quality
 from qmigrate.engine.build.shadow import HELD_BACK, is_unmade, recognise, record, seal, unmake, without_held_back
 from qmigrate.engine.build.unchanged import check_built, check_planned
@@ -23,9 +23,10 @@ from qmigrate.engine.points.transformation import Maker, check_models, try_again
 from qmigrate.engine.prove.passes import Sides
 from qmigrate.engine.prove.proof import prove
 from qmigrate.engine.restore import phases
-from qmigrate.engine.work import Facts, Phase, Work, transform_of
+from qmigrate.engine.work import Phase, Work, transform_of
 from qmigrate.engine.workers.pool import places_of
 from qmigrate.errors import ConflictError, DeniedError, RepairNeededError, StoreError, UnchangedError
+from qmigrate.model.facts import Disk, Fill, Index, Preflight, Proof, Quality, ServerSnapshot, Shadow, SourceSnapshot
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.transform import PointTransform
@@ -37,12 +38,8 @@ from qmigrate.text import quote
 _BATCH = 256
 
 
-def copy_sample(step: Build, work: Work) -> Facts:
-    """Copy up to `step.sample` points; all of them where there are fewer.
-
-    Returns:
-        Facts: ``sampled``.
-    """
+def copy_sample(step: Build, work: Work) -> Fill:
+    """Copy up to `step.sample` points; all of them where there are fewer."""
     source = reach(work, str(step.source))
     alias = own(work, step.target)
     ids = work.store.sample_ids(source, step.sample)
@@ -54,12 +51,12 @@ def copy_sample(step: Build, work: Work) -> Facts:
             pending.wait()
         work.tick(len(found))
     work.progress.end(f"{len(ids):,} points")
-    return {"sampled": len(ids)}
+    return Fill(sampled=len(ids))
 
 
 
 
-def preflight(step: Build, work: Work) -> Facts:
+def preflight(step: Build, work: Work) -> Preflight:
     """Only reads; what is built from this very copy is checked too, on what it will be a copy of."""
     refuse_taken_by(step, work)
     for later in work.job.steps[work.step + 1 :]:
@@ -71,16 +68,16 @@ def preflight(step: Build, work: Work) -> Facts:
     return _check(step, work)
 
 
-def _check(step: Build, work: Work) -> Facts:
+def _check(step: Build, work: Work) -> Preflight:
     if step.fill == "restore":
         return phases.preflight(step, work)
     facts = check_build(step, work)
-    if SOURCE in facts:
-        check_planned(step, facts[SOURCE], work)
+    if facts.source is not None:
+        check_planned(step, facts.source, work)
     return facts
 
 
-def snapshot(step: Build, work: Work) -> Facts:
+def snapshot(step: Build, work: Work) -> SourceSnapshot:
     """A server-side snapshot of the source with its checksum, and the alias map of the moment.
 
     Where there is none to be had, or not with this key, an archive is written instead.
@@ -89,7 +86,7 @@ def snapshot(step: Build, work: Work) -> Facts:
         return phases.snapshot(step, work)
     cloned = step.fill == "clone"
     if step.source is None or not (work.snapshot or cloned):
-        return {"snapshot": None}
+        return SourceSnapshot()
     if not work.store.capabilities.snapshots:
         return save(work, step.source)
     if cloned and (trouble := why_not(step, work)):
@@ -105,35 +102,30 @@ def snapshot(step: Build, work: Work) -> Facts:
         if cloned:
             as_copy(step, work, error.message)
         if not work.snapshot:
-            return {"snapshot": None, "skipped": error.message}
+            return SourceSnapshot(skipped=error.message)
         work.progress.say(f"{work.collection}: {error.message}: an archive is written instead")
         return save(work, step.source)
     if cloned and (trouble := no_room(work, made.size)):
         as_copy(step, work, trouble)
-    return {
+    return SourceSnapshot(
         # One that was only found may be another client's: an abort leaves it.
-        "snapshot": {
-            "name": made.name,
-            "size": made.size,
-            "checksum": made.checksum,
-            "collection": step.source,
-            "made": ours,
-        },
-        "aliases": work.store.aliases(),
+        snapshot=ServerSnapshot(made.name, made.size, made.checksum, step.source, made=ours),
+        aliases=work.store.aliases(),
         # A server reports the size of its disk, never how much is free.
-        **({"disk": {"needed": made.size, "whole": work.store.disk_size()}} if cloned else {}),
-    }
+        disk=Disk(made.size, work.store.disk_size()) if cloned else None,
+    )
 
 
 def _make_snapshot(source: str, work: Work, *, cloned: bool) -> tuple[Snapshot, bool]:
     """The snapshot, and whether this very call has made it."""
-    known = work.facts("snapshot").get("before")
+    facts = work.facts(SourceSnapshot)
+    known = facts.before
     present = {made.name: made for made in work.store.list_snapshots(source)}
     if known is None:
         # The ids say afterwards whether anything was written that can't be in the clone.
-        ids = {"source_ids": dict(barrier(work.store, source))} if cloned else {}
-        work.note({"before": sorted(present), **ids})
-        known = list(present)
+        ids = dict(barrier(work.store, source)) if cloned else facts.source_ids
+        work.note(replace(facts, before=tuple(sorted(present)), source_ids=ids))
+        known = tuple(present)
     fresh = [made for name, made in present.items() if name not in known]
     # A snapshot that an interrupted try has made is used, not made twice.
     return (fresh[-1], False) if fresh else (work.store.create_snapshot(source), True)
@@ -148,7 +140,7 @@ def _with_a_way_on(error: StoreError, work: Work) -> StoreError:
     return error
 
 
-def shadow(step: Build, work: Work) -> Facts:
+def shadow(step: Build, work: Work) -> Shadow:
     """The new generation, sealed as building: cloned by the server, or made empty with its payload indexes."""
     # An attempt before this one may have made something, whatever is seen now.
     first = (work.step, work.phase) not in work.learned
@@ -160,7 +152,7 @@ def shadow(step: Build, work: Work) -> Facts:
     elif step.fill != "clone":
         _create(step, work, first=first)
     remove_uploaded(step, work)
-    return measure(work.store, step.target)
+    return Shadow(barrier_delta=measure(work.store, step.target))
 
 
 def _create(step: Build, work: Work, *, first: bool) -> None:
@@ -188,19 +180,21 @@ def _gets_points(step: Build) -> bool:
     return step.source is not None or step.fill == "restore"
 
 
-def fill(step: Build, work: Work) -> Facts:
+def fill(step: Build, work: Work) -> Fill:
     """Copy the points in fixed ranges; from the cursors on after an interruption. A clone has them."""
     if step.fill == "restore":
         return phases.fill(step, work)
     if step.source is None or step.fill == "empty":
-        return {}
+        return Fill()
     if step.fill == "clone":
         return share_out(step, work)
     if step.fill == "sample":
         return copy_sample(step, work)
-    again = "source_ids" in work.facts("fill")
-    work.note({"again": True} if again else {"source_ids": dict(barrier(work.store, step.source))})
-    points = int(work.facts("preflight").get("points", 0))
+    known = work.facts(Fill)
+    again = known.source_ids is not None
+    ids = known.source_ids if again else dict(barrier(work.store, step.source))
+    work.note(replace(known, resumed=again, source_ids=ids))
+    points = work.facts(Preflight).points
     maker = maker_of(step, work)
     ranges = work.lease.ledger.ranges(work.run, work.step) or work.lease.fix_ranges(
         work.run, work.step, borders(work, step.source, points, len(places_of(work, maker.transform)))
@@ -217,10 +211,10 @@ def fill(step: Build, work: Work) -> Facts:
     copied = sum(share.points for share in work.lease.ledger.ranges(work.run, work.step))
     work.progress.end(f"{copied:,} points")
     # What an earlier attempt has copied took an unknown time.
-    return {"copied": copied, "fresh": copied - done, "seconds": round(time.monotonic() - started, 3), **stages}
+    return replace(stages, copied=copied, fresh=copied - done, seconds=round(time.monotonic() - started, 3))
 
 
-def index(step: Build, work: Work) -> Facts:
+def index(step: Build, work: Work) -> Index:
     """Final HNSW and optimizer settings; wait until really ready; read back what the server took."""
     started = time.monotonic()
     if _gets_points(step):
@@ -233,15 +227,15 @@ def index(step: Build, work: Work) -> Facts:
         phases.check_schema(step, work)
     else:
         _read_back(step, work)
-    return {"seconds": round(time.monotonic() - started, 2)}
+    return Index(round(time.monotonic() - started, 2))
 
 
-def converge(step: Build, work: Work) -> Facts:
+def converge(step: Build, work: Work) -> Proof:
     """Pass by pass until the shadow equals f(source); the last pass is the proof."""
     if step.fill == "restore":
         return phases.converge(step, work)
     if step.source is None or step.fill in ("empty", "sample"):
-        return {"barrier_delta": delta_of(work), "epoch": work.lease.epoch}
+        return Proof(barrier_delta=delta_of(work), epoch=work.lease.epoch)
     check_built(step, work)
     maker = maker_of(step, work)
     sides = Sides(
@@ -254,19 +248,19 @@ def converge(step: Build, work: Work) -> Facts:
         rekeys=maker.transform.rekeys,
     )
     # A clone has no base to make source passes against: the last pass reads both sides, and writes what differs.
-    since = None if step.fill == "clone" else work.facts("fill").get("source_ids")
+    since = None if step.fill == "clone" else work.facts(Fill).source_ids
     return prove(work, sides, since=since, delta=delta_of(work))
 
 
-def quality(step: Build, work: Work) -> Facts:
+def quality(step: Build, work: Work) -> Quality:
     """What the revisions ask of search, measured; a miss can be repaired, and the run resumes here."""
     if step.source is None or step.fill in ("empty", "sample", "restore"):
-        return {}
+        return Quality()
     wanted = gates_of(step, work)
     if wanted:
         # Settings that were corrected since take time to act.
         wait_until_ready(work, step.target)
-    return {"quality": [measure_quality(step, work, *one) for one in wanted]} if wanted else {}
+    return Quality(tuple(measure_quality(step, work, *one) for one in wanted)) if wanted else Quality()
 
 
 def maker_of(step: Build, work: Work) -> Maker:
@@ -303,11 +297,11 @@ def _read_back(step: Build, work: Work) -> None:
 
 
 PHASES = (
-    Phase("preflight", preflight),
-    Phase("snapshot", snapshot),
-    Phase("shadow", shadow),
-    Phase("fill", fill),
-    Phase("index", index),
-    Phase("converge", converge),
-    Phase("quality", quality),
+    Phase(Preflight, preflight),
+    Phase(SourceSnapshot, snapshot),
+    Phase(Shadow, shadow),
+    Phase(Fill, fill),
+    Phase(Index, index),
+    Phase(Proof, converge),
+    Phase(Quality, quality),
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from qmigrate.engine.closing import close_repair
 from qmigrate.engine.epoch_aliases import holder, reach, read_back, release, swap
 from qmigrate.engine.retire.late_writes import forget
-from qmigrate.engine.work import Facts, Phase, Work
+from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import RefusedError, RepairNeededError
+from qmigrate.model.facts import Closed, LivePreflight, Named
 from qmigrate.model.plan import PutBack, RecordLoss
 from qmigrate.text import quote
 
 
-def look(step: PutBack, work: Work) -> Facts:
+def look(step: PutBack, work: Work) -> LivePreflight:
     """Only reads: the recorded generation is there, it is ours, and the name is where it was seen."""
     if step.target not in work.store.physical_names():
         raise RepairNeededError(
@@ -27,7 +28,7 @@ def look(step: PutBack, work: Work) -> Facts:
             hint="qmigrate check shows both",
         )
     _refuse_moved(step, work)
-    return {"points": work.store.count(reach(work, step.target))}
+    return LivePreflight(work.store.count(reach(work, step.target)))
 
 
 def _refuse_moved(step: PutBack, work: Work) -> None:
@@ -40,46 +41,46 @@ def _refuse_moved(step: PutBack, work: Work) -> None:
         )
 
 
-def move(step: PutBack, work: Work) -> Facts:
+def move(step: PutBack, work: Work) -> Named:
     """One request through an alias of this lease epoch; read back on every node."""
     # An interruption may lie between the check and here.
     _refuse_moved(step, work)
     if holder(work) != step.target:
         swap(work, step.target, [work.collection])
     read_back(work, [work.collection], step.target)
-    return {"before": step.serving, "after": step.target}
+    return Named(step.serving, step.target)
 
 
-def close_put_back(step: PutBack, work: Work) -> Facts:
+def close_put_back(step: PutBack, work: Work) -> Closed:
     """Recorded in one transaction."""
     release(work, [step.target, step.serving])
     close_repair(work, "name", step.target, {"reason": step.reason, "before": step.serving})
-    return {}
+    return Closed()
 
 
-def look_for(step: RecordLoss, work: Work) -> Facts:
+def look_for(step: RecordLoss, work: Work) -> LivePreflight:
     """Only reads: it is really not there."""
     if step.target in work.store.physical_names():
         raise RefusedError(
             f"{step.target} is in Qdrant, so its loss can't be recorded",
             hint="if it is another collection of that name: save what is in it, remove it, and run this again",
         )
-    return {}
+    return LivePreflight()
 
 
-def close_loss(step: RecordLoss, work: Work) -> Facts:
+def close_loss(step: RecordLoss, work: Work) -> Closed:
     """Recorded in one transaction; what was kept to compare it with is of no use any more."""
     forget(work, step.target)
     close_repair(work, "vanished", step.target, {"reason": step.reason}, gone=True)
-    return {}
+    return Closed()
 
 
 PUT_BACK = (
-    Phase("preflight", look),
-    Phase("name", move),
-    Phase("close", close_put_back),
+    Phase(LivePreflight, look),
+    Phase(Named, move),
+    Phase(Closed, close_put_back),
 )
 RECORD_LOSS = (
-    Phase("preflight", look_for),
-    Phase("close", close_loss),
+    Phase(LivePreflight, look_for),
+    Phase(Closed, close_loss),
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from qmigrate.model.facts import F, Facts
 from qmigrate.model.plan import Build, Job, OpRef
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import CollectionState, Generation
+from qmigrate.model.stored import changed, learned, loaded
 from qmigrate.model.transform import PointTransform
 from qmigrate.ports import Embedder, Progress, Store
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from qmigrate.operations.base import Operation
     from qmigrate.settings.load import Settings
 
-Facts = JsonObject
+F_co = TypeVar("F_co", bound=Facts, covariant=True)
 
 
 class Tick(Protocol):
@@ -157,7 +159,7 @@ class Work:
         ledger_id: for seals.
         run: id of the run in the ledger.
         step: position of the step in the job.
-        learned: facts of phases that are done, by (step, phase).
+        learned: what phases have learned, by (step, phase), as the journal has it; :meth:`facts` reads it.
         frozen: the freeze that is in force, or None.
         on_failure: what is to be undone when the run ends in an error, last first.
         consent: position of the held go-live whose cut-over was asked for, or None.
@@ -178,7 +180,7 @@ class Work:
     run: int = 0
     step: int = 0
     tick: Tick = _no_tick
-    learned: dict[tuple[int, str], Facts] = field(default_factory=dict)
+    learned: dict[tuple[int, str], JsonObject] = field(default_factory=dict)
     phase: str = ""
     snapshot: bool = True
     tool: str = ""
@@ -189,14 +191,30 @@ class Work:
     begun_only: bool = False
     delegated: bool = False
 
-    def facts(self, phase: str, step: int | None = None) -> Facts:
-        """What a phase of this step (or of `step`) has learned; empty when nothing."""
-        return self.learned.get((self.step if step is None else step, phase), {})
+    def facts(self, of: type[F], step: int | None = None) -> F:
+        """What a phase of this step (or of `step`) has learned; defaults where nothing."""
+        return loaded(of, self.learned.get((self.step if step is None else step, of.phase), {}))
 
     def note(self, facts: Facts) -> None:
-        """Journal facts in the middle of the running phase: before work that can't be recognised afterwards."""
-        self.learned.setdefault((self.step, self.phase), {}).update(facts)
-        self.lease.journal(self.run, self.step, self.phase, "running", facts)
+        """Journal facts in the middle of the running phase: before work that can't be recognised afterwards.
+
+        What differs from what is known already is written: ``work.note(replace(work.facts(Swap), moved=True))``.
+
+        Raises:
+            ValueError: they are those of another phase.
+        """
+        if facts.phase not in ("", self.phase):
+            raise ValueError(f"facts of {facts.phase}, noted in {self.phase}")
+        row = self.learned.setdefault((self.step, self.phase), {})
+        fresh = changed(facts, row)
+        row.update(fresh)
+        self.lease.journal(self.run, self.step, self.phase, "running", fresh)
+
+    def learn(self, facts: Facts | None) -> JsonObject:
+        """Keep what the running phase has returned; what of it is to be journaled."""
+        found = learned(facts) if facts is not None else {}
+        self.learned.setdefault((self.step, self.phase), {}).update(found)
+        return found
 
     def generation(self, physical: str | None) -> Generation | None:
         """The ledger's row of a physical name as it is now: earlier steps of the job may have changed it."""
@@ -233,20 +251,22 @@ def transform_of(operations: Sequence[Operation], schema: CollectionSchema) -> P
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(Generic[F_co]):
     """One item of a step's checklist.
 
     Attributes:
-        name: as the journal has it.
+        facts: what it learns.
         run: the work; may be repeated safely.
         volatile: a ``done`` of an earlier lease epoch doesn't count: it is done again on resume.
         waits: whether it only waits or refuses, so that an error in it leaves the run held, not failed.
     """
 
-    name: str
-    run: Callable[[Any, Work], Facts | None]
+    facts: type[F_co]
+    run: Callable[[Any, Work], F_co | None]
     volatile: bool = False
     waits: bool = False
 
-
-PhaseTable = Mapping[str, Sequence[Phase]]
+    @property
+    def name(self) -> str:
+        """As the journal has it."""
+        return self.facts.phase

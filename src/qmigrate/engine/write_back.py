@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,12 @@ from qmigrate.embed.options import fingerprint_digest, fingerprint_words
 from qmigrate.engine.closing import close_write_back
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.base import committed, unpack
-from qmigrate.engine.work import Facts, Phase, Work
+from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import ConfigError, DatabaseError, QmigrateError, RepairNeededError, RowsError
+from qmigrate.model.edits import Telling
+from qmigrate.model.facts import Closed, Told, WriteBack, WriteBackPreflight
 from qmigrate.model.plan import Build, WriteRows
-from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Store, Stored
 from qmigrate.rows.marks import Statement
@@ -34,12 +37,12 @@ if TYPE_CHECKING:
 PORTION = 1000
 
 
-def preflight(step: WriteRows, work: Work) -> Facts:  # noqa: ARG001  what every phase gets
+def preflight(step: WriteRows, work: Work) -> WriteBackPreflight:  # noqa: ARG001  what every phase gets
     """The time that every portion writes, also one that is repeated. It asks nothing, so it can't refuse."""
-    return {"now": datetime.now(UTC).isoformat()}
+    return WriteBackPreflight(datetime.now(UTC))
 
 
-def write_back(step: WriteRows, work: Work) -> Facts:
+def write_back(step: WriteRows, work: Work) -> WriteBack:
     """Each statement for each point that has its vector from this rebuild."""
     try:
         return _write_back(step, work)
@@ -47,10 +50,10 @@ def write_back(step: WriteRows, work: Work) -> Facts:
         raise _with_a_way_on(error, step, work) from error
 
 
-def close(step: WriteRows, work: Work) -> Facts:
+def close(step: WriteRows, work: Work) -> Closed:
     """Recorded."""
     close_write_back(work, step)
-    return {}
+    return Closed()
 
 
 def check(step: Build, work: Work) -> None:
@@ -64,54 +67,59 @@ def check(step: Build, work: Work) -> None:
     later = [one for one in work.job.steps if isinstance(one, WriteRows) and one.target == step.target]
     first = next(iter(work.store.scan(str(step.source), page=1, payload=False, vectors=False)), ()) if later else ()
     for one in later:
-        for said in one.statements:
+        for said in tellings(one):
             row = {**common(said, work.collection, one.target, {}, datetime.now(UTC)), "checksum": ""}
             with closing(opened(work.settings, said)) as statement:
                 for stored in first:
                     statement.check({**row, "id": records.point_id(stored)})
 
 
-def _write_back(step: WriteRows, work: Work) -> Facts:
+def _write_back(step: WriteRows, work: Work) -> WriteBack:
     if not work.lease.ledger.has_base(step.target):
         raise RepairNeededError(
             f"which points of {step.target} were embedded is not in the ledger any more, so SQL can't be updated",
             hint=f"qmigrate abort {quote(work.collection)} ends the run; the vectors serve already",
         )
-    now = datetime.fromisoformat(work.facts("preflight")["now"])
+    now = work.facts(WriteBackPreflight).now
+    assert now is not None  # noqa: S101  the phase before keeps it
     known = work.lease.ledger.view(work.collection)
     fingerprints = dict(known.embedders) if known else {}
-    done = dict(work.facts("write_back"))
-    began = int(done.get("statement", 0))
-    told = {"points": 0, "rows": 0, **(done.get("told") or {})}
-    for number, said in enumerate(step.statements):
-        if number < began:
+    done = work.facts(WriteBack)
+    told = done.told or Told()
+    for number, said in enumerate(tellings(step)):
+        if number < done.statement:
             continue
-        cursor = done.get("cursor") if number == began else None
+        cursor = done.cursor if number == done.statement else None
         row = common(said, work.collection, step.target, fingerprints, now)
         work.progress.begin(work.collection, "write back", None)
         with closing(opened(work.settings, said)) as statement:
             for portion in _portions(work, step, said, cursor):
                 rows = rows_of(work.store, reach(work, step.target), said, portion, row)
-                told = {"points": told["points"] + len(rows), "rows": told["rows"] + statement.run(rows)}
-                work.note({"statement": number, "cursor": portion[-1], "told": told})
+                told = Told(told.points + len(rows), told.rows + statement.run(rows))
+                work.note(WriteBack(number, portion[-1], told))
                 work.tick(len(portion))
-        work.progress.end(f"{told['points']:,} points, {told['rows']:,} rows changed in {said['database']}")
+        work.progress.end(f"{told.points:,} points, {told.rows:,} rows changed in {said.database}")
         # No id is kept longer than it is needed.
-        work.note({"statement": number + 1, "cursor": None, "told": told})
-    return {"told": told}
+        work.note(WriteBack(number + 1, None, told))
+    return replace(work.facts(WriteBack), told=told)
 
 
-def opened(settings: Settings, said: JsonObject) -> Statement:
+def tellings(step: WriteRows) -> tuple[Telling, ...]:
+    """The statements of a stored step."""
+    return tuple(loaded(Telling, said) for said in step.statements)
+
+
+def opened(settings: Settings, said: Telling) -> Statement:
     """The statement on its database.
 
     Raises:
         ConfigError: that is not in the settings.
     """
-    return Statement(settings.database(said["database"]), said["sql"], name=said["database"])
+    return Statement(settings.database(said.database), said.sql, name=said.database)
 
 
 def common(
-    said: JsonObject, collection: str, generation: str, fingerprints: Mapping[str, Any], now: datetime
+    said: Telling, collection: str, generation: str, fingerprints: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:
     """What is the same for every point: the parameters without ``id`` and ``checksum``.
 
@@ -119,26 +127,26 @@ def common(
         said: see :meth:`~qmigrate.operations.app_sql.WriteBack.said`.
         fingerprints: of the embedders, by vector.
     """
-    fingerprint = fingerprints.get(said["vector"]) or {}
+    fingerprint = fingerprints.get(said.vector) or {}
     return {
-        **said["parameters"],
+        **said.parameters,
         "now": now,
         "collection": collection,
-        "vector": said["vector"],
-        "revision": said["revision"],
+        "vector": said.vector,
+        "revision": said.revision,
         "generation": generation,
         "fingerprint": fingerprint_digest(fingerprint),
         "model": fingerprint_words(fingerprint),
     }
 
 
-def _portions(work: Work, step: WriteRows, said: JsonObject, cursor: PointId | None) -> Iterator[list[PointId]]:
+def _portions(work: Work, step: WriteRows, said: Telling, cursor: PointId | None) -> Iterator[list[PointId]]:
     """Ids behind the cursor that this rebuild has embedded, in Qdrant's order.
 
     The base has them: what the application has written to the new generation since is not of this rebuild.
     """
     lacking = {
-        row.point_id for row in work.lease.ledger.quarantine([step.target]) if row.vector == said["vector"]
+        row.point_id for row in work.lease.ledger.quarantine([step.target]) if row.vector == said.vector
     }
     border = records.order_key(cursor) if cursor is not None else b""
     embedded = (
@@ -150,12 +158,12 @@ def _portions(work: Work, step: WriteRows, said: JsonObject, cursor: PointId | N
 
 
 def rows_of(
-    store: Store, address: str, said: JsonObject, portion: Sequence[PointId], shared: Mapping[str, Any]
+    store: Store, address: str, said: Telling, portion: Sequence[PointId], shared: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """The parameters of some points; one that was deleted since is left out."""
-    sums = "checksum" in said["names"]
+    sums = "checksum" in said.names
     found = store.fetch(address, portion, payload=False, vectors=sums)
-    there = {records.point_id(stored): _checksum(stored, said["vector"]) if sums else None for stored in found}
+    there = {records.point_id(stored): _checksum(stored, said.vector) if sums else None for stored in found}
     return [
         {**shared, "id": identifier, "checksum": there[identifier]}
         for identifier in portion
@@ -182,7 +190,7 @@ def _with_a_way_on(error: QmigrateError, step: WriteRows, work: Work) -> Qmigrat
 
 PHASES = (
     # It only learns what time it is: an error in a first phase would close the run as refused, and forget the rest.
-    Phase("preflight", preflight),
-    Phase("write_back", write_back),
-    Phase("close", close),
+    Phase(WriteBackPreflight, preflight),
+    Phase(WriteBack, write_back),
+    Phase(Closed, close),
 )

@@ -11,9 +11,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping
 
+from qmigrate.model.audit import Audited
+from qmigrate.model.facts import Left
+from qmigrate.model.history import Reported
 from qmigrate.model.plan import APPLYING, ASIDE, Job
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Applied, Generation, Moment, OpenRun, Record
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 
 
@@ -62,6 +66,11 @@ class HistoryRow:
     report: JsonObject
     actor: str
     created_at: datetime
+
+    @property
+    def told(self) -> Reported:
+        """What of the report is read again."""
+        return loaded(Reported, self.report or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +182,7 @@ class Leaving:
         target: the one that served then, or None when the name was removed.
         back: whether it was a rollback.
         writes: the policy of that step.
-        facts: what its sweep has learned.
+        left: how its sweep has left the generation; None where that isn't known.
         apart: the two held points of different times, so that no base distinguishes them.
     """
 
@@ -183,7 +192,7 @@ class Leaving:
     target: str | None
     back: bool
     writes: str
-    facts: JsonObject
+    left: Left | None
     apart: bool = False
 
     @property
@@ -200,7 +209,7 @@ class Fixed:
     target: str
     count: int
     reason: str | None
-    facts: JsonObject
+    facts: Audited
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +221,7 @@ class DeletionRow:
             ``PAYLOAD_SYNC`` and ``UNDO`` with a count of 0, since they delete nothing.
         target: path prefix, id, filter, … as text.
         count: vectors deleted.
-        facts: further context.
+        facts: further context, as it is stored.
         collection: None for rows that the application itself wrote.
     """
 
@@ -225,6 +234,11 @@ class DeletionRow:
     created_at: datetime
     actor: str | None
     collection: str | None
+
+    @property
+    def told(self) -> Audited:
+        """The context of a fix of ours; nothing of a row of the application, which may have any keys."""
+        return loaded(Audited, self.facts if self.collection is not None else {})
 
 
 def id_text(point_id: PointId | None) -> str | None:

@@ -19,8 +19,10 @@ from qmigrate.ledger.database import Database
 from qmigrate.ledger.fence import Owner, system_user
 from qmigrate.ledger.quarantine import of_generations, quarantined_of
 from qmigrate.ledger.writer import OPEN_STATES, UNCHANGED
+from qmigrate.model.facts import Sweep
 from qmigrate.model.plan import APPLYING, ASIDE, Build, Job
 from qmigrate.model.state import DELETING, Applied, Generation, Moment, OpenRun
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 
 #: How far the clocks of Qdrant, of this host and of the database may be apart: a copy that was made so shortly after
@@ -283,9 +285,9 @@ class LedgerReader(ErasureReads):
                 found = {record["phase"]: record for record in self._rows(journal)}
                 if "close" in found and found["close"]["state"] == "done":
                     told = {name: step[name] for name in ("source", "target", "back", "writes")}
-                    facts = found["sweep"]["facts"] if "sweep" in found else {}
+                    left = loaded(Sweep, found["sweep"]["facts"]).left if "sweep" in found else None
                     apart = bool(step.get("apart"))
-                    return Leaving(run=row["id"], step=position, **told, facts=facts, apart=apart)
+                    return Leaving(run=row["id"], step=position, **told, left=left, apart=apart)
         return None
 
     def newest_job(self, collection: str) -> Job | None:

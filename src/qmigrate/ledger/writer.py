@@ -16,10 +16,12 @@ from qmigrate.ledger.codec import Doubt, Fixed, Quarantined, Range, View
 from qmigrate.ledger.fence import Fenced, elapsed, next_number, upsert
 from qmigrate.ledger.meanings import keep
 from qmigrate.ledger.quarantine import save_quarantined
+from qmigrate.model.audit import Audited
 from qmigrate.model.names import REHEARSAL, Permit
 from qmigrate.model.plan import ASIDE, Closing, Job
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import DELETING, Generation
+from qmigrate.model.stored import learned, loaded
 from qmigrate.model.transform import PointId
 from qmigrate.text import quote
 
@@ -344,7 +346,7 @@ class RunWrites(Fenced):
             The row's id.
         """
         with self._write() as connection:
-            return self._log(connection, Fixed(kind, target, count, reason, facts or {}), actor)
+            return self._log(connection, Fixed(kind, target, count, reason, loaded(Audited, facts or {})), actor)
 
     def _log(self, connection: Connection, fixed: Fixed, actor: str) -> int:
         result = connection.execute(
@@ -354,7 +356,7 @@ class RunWrites(Fenced):
                     "deletion_target": codec.readable(fixed.target),
                     "vector_count": fixed.count,
                     "deletion_reason": codec.readable(fixed.reason) if fixed.reason is not None else None,
-                    "metadata": fixed.facts,
+                    "metadata": learned(fixed.facts),
                     "created_at": self.ledger.database.now(),
                     "actor": codec.readable(actor),
                     "collection": self.collection,
@@ -380,7 +382,7 @@ class RunWrites(Fenced):
         last: bool,
         fixed: Fixed | None = None,
         job: Job | None = None,
-        also: Callable[[Connection], JsonObject] | None = None,
+        also: Callable[[Connection, Audited], Audited] | None = None,
     ) -> int | None:
         """Record the end of a step in one transaction; repeated, it changes nothing.
 
@@ -398,7 +400,7 @@ class RunWrites(Fenced):
             last: whether the run is done with it, and a run that its job supersedes is aborted.
             fixed: what goes into the audit of data fixes.
             job: takes the place of the run's job, which has more than is to be kept; None leaves it.
-            also: done in the same transaction right before; what it returns goes into that row, too.
+            also: done in the same transaction right before; what it returns goes into that row.
 
         Returns:
             The id of that row, also of the one that was made when it is repeated; None without one.
@@ -422,13 +424,17 @@ class RunWrites(Fenced):
             return _logged(connection, run, step, phase)
 
     def _audit(
-        self, connection: Connection, run: int, fixed: Fixed, also: Callable[[Connection], JsonObject] | None
+        self,
+        connection: Connection,
+        run: int,
+        fixed: Fixed,
+        also: Callable[[Connection, Audited], Audited] | None,
     ) -> JsonObject:
         if also is not None:
-            fixed = replace(fixed, facts={**fixed.facts, **also(connection)})
+            fixed = replace(fixed, facts=also(connection, fixed.facts))
         own = connection.scalar(select(tables.runs.c.metadata).where(tables.runs.c.id == run))
         if own:
-            fixed = replace(fixed, facts={**fixed.facts, OWN: own})
+            fixed = replace(fixed, facts=replace(fixed.facts, own=own))
         return {"log": self._log(connection, fixed, self._actor(connection, run))}
 
     def _is_closed(self, connection: Connection, run: int, step: int, phase: str) -> bool:

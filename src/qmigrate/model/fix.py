@@ -24,6 +24,33 @@ class Entry(NamedTuple):
     after: dict[str, Any]
 
     @property
+    def digest(self) -> str | None:
+        """Of the whole point as it was found, where a kind of fix keeps that; None where the point was not there."""
+        found: str | None = self.before.get("digest")
+        return found
+
+    @property
+    def space(self) -> int:
+        """Of an erasure: the id space in which the id means the point."""
+        return int(self.before["space"])
+
+    @property
+    def dropped(self) -> bool:
+        """Of another try to embed: whether the point was left out of the generation."""
+        return bool(self.before["dropped"])
+
+    @property
+    def source(self) -> PointId:
+        """Of a point that is brought back: its id in the file."""
+        found: PointId = self.after["from"]
+        return found
+
+    @property
+    def lacks(self) -> list[str]:
+        """Of a point that is brought back: vectors that could not be embedded."""
+        return list(self.after.get("lacks", ()))
+
+    @property
     def keys(self) -> list[str]:
         """Every key that changes."""
         return list(self.after if self.before.keys() <= self.after.keys() else self.before | self.after)

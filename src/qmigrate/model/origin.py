@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.stored import loaded
 
 #: Kinds: a file of our own, and what a server keeps.
 ARCHIVE = "archive"
@@ -82,3 +83,33 @@ class Origin:
             "embedders": dict(self.embedders) if self.embedders is not None else None,
             "exact": self.exact,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOrigin:
+    """What a stored job keeps of an origin; of a reset also why, and how many points were expected.
+
+    Attributes:
+        revision: the last one that was applied to the points.
+        reason: of a reset.
+        expect: points that were agreed to be left behind; None where nothing was counted.
+    """
+
+    kind: str = ""
+    name: str = ""
+    place: str = ""
+    logical: str | None = None
+    physical: str | None = None
+    created_at: datetime | None = None
+    digest: str | None = None
+    points: int | None = None
+    revision: str | None = None
+    embedders: Mapping[str, Any] | None = None
+    exact: bool = True
+    reason: str | None = None
+    expect: int | None = None
+
+    @classmethod
+    def of(cls, origin: JsonObject | None) -> StoredOrigin:
+        """Of the origin of a build; one that has none comes from nowhere."""
+        return loaded(StoredOrigin, origin or {})

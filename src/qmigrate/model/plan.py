@@ -19,8 +19,6 @@ FIXED = "fix"
 REPAIRED = "repair"
 #: Directions that leave what is applied as it is.
 ASIDE = frozenset({RESTORED, FIXED, REPAIRED})
-#: Facts of a way back: whether writes since were begun to be brought along, and the file with what is deleted again.
-BROUGHT, KEPT = "brought", "kept"
 
 
 @dataclass(frozen=True, slots=True)

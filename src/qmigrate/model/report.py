@@ -57,8 +57,8 @@ class VerificationReport:
         not_compared: of `verify`: vectors that only one of the two has.
     """
 
-    source: str
-    target: str
+    source: str = ""
+    target: str = ""
     points: int = 0
     proven: int = 0
     embedded: int = 0

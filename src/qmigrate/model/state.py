@@ -9,15 +9,17 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from qmigrate.model.facts import F, Hold
 from qmigrate.model.plan import GoLive, Job
 from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.stored import loaded
 
 #: The oldest server that keeps collection metadata, where the seal lives.
 MINIMUM_SERVER = (1, 16, 0)
 #: Strategies that make another generation, as the history has them.
 REBUILT = ("copy", "clone", "create", "restore", "undo", "reset")
 #: The phase in which a go-live waits for its cut-over, as the journal has it.
-HOLD = "hold"
+HOLD = Hold.phase
 #: State of a generation whose deletion has begun: the request may be on its way, so it can only be finished.
 DELETING = "deleting"
 #: Telemetry shows the operation id of every local shard from here on.
@@ -195,6 +197,11 @@ class OpenRun:
         """The journal's last word on a phase."""
         found = [record for record in self.records if (record.step, record.phase) == (step, phase)]
         return found[-1] if found else None
+
+    def facts(self, of: type[F], step: int) -> F:
+        """What a phase of a step has learned; defaults where nothing."""
+        record = self.record(step, of.phase)
+        return loaded(of, record.facts if record is not None else {})
 
     def waiting(self) -> int | None:
         """Position of the go-live that has reached its hold and was not released; None when none waits."""

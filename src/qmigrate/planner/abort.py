@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from qmigrate.errors import RefusedError
+from qmigrate.model.edits import CallEdit, Edit
+from qmigrate.model.facts import InPlaceChange, Proof, Swap
+from qmigrate.model.fix_facts import Export
 from qmigrate.model.names import is_made
 from qmigrate.model.plan import (
-    BROUGHT,
-    KEPT,
     Adopt,
     Build,
     CollectionPlan,
@@ -25,6 +26,7 @@ from qmigrate.model.plan import (
 )
 from qmigrate.model.schema import Change, JsonObject
 from qmigrate.model.state import DELETING, Capabilities, CollectionState, OpenRun, World
+from qmigrate.model.stored import loaded
 from qmigrate.planner.segment import kept
 from qmigrate.text import quote
 
@@ -93,10 +95,10 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
             # Nothing is undone, but the collection may have been sealed at the revision already.
             steps.append(_undone(run, step, position, {"kind": "undo", "nothing": True}))
             if run.record(position, "change") is not None:
-                lines.append(f"what {step.edit['function']} has done so far stays: it is your own code")
+                lines.append(f"what {loaded(CallEdit, step.edit).function} has done so far stays: it is your own code")
         elif isinstance(step, EditPoints):
             steps.append(_taken_back(run, step, position))
-            adds = step.edit.get("kind") in _ADDING
+            adds = Edit.of(step.edit).kind in _ADDING
             lines.append("points restored so far stay" if adds else "undo what the fix has changed")
     for abandoned in _given_up(state, run):
         steps.append(Retire(abandoned, f"abort of run {run.id}"))
@@ -186,7 +188,7 @@ def _refuse_moved(state: CollectionState, run: OpenRun, step: GoLive) -> None:
 def _refuse_served(state: CollectionState, run: OpenRun, position: int, world: World) -> None:
     """The name was moved by the run and moved back by hand: what was written in between is there."""
     step, record = run.job.steps[position], run.record(position, "swap")
-    moved = record is not None and (record.state == "done" or record.facts.get("moved"))
+    moved = record is not None and (record.state == "done" or run.facts(Swap, position).moved)
     if not moved or step.target is None or (world.physical is not None and step.target not in world.physical):
         return
     raise RefusedError(
@@ -204,14 +206,14 @@ def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position
     Nor is one ended that keeps points of the parent in a file, which its end alone records.
     """
     record = run.record(position, "converge") if step.back else None
-    if record is not None and record.facts.get(KEPT):
+    if step.back and run.facts(Proof, position).kept:
         raise RefusedError(
             f"run {run.id} has begun to delete points again in {step.target} which fixes have deleted since, and keeps "
             "them for an undo, so it can only be finished",
             hint="finish it: qmigrate upgrade goes on with it; then qmigrate history --deletions has the number that "
             "gives them back",
         )
-    brought = record is not None and record.facts.get(BROUGHT) is not False
+    brought = record is not None and run.facts(Proof, position).brought is not False
     if brought and not step.apart and step.writes != "discard":
         raise RefusedError(
             f"run {run.id} has begun to bring writes back into {step.target}, so it can only be finished",
@@ -221,8 +223,7 @@ def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position
 
 def _refuse_deleted_again(run: OpenRun, step: GoLive, position: int) -> None:
     """A way back that has begun to delete where it goes to: what that generation was is in no place any more."""
-    record = run.record(position, "converge")
-    if step.back and record is not None and "deleted_again" in record.facts:
+    if step.back and run.facts(Proof, position).deleted_again is not None:
         raise RefusedError(
             f"run {run.id} has begun to delete in {step.target}, too, what fixes have deleted since it was left, so it "
             "can only be finished",
@@ -233,11 +234,10 @@ def _refuse_deleted_again(run: OpenRun, step: GoLive, position: int) -> None:
 
 def _refuse_gap(state: CollectionState, run: OpenRun, step: GoLive, position: int) -> None:
     """Once the deletion of the plain collection has begun, the new generation is the only one that has its points."""
-    record = run.record(position, "swap")
-    gap = record.facts.get("gap") if record is not None else None
+    gap = run.facts(Swap, position).gap
     row = state.generation(step.source)
     # Where the server has answered that it deletes nothing, the record of it was removed.
-    refused = bool(gap and gap.get("recorded")) and row is not None and row.state == "live"
+    refused = gap is not None and gap.recorded and row is not None and row.state == "live"
     if gap is not None and not refused:
         raise RefusedError(
             f"run {run.id} has deleted the plain collection {step.source}; its points are in {step.target}, so the "
@@ -247,8 +247,8 @@ def _refuse_gap(state: CollectionState, run: OpenRun, step: GoLive, position: in
 
 
 def _taken_back(run: OpenRun, step: EditPoints, position: int) -> EditPoints:
-    begun = run.record(position, "change") is not None and step.edit.get("kind") not in _ADDING
-    undo = step.edit.get("undo")
+    begun = run.record(position, "change") is not None and Edit.of(step.edit).kind not in _ADDING
+    undo = Edit.of(step.edit).undo
     if begun and undo is None:
         raise RefusedError(
             f"run {run.id} has begun to change points of {run.job.collection}, and keeps no copy to restore them "
@@ -259,8 +259,7 @@ def _taken_back(run: OpenRun, step: EditPoints, position: int) -> EditPoints:
 
 
 def _undone(run: OpenRun, step: EditPoints, position: int, edit: JsonObject) -> EditPoints:
-    record = run.record(position, "export")
-    file = record.facts.get("file") if record is not None else None
+    file = run.facts(Export, position).file
     where = {"run": run.id, "step": position, "generation": step.target, "started": run.started_at.isoformat()}
     where |= {"file": file} if file else {}
     return EditPoints((), step.target, {**edit, **where, "drops": True}, f"abort of run {run.id}")
@@ -276,14 +275,14 @@ def _undo(
             f"run {run.id} has begun to change {state.name} in place, and that can't be undone: {lossy[0].describe()}",
             hint="finish it: qmigrate upgrade",
         )
-    record = run.record(position, "change")
-    undone = tuple(_reversed(change, record.facts if record else {}) for change in made)
+    done = run.facts(InPlaceChange, position)
+    undone = tuple(_reversed(change, done) for change in made)
     return InPlace((), step.target, undone, f"abort of run {run.id}")
 
 
-def _reversed(change: Change, facts: JsonObject) -> Change:
+def _reversed(change: Change, done: InPlaceChange) -> Change:
     """A started change undone; an alias goes back to where it led, or comes from where the run has put it."""
-    earlier, given = facts.get("earlier", {}), facts.get("given", {})
+    earlier, given = done.earlier or {}, done.given or {}
     if change.kind == "alias.add" and change.name in earlier:
         return Change("alias.drop", change.name, after={"physical": earlier[change.name]})
     if change.kind == "alias.drop":

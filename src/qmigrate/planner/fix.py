@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from qmigrate.errors import RefusedError
 from qmigrate.model import names
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import Edit, UndoEdit
 from qmigrate.model.names import unknown
 from qmigrate.model.plan import (
     FIXED,
@@ -21,6 +22,7 @@ from qmigrate.model.plan import (
 )
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.stored import loaded
 from qmigrate.observe import check_beside_held, unmanaged
 from qmigrate.operations.base import Operation
 from qmigrate.text import quote
@@ -43,7 +45,7 @@ def fixed_by(world: World, operation: Operation, *, looking: bool = False) -> li
     edit = operation.edit()
     if edit is None:
         raise operation.error("is not a data fix", hint="put it into a revision: qmigrate revision")
-    if edit.get("kind") == RunCode.kind:
+    if Edit.of(edit).kind == RunCode.kind:
         # A run that was interrupted finds the function again by its revision alone.
         raise operation.error(
             "can only be done in a revision, where an interrupted run finds the function again",
@@ -78,7 +80,7 @@ def plan_fix(
     lines: dict[str, list[str]] = {}
     for operation, edit in edits:
         for state in fixed_by(world, operation, looking=looking):
-            reason = str(edit.get("reason") or operation.describe())
+            reason = Edit.of(edit).reason or operation.describe()
             steps.setdefault(state.name, []).append(edit_step((), str(state.physical), edit, reason))
             lines.setdefault(state.name, []).append(operation.describe())
     planned = [planned_fix(world, name, made, lines[name]) for name, made in steps.items()]
@@ -122,7 +124,7 @@ def _closing(state: CollectionState, step: int) -> Closing:
 def plan_undo_fix(
     world: World,
     name: str,
-    facts: Mapping[str, Any],
+    told: Audited,
     edit: JsonObject,
     refs: Sequence[OpRef] = (),
     checksums: Mapping[str, str] | None = None,
@@ -130,7 +132,7 @@ def plan_undo_fix(
     """Undo what one fix has changed.
 
     Args:
-        facts: of its row in the audit.
+        told: of its row in the audit.
         edit: for :class:`qmigrate.engine.fixes.undo.Undo`.
         refs: the operations since, through which points go.
         checksums: of their revisions.
@@ -138,8 +140,8 @@ def plan_undo_fix(
     state = world.collections.get(name)
     if state is None or not state.managed or state.live is None:
         raise RefusedError(f"{name} does not exist any more, so nothing in it can be undone")
-    words = f"undo fix {edit['log']}: {facts.get('changed', 0):,} points"
-    step = EditPoints(tuple(refs), str(state.physical), edit, str(edit.get("reason") or words))
+    words = f"undo fix {loaded(UndoEdit, edit).log}: {told.changed or 0:,} points"
+    step = EditPoints(tuple(refs), str(state.physical), edit, Edit.of(edit).reason or words)
     return Plan(
         verb=VERB, target=(), collections=(planned_fix(world, name, [step], [words]),), checksums=checksums
     )

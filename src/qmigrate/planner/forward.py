@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model import names as patterns
+from qmigrate.model.edits import Telling
 from qmigrate.model.plan import Closing, CollectionPlan, GoLive, Job, OpRef, Plan, RunCode, Step, WriteRows
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import CollectionState, World
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointTransform
 from qmigrate.observe import check_ownership
 from qmigrate.operations.base import Operation
@@ -109,9 +111,9 @@ def _statement(parts: tuple[Part, ...], vector: str, value: Embed) -> JsonObject
 def words(steps: tuple[WriteRows, ...]) -> list[str]:
     """What happens then, for people."""
     return [
-        f"then: {one['database']} is updated for each point that got {one['vector'] or '(unnamed)'}, at least once"
+        f"then: {one.database} is updated for each point that got {one.vector or '(unnamed)'}, at least once"
         for step in steps
-        for one in step.statements
+        for one in (loaded(Telling, said) for said in step.statements)
     ]
 
 

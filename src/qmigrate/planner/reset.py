@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from qmigrate.errors import RefusedError
+from qmigrate.model.audit import Audited
 from qmigrate.model.names import generation_name, unknown
 from qmigrate.model.origin import NOTHING
 from qmigrate.model.plan import FIXED, Build, Closing, CollectionPlan, GoLive, Job, Plan, Step
@@ -63,23 +61,23 @@ def plan_reset(
 
 
 def plan_undo_reset(
-    state: CollectionState, log: int, facts: Mapping[str, Any], *, writes: str = "refuse"
+    state: CollectionState, log: int, told: Audited, *, writes: str = "refuse"
 ) -> Plan:
     """Back to the generation that a reset has left.
 
     Args:
         log: the reset's row of the audit.
-        facts: of that row.
+        told: of that row.
         writes: ``refuse`` when anything was written since, or ``discard`` (it stays in the generation that is left).
 
     Raises:
         RefusedError: that generation is not kept any more, or something was done since that it doesn't have.
     """
     _refuse_held(state)
-    left, parent = str(facts["left_in"]), state.parent()
-    if state.physical != facts["generation"]:
+    left, parent = str(told.left_in), state.parent()
+    if state.physical != told.generation:
         raise RefusedError(
-            f"{state.name} was rebuilt since fix {log}: {state.physical} serves now, not {facts['generation']}",
+            f"{state.name} was rebuilt since fix {log}: {state.physical} serves now, not {told.generation}",
             hint="go back to that first (qmigrate rollback), or restore a snapshot: qmigrate snapshot list",
         )
     if parent is None or parent.physical != left:

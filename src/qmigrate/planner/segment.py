@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qmigrate.errors import PlanError
+from qmigrate.model.edits import Edit
 from qmigrate.model.names import generation_name
 from qmigrate.model.plan import Build, Closing, GoLive, InPlace, OpRef, Step, edit_step
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
@@ -225,7 +226,7 @@ def _segment(position: Position, parts: Sequence[Part]) -> Segment:
         return Segment(tuple(parts), steps, after, new, "create")
     if parts[0].edits:
         edits = tuple(
-            edit_step((ref,), str(position.physical), edit, edit.get("reason") or words)
+            edit_step((ref,), str(position.physical), edit, Edit.of(edit).reason or words)
             for ref, edit, words in parts[0].edits
         )
         return Segment(tuple(parts), edits, after, "data fix, on the live collection", "edit")

@@ -30,8 +30,9 @@ from qmigrate.engine.build.preflight import check_rounding
 from qmigrate.engine.build.shadow import is_over_and_there, record, seal, unexplained, without_held_back
 from qmigrate.engine.epoch_aliases import own
 from qmigrate.engine.points.ranges import borders
-from qmigrate.engine.work import Facts, Work, transform_of
+from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, StoreError
+from qmigrate.model.facts import Copied, Fill, Preflight, Sent, Shadow, SourceSnapshot
 from qmigrate.model.names import GENERATION, EpochAlias, generation_name
 from qmigrate.model.plan import Build, Job, Retire
 from qmigrate.model.schema import changes
@@ -119,24 +120,23 @@ def as_copy(step: Build, work: Work, why: str) -> Build:
         check_rounding(work, copied, transform_of(work.operations(step.ops), source.schema))
     work.progress.say(f"{work.collection}: copied, not cloned: {why}")
     _amend(work, work.job.with_build(step, copied))
-    work.note({"copied_because": why})
+    work.note(Copied(why))
     return copied
 
 
 def remove_uploaded(step: Build, work: Work) -> None:
     """What was uploaded is kept by the server as a snapshot of the new generation, which was not asked for."""
-    facts = work.facts("shadow")
-    if "upload" in _tried(work) or facts.get("cloned") == _WAYS["upload"]:
+    if "upload" in _tried(work) or work.facts(Shadow).cloned == _WAYS["upload"]:
         work.store.delete_snapshot(own(work, step.target), _snapshot(work)[1].name)
 
 
-def share_out(step: Build, work: Work) -> Facts:
+def share_out(step: Build, work: Work) -> Fill:
     """Fix the ranges that the proof walks; a clone has no base, since nothing of it went through this process."""
     points = work.store.count(step.target)
     if not work.lease.ledger.ranges(work.run, work.step):
         work.lease.fix_ranges(work.run, work.step, borders(work, str(step.source), points))
     work.lease.progress(work.run, points, points)
-    return {"points": points}
+    return Fill(points=points)
 
 
 # --- one attempt ----------------------------------------------------------------------------------------------------
@@ -144,11 +144,11 @@ def share_out(step: Build, work: Work) -> Facts:
 
 def _after_interruption(step: Build, work: Work) -> Build:
     """A request that a process before this one has journaled, and whose answer it has not."""
-    sent = work.facts("shadow").get("sent") or {}
-    if is_there(step, work) or sent.get("target") != step.target:
+    sent = work.facts(Shadow).sent
+    if is_there(step, work) or sent is None or sent.target != step.target:
         return step
     if is_over_and_there(work, step.target):
-        return _note_there(step, work, str(sent["location"]))
+        return _note_there(step, work, sent.location)
     return _give_up(step, work, "the run was interrupted while the server recovered it")
 
 
@@ -158,19 +158,19 @@ def _try(step: Build, work: Work, location: str) -> Build:
     source, snapshot = _snapshot(work)
     work.progress.begin(work.collection, "clone", None)
     work.tick()
-    work.note({"sent": {"target": step.target, "location": location}})
+    work.note(replace(work.facts(Shadow), sent=Sent(step.target, location)))
     try:
         found = work.store.recover_snapshot(step.target, source, snapshot, location, work.tick)
     except StoreError:
         # Nothing was sent.
-        work.note({"sent": None})
+        work.note(replace(work.facts(Shadow), sent=None))
         raise
     if found.state == "refused" and work.store.recovering(step.target):
         # A proxy has answered for a server that is still at it.
         found = replace(found, state="unclear")
     if found.state == "done" or (found.state == "unclear" and is_over_and_there(work, step.target)):
         return _note_there(step, work, location)
-    work.note({"sent": None, "tried": {**_tried(work), location: found.reason}})
+    work.note(replace(work.facts(Shadow), sent=None, tried={**_tried(work), location: found.reason}))
     if found.state == "unclear" or work.store.describe(step.target) is not None:
         return _give_up(step, work, found.reason)
     return step
@@ -233,12 +233,12 @@ def _incomplete(step: Build, work: Work, found: LiveCollection) -> str | None:
     if lost:
         return f"the clone came without {', '.join(lost)}"
     wanted, there = work.store.count(str(step.source)), work.store.count(step.target)
-    before = work.facts("snapshot").get("source_ids")
-    delta = int(measure(work.store, step.target)["barrier_delta"])
+    before = work.facts(SourceSnapshot).source_ids
+    delta = measure(work.store, step.target)
     # Behind the counting: it is quiet only if nothing was written from before the snapshot until now.
     quiet = nothing_written(work, before, barrier(work.store, str(step.source)), delta=delta)
     # What was there both before and after the snapshot was in it, but for what was written meanwhile.
-    least = int((1 - MAY_LACK) * min(wanted, int(work.facts("preflight").get("points", 0))))
+    least = int((1 - MAY_LACK) * min(wanted, work.facts(Preflight).points))
     if there < least or (quiet and there != wanted):
         return f"the clone has {there:,} points, its source {wanted:,}"
     return None
@@ -261,23 +261,24 @@ def _changed(step: Build, work: Work, found: LiveCollection, alias: EpochAlias) 
 
 
 def _snapshot(work: Work) -> tuple[str, Snapshot]:
-    made = work.facts("snapshot")["snapshot"]
-    return made["collection"], Snapshot(made["name"], made["size"], made["checksum"])
+    made = work.facts(SourceSnapshot).snapshot
+    assert made is not None  # noqa: S101  a clone has one
+    return made.collection, Snapshot(made.name, made.size, made.checksum)
 
 
 def is_there(step: Build, work: Work) -> bool:
     """Whether a recovery has made the collection, and is over."""
-    return bool(work.facts("shadow").get("there") == step.target)
+    return work.facts(Shadow).there == step.target
 
 
 def _note_there(step: Build, work: Work, location: str) -> Build:
-    work.note({"there": step.target, "cloned": _WAYS[location]})
+    work.note(replace(work.facts(Shadow), there=step.target, cloned=_WAYS[location]))
     work.progress.end(f"by the server, {_WAYS[location]}")
     return step
 
 
 def _tried(work: Work) -> dict[str, str]:
-    return dict(work.facts("shadow").get("tried") or {})
+    return dict(work.facts(Shadow).tried or {})
 
 
 def reasons(work: Work) -> str:

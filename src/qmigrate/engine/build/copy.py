@@ -15,10 +15,11 @@ from qmigrate.engine.points.ranges import in_parallel, workers_of
 from qmigrate.engine.points.streams import Shares, Streams, limit
 from qmigrate.engine.points.transformation import Begun, Maker, fill_inputs, send
 from qmigrate.engine.throttle import Throttle, waiting
-from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.work import Work
 from qmigrate.engine.workers.pool import copy_by_crew, places_of
 from qmigrate.errors import QuarantineError, StoppedError
 from qmigrate.ledger import Quarantined, Range
+from qmigrate.model.facts import Fill
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
@@ -169,17 +170,17 @@ def _pages(sample: Sequence[Stored], maker: Maker, workers: int) -> tuple[int, i
     return page, max(AHEAD, points // page)
 
 
-def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) -> Facts:
+def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) -> Fill:
     """Copy every range that isn't done, from its cursor on.
 
     A cursor moves only after the writes before it are acknowledged as completed; the base of the same points, and
     which of them could not be embedded, are stored in the same transaction.
 
     Returns:
-        Facts: ``stages``, how busy each was, and ``limited_by``; none where nothing was embedded.
+        How busy each stage was, and the busiest; neither where nothing was embedded.
     """
     todo = [share for share in ranges if not share.done]
-    again = bool(work.facts("fill").get("again"))
+    again = work.facts(Fill).resumed
     places = places_of(work, maker.transform) if todo else ()
     if places:
         stages = copy_by_crew(work, step, maker.transform, todo, places, again=again)
@@ -188,7 +189,7 @@ def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) 
         with copying(work, step, maker, own(work, step.target), workers=workers, rate=rate) as copies:
             in_parallel(work, todo, lambda share: copies.copy(share, again=again))
             stages = copies.stages()
-    return {"stages": stages, "limited_by": limit(stages)} if stages else {}
+    return Fill(stages=stages, limited_by=limit(stages)) if stages else Fill()
 
 
 def _copy_range(

@@ -9,8 +9,9 @@ from qmigrate.engine import write_back
 from qmigrate.engine.points.quarantine import allowed
 from qmigrate.engine.points.transformation import Maker
 from qmigrate.engine.prove.rekey import check_ids
-from qmigrate.engine.work import Facts, Work, transform_of
+from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import EmbedError, PlanError, QuarantineError, RefusedError, RepairNeededError, StoreError
+from qmigrate.model.facts import Preflight
 from qmigrate.model.payload_path import quoted, selected
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import FOUR_BITS, JsonObject, rounds_again
@@ -19,24 +20,16 @@ from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
 from qmigrate.store import records
 
-#: The fact that keeps how the source was described.
-SOURCE = "source"
 #: Ids of unfit points that a message names.
 NAMED = 5
 #: Points that go through the user's code before anything is written.
 TRIED = 8
 
 
-def check_build(step: Build, work: Work) -> Facts:
-    """Everything that can be known before the first write.
-
-    Returns:
-        Facts: ``points`` of the source; ``embedders`` as vector -> fingerprint, for those that are embedded here;
-        ``models``: the same for every vector that the target will have, carried and renamed ones too; ``source``: the
-        schema that it was found with, before anything else was checked.
-    """
+def check_build(step: Build, work: Work) -> Preflight:
+    """Everything that can be known before the first write."""
     if step.source is None:
-        return {"points": 0, "embedders": {}, "models": {}}
+        return Preflight(embedders={}, models={})
     source = work.store.describe(step.source)
     if source is None:
         raise RepairNeededError(f"{step.source}, which serves {work.collection}, is not in Qdrant any more")
@@ -61,8 +54,8 @@ def check_build(step: Build, work: Work) -> Facts:
     # What a function or the application fills has no model, also where one had filled it before.
     carried = {target: known[vector] for target, vector in transform.vectors.items() if vector in known}
     models = {**carried, **fingerprints}
-    found = source.schema.with_(aliases=()).to_json()
-    return {"points": work.store.count(step.source), "embedders": fingerprints, "models": models, SOURCE: found}
+    found = source.schema.with_(aliases=())
+    return Preflight(work.store.count(step.source), fingerprints, models, source=found)
 
 
 def check_source(work: Work, source: LiveCollection, *, keeps_unknown: bool = False) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work
 from qmigrate.errors import UsageError, VerificationError
+from qmigrate.model.facts import Searched
 from qmigrate.model.plan import Build
-from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.stored import plain
 from qmigrate.model.transform import PointId
 from qmigrate.operations.quality import SAMPLE, Recall
 from qmigrate.operations.values import Embed
@@ -44,23 +47,20 @@ def gates_of(step: Build, work: Work) -> list[tuple[str, Recall, Any]]:
     return [(name, gate, value) for name, (gate, value) in found.items() if name in step.schema.vectors]
 
 
-def measure_quality(step: Build, work: Work, vector: str, gate: Recall, filling: Any) -> JsonObject:
+def measure_quality(step: Build, work: Work, vector: str, gate: Recall, filling: Any) -> Searched:
     """Recall of the index, and how many of the results are those from before.
-
-    Returns:
-        Facts: ``recall``, None where every search is exact; ``overlap``, None where the old side has no such vector.
 
     Raises:
         UsageError: the file of queries can't be read.
         VerificationError: the index finds too little.
     """
-    facts: JsonObject = {"vector": vector, "k": gate.k, "at_least": gate.at_least, "recall": None, "overlap": None}
+    facts = Searched(vector, gate.k, gate.at_least, None, None)
     if work.store.capabilities.local:
-        return {**facts, "why": "local mode has no index: every search is exact"}
+        return replace(facts, why="local mode has no index: every search is exact")
     work.progress.begin(work.collection, "search", None)
     ids, queries = _queries(step, work, vector, gate, filling)
     if not queries:
-        return {**facts, "why": "there is no query: no point has the vector"}
+        return replace(facts, why="there is no query: no point has the vector")
     # A point finds itself: one more is asked for, and it is left out.
     more = gate.k + (1 if ids else 0)
     found = work.store.nearest(step.target, vector, queries, limit=more, exact=False, ef=gate.hnsw_ef)
@@ -69,7 +69,7 @@ def measure_quality(step: Build, work: Work, vector: str, gate: Recall, filling:
     recall = _shared(exact, found, ids, gate.k)
     overlap = _shared(before, exact, ids, gate.k) if before is not None else None
     work.progress.end(f"recall@{gate.k} {recall:.3f}")
-    facts |= {"recall": round(recall, 4), "overlap": None if overlap is None else round(overlap, 4)}
+    facts = replace(facts, recall=round(recall, 4), overlap=None if overlap is None else round(overlap, 4))
     if recall < gate.at_least:
         raise VerificationError(
             f"search in {step.target} by vector {vector!r} finds {recall:.3f} of what an exact search finds, but at "
@@ -77,9 +77,9 @@ def measure_quality(step: Build, work: Work, vector: str, gate: Recall, filling:
             "touched",
             hint=f"give {step.target} a larger hnsw_config (m, ef_construct) and run qmigrate upgrade again: it is "
             f"measured again and continues; or qmigrate abort {quote(work.collection)}",
-            facts={"quality": facts},
+            facts={"quality": plain(facts)},
         )
-    return {**facts, "queries": len(queries)}
+    return replace(facts, queries=len(queries))
 
 
 def _queries(

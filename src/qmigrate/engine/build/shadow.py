@@ -8,6 +8,7 @@ from qmigrate.engine.closing import seal_of
 from qmigrate.engine.epoch_aliases import own, release
 from qmigrate.engine.work import Work
 from qmigrate.errors import LeaseHeldError, RepairNeededError, StoreError
+from qmigrate.model.facts import Shadow, SourceSnapshot
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Generation
@@ -110,18 +111,18 @@ def is_unmade(step: Build, work: Work) -> bool:
 
 def was_tried(work: Work) -> bool:
     """Whether the server was asked to recover a snapshot: it may still be at it, though it has answered."""
-    return bool(work.facts("shadow").get("tried"))
+    return bool(work.facts(Shadow).tried)
 
 
 def unmake(step: Build, work: Work) -> None:
     """Remove the number of the generation, and the snapshot that the run has made for it."""
-    made = work.facts("snapshot").get("snapshot") or {}
-    if made.get("made"):
+    made = work.facts(SourceSnapshot).snapshot
+    if made is not None and made.made is True:
         try:
-            work.store.delete_snapshot(own(work, made["collection"]), made["name"])
-            release(work, [made["collection"]])
+            work.store.delete_snapshot(own(work, made.collection), made.name)
+            release(work, [made.collection])
         except LeaseHeldError:
             raise
         except StoreError as error:
-            work.progress.say(f"{work.collection}: the snapshot {made['name']} stays: {error.message}")
+            work.progress.say(f"{work.collection}: the snapshot {made.name} stays: {error.message}")
     work.lease.forget_generation(step.target)

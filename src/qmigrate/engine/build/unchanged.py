@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qmigrate.engine.build.preflight import SOURCE
 from qmigrate.engine.build.shadow import HELD_BACK
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import DriftError, PlanError
+from qmigrate.model.facts import Preflight
 from qmigrate.model.plan import Build, GoLive
-from qmigrate.model.schema import CollectionSchema, JsonObject, changes
+from qmigrate.model.schema import CollectionSchema, changes
 from qmigrate.model.state import LiveCollection
 from qmigrate.operations.base import Operation
 from qmigrate.text import quote
@@ -34,7 +34,7 @@ def check_built(step: Build, work: Work) -> None:
         _compare(step, known, source.schema, work, but=f"set setting {HELD_BACK}")
 
 
-def check_planned(step: Build, found: JsonObject, work: Work) -> None:
+def check_planned(step: Build, found: CollectionSchema, work: Work) -> None:
     """See that what was planned takes along all that the source has by now: hours or days may lie between the two.
 
     Where an earlier step of the job has made the source, or changed it, a plan doesn't know all that a server shows of
@@ -48,7 +48,7 @@ def check_planned(step: Build, found: JsonObject, work: Work) -> None:
     """
     if step.source is None or step.fill not in ("copy", "clone"):
         return
-    source, operations = CollectionSchema.from_json(found), work.operations(step.ops)
+    source, operations = found, work.operations(step.ops)
     if any(earlier.target == step.source for earlier in work.job.steps[: work.step]):
         lost = _left_behind(step, source, operations)
     else:
@@ -120,8 +120,7 @@ def _described(work: Work) -> CollectionSchema | None:
     Not what the plan has of it: that has neither what a server sets by itself, nor that local mode keeps no index,
     where an earlier step of the job has made the source or changed it.
     """
-    kept = work.facts("preflight", work.build_step()).get(SOURCE)
-    return None if kept is None else CollectionSchema.from_json(kept)
+    return work.facts(Preflight, work.build_step()).source
 
 
 def _compare(

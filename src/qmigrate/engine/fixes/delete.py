@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,13 +13,16 @@ from qmigrate import archive
 from qmigrate.archive import Header
 from qmigrate.engine.barriers import Undisturbed, lone_barrier
 from qmigrate.engine.export import described
-from qmigrate.engine.fixes.protocol import Hand, Place, settle
+from qmigrate.engine.fixes.protocol import Hand, Kept, Place, settle
 from qmigrate.engine.work import Tick
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import RemovalEdit
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.payload_path import below, below_filter, values_at
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded, plain
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.rows import Query, Rows
@@ -120,24 +124,24 @@ class Removal:
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
-        self._edit = edit
+        self._edit = said = loaded(RemovalEdit, edit)
         self._at_once: int | None = None
-        self._ids = None if edit.get("ids") is None else set(edit["ids"])
-        self._filter: JsonObject | None = edit.get("filter")
-        if edit.get("older_than"):
-            old = older_than(place, edit["older_than"]["field"], float(edit["older_than"]["age"]))
+        self._ids = None if said.ids is None else set(said.ids)
+        self._filter = said.filter
+        if said.older_than is not None:
+            old = older_than(place, said.older_than.field, float(said.older_than.age))
             self._filter = {"must": [old, *([self._filter] if self._filter else [])]}
-        self._prefix: tuple[str, str] | None = tuple(edit["prefix"]) if edit.get("prefix") else None
+        self._prefix = said.prefix
         self._rows: Rows | None = None
-        others = ("filter", "prefix", "sql")
-        self._exports = bool(edit.get("export", True))
-        self._by_id_alone = self._ids is not None and not self._exports and not any(map(edit.get, others))
+        others = said.filter or said.prefix or said.sql
+        self._exports = said.export
+        self._by_id_alone = self._ids is not None and not self._exports and not others
         self._undisturbed = Undisturbed(place.store, place.address, place.exported)
-        sql = edit.get("sql")
+        sql = said.sql
         if sql is not None:
             # What is not seen may select more: for example ids that no other tenant uses.
-            query = Query(sql["sql"], sql["key"], (), sql.get("parameters") or {}, whole=True)
-            self._rows = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
+            query = Query(sql.sql, sql.key, (), sql.parameters or {}, whole=True)
+            self._rows = Rows(place.settings.database(sql.database), query, name=sql.database)
 
     def portion(self) -> int:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; few where they are checked."""
@@ -150,8 +154,8 @@ class Removal:
 
     def share(self) -> float | None:
         """Its own cap, else that of the settings."""
-        own = self._edit.get("max_share")
-        return float(own) if own is not None else self._place.settings.fixes.max_share
+        own = self._edit.max_share
+        return own if own is not None else self._place.settings.fixes.max_share
 
     def find(self, found: Found) -> Iterator[Entry]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts ids that are ``not_there``, or are ``no_match``.
@@ -182,18 +186,18 @@ class Removal:
         Raises:
             RefusedError: no point can be met.
         """
-        if not met and self._edit.get("older_than"):
-            check_times(self._place, self._edit["older_than"]["field"], found)
+        if not met and self._edit.older_than is not None:
+            check_times(self._place, self._edit.older_than.field, found)
 
     def selected(self) -> Iterator[set[PointId]]:
         """Every id that all conditions select, some at a time; those that were only named need not be there."""
         for ids in self._candidates(Found()):
             yield self._matching(ids)
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:
         """The points as they are, payload and all vectors; one that has changed since is not deleted, and left out."""
         if not self._exports:
-            return {}
+            return None
         place = self._place
         since = dict(lone_barrier(place.store, place.address))
         live = described(place.store, place.address)
@@ -213,7 +217,7 @@ class Removal:
                 "by": {one.revision: [one.checksum, one.run] for one in applied},
             },
         )
-        return {"points": archive.write(path, header, self._pages(entries, tick)).points, "since": since}
+        return Kept(archive.write(path, header, self._pages(entries, tick)).points, since)
 
     def settle(self, hand: Hand) -> None:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; not where ids alone say what goes."""
@@ -252,16 +256,19 @@ class Removal:
             self._undisturbed.wrote(hand.store.delete(hand.alias, [entry.id for entry in entries]))
             hand.tick()
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """As many vectors as points were deleted."""
         said = self._said()
-        kind, target = str(self._edit["type"]), str(self._edit["target"])
-        return Fixed(kind, target, int(facts["changed"]), self._edit.get("reason"), {**facts, **said})
+        kind, target = self._edit.type, self._edit.target
+        told = replace(told, said={**told.said, **said})
+        return Fixed(kind, target, told.changed or 0, self._edit.reason, told)
 
     def _said(self) -> JsonObject:
         """What selected them, for the audit."""
-        said = {name: self._edit[name] for name in ("filter", "prefix", "sql", "older_than") if self._edit.get(name)}
-        return said | ({"counted_from": self._place.now.isoformat()} if self._edit.get("older_than") else {})
+        edit = self._edit
+        by = {"filter": edit.filter, "prefix": edit.prefix, "sql": edit.sql, "older_than": edit.older_than}
+        said: JsonObject = {name: plain(value) for name, value in by.items() if value}
+        return said | ({"counted_from": self._place.now.isoformat()} if edit.older_than is not None else {})
 
     def _candidates(self, found: Found) -> Iterator[list[PointId]]:
         """Ids that may be selected, ascending, some at a time: by what narrows most without a scan.
@@ -365,7 +372,7 @@ class Removal:
                 same = [
                     points[entry.id]
                     for entry in part
-                    if entry.id in points and records.has_digest(points[entry.id], entry.before["digest"], key)
+                    if entry.id in points and records.has_digest(points[entry.id], entry.digest or "", key)
                 ]
                 yield portable.page_to_json(same)
                 tick()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 from qmigrate.engine.closing import close_edit
@@ -31,24 +30,32 @@ from qmigrate.engine.fixes.protocol import (
 from qmigrate.engine.fixes.purge import expire
 from qmigrate.engine.fixes.undo import exported_by
 from qmigrate.engine.throttle import Throttle, waiting
-from qmigrate.engine.work import Facts, Phase, Work
+from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, UnavailableError, VerificationError
 from qmigrate.ledger.reader import present
+from qmigrate.model.audit import Audited, NotChanged
+from qmigrate.model.edits import Edit, UndoEdit
+from qmigrate.model.facts import Closed, Facts
 from qmigrate.model.fix import Entry, Found
+from qmigrate.model.fix_facts import EditChange, EditVerify, Export, Select
 from qmigrate.model.plan import EditPoints
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import learned, loaded
 from qmigrate.store.faults import TransientError
 from qmigrate.store.server.requests import repeated, sent_once
 from qmigrate.text import quote
 
 #: Kinds of fixes that the audit has although no point was there: a user has decided that these points go.
 LOGGED_EMPTY = frozenset({"delete", "soft"})
+#: What the history keeps of a fix.
+_REPORTED: tuple[type[Facts], ...] = (Select, EditChange, EditVerify)
 #: How often a group is sent again when one of its points went away in between.
 _TRIES = 5
 #: Points of a portion that are looked at right behind their change, and the seconds between looks.
 _SEEN, _PAUSES = 16, (0.05, 0.2, 0.5, 1.0)
 
 
-def select(step: EditPoints, work: Work) -> Facts:
+def select(step: EditPoints, work: Work) -> Select:
     """Only reads Qdrant and the application's SQL: what is to be changed is written into the ledger.
 
     Raises:
@@ -59,27 +66,36 @@ def select(step: EditPoints, work: Work) -> Facts:
         raise RepairNeededError(f"{step.target}, which serves {work.collection}, is not in Qdrant any more")
     if nothing_of_ours(work, step.target):
         work.progress.say(f"{work.collection} was deleted and recreated by another client: nothing is restored")
-        return Found().to_json()
+        return found_by(Found(), work.facts(Select))
     if live.status == "red" or live.problem:
         raise RefusedError(
             f"{step.target} is unhealthy: {live.problem or 'status red'}", hint="repair the collection first"
         )
     check_begun(work, step.target)
     check_marks(work.settings, step.edit)
-    if "now" not in work.facts("select"):
+    known = work.facts(Select)
+    if known.now is None:
         # An attempt that goes on counts ages from the same moment; by the ledger's clock, since a host's may be wrong.
-        work.note({"now": present(work.lease.ledger).isoformat()})
+        known = replace(known, now=present(work.lease.ledger))
+        work.note(known)
     work.progress.begin(work.collection, "select", live.points)
     found = Found()
     with opened(_place(work, step), step.edit) as fix:
         write(work.lease, _journal(work), _counted(work, found, fix))
-    if step.edit.get("ids_to"):
+    ids_to = Edit.of(step.edit).ids_to
+    if ids_to:
         # Now already, so that a file that can't be written refuses before anything is changed.
-        write_ids(Path(step.edit["ids_to"]), windows(work.lease.ledger, _journal(work)))
+        write_ids(Path(ids_to), windows(work.lease.ledger, _journal(work)))
     work.progress.end(f"{found.changes:,} of {found.points:,} points to change")
     for line in unmet(work.collection, step.edit, found.counts) if not found.changes else ():
         work.progress.say(line)
-    return found.to_json()
+    return found_by(found, known)
+
+
+def found_by(found: Found, known: Select) -> Select:
+    """What a selection has found, next to what is known of it."""
+    points, changes, counts = found.points, found.changes, dict(found.counts)
+    return replace(known, points=points, changes=changes, counts=counts, sample=tuple(found.sample))
 
 
 def _counted(work: Work, found: Found, fix: Fix) -> Iterator[Entry]:
@@ -90,26 +106,26 @@ def _counted(work: Work, found: Found, fix: Fix) -> Iterator[Entry]:
             work.tick(500)
         yield entry
     step = work.job.steps[work.step]
-    edit = step.edit if isinstance(step, EditPoints) else {}
-    check_cap(work.collection, found, fix.share(), edit.get("expect"), consented(edit, work.collection))
+    edit: JsonObject = step.edit if isinstance(step, EditPoints) else {}
+    check_cap(work.collection, found, fix.share(), Edit.of(edit).expect, consented(edit, work.collection))
 
 
-def export(step: EditPoints, work: Work) -> Facts:
+def export(step: EditPoints, work: Work) -> Export:
     """Keep what an undo needs and the journal can't hold, in a file of its own."""
-    if not work.facts("select")["changes"]:
-        return {}
+    if not work.facts(Select).changes:
+        return Export()
     began = started_at(work.lease.ledger, work.run)
     path = run_file(work.settings.fixes.exports, step.target, work.run, str(work.step), started=began)
     return _exported(step, work, path)
 
 
-def _exported(step: EditPoints, work: Work, path: Path, done: int = 0) -> Facts:
+def _exported(step: EditPoints, work: Work, path: Path, done: int = 0) -> Export:
     with opened(_place(work, step), step.edit) as fix:
         kept = fix.export(path, windows(work.lease.ledger, _journal(work), done), work.tick)
-    return {"file": str(path), **kept} if kept.get("points") else {}
+    return Export(str(path), kept.points, kept.since) if kept is not None and kept.points else Export()
 
 
-def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
+def _see_export(step: EditPoints, work: Work, done: EditChange) -> EditChange:
     """No point goes that is not in the file: a process that resumes may be on another host, or have lost its disk.
 
     What is still there is exported again, where nothing is gone yet, or a person has confirmed that the file is lost.
@@ -117,10 +133,10 @@ def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
     Raises:
         RepairNeededError: some are gone, and their file is not here.
     """
-    said = work.facts("export").get("file")
+    said = work.facts(Export).file
     path = Path(said) if said else None
     if path is None or (path.is_file() and path.stat().st_size):
-        return
+        return done
     lost = 0
     for entries in windows(work.lease.ledger, _journal(work)):
         lost += len(entries) - len(work.store.fetch_ids(reach(work, step.target), [entry.id for entry in entries]))
@@ -132,36 +148,35 @@ def _see_export(step: EditPoints, work: Work, done: Facts) -> None:
             hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
             f"if it is lost: {making(path.parent)}touch {quote(path)} says so; what is left is exported there first",
         )
-    done.update({"lost": lost} if lost else {})
     work.progress.say(f"{work.collection}: exported again, since {path.name} was not there any more")
-    _exported(step, work, path, done["entries"])
+    _exported(step, work, path, done.entries)
+    return replace(done, lost=lost) if lost else done
 
 
-def change(step: EditPoints, work: Work) -> Facts:
+def change(step: EditPoints, work: Work) -> EditChange:
     """Change what was selected; each point is checked again right before.
 
     A point that is as it should be counts as changed: it may be that of an attempt whose answer got lost.
     """
     check_begun(work, step.target)
-    selected = int(work.facts("select")["changes"])
-    done = dict(work.facts("change")) or {"entries": 0, "changed": 0, "moved": 0, "gone": 0}
+    selected = work.facts(Select).changes
+    done = work.facts(EditChange)
     if not selected:
         return done
-    _see_export(step, work, done)
-    work.progress.begin(work.collection, "change", selected, done["entries"])
+    done = _see_export(step, work, done)
+    work.progress.begin(work.collection, "change", selected, done.entries)
     hand = Hand(own(work, step.target), work.store, work.tick)
-    throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
+    throttle = Throttle(Edit.of(step.edit).max_rate, pause=waiting(work.tick))
     with opened(_place(work, step), step.edit) as fix:
-        stored = windows(work.lease.ledger, _journal(work), done["entries"], fix.window)
+        stored = windows(work.lease.ledger, _journal(work), done.entries, fix.window)
         for entries in _portions(stored, lambda: throttle.portion(hand.pace.portion(fix.portion()))):
             work.tick()
             # Before the points are checked again, so that little time lies between that check and the change.
             throttle.take(len(entries))
-            counted = _change(work, step, fix, hand, entries)
-            done = {name: done[name] + counted.get(name, 0) for name in done}
+            done = done.plus(_change(work, step, fix, hand, entries))
             work.note(done)
             work.tick(len(entries))
-    work.progress.end(f"{done['changed']:,} changed")
+    work.progress.end(f"{done.changed:,} changed")
     return done
 
 
@@ -175,7 +190,7 @@ def _portions(windows_: Iterable[Sequence[Entry]], size: Callable[[], int]) -> I
             done += len(some)
 
 
-def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> dict[str, int]:
+def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> EditChange:
     """Change one portion; how many entries became what.
 
     Nothing is sent a second time without another look: an answer that got lost may be that of a change that was made,
@@ -188,8 +203,8 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequenc
         except OldLookError as error:
             if error.portion and len(entries) > 1:
                 half = len(entries) // 2
-                parts = [_change(work, step, fix, hand, part) for part in (entries[:half], entries[half:])]
-                return {name: sum(part[name] for part in parts) for name in parts[0]}
+                first = _change(work, step, fix, hand, entries[:half])
+                return first.plus(_change(work, step, fix, hand, entries[half:]))
             work.tick()
         except NotFoundError:
             # Either a point went away since it was read, or a later holder has taken the alias away.
@@ -201,7 +216,7 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequenc
     )
 
 
-def _patiently(work: Work, portion: _Portion) -> dict[str, int]:
+def _patiently(work: Work, portion: _Portion) -> EditChange:
     """Try as long as the server is waited for, or something gets done: a limiter may let only a few requests pass."""
     while True:
         begun = len(portion.left)
@@ -225,22 +240,22 @@ class _Portion:
         self._slow = fix.looks_again
         self.left: list[int] = []
 
-    def change(self) -> dict[str, int]:
+    def change(self) -> EditChange:
         """Look at them, and change what is as it was found, unless that look has grown old."""
         self._fix.settle(self._hand)
-        look, counted = Look(), {"entries": len(self._entries), "changed": 0, "moved": 0, "gone": 0}
-        states = self._fix.states(self._entries, writing=True)
-        for state, name in (("after", "changed"), ("moved", "moved"), ("gone", "gone")):
-            counted[name] = states.count(state)
+        look, states = Look(), self._fix.states(self._entries, writing=True)
         there = [entry for entry, state in zip(self._entries, states, strict=True) if state == "before"]
         agreed = self._still(there)
         self.left.append(len(agreed))
-        counted["moved"] += len(there) - len(agreed)
-        counted["changed"] += len(agreed)
         if agreed:
             self._write(agreed, look)
             self._see(agreed)
-        return counted
+        return EditChange(
+            entries=len(self._entries),
+            changed=states.count("after") + len(agreed),
+            moved=states.count("moved") + len(there) - len(agreed),
+            gone=states.count("gone"),
+        )
 
     def _see(self, written: Sequence[Entry]) -> None:
         """Look at some of them right behind the change, of every shard: later nobody can tell who put a point back.
@@ -287,31 +302,35 @@ class _Portion:
         self._hand.pace.took(len(self._entries), since.age)
 
 
-def verify(step: EditPoints, work: Work) -> Facts:
+def verify(step: EditPoints, work: Work) -> EditVerify:
     """Read everything back: what was changed is as it should be, or another client has changed it since.
 
     That the server takes changes was seen right behind each. So what is as it was before was put back by another
     client, and like all that is newer it stays.
     """
-    selected = int(work.facts("select")["changes"])
-    counted = {"verified": 0, "changed_since": 0, "gone": 0}
+    selected, counted = work.facts(Select).changes, EditVerify()
     if not selected:
         return counted
     work.progress.begin(work.collection, "verify", selected)
     with opened(_place(work, step), step.edit) as fix:
-        if step.edit.get("ids_to"):
-            _write_changed(work, step, fix)
+        ids_to = Edit.of(step.edit).ids_to
+        if ids_to:
+            _write_changed(work, Path(ids_to), fix)
         unchanged = 0
         for entries, states in _read_back(work, fix):
             unchanged += states.count("before")
-            for state, name in (("after", "verified"), ("moved", "changed_since"), ("gone", "gone")):
-                counted[name] += states.count(state)
+            counted = EditVerify(
+                counted.verified + states.count("after"),
+                counted.changed_since + states.count("moved"),
+                counted.gone + states.count("gone"),
+            )
             work.tick(len(entries))
     # What was let be on purpose may still be what it was.
-    counted["changed_since"] += max(0, unchanged - int(work.facts("change")["moved"]))
+    skipped = max(0, unchanged - work.facts(EditChange).moved)
+    counted = replace(counted, changed_since=counted.changed_since + skipped)
     # Another client has written them since, or the server stores something else.
-    other = f", {counted['changed_since']:,} are not what was written" if counted["changed_since"] else ""
-    work.progress.end(f"{counted['verified']:,} verified{other}")
+    other = f", {counted.changed_since:,} are not what was written" if counted.changed_since else ""
+    work.progress.end(f"{counted.verified:,} verified{other}")
     return counted
 
 
@@ -321,7 +340,7 @@ def _read_back(work: Work, fix: Fix) -> Iterator[tuple[list[Entry], list[str]]]:
         yield entries, fix.states(entries)
 
 
-def _write_changed(work: Work, step: EditPoints, fix: Fix) -> None:
+def _write_changed(work: Work, path: Path, fix: Fix) -> None:
     """Write the ids of what is as it should be into the file that was named.
 
     It could be written before the change. Where it can't be any more, as on another host, that is reported:
@@ -332,51 +351,51 @@ def _write_changed(work: Work, step: EditPoints, fix: Fix) -> None:
         for entries, states in _read_back(work, fix)
     )
     try:
-        write_ids(Path(step.edit["ids_to"]), changed)
+        write_ids(path, changed)
     except UnavailableError as error:
         work.progress.say(f"the ids are not in the file: {error.message}; qmigrate export show has them")
 
 
-def close(step: EditPoints, work: Work) -> Facts:
+def close(step: EditPoints, work: Work) -> Closed:
     """Everything recorded in one transaction; the journal stays while the fix can be undone."""
     check_begun(work, step.target)
-    found, changed = work.facts("select"), work.facts("change")
-    facts = {
-        "run": work.run,
-        "step": work.step,
-        "generation": step.target,
-        "changed": changed["changed"],
-        "counts": found["counts"],
-        "undo": step.edit.get("undo") if found["changes"] else None,
-        "file": work.facts("export").get("file"),
-        "not_changed": {"changed_meanwhile": changed["moved"], "gone": changed["gone"]},
-    }
-    facts |= {"lost": changed["lost"]} if changed.get("lost") else {}
-    report = {"select": found, "change": changed, "verify": work.facts("verify")}
-    taken_back = bool(step.edit.get("drops"))
+    found, changed, said = work.facts(Select), work.facts(EditChange), Edit.of(step.edit)
+    told = Audited(
+        work.run,
+        work.step,
+        step.target,
+        changed=changed.changed,
+        counts=found.counts or {},
+        undo=said.undo if found.changes else None,
+        file=work.facts(Export).file,
+        not_changed=NotChanged(changed.moved, changed.gone),
+        lost=changed.lost,
+    )
+    report = {kind.phase: learned(work.facts(kind)) for kind in _REPORTED}
+    taken_back = said.drops
     # That a deletion found nothing is recorded, too; and rows are marked although there was no point.
-    empty = step.edit.get("kind") in LOGGED_EMPTY and step.edit.get("log_empty", True)
-    wanted = not taken_back and (found["changes"] or step.edit.get("mark") or empty)
+    empty = said.kind in LOGGED_EMPTY and said.log_empty
+    wanted = not taken_back and (found.changes or said.mark or empty)
     with opened(_place(work, step), step.edit) as fix:
-        fixed = fix.audit(facts) if wanted else None
+        fixed = fix.audit(told) if wanted else None
     # Before the run is recorded as done: afterwards no process would come back for it.
-    if fixed is None or not found["changes"]:
+    if fixed is None or not found.changes:
         work.lease.drop_base(_journal(work))
     if taken_back:
-        work.lease.drop_base(journal_name(step.edit["run"], step.edit["step"]))
-        remove_ours(exported_by(work.settings, step.target, step.edit), work.ledger_id)
+        back = loaded(UndoEdit, step.edit)
+        work.lease.drop_base(journal_name(back.run, back.step))
+        remove_ours(exported_by(work.settings, step.target, back), work.ledger_id)
     forget(work.lease, step.edit)
     expire(work)
     with marks_of(work.settings, step.edit) as marks:
-        also = mark(work, step.edit, marks, changed["changed"]) if marks is not None else None
-        return {"log": close_edit(work, step, fixed, report, also=also), "undo": step.edit.get("undo")}
+        also = mark(work, step.edit, marks, changed.changed) if marks is not None else None
+        return Closed(close_edit(work, step, fixed, report, also=also), said.undo)
 
 
 def _place(work: Work, step: EditPoints) -> Place:
-    selected, exported = work.facts("select"), work.facts("export")
-    known = selected.get("now")
+    selected, exported = work.facts(Select), work.facts(Export)
     # What was left out of the export has changed since it was found.
-    whole = bool(exported) and exported["points"] == selected["changes"]
+    whole = exported.file is not None and exported.points == selected.changes
     return Place(
         work.collection,
         reach(work, step.target),
@@ -387,8 +406,8 @@ def _place(work: Work, step: EditPoints) -> Place:
         work.code,
         work.lease,
         work.operations(step.ops),
-        datetime.fromisoformat(known) if known else present(work.lease.ledger),
-        exported.get("since", {}) if whole else {},
+        selected.now or present(work.lease.ledger),
+        exported.since or {} if whole else {},
     )
 
 
@@ -397,9 +416,9 @@ def _journal(work: Work) -> str:
 
 
 PHASES = (
-    Phase("select", select),
-    Phase("export", export),
-    Phase("change", change),
-    Phase("verify", verify),
-    Phase("close", close),
+    Phase(Select, select),
+    Phase(Export, export),
+    Phase(EditChange, change),
+    Phase(EditVerify, verify),
+    Phase(Closed, close),
 )

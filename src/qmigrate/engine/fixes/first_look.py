@@ -17,8 +17,10 @@ from typing import IO, Any
 from qmigrate import scratch
 from qmigrate.engine.fixes.journal import PAGE, packed, unpacked
 from qmigrate.ledger import Lease, Ledger
+from qmigrate.model.edits import Edit, OrphansEdit
 from qmigrate.model.fix import Entry
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 from qmigrate.rows import Moment
 
@@ -52,7 +54,7 @@ class Sighting:
 
     def due(self, edit: JsonObject) -> datetime:
         """From when on a second look counts."""
-        return self.seen_at + timedelta(seconds=float(edit.get("grace", 0)) if self.strays else 0)
+        return self.seen_at + timedelta(seconds=loaded(OrphansEdit, edit).grace if self.strays else 0)
 
     def serves(self, edit: JsonObject, physical: str, now: datetime) -> bool:
         """Whether it is a first look for this edit."""
@@ -142,7 +144,7 @@ def forget_with(lease: Lease, ids: Set[PointId], tell: Callable[[int], object]) 
 
 def forget(lease: Lease, edit: JsonObject) -> None:
     """It has served, or was overtaken: the next comparison starts over."""
-    if edit.get("kind") == "orphans" and lease.ledger.has_base(_name(lease.collection)):
+    if Edit.of(edit).kind == "orphans" and lease.ledger.has_base(_name(lease.collection)):
         lease.drop_base(_name(lease.collection))
 
 

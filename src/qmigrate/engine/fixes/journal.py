@@ -14,6 +14,7 @@ import zstandard
 
 from qmigrate.atomic_file import writing
 from qmigrate.ledger import Lease, Ledger
+from qmigrate.model.audit import Audited
 from qmigrate.model.fix import Entry
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
@@ -25,6 +26,11 @@ PAGE = 2000
 def journal_name(run: int, step: int) -> str:
     """Under which name the ledger keeps it. No collection can have such a name."""
     return f"edit:{run}:{step}"
+
+
+def journal_of(told: Audited) -> str:
+    """The same of a fix of ours in the audit."""
+    return journal_name(told.run or 0, told.step or 0)
 
 
 def write(lease: Lease, name: str, entries: Iterable[Entry]) -> int:

@@ -19,6 +19,7 @@ from qmigrate.engine.fixes.soft_delete import SoftRemoval
 from qmigrate.engine.fixes.sync import Sync
 from qmigrate.engine.fixes.undo import BringBack, Undo
 from qmigrate.errors import RepairNeededError
+from qmigrate.model.edits import Edit
 from qmigrate.model.fix import Found
 from qmigrate.model.schema import JsonObject
 
@@ -47,11 +48,12 @@ def opened(place: Place, edit: JsonObject) -> Iterator[Fix]:
     Raises:
         RepairNeededError: this version has no such fix.
     """
-    if edit.get("kind") not in _KINDS:
+    kind = Edit.of(edit).kind
+    if kind not in _KINDS:
         raise RepairNeededError(
-            f"this version of qmigrate has no fix {edit.get('kind')!r}", hint="use the version that planned it"
+            f"this version of qmigrate has no fix {kind!r}", hint="use the version that planned it"
         )
-    fix = _KINDS[edit["kind"]](place, edit)
+    fix = _KINDS[kind](place, edit)
     try:
         yield fix
     finally:
@@ -60,13 +62,13 @@ def opened(place: Place, edit: JsonObject) -> Iterator[Fix]:
 
 def look(place: Place, edit: JsonObject) -> Found:
     """What a fix would do now: exact counts and a sample. It only reads."""
-    found = Found()
-    if edit.get("kind") == ERASE:
+    found, said = Found(), Edit.of(edit)
+    if said.kind == ERASE:
         found.changes = sum(1 for _ in Erasure(place, edit).find(found))
         return found
     with opened(place, edit) as fix:
-        if edit.get("ids_to"):
-            found.changes = write_ids(Path(edit["ids_to"]), ((entry,) for entry in fix.find(found)))
+        if said.ids_to:
+            found.changes = write_ids(Path(said.ids_to), ((entry,) for entry in fix.find(found)))
         else:
             found.changes = sum(1 for _ in fix.find(found))
     return found
@@ -79,10 +81,10 @@ def check(place: Place, edit: JsonObject) -> None:
         RefusedError: more would change than was agreed to; nothing was changed.
         QmigrateError: what it reads doesn't fit.
     """
-    found = Found()
+    found, said = Found(), Edit.of(edit)
     # Of what is checked twice, a part may be left by then.
-    expected = None if edit.get("kind") == "orphans" else edit.get("expect")
-    if edit.get("kind") == ERASE:
+    expected = None if said.kind == "orphans" else said.expect
+    if said.kind == ERASE:
         erasure = Erasure(place, edit)
         found.changes, share = sum(1 for _ in erasure.find(found)), erasure.share()
     else:

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from qmigrate.engine.closing import Also
 from qmigrate.engine.work import Work
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import Edit, Marked
+from qmigrate.model.facts import Closed
+from qmigrate.model.fix_facts import Select
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import UNLEARNED
 from qmigrate.rows import Marking, Marks
 
 if TYPE_CHECKING:
@@ -40,8 +46,8 @@ def to_json(marking: Marking, value: Any) -> JsonObject:
 @contextmanager
 def marks_of(settings: Settings, edit: JsonObject) -> Iterator[Marks | None]:
     """The statements of an edit, closed at the end; None where it has none."""
-    said = edit.get("mark")
-    if not said:
+    said = Edit.of(edit).mark
+    if said is None:
         yield None
         return
     marking = _marking(said)
@@ -52,10 +58,8 @@ def marks_of(settings: Settings, edit: JsonObject) -> Iterator[Marks | None]:
         marks.close()
 
 
-def _marking(said: JsonObject) -> Marking:
-    names = tuple(said.get("said") or ())
-    columns = said.get("columns") or {}
-    return Marking(said["database"], tuple(said["statements"]), said["queue"], said["parameters"], names, columns)
+def _marking(said: Marked) -> Marking:
+    return Marking(said.database, said.statements, said.queue, said.parameters, said.said, said.columns)
 
 
 def rows_of(settings: Settings, edit: JsonObject, deleted: int) -> dict[str, int]:
@@ -68,11 +72,12 @@ def rows_of(settings: Settings, edit: JsonObject, deleted: int) -> dict[str, int
         RowsError: the database refuses a statement.
         DatabaseError: it can't be reached.
     """
+    said = Edit.of(edit)
     with marks_of(settings, edit) as marks:
-        if marks is None:
+        if marks is None or said.mark is None:
             return {}
-        counts = marks.trial(str(edit.get("reason") or ""), datetime.now(UTC), deleted)
-    marking = _marking(edit["mark"])
+        counts = marks.trial(said.reason or "", datetime.now(UTC), deleted)
+    marking = _marking(said.mark)
     return dict(list(zip(marking.names, counts, strict=True))[: len(marking.statements)])
 
 
@@ -97,17 +102,23 @@ def mark(work: Work, edit: JsonObject, marks: Marks, deleted: int) -> Also:
     Returns:
         For the closing transaction; it returns what the audit records about them.
     """
-    reason, now = str(edit.get("reason") or ""), datetime.fromisoformat(work.facts("select")["now"])
-    said = edit["mark"]
-    value, names = said.get("value", said["parameters"].get("value")), _marking(said).names
+    said = Edit.of(edit)
+    reason, now = said.reason or "", work.facts(Select).now
+    assert now is not None  # noqa: S101  the selection keeps it
+    wanted = said.mark
+    assert wanted is not None  # noqa: S101  these are its statements
+    value = wanted.parameters.get("value") if wanted.value is UNLEARNED else wanted.value
+    names = _marking(wanted).names
 
-    def facts(counts: Sequence[int]) -> JsonObject:
-        return {"value": value, "marked": list(counts), "rows": dict(zip(names, counts, strict=False))}
+    def marked(told: Audited, counts: Sequence[int]) -> Audited:
+        return replace(told, value=value, marked=tuple(counts), rows=dict(zip(names, counts, strict=False)))
 
     if marks.shares(work.settings.ledger.url):
-        return lambda connection: facts(marks.run_in(connection, reason, now, deleted))
-    counts = work.facts("close").get("marked")
+        return lambda connection, told: marked(told, marks.run_in(connection, reason, now, deleted))
+    known = work.facts(Closed)
+    counts = known.marked
     if counts is None:
-        counts = marks.run(reason, now, deleted)
-        work.note({"marked": counts})
-    return lambda _: facts(counts)
+        counts = tuple(marks.run(reason, now, deleted))
+        work.note(replace(known, marked=counts))
+    done = counts
+    return lambda _, told: marked(told, done)

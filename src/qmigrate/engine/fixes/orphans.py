@@ -8,268 +8,34 @@ ended, and when its id has no row right before it is deleted.
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
-from qmigrate import scratch
 from qmigrate.atomic_file import writing
 from qmigrate.engine.export import described
 from qmigrate.engine.fixes import first_look
+from qmigrate.engine.fixes.by_field import ByField
 from qmigrate.engine.fixes.delete import Removal
 from qmigrate.engine.fixes.first_look import Keeping, Sighting, entries, query_of, spilling
 from qmigrate.engine.fixes.journal import write_ids
 from qmigrate.engine.fixes.protocol import Place, check_cap, consented
-from qmigrate.errors import RefusedError, RowsError
+from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed, Lease
 from qmigrate.ledger.reader import clock
 from qmigrate.model import statement
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import Edit, OrphansEdit
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.ids import differing, points_of
-from qmigrate.model.payload_path import values_at
 from qmigrate.model.report import between
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
-from qmigrate.ports import Stored
 from qmigrate.rows import Moment, Query, Queue, Rows
-from qmigrate.rows.keys import canonical, spellings
 from qmigrate.store import records
-
-#: Points of a page that holds one field only.
-_PAGE = 10_000
-#: Values of one look-up by the server.
-#: Digits that no id has.
-_DIGITS = 20
-_TABLES = ("CREATE TABLE sides (value BLOB, point BLOB)", "CREATE TABLE strays (point BLOB)")
-_INTEGER, _TEXT = b"\0", b"\1"
-
-
-class ByField:
-    """The points of a collection by what they have in a field.
-
-    Args:
-        place: where it looks.
-        rows: their key is what the field holds.
-        field: payload key; nested ones with dots.
-    """
-
-    def __init__(self, place: Place, rows: Rows, field: str) -> None:
-        self._place = place
-        self._rows = rows
-        self._field = field
-        #: Points that are not strays for a row that differs by case or Unicode normalisation alone.
-        self.otherwise: set[PointId] = set()
-
-    def unmatched(self, found: Found, where: JsonObject | None = None) -> Iterator[tuple[PointId, bool]]:
-        """Points without a row, ascending, and what rows have and no point has; and whether it is a point.
-
-        SQL is read first: a row and its point that come in between don't count then. Counts ``rows`` and points
-        ``without_id``. With `where` only points that this filter selects are compared.
-
-        Raises:
-            RefusedError: the field holds what no row can say, or nothing in any point.
-            RowsError: an id has two rows.
-            UnavailableError: there is no room for the file.
-        """
-        with scratch.tables(*_TABLES) as file:
-            kinds = self._spill_rows(file, found)
-            held = self._spill_points(file, found, kinds, where)
-            if kinds and not held and found.counts.get("without_id"):
-                raise self._nowhere(found.counts["without_id"])
-            for value in self._compared(file):
-                yield value, False
-            if len(kinds) > 1:
-                self._refuse_twins(file)
-            for (point,) in file.execute("SELECT point FROM strays ORDER BY point"):
-                yield records.id_of_key(point), True
-
-    def strays(self, ids: Sequence[PointId]) -> set[PointId]:
-        """Those of these points whose value has no row now, be it in another case or Unicode normalisation.
-
-        That may be the same id.
-        """
-        points = self._place.store.fetch(self._place.address, ids, payload=[self._field], vectors=False)
-        values = {records.point_id(stored): self._value(stored) for stored in points}
-        asked = list(dict.fromkeys(one for one in values.values() if one is not None))
-        there: set[PointId] = set(self._rows.of(asked, thorough=False))
-        alike = self._rows.alike([one for one in asked if one not in there])
-        there.update(alike)
-        self.otherwise |= {one for one, value in values.items() if value in alike and alike[value] != value}
-        return {identifier for identifier, value in values.items() if value is not None and value not in there}
-
-    def there(self, values: Sequence[PointId]) -> set[PointId]:
-        """Those of these values that a point has, asked of the server."""
-        store, address = self._place.store, self._place.address
-        found: set[PointId] = set()
-        for kind in (int, str):
-            mine = [one for one in values if isinstance(one, kind)]
-            for first in range(0, len(mine), _AT_ONCE):
-                where = _any(self._field, mine[first : first + _AT_ONCE])
-                for page in store.scan(address, page=_PAGE, payload=[self._field], vectors=False, where=where):
-                    found |= {value for stored in page if (value := self._value(stored)) is not None}
-        return found
-
-    def finds(self, index: JsonObject | None) -> bool:
-        """Whether :meth:`there` is quick: by an index, or in local mode, where everything is in memory."""
-        can = self._place.store.capabilities
-        return can.local or (index or {}).get("type") in ("keyword", "integer", "uuid")
-
-    def _spill_rows(self, file: sqlite3.Connection, found: Found) -> set[type]:
-        """Every row; which kinds of value they have."""
-        kinds: set[type] = set()
-
-        def keys() -> Iterator[tuple[bytes, None]]:
-            with closing(self._rows.unordered()) as rows:
-                for value, _ in rows:
-                    kinds.add(type(value))
-                    found.add("rows")
-                    yield _key(value), None
-
-        file.executemany("INSERT INTO sides VALUES (?, ?)", keys())
-        return kinds
-
-    def _spill_points(
-        self, file: sqlite3.Connection, found: Found, kinds: set[type], where: JsonObject | None
-    ) -> int:
-        """Every point that has the field; how many."""
-        place, held = self._place, 0
-        for page in place.store.scan(place.address, page=_PAGE, payload=[self._field], vectors=False, where=where):
-            kept = []
-            found.points += len(page) if where is not None else 0
-            for stored in page:
-                value = self._value(stored)
-                if value is None:
-                    found.add("without_id")
-                    continue
-                if kinds and type(value) not in kinds:
-                    raise self._other_kind(stored, value)
-                kept.append((_key(value), records.order_key(records.point_id(stored))))
-            file.executemany("INSERT INTO sides VALUES (?, ?)", kept)
-            held += len(kept)
-            if place.tick is not None:
-                place.tick()
-        return held
-
-    def _compared(self, file: sqlite3.Connection) -> Iterator[PointId]:
-        """What only rows have; what only points have goes into ``strays``."""
-        # A row sorts before the points of its value: NULL comes first.
-        ordered = file.execute("SELECT value, point FROM sides ORDER BY value, point")
-        strays: list[tuple[bytes]] = []
-        for value, sides in groupby(ordered, key=itemgetter(0)):
-            # Rows come first, so the first side tells whether there is one.
-            points = [point for _, point in _without_second_row(sides, _value_of(value), self._rows.name)]
-            if None not in points[:1]:
-                strays += [(point,) for point in points if point is not None]
-            elif len(points) == 1:
-                yield _value_of(value)
-            if len(strays) >= _PAGE:
-                file.executemany("INSERT INTO strays VALUES (?)", strays)
-                strays = []
-        file.executemany("INSERT INTO strays VALUES (?)", strays)
-
-    def _refuse_twins(self, file: sqlite3.Connection) -> None:
-        """Stop where a stray has as a text what a row has as a number, or the other way round.
-
-        A column that may hold both makes numbers of some texts: in SQLite one of the type STRING does.
-
-        Raises:
-            RefusedError: one has.
-        """
-        file.execute("CREATE INDEX by_value ON sides (value) WHERE point IS NULL")
-        file.execute("CREATE INDEX by_point ON sides (point) WHERE point IS NOT NULL")
-        asked = "SELECT value, sides.point FROM strays JOIN sides ON sides.point = strays.point"
-        for key, point in file.execute(asked):
-            twin = _twin(_value_of(key))
-            row = "SELECT 1 FROM sides WHERE point IS NULL AND value = ?"
-            if twin is not None and file.execute(row, (_key(twin),)).fetchone():
-                raise RefusedError(
-                    f"point {records.id_of_key(point)} of {self._place.collection} has {self._field} = "
-                    f"{_value_of(key)!r}, and the query on {self._rows.name} returns {twin!r}: the same with another "
-                    "type, and nothing was changed",
-                    hint=f"let the query return what the points have: CAST({self._rows.query.key} AS …)",
-                )
-
-    def _value(self, stored: Stored) -> PointId | None:
-        """What a point has in the field; None where it has nothing.
-
-        Raises:
-            RefusedError: it is not an id.
-        """
-        values = list(values_at(records.payload_of(stored), self._field))
-        if not values or values == [None]:
-            return None
-        value = values[0]
-        blank = isinstance(value, str) and not value.strip(" ")
-        if len(values) > 1 or isinstance(value, bool) or not isinstance(value, int | str) or blank:
-            raise RefusedError(
-                f"point {records.point_id(stored)} of {self._place.collection} has {self._field} = {values!r:.60}, "
-                "which is not an id: nothing was changed",
-                hint="an id is one integer, UUID or string; repair the point, or compare by another field",
-            )
-        return canonical(value) if isinstance(value, str) else value
-
-    def _nowhere(self, points: int) -> RefusedError:
-        return RefusedError(
-            f"none of {points:,} points of {self._place.collection} has anything in {self._field}, so every row on "
-            f"{self._rows.name} would seem to have no point: nothing was changed",
-            hint="is it the right payload field (--id-field)?",
-        )
-
-    def _other_kind(self, stored: Stored, value: PointId) -> RefusedError:
-        point, row = ("a string", "integers") if isinstance(value, str) else ("an integer", "strings")
-        return RefusedError(
-            f"point {records.point_id(stored)} of {self._place.collection} has {point} in {self._field}, and the query "
-            f"on {self._rows.name} returns {row}: nothing can match, and nothing was changed",
-            hint=f"let the query return what the points have: CAST({self._rows.query.key} AS …)",
-        )
-
-
-def _without_second_row(
-    sides: Iterable[tuple[bytes, bytes | None]], value: PointId, name: str
-) -> Iterator[tuple[bytes, bytes | None]]:
-    """The same; rows come first, so a second one shows at once.
-
-    Raises:
-        RowsError: two rows have the value.
-    """
-    for number, side in enumerate(sides):
-        if number and side[1] is None:
-            raise RowsError(
-                f"the query on {name} returns the id {value} more than once",
-                hint="one row per id: use DISTINCT or GROUP BY",
-            )
-        yield side
-
-
-def _key(value: PointId) -> bytes:
-    if isinstance(value, int):
-        return _INTEGER + (value + 2**64).to_bytes(9, "big")
-    return _TEXT + value.encode()
-
-
-def _value_of(key: bytes) -> PointId:
-    return int.from_bytes(key[1:], "big") - 2**64 if key[:1] == _INTEGER else key[1:].decode()
-
-
-def _twin(value: PointId) -> PointId | None:
-    """The same number as a text, or the number in a text; None where there is none."""
-    if isinstance(value, int):
-        return str(value)
-    digits = value.removeprefix("-")
-    return int(value) if digits.isascii() and digits.isdigit() and len(digits) < _DIGITS else None
-
-
-def _any(field: str, values: Sequence[Any]) -> JsonObject:
-    """A filter for points that have one of these values; a UUID in any of its spellings."""
-    wanted = [way for one in values for way in (spellings(one) if isinstance(one, str) else (one,))]
-    return {"must": [{"key": field, "match": {"any": wanted}}]}
-
 
 #: Ids that are looked for again at a time.
 _AT_ONCE = 1000
@@ -314,7 +80,7 @@ class Missing:
 
 
 @contextmanager
-def collecting(place: Place, edit: JsonObject, found: Found, confirm: Confirm) -> Iterator[Missing]:
+def collecting(place: Place, edit: OrphansEdit, found: Found, confirm: Confirm) -> Iterator[Missing]:
     """A collector with the sinks that an edit names: ``missing_to`` (a file), ``missing_table`` (of its database).
 
     Raises:
@@ -323,14 +89,14 @@ def collecting(place: Place, edit: JsonObject, found: Found, confirm: Confirm) -
     """
     with ExitStack() as stack:
         sinks: list[Callable[[Sequence[PointId]], object]] = []
-        if edit.get("missing_table"):
-            database = edit["sql"]["database"]
+        if edit.missing_table and edit.sql is not None:
+            database = edit.sql.database
             url = place.settings.database(database)
-            queue = stack.enter_context(closing(Queue(url, edit["missing_table"], place.collection, name=database)))
+            queue = stack.enter_context(closing(Queue(url, edit.missing_table, place.collection, name=database)))
             queue.check()
             sinks.append(queue.add)
-        if edit.get("missing_to"):
-            path = Path(edit["missing_to"])
+        if edit.missing_to:
+            path = Path(edit.missing_to)
             out, spelt = stack.enter_context(writing(path)), json.dumps if path.suffix == JSON_LINES else str
             sinks.append(lambda ids: out.write("".join(f"{spelt(one)}\n" for one in ids).encode()))
         missing = Missing(found, confirm, sinks)
@@ -353,17 +119,19 @@ class Orphans(Removal):
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         super().__init__(place, edit)
-        sql = edit["sql"]
-        self._field: str | None = edit.get("id_field")
-        cut = statement.cut(sql["sql"])
+        self._asked, self._said_as = loaded(OrphansEdit, edit), edit
+        sql = self._asked.sql
+        assert sql is not None  # noqa: S101  whatever looks for orphans has a query
+        self._field = self._asked.id_field
+        cut = statement.cut(sql.sql)
         if cut:
             raise RefusedError(
                 f"the query has {cut}: a row that it leaves out would look deleted, and its point an orphan",
                 hint="let it return every row that a point may have",
             )
-        said = (sql["sql"], sql["key"], (), sql.get("parameters") or {})
+        said = (sql.sql, sql.key, (), sql.parameters or {})
         query = Query(*said, of_values=self._field is not None, whole=True)
-        self._sql = Rows(place.settings.database(sql["database"]), query, name=sql["database"])
+        self._sql = Rows(place.settings.database(sql.database), query, name=sql.database)
         self._fields = ByField(place, self._sql, self._field) if self._field is not None else None
         # Digests of a first look that was kept; None where every point is read here.
         self._seen: dict[PointId, str] | None = None
@@ -373,9 +141,9 @@ class Orphans(Removal):
         super().close()
         self._sql.close()
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """Under the word that the seeds' tables have for it."""
-        return Fixed("ORPHAN", f"no row on {self._sql.name}", int(facts["changed"]), self._edit.get("reason"), facts)
+        return Fixed("ORPHAN", f"no row on {self._sql.name}", told.changed or 0, self._edit.reason, told)
 
     def moment(self) -> Moment:
         """When SQL is read, for :meth:`may_hide`.
@@ -392,7 +160,7 @@ class Orphans(Removal):
     def find(self, found: Found) -> Iterator[Entry]:
         """See the base class; a point that is another one than at a first look that was kept is skipped."""
         for entry in super().find(found):
-            if self._seen is not None and self._seen.get(entry.id) != entry.before["digest"]:
+            if self._seen is not None and self._seen.get(entry.id) != entry.digest:
                 found.add("changed_since")
                 continue
             yield entry
@@ -415,7 +183,8 @@ class Orphans(Removal):
         Raises:
             RefusedError: none has, and nobody has seen how many points that means.
         """
-        agreed = [name for name in ("expect", "most", "filter", "sample") if self._edit.get(name) is not None]
+        asked = self._asked
+        agreed = any(one is not None for one in (asked.expect, asked.most, asked.filter, asked.sample))
         rows, strays = found.counts.get("rows", 0), found.counts.get("strays", 0)
         alike = self._fields is not None and self._fields.otherwise
         if agreed or alike or not strays or not rows or found.counts.get("missing", 0) < rows:
@@ -431,7 +200,7 @@ class Orphans(Removal):
     def _candidates(self, found: Found) -> Iterator[list[PointId]]:
         """Strays, ascending; where it is more than a preview, those that are strays the second time too."""
         found.counts.update({"rows": 0, "strays": 0, "missing": 0})
-        if self._edit.get("sample") is not None:
+        if self._asked.sample is not None:
             yield from self._parts(iter(self._sampled(found)))
             return
         kept = self._kept()
@@ -440,7 +209,7 @@ class Orphans(Removal):
             found.points = found.points if self._filter is None else kept.points
             self._wait(kept.moment, kept.seen_at, kept.strays)
             for entries in first_look.entries(self._place.ledger, self._place.collection):
-                self._seen = {entry.id: entry.before["digest"] for entry in entries}
+                self._seen = {entry.id: entry.digest or "" for entry in entries}
                 yield from self._parts(iter(self._seen))
             return
         self._sql.now()
@@ -448,7 +217,7 @@ class Orphans(Removal):
             # A share of those that may go: of one tenant's points, say, which may be few of all.
             found.points = 0
         with spilling() as strays:
-            with collecting(self._place, self._edit, found, self._really_missing) as missing:
+            with collecting(self._place, self._asked, found, self._really_missing) as missing:
                 for identifier, is_point in self._walk(found):
                     (strays if is_point else missing).add(identifier)
             found.add("strays", strays.count)
@@ -463,11 +232,11 @@ class Orphans(Removal):
     def _kept(self) -> Sighting | None:
         """A first look that was kept for this, where it is more than a preview."""
         place = self._place
-        if place.tick is None or not self._edit.get("grace") or self._edit.get("look"):
+        if place.tick is None or not self._asked.grace or self._asked.look:
             return None
         kept = first_look.known(place.ledger, place.collection)
         physical = described(place.store, place.address).physical
-        return kept if kept is not None and kept.serves(self._edit, physical, clock(place.ledger)) else None
+        return kept if kept is not None and kept.serves(self._said_as, physical, clock(place.ledger)) else None
 
     def _check_rows(self, found: Found, strays: int) -> None:
         if strays and not found.counts["rows"]:
@@ -497,7 +266,7 @@ class Orphans(Removal):
 
         What was seen is checked a second time, by id: what came or went in between is not an orphan.
         """
-        place, most = self._place, int(self._edit["sample"])
+        place, most = self._place, self._asked.sample or 0
         # A replica is refused here too.
         self._sql.now()
         ids = place.store.sample_ids(place.address, most)
@@ -507,7 +276,7 @@ class Orphans(Removal):
         found.counts["rows"] = self._sql.count()
         found.counts.update(sampled=len(ids), sampled_rows=len(rows), strays=len(strays))
         self._check_rows(found, len(strays))
-        with collecting(place, self._edit, found, self._really_missing) as missing:
+        with collecting(place, self._asked, found, self._really_missing) as missing:
             for identifier in rows:
                 missing.add(identifier)
         for name, seen, whole in (("strays", len(ids), found.points), ("missing", len(rows), found.counts["rows"])):
@@ -517,8 +286,8 @@ class Orphans(Removal):
 
     def _wait(self, first: Moment, began: datetime, strays: int) -> None:
         """The time between the two sightings, and until every transaction of the first one has ended."""
-        tick, grace = self._place.tick, float(self._edit.get("grace", 0))
-        if tick is None or not strays or not grace or self._edit.get("look"):
+        tick, grace = self._place.tick, self._asked.grace
+        if tick is None or not strays or not grace or self._asked.look:
             return
         while (waited := (clock(self._place.ledger) - began).total_seconds()) < grace or self._sql.open_since(first):
             if waited > grace + PATIENCE:
@@ -545,7 +314,7 @@ class Orphans(Removal):
         place = self._place
         if self._fields is None:
             there = place.store.fetch_ids(place.address, ids)
-        elif self._edit.get("sample") is not None or self._fields.finds(
+        elif self._asked.sample is not None or self._fields.finds(
             described(place.store, place.address).schema.indexes.get(str(self._field))
         ):
             there = self._fields.there(ids)
@@ -585,8 +354,9 @@ def look(lease: Lease, place: Place, edit: JsonObject) -> Sighting:
     counts = {name: found.counts[name] for name in _KEPT if name in found.counts}
     seen = Sighting(query_of(edit), physical, ended, moment, found.points, keeping.strays, counts)
     keeping.keep(seen)
-    if edit.get("ids_to"):
-        write_ids(Path(edit["ids_to"]), entries(place.ledger, place.collection))
+    ids_to = Edit.of(edit).ids_to
+    if ids_to:
+        write_ids(Path(ids_to), entries(place.ledger, place.collection))
     return seen
 
 

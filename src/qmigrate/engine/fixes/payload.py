@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 from qmigrate.engine.fixes.delete import Removal
-from qmigrate.engine.fixes.protocol import Hand, Place, settle
+from qmigrate.engine.fixes.protocol import Hand, Kept, Place, settle
 from qmigrate.engine.work import Tick
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import AssignEdit
 from qmigrate.model.fix import Entry, Found, same, same_keys
 from qmigrate.model.payload_path import picked, roots, selected
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import PayloadEdit
 from qmigrate.store import records
@@ -30,9 +33,9 @@ class PayloadFix:
     looks_again = False
     _place: Place
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:  # noqa: ARG002
         """Nothing: the entries hold all that an undo needs."""
-        return {}
+        return None
 
     def payloads(self, entries: Sequence[Entry]) -> dict[PointId, Payload]:
         """What these points have now under the keys that change; a key ``a.b`` is the path to a value in an object."""
@@ -109,8 +112,8 @@ class Assign(PayloadFix, Removal):
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         super().__init__(place, edit)
-        self._values: dict[str, Any] = dict(edit["values"])
-        self._removed: list[str] = list(edit["removed"])
+        said = loaded(AssignEdit, edit)
+        self._values, self._removed = dict(said.values), list(said.removed)
         self._keys = sorted({*self._values, *self._removed})
 
     def find(self, found: Found) -> Iterator[Entry]:
@@ -142,12 +145,12 @@ class Assign(PayloadFix, Removal):
             found.append("before" if state == "after" and left else state)
         return found
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
         what = {"values": self._values, "removed": self._removed, "filter": self._filter}
         kind = "SET_PAYLOAD" if self._values else "DELETE_PAYLOAD"
         said = {name: value for name, value in what.items() if value}
-        return Fixed(kind, ", ".join(self._keys), 0, self._edit.get("reason"), {**facts, **said})
+        return Fixed(kind, ", ".join(self._keys), 0, self._edit.reason, replace(told, said=said))
 
     def _entry(self, found: Found, identifier: PointId, payload: Payload) -> Entry | None:
         set_ = [key for key, value in self._values.items() if not same(payload.get(key), value)]

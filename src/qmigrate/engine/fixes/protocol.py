@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from qmigrate.engine.work import Code, Tick
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed, Lease, Ledger
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import Edit, RemovalEdit, SyncEdit
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.ports import OperationIds, Store
 from qmigrate.text import counted
 
@@ -152,6 +155,13 @@ class Hand:
     pace: Pace = field(default_factory=Pace)
 
 
+class Kept(NamedTuple):
+    """An export: how many points are in it, and the operation ids of the collection before it was written."""
+
+    points: int
+    since: OperationIds
+
+
 class Fix(Protocol):
     """One kind of data fix, opened for one edit."""
 
@@ -173,11 +183,8 @@ class Fix(Protocol):
             QmigrateError: what it reads doesn't fit; nothing was changed.
         """
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:
-        """Keep what an undo needs in addition to the entries: how many ``points``, and ``since`` which operation ids.
-
-        Empty where it needs nothing.
-        """
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:
+        """Keep what an undo needs in addition to the entries; None where it needs nothing."""
 
     def settle(self, hand: Hand) -> None:
         """Asked before each look that is followed by a change: see :func:`~qmigrate.engine.fixes.protocol.settle`."""
@@ -199,8 +206,8 @@ class Fix(Protocol):
             NotFoundError: a point is gone since the check.
         """
 
-    def audit(self, facts: JsonObject) -> Fixed:
-        """The row of the audit; `facts` go into it."""
+    def audit(self, told: Audited) -> Fixed:
+        """The row of the audit; what is `told` goes into it."""
 
     def share(self) -> float | None:
         """The largest share of the collection that it may change; None for no cap."""
@@ -211,8 +218,8 @@ class Fix(Protocol):
 
 def consented(edit: JsonObject, name: str) -> int | None:
     """Up to how many points of a collection a user has seen and agreed to; None where no user was asked."""
-    most = edit.get("most")
-    return None if most is None else int(most.get(name, 0))
+    most = Edit.of(edit).most
+    return None if most is None else most.get(name, 0)
 
 
 def check_cap(
@@ -264,18 +271,20 @@ def unmet(name: str, edit: JsonObject, counts: Mapping[str, int]) -> tuple[str, 
 
 def compares_nothing(edit: JsonObject, counts: Mapping[str, int]) -> bool:
     """Whether a sync has met no pair of a row and its point."""
-    return edit.get("kind") == "sync" and "rows" in counts and counts["rows"] == counts.get("without_point", 0)
+    return Edit.of(edit).kind == "sync" and "rows" in counts and counts["rows"] == counts.get("without_point", 0)
 
 
 def _lines(edit: JsonObject, counts: Mapping[str, int]) -> Iterator[str]:
-    sql = edit.get("sql")
     if compares_nothing(edit, counts):
-        yield _of_rows(str(edit["database"]), counts["rows"])
-    elif edit.get("kind") in ("delete", "soft") and isinstance(sql, Mapping) and _selects_nothing(counts):
-        yield _of_rows(str(sql["database"]), counts["rows"])
-    if edit.get("older_than") and counts.get("without_field") and not counts.get("with_field"):
+        yield _of_rows(loaded(SyncEdit, edit).database, counts["rows"])
+    if Edit.of(edit).kind not in ("delete", "soft"):
+        return
+    said = loaded(RemovalEdit, edit)
+    if said.sql is not None and _selects_nothing(counts):
+        yield _of_rows(said.sql.database, counts["rows"])
+    if said.older_than and counts.get("without_field") and not counts.get("with_field"):
         points = counted(counts["without_field"], "point")
-        yield f"`{edit['older_than']['field']}` is in none of {points}, so none is old enough"
+        yield f"`{said.older_than.field}` is in none of {points}, so none is old enough"
 
 
 def _selects_nothing(counts: Mapping[str, int]) -> bool:

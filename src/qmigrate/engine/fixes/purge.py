@@ -7,22 +7,26 @@ mark on it is still the very one that was recorded there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from qmigrate.engine.export import remove_ours
 from qmigrate.engine.fixes.delete import Removal
-from qmigrate.engine.fixes.journal import journal_name, windows
+from qmigrate.engine.fixes.journal import journal_name, journal_of, windows
 from qmigrate.engine.fixes.other_ids import OtherIds
 from qmigrate.engine.fixes.protocol import Place
 from qmigrate.engine.fixes.soft_delete import SOFT_DELETE
 from qmigrate.engine.work import Work
 from qmigrate.ledger import DeletionRow, Fixed
 from qmigrate.ledger.reader import present
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import PurgeEdit
 from qmigrate.model.fix import Entry, Found, same
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import known, loaded
 from qmigrate.model.transform import PointId
 from qmigrate.store import records
 
@@ -43,7 +47,8 @@ class Purge(Removal):
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         super().__init__(place, edit)
-        self._flag = str(edit["flag"])
+        self._purge = loaded(PurgeEdit, edit)
+        self._flag = self._purge.flag
 
     def find(self, found: Found) -> Iterator[Entry]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts what is left, by why.
@@ -68,14 +73,15 @@ class Purge(Removal):
         """All of them: one that is still what it was has its mark."""
         return list(entries)
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """With the soft deletions whose marks it has followed."""
-        logs = [mark["log"] for mark in self._edit["marks"]]
-        return super().audit({**facts, "flag": self._edit["flag"], "purges": logs})
+        logs = tuple(mark.log for mark in self._purge.marks)
+        return super().audit(replace(told, flag=self._flag, purges=logs))
 
     def _followed(self, found: Found) -> Iterator[tuple[list[PointId], list[PointId]]]:
         """Ids that still have the mark that was recorded, each once, and those that have another one by now."""
-        before = datetime.fromisoformat(self._edit["before"])
+        before = self._purge.before
+        assert before is not None  # noqa: S101  whoever plans it says so
         seen: set[PointId] = set()
         marks: list[Any] = []
         for entries in self._entries():
@@ -96,7 +102,7 @@ class Purge(Removal):
                 elif not any(same(value, one) for one in marks):
                     found.add(WRITTEN_AGAIN)
                     again.append(entry.id)
-            if len(self._edit["marks"]) > 1:
+            if len(self._purge.marks) > 1:
                 seen.update(mine, again)
             for part in self._parts(iter(mine)):
                 yield part, []
@@ -105,9 +111,9 @@ class Purge(Removal):
     def _entries(self) -> Iterator[list[Entry]]:
         """What the soft deletions have marked, the latest first, by the ids that points have now."""
         place = self._place
-        for mark in sorted(self._edit["marks"], key=itemgetter("log"), reverse=True):
-            ids = OtherIds(place, mark.get("generation"), mark["log"])
-            for entries in windows(place.ledger, journal_name(mark["run"], mark["step"])):
+        for mark in sorted(self._purge.marks, key=attrgetter("log"), reverse=True):
+            ids = OtherIds(place, mark.generation, mark.log)
+            for entries in windows(place.ledger, journal_name(mark.run, mark.step)):
                 now = ids.of([entry.id for entry in entries])
                 yield [entry._replace(id=now[entry.id]) for entry in entries if entry.id in now]
 
@@ -140,7 +146,7 @@ def holding(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
     return [
         row
         for row in rows
-        if row.kind == SOFT_DELETE and row.collection and row.facts.get("flag") and row.id not in undone
+        if row.kind == SOFT_DELETE and row.collection and row.told.flag and row.id not in undone
     ]
 
 
@@ -151,7 +157,7 @@ def to_follow(rows: Sequence[DeletionRow]) -> list[DeletionRow]:
         rows: of the audit, newest first.
     """
     undone = _undone(rows)
-    kept = {one for row in rows if row.kind == PURGE and row.id in undone for one in row.facts.get("purges", ())}
+    kept = {one for row in rows if row.kind == PURGE and row.id in undone for one in row.told.purges}
     return [row for row in holding(rows) if row.id not in kept]
 
 
@@ -159,8 +165,8 @@ def _undone(rows: Sequence[DeletionRow]) -> set[int]:
     """Rows that were undone, and not redone by an undo of the undo."""
     undone: set[int] = set()
     for row in rows:
-        if row.id not in undone and row.facts.get("undoes") is not None:
-            undone.add(int(row.facts["undoes"]))
+        if row.id not in undone and (undoes := row.told.undoes) is not None:
+            undone.add(undoes)
     return undone
 
 
@@ -175,9 +181,9 @@ def is_over(row: DeletionRow, rows: Sequence[DeletionRow], since: datetime) -> b
         return True
     return any(
         later.kind == PURGE
-        and row.id in later.facts.get("purges", ())
+        and row.id in later.told.purges
         and later.created_at < since
-        and not later.facts.get("not_changed", {}).get("changed_meanwhile")
+        and not later.told.let_be
         for later in rows
     )
 
@@ -197,15 +203,17 @@ def expire(work: Work) -> None:
     way_back = any(row.state == "retired" for row in ledger.generations(work.collection))
     rows = ledger.deletions(_AUDIT_ROWS)
     for row in rows:
-        lasts = max(settings.undo, settings.soft_delete) if row.facts.get("flag") else settings.undo
+        told = row.told
+        lasts = max(settings.undo, settings.soft_delete) if told.flag else settings.undo
         young = row.created_at >= now - timedelta(seconds=lasts)
-        if row.collection != work.collection or row.facts.get("run") is None or young:
+        if row.collection != work.collection or told.run is None or young:
             continue
         if row.kind == SOFT_DELETE and not is_over(row, rows, now - timedelta(seconds=settings.undo)):
             # Only by it does gc know which marks are ours.
             continue
-        name = journal_name(row.facts["run"], row.facts["step"])
+        name = journal_of(told)
         if ledger.has_base(name) and not (row.count and way_back):
             work.lease.drop_base(name)
-        if row.facts.get("file"):
-            remove_ours(Path(row.facts["file"]), work.ledger_id)
+        file = known(told.file)
+        if file:
+            remove_ours(Path(file), work.ledger_id)

@@ -14,7 +14,7 @@ from qmigrate import archive
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.engine.export import described, is_ours
 from qmigrate.engine.fixes.other_ids import OtherIds
-from qmigrate.engine.fixes.protocol import Hand, Place, settle
+from qmigrate.engine.fixes.protocol import Hand, Kept, Place, settle
 from qmigrate.engine.points.checksums import Checksums
 from qmigrate.engine.points.dropped import AUDIT
 from qmigrate.engine.points.embed_input import embed_input
@@ -25,9 +25,12 @@ from qmigrate.engine.work import Tick, transform_of
 from qmigrate.engine.write_back import common, opened, rows_of
 from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError, without_secrets
 from qmigrate.ledger import Fixed, Quarantined
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import RetryEdit, RetryGroup, Telling
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import OpRef
-from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId, PointTransform
 from qmigrate.operations.values import Embed
 from qmigrate.ports import Stored
@@ -58,8 +61,8 @@ class Retry:
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
-        self._edit = edit
-        self._groups = {(one["generation"], one["vector"]): one for one in edit["groups"]}
+        self._edit = loaded(RetryEdit, edit)
+        self._groups = {(one.generation, one.vector): one for one in self._edit.groups}
         self._transforms: dict[str, PointTransform] = {}
         self._checked: set[tuple[str, str]] = set()
         self._vectors: tuple[frozenset[str], frozenset[str]] | None = None
@@ -81,7 +84,7 @@ class Retry:
         rows, place = self._rows(), self._place
         self._settle_lost(found)
         ids = sorted(rows, key=records.order_key)
-        space = space_of(place.ledger, place.code, place.collection, self._edit["live"])
+        space = space_of(place.ledger, place.code, place.collection, self._edit.live)
         for first in range(0, len(ids), _AT_ONCE):
             part = ids[first : first + _AT_ONCE]
             live = self._live(part)
@@ -107,9 +110,9 @@ class Retry:
                     after = dict.fromkeys([*map(self._now, todo), *beside], 1)
                     yield Entry(identifier, {"dropped": identifier not in live}, after)
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:  # noqa: ARG002
         """Nothing: what is filled was not there."""
-        return {}
+        return None
 
     def portion(self) -> int:
         """All of a window."""
@@ -147,11 +150,11 @@ class Retry:
 
     def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
         """Vectors of points that are there; points that are not, completely."""
-        there = {entry.id: self._made[entry.id] for entry in entries if not entry.before["dropped"]}
+        there = {entry.id: self._made[entry.id] for entry in entries if not entry.dropped}
         if there:
             hand.store.edit_vectors(hand.alias, there)
         hand.tick()
-        back = {entry.id for entry in entries if entry.before["dropped"]}
+        back = {entry.id for entry in entries if entry.dropped}
         carried = self._carried() if back else frozenset()
         ready = [
             records.make_ready(stored, _carrying(stored, carried), self._made[identifier])
@@ -165,9 +168,9 @@ class Retry:
         done = [one for one in entries if one.id not in back or _state(one, live.get(one.id)) == "after"]
         self._resolve([(entry.id, row) for entry in done for row in self._meant(entry, rows)], FILLED)
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
-        return Fixed("QUARANTINE_RETRY", "points that could not be embedded", 0, self._edit.get("reason"), facts)
+        return Fixed("QUARANTINE_RETRY", "points that could not be embedded", 0, self._edit.reason, told)
 
     def _rows(self) -> dict[PointId, list[Quarantined]]:
         """Open rows by the id that their point has now."""
@@ -191,9 +194,9 @@ class Retry:
     def _meant(self, entry: Entry, rows: Mapping[PointId, Sequence[Quarantined]]) -> list[Quarantined]:
         """The rows that an entry is about; of a dropped point also one for each further vector that it lacks."""
         found = [row for row in rows.get(entry.id, ()) if self._now(row) in entry.after]
-        if not entry.before["dropped"]:
+        if not entry.dropped:
             return found
-        live, named = self._edit["live"], set(map(self._now, found))
+        live, named = self._edit.live, set(map(self._now, found))
         beside = [str(vector) for vector in entry.after if vector not in named]
         return [*found, *(Quarantined(entry.id, one, DROPPED, "", "", generation=live) for one in beside)]
 
@@ -202,7 +205,7 @@ class Retry:
 
         None if one can't come back complete: its file hasn't it, or a vector is missing there that no embedder makes.
         """
-        live = self._edit["live"]
+        live = self._edit.live
         dropped = {
             one: {row.vector for row in found if row.generation == live}
             for one, found in rows.items()
@@ -234,7 +237,7 @@ class Retry:
             # Another client fills that vector, or what serves is of a time before it, and may be left again.
             return True
         # What its file holds may not fit into a generation that was rebuilt since.
-        return row.outcome == DROPPED and row.generation != self._edit["live"]
+        return row.outcome == DROPPED and row.generation != self._edit.live
 
     def _check_models(self, keys: Iterable[tuple[str, str]]) -> None:
         """See, once for each vector, that its embedder is the one that has filled it.
@@ -293,12 +296,12 @@ class Retry:
 
     def _called(self, key: tuple[str, str]) -> Any:
         """What a vector of a generation is called now; one that no row was about is called as that one calls it."""
-        return self._groups[key]["now"] if key in self._groups else key[1]
+        return self._groups[key].now if key in self._groups else key[1]
 
     def _points(self, entries: Sequence[Entry]) -> dict[PointId, Stored]:
         """What is embedded: points that are there, and those that only the file has."""
         live = self._live([entry.id for entry in entries])
-        return {**self._archived({entry.id for entry in entries if entry.before["dropped"]}), **live}
+        return {**self._archived({entry.id for entry in entries if entry.dropped}), **live}
 
     def _archived(self, ids: set[PointId]) -> dict[PointId, Stored]:
         if not ids:
@@ -323,12 +326,13 @@ class Retry:
         """Vectors that a point of the file takes along: one that was dropped in place since is another one by now."""
         place = self._place
         live = described(place.store, place.address)
-        return live.schema.vector_names() - place.ledger.dropped_in_place(place.collection, self._edit["live"])
+        return live.schema.vector_names() - place.ledger.dropped_in_place(place.collection, self._edit.live)
 
     def _files(self) -> list[Path]:
-        live = self._edit["live"]
+        live = self._edit.live
         rows = self._place.ledger.deletions()
-        return [Path(row.facts["archive"]) for row in rows if row.kind == AUDIT and row.facts.get("generation") == live]
+        told = (row.told for row in rows if row.kind == AUDIT)
+        return [Path(one.archive) for one in told if one.archive and one.generation == live]
 
     def _embedded(
         self, key: tuple[str, str], ids: Sequence[PointId], points: dict[PointId, Stored]
@@ -366,14 +370,13 @@ class Retry:
             group, code = self._group(generation), self._place.code
             if code is None:
                 raise RepairNeededError("the revisions are needed to embed anything")
-            operations = [code.operation(OpRef(*ref)) for ref in group["ops"]]
-            self._transforms[generation] = transform_of(operations, CollectionSchema.from_json(group["schema"]))
+            operations = [code.operation(OpRef(*ref)) for ref in group.ops]
+            self._transforms[generation] = transform_of(operations, group.schema)
         return self._transforms[generation]
 
-    def _group(self, generation: str) -> JsonObject:
+    def _group(self, generation: str) -> RetryGroup:
         """Any group of a generation: all of them are of its one rebuild."""
-        found: JsonObject = next(one for key, one in self._groups.items() if key[0] == generation)
-        return found
+        return next(one for key, one in self._groups.items() if key[0] == generation)
 
     def _failed_again(self, row: Quarantined, why: Failure, item: Any) -> None:
         if self._place.lease is not None:
@@ -400,9 +403,9 @@ class Retry:
                 continue
             if wanted is None:
                 continue
-            said = wanted.said(self._called(key), self._revision(key))
+            said = loaded(Telling, wanted.said(self._called(key), self._revision(key)))
             fingerprints = view.embedders if view else {}
-            shared = common(said, place.collection, self._edit["live"], fingerprints, datetime.now(UTC))
+            shared = common(said, place.collection, self._edit.live, fingerprints, datetime.now(UTC))
             ids = [one for one, row in rows if _key(row) == key]
             with closing(opened(place.settings, said)) as statement:
                 statement.run(rows_of(place.store, place.address, said, ids, shared))
@@ -410,7 +413,7 @@ class Retry:
     def _revision(self, key: tuple[str, str]) -> str:
         """The revision that declares what fills the vector."""
         filling, code = self._filling(key), self._place.code
-        refs = [OpRef(*ref) for ref in self._group(key[0])["ops"]]
+        refs = [OpRef(*ref) for ref in self._group(key[0]).ops]
         assert code is not None  # noqa: S101  it was needed for the filling
         named = [ref.revision for ref in refs if filling in code.operation(ref).embeds().values()]
         return named[-1] if named else refs[-1].revision
@@ -435,7 +438,7 @@ def _carrying(stored: Stored, names: frozenset[str]) -> PointTransform:
 
 def _as_it_was(entry: Entry, read: Stored, live: Stored | None) -> bool:
     """Whether a point is what its vectors were made of, and lacks them; a dropped one, whether it is away still."""
-    if live is None or entry.before["dropped"]:
+    if live is None or entry.dropped:
         # One that was deleted since shows when it is written to.
         return live is None
     if records.vector_messages(live).keys() != records.vector_messages(read).keys():
@@ -447,8 +450,8 @@ def _as_it_was(entry: Entry, read: Stored, live: Stored | None) -> bool:
 
 def _state(entry: Entry, live: Stored | None) -> str:
     if live is None:
-        return "before" if entry.before["dropped"] else "gone"
+        return "before" if entry.dropped else "gone"
     if entry.after.keys() <= records.vector_messages(live).keys():
         return "after"
     # A dropped point that a client has written again since must not be lost to the one in the file.
-    return "moved" if entry.before["dropped"] else "before"
+    return "moved" if entry.dropped else "before"

@@ -7,8 +7,10 @@ these are, is in the journals of the deletions, which are kept as long as an old
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from qmigrate import archive
 from qmigrate.archive import Header
@@ -16,12 +18,13 @@ from qmigrate.engine.epoch_aliases import reach, release
 from qmigrate.engine.export import described, making, run_file, started_at
 from qmigrate.engine.fixes.delete import DELETED
 from qmigrate.engine.fixes.erase.generations import delete, forget
-from qmigrate.engine.fixes.journal import journal_name, windows
+from qmigrate.engine.fixes.journal import journal_of, windows
 from qmigrate.engine.points.id_spaces import Spaces
 from qmigrate.engine.work import Work
 from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import DeletionRow
-from qmigrate.model.plan import KEPT, GoLive
+from qmigrate.model.facts import Proof
+from qmigrate.model.plan import GoLive
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.sequences import parts
@@ -30,6 +33,13 @@ from qmigrate.text import quote
 
 #: Fact of a way back: how many points it deletes again where it goes to. It is there before the first of them goes.
 BEGUN = "deleted_again"
+
+
+class Reapplied(NamedTuple):
+    """How many points were deleted again, and the file that has them, where one was written."""
+
+    points: int | None = None
+    file: str | None = None
 
 
 def deleted_since(step: GoLive, work: Work) -> set[PointId]:
@@ -41,42 +51,41 @@ def deleted_since(step: GoLive, work: Work) -> set[PointId]:
     source, found = str(step.source), set[PointId]()
     spaces = _spaces(step, work)
     for row in _deletions(step, work):
-        if spaces.of(str(row.facts.get("generation"))) != spaces.of(source):
+        if spaces.of(str(row.told.generation)) != spaces.of(source):
             # Done again already, on the way back to ids that the points of that time didn't have.
             continue
-        let_be = row.facts.get("not_changed", {}).get("changed_meanwhile", 0)
-        keeps = step.writes != "discard" or let_be > 0 or _undone(work, row)
-        for entries in windows(work.lease.ledger, journal_name(row.facts["run"], row.facts["step"])):
+        keeps = step.writes != "discard" or row.told.let_be > 0 or _undone(work, row)
+        for entries in windows(work.lease.ledger, journal_of(row.told)):
             for ids in parts(iter([entry.id for entry in entries])):
                 found |= set(ids) - (work.store.fetch_ids(reach(work, source), ids) if keeps else set())
                 work.tick()
     return found
 
 
-def apply(step: GoLive, work: Work) -> JsonObject:
+def apply(step: GoLive, work: Work) -> Reapplied:
     """Delete them in the generation that is about to serve and in those before it, and forget that they had them.
 
     Where that one's points are of another time (:attr:`GoLive.apart`) they may be newer than what was deleted, and no
     export has them: they are kept in a file first. May be repeated.
 
     Returns:
-        Facts: how many the first of these had, as ``deleted_again``, and ``kept``, the file; empty where it had none.
+        How many the first of these had, and the file; neither where it had none.
     """
     ids = deleted_since(step, work)
     if not ids:
-        return {}
+        return Reapplied()
     spaces, source, target = _spaces(step, work), str(step.source), str(step.target)
     known = {spaces.of(source): ids}
     spaces.spread(known, work.store, lambda physical: reach(work, physical))
     older = _older(work, target)
     there = [_there(work, one, known.get(spaces.of(one), set())) for one in older]
-    had = max(int(work.facts(work.phase).get(BEGUN, 0)), len(there[0]))
+    had = max(work.facts(Proof).deleted_again or 0, len(there[0]))
     # Before the deletion: once they are gone, nobody can tell their other ids any more.
     forget(work, spaces, known, only=[source, *older])
     file = _kept(work, target, there[0], had) if step.apart else None
     if any(there):
         # From here on an abort would leave them out of a generation that it says is untouched.
-        work.note({BEGUN: had})
+        work.note(replace(work.facts(Proof), deleted_again=had))
     gone = [delete(work, one, ids) for one, ids in zip(older, there, strict=True)]
     release(work, older[1:])
     if gone[0]:
@@ -85,7 +94,7 @@ def apply(step: GoLive, work: Work) -> JsonObject:
             f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too{kept}"
         )
     count = archive.summary(Path(file)).points if file else had
-    return {BEGUN: count, **({KEPT: file} if file else {})} if count else {}
+    return Reapplied(count, file) if count else Reapplied()
 
 
 def _there(work: Work, physical: str, ids: set[PointId]) -> list[PointId]:
@@ -115,9 +124,9 @@ def _kept(work: Work, target: str, wanted: list[PointId], had: int) -> str | Non
             hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
             f"if it is lost: {making(path.parent)}touch {quote(path)} says so",
         )
-    if work.facts(work.phase).get(KEPT):
+    if work.facts(Proof).kept:
         # A person has said that it is lost.
-        work.note({KEPT: None})
+        work.note(replace(work.facts(Proof), kept=None))
     if not wanted:
         return None
     live = described(work.store, address)
@@ -139,7 +148,7 @@ def _kept(work: Work, target: str, wanted: list[PointId], had: int) -> str | Non
             work.tick()
 
     archive.write(path, header, pages())
-    work.note({KEPT: str(path)})
+    work.note(replace(work.facts(Proof), kept=str(path)))
     return str(path)
 
 
@@ -167,7 +176,7 @@ def _older(work: Work, target: str) -> list[str]:
 
 def is_deletion(row: DeletionRow) -> bool:
     """Whether a row of the audit is a fix that has deleted points and has kept which."""
-    return row.count > 0 and "run" in row.facts
+    return row.count > 0 and row.told.run is not None
 
 
 def _deletions(step: GoLive, work: Work) -> Iterator[DeletionRow]:
@@ -175,10 +184,10 @@ def _deletions(step: GoLive, work: Work) -> Iterator[DeletionRow]:
     leaving = work.lease.ledger.leaving(work.collection, str(step.target))
     for row in work.lease.ledger.deletions():
         mine = row.collection == work.collection and is_deletion(row)
-        if mine and leaving is not None and (row.facts["run"], row.facts["step"]) > (leaving.run, leaving.step):
+        if mine and leaving is not None and (row.told.run or 0, row.told.step or 0) > (leaving.run, leaving.step):
             yield row
 
 
 def _undone(work: Work, row: DeletionRow) -> bool:
-    return any(later.facts.get("undoes") == row.id for later in work.lease.ledger.deletions())
+    return any(later.told.undoes == row.id for later in work.lease.ledger.deletions())
 

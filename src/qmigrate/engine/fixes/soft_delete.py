@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from qmigrate.engine.export import described
@@ -11,9 +12,12 @@ from qmigrate.engine.fixes.payload import PayloadFix
 from qmigrate.engine.fixes.protocol import Place
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import SoftEdit
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.payload_path import selected
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.store import records
 
@@ -28,7 +32,7 @@ class SoftRemoval(PayloadFix, Removal):
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         super().__init__(place, edit)
-        self._flag = str(edit["flag"])
+        self._flag = loaded(SoftEdit, edit).flag
 
     def find(self, found: Found) -> Iterator[Entry]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts as a deletion does, and what is marked ``already``.
@@ -40,7 +44,7 @@ class SoftRemoval(PayloadFix, Removal):
         found.points = self._place.store.count(self._place.address)
         found.counts.update({"not_there": 0, "no_match": 0, "already": 0})
         met = False
-        mark = {"at": self._place.now.isoformat(timespec="seconds"), "reason": self._edit.get("reason")}
+        mark = {"at": self._place.now.isoformat(timespec="seconds"), "reason": self._edit.reason}
         for ids in self._candidates(found):
             flags = self._flags(ids)
             matching = self._matching([one for one in ids if one in flags])
@@ -62,10 +66,10 @@ class SoftRemoval(PayloadFix, Removal):
         """Those that every condition still selects."""
         return Removal.still(self, entries)
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """It deletes no vector yet, so its count is 0."""
-        said = {**self._said(), "flag": self._flag, "type": self._edit["type"]}
-        return Fixed(SOFT_DELETE, str(self._edit["target"]), 0, self._edit.get("reason"), {**facts, **said})
+        told = replace(told, flag=self._flag, said={**self._said(), "type": self._edit.type})
+        return Fixed(SOFT_DELETE, self._edit.target, 0, self._edit.reason, told)
 
     def _flags(self, ids: Sequence[PointId]) -> dict[PointId, Payload]:
         place = self._place

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -14,10 +15,13 @@ from qmigrate.engine.fixes.payload import PayloadFix
 from qmigrate.engine.fixes.protocol import Place
 from qmigrate.errors import RefusedError, RowsError
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import SyncEdit
 from qmigrate.model.fix import Entry, Found, same, same_keys
 from qmigrate.model.payload_path import BLOCKED, covers, picked, placed, roots, value_at
 from qmigrate.model.report import between
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.rows import Query, Row, Rows
 from qmigrate.store import records
@@ -78,20 +82,20 @@ class Sync(PayloadFix):
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
-        self._edit = edit
-        self._fields: dict[str, str] = dict(edit["fields"])
-        self._json = frozenset(edit.get("json") or ())
+        self._edit = said = loaded(SyncEdit, edit)
+        self._fields = dict(said.fields)
+        self._json = frozenset(said.json)
         # Of a column with JSON a field may be a value inside it: column and path.
         split = {one: (one.partition(".")[0], one.partition(".")[2]) for one in self._fields.values()}
         self._columns = {one: split[one] if split[one][0] in self._json else (one, "") for one in split}
         # A path is blocked by what stands at its beginning, so that is what is read.
         self._read = roots(self._fields)
         self._nested = any("." in name for name in self._fields)
-        self._name = str(edit["database"])
+        self._name = said.database
         columns = tuple(self._columns[one][0] for one in self._fields.values())
         # A preview may read a replica; what is written must not be behind.
         fresh = place.lease is not None
-        query = Query(edit["sql"], edit["key"], columns, edit.get("parameters") or {}, fresh=fresh)
+        query = Query(said.sql, said.key, columns, said.parameters or {}, fresh=fresh)
         self._rows = Rows(place.settings.database(self._name), query, name=self._name)
 
     def close(self) -> None:
@@ -100,14 +104,16 @@ class Sync(PayloadFix):
 
     def share(self) -> float | None:
         """Its own cap, else that of the settings."""
-        own = self._edit.get("max_share")
-        return float(own) if own is not None else self._place.settings.fixes.max_share
+        own = self._edit.max_share
+        return own if own is not None else self._place.settings.fixes.max_share
 
     def find(self, found: Found) -> Iterator[Entry]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts ``missing``, ``different`` and ``extra`` fields."""
         found.counts.update(dict.fromkeys(("rows", "missing", "different", "extra"), 0))
         found.counts.update(dict.fromkeys(("without_row", "without_point"), 0))
-        given = [name for name in ("ids", "since", "sample") if self._edit.get(name) is not None]
+        said = self._edit
+        named = {"ids": said.ids, "since": said.since, "sample": said.sample}
+        given = [name for name, value in named.items() if value is not None]
         changes = 0
         # Closed at once: a row that doesn't fit leaves no connection to the garbage collector.
         with closing(self._by_id(found, given[0]) if given else self._all(found)) as pairs:
@@ -144,11 +150,12 @@ class Sync(PayloadFix):
                         return False
         return True
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
-        what = {name: self._edit[name] for name in ("database", "sql", "key", "fields")}
+        said = self._edit
+        what = {"database": said.database, "sql": said.sql, "key": said.key, "fields": dict(said.fields)}
         target = f"{', '.join(self._fields)} from {self._name}"
-        return Fixed("PAYLOAD_SYNC", target, 0, self._edit.get("reason"), {**facts, **what})
+        return Fixed("PAYLOAD_SYNC", target, 0, self._edit.reason, replace(told, said=what))
 
     def _all(self, found: Found) -> Generator[tuple[PointId, tuple[Any, ...], Payload], None, None]:
         """Rows with their points, from one walk over all of both: a page of points, and the rows up to its last id."""
@@ -201,15 +208,16 @@ class Sync(PayloadFix):
         self, found: Found, how: str
     ) -> Generator[tuple[dict[PointId, tuple[Any, ...]], list[PointId]], None, None]:
         """Rows by id, and the ids that are compared."""
-        if how == "since":
-            column, moment = self._edit["since"]
-            with closing(self._rows.since(column, datetime.fromisoformat(moment))) as rows:
+        said = self._edit
+        if how == "since" and said.since is not None:
+            column, moment = said.since
+            with closing(self._rows.since(column, moment)) as rows:
                 yield from _gathered(rows, self._name)
             return
         if how == "ids":
-            ids = list(dict.fromkeys(self._edit["ids"]))
+            ids = list(dict.fromkeys(said.ids or ()))
         else:
-            ids = self._place.store.sample_ids(self._place.address, int(self._edit["sample"]))
+            ids = self._place.store.sample_ids(self._place.address, said.sample or 0)
             found.add("sampled", len(ids))
         for first in range(0, len(ids), _AT_ONCE):
             part = ids[first : first + _AT_ONCE]

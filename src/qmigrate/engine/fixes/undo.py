@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from qmigrate.engine.export import described, is_ours, run_file
 from qmigrate.engine.fixes.journal import journal_name, windows
 from qmigrate.engine.fixes.other_ids import OtherIds
 from qmigrate.engine.fixes.payload import PayloadFix
-from qmigrate.engine.fixes.protocol import Hand, Place, settle
+from qmigrate.engine.fixes.protocol import Hand, Kept, Place, settle
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.points.id_spaces import Spaces, space_of
 from qmigrate.engine.points.transformation import Maker, check_recorded, fill_inputs
@@ -26,10 +26,13 @@ from qmigrate.engine.prove.rekey import IdTable, id_table
 from qmigrate.engine.work import Code, Tick, transform_of
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import UndoEdit
 from qmigrate.model.fix import Entry, Found, same_keys
 from qmigrate.model.payload_path import BLOCKED
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Ready, Store, Stored
 from qmigrate.sequences import parts
@@ -173,8 +176,8 @@ class BringBack:
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
-        self._edit = edit
-        self._path = exported_by(place.settings, str(edit["generation"]), edit)
+        self._edit = loaded(UndoEdit, edit)
+        self._path = exported_by(place.settings, str(self._edit.generation), self._edit)
         self._reader: Iterator[Archived] = iter(())
         self._read: dict[PointId, Archived] = {}
         self._ready: dict[PointId, Ready] = {}
@@ -193,12 +196,12 @@ class BringBack:
 
         Those that can't be embedded are counted too: ``not_embedded`` stay out, others come back ``without_vector``.
         """
-        if self._edit.get("nothing"):
+        if self._edit.nothing:
             return
         place = self._place
         found.points = place.store.count(place.address)
-        if self._edit.get("emptied"):
-            found.counts["erased"] = int(self._edit.get("erased", 0))
+        if self._edit.emptied:
+            found.counts["erased"] = self._edit.erased
             return
         through, header = self._checked()
         found.counts.update({"newer": 0, "there": 0, "erased": int(header.facts.get(archive.ERASED, 0))})
@@ -222,7 +225,7 @@ class BringBack:
                         found.add("not_embedded")
                     elif there is not None and through.is_it(one, there):
                         found.add("there")
-                    elif there is not None and not self._edit.get("overwrite"):
+                    elif there is not None and not self._edit.overwrite:
                         found.add("newer")
                     else:
                         before = {"digest": records.digest_text(there, key)} if there is not None else {}
@@ -230,9 +233,9 @@ class BringBack:
                         found.add("without_vector", bool(lacking))
                         yield Entry(wanted[one.id], before, {"from": one.id, **({"lacks": lacking} if lacking else {})})
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> JsonObject:  # noqa: ARG002
+    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:  # noqa: ARG002
         """Nothing: what is restored was not there."""
-        return {}
+        return None
 
     @property
     def looks_again(self) -> bool:
@@ -251,19 +254,19 @@ class BringBack:
         """As it should be is what the point of the file becomes; else by the digest of the complete point."""
         now, key = self._now([entry.id for entry in entries]), self._place.ledger.own_key()
         through = self._opened()
-        archived = self._archived([entry.after["from"] for entry in entries])
-        through.know({entry.id: entry.after["lacks"] for entry in entries if "lacks" in entry.after})
+        archived = self._archived([entry.source for entry in entries])
+        through.know({entry.id: entry.lacks for entry in entries if entry.lacks})
         return [
-            _state(through, archived[entry.after["from"]], now.get(entry.id), entry.before.get("digest"), key)
+            _state(through, archived[entry.source], now.get(entry.id), entry.digest, key)
             for entry in entries
         ]
 
     def still(self, entries: Sequence[Entry]) -> list[Entry]:
         """All of them but what was erased, or written, while they were made: models are slow."""
-        erased = self._erased({entry.after["from"]: entry.id for entry in entries})
-        kept = [entry for entry in entries if entry.after["from"] not in erased]
-        through, archived = self._opened(), self._archived([entry.after["from"] for entry in entries])
-        made = through.ready([archived[entry.after["from"]] for entry in kept])
+        erased = self._erased({entry.source: entry.id for entry in entries})
+        kept = [entry for entry in entries if entry.source not in erased]
+        through, archived = self._opened(), self._archived([entry.source for entry in entries])
+        made = through.ready([archived[entry.source] for entry in kept])
         self._ready = {records.point_id(portable.stored_of(one)): one for one in made}
         if not through.changes:
             return kept
@@ -283,10 +286,10 @@ class BringBack:
                 hand.store.upsert(hand.alias, batch, new_only=new_only).wait()
                 hand.tick()
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
-        number = self._edit.get("log")
-        return Fixed("UNDO", f"fix {number}", 0, self._edit.get("reason"), {**facts, "undoes": number})
+        number = self._edit.log
+        return Fixed("UNDO", f"fix {number}", 0, self._edit.reason, replace(told, undoes=number))
 
     def _erased(self, ids: Mapping[PointId, PointId]) -> set[PointId]:
         """Those that were erased after the file was made.
@@ -300,7 +303,7 @@ class BringBack:
         self._made = self._made or archive.summary(self._path).header.created_at
         live = described(place.store, place.address).physical
         then, now = (
-            space_of(place.ledger, place.code, place.collection, one) for one in (str(self._edit["generation"]), live)
+            space_of(place.ledger, place.code, place.collection, one) for one in (str(self._edit.generation), live)
         )
         old = place.ledger.erased(place.collection, list(ids), made=self._made, space=then)
         new = place.ledger.erased(place.collection, list(ids.values()), made=self._made, space=now)
@@ -323,7 +326,7 @@ class BringBack:
             )
         header = archive.verify(self._path).header
         place = self._place
-        meant = (place.collection, self._edit["generation"])
+        meant = (place.collection, self._edit.generation)
         if not is_ours(header, place.ledger.identity()) or (header.name, header.physical) != meant:
             raise RefusedError(
                 f"{self._path.name} holds points of {header.physical} of another ledger, or of another fix: it was "
@@ -385,16 +388,15 @@ class BringBack:
         raise RefusedError(f"{self._path.name} no longer has all points that are to be restored")
 
 
-def exported_by(settings: Settings, physical: str, edit: JsonObject) -> Path:
+def exported_by(settings: Settings, physical: str, edit: UndoEdit) -> Path:
     """Where a deletion has left its points.
 
     Args:
         edit: of the undo: ``run`` and ``step`` of the deletion, and its ``file``, or when its run ``started``.
     """
-    if edit.get("file"):
-        return Path(edit["file"])
-    began = datetime.fromisoformat(edit["started"]) if edit.get("started") else None
-    return run_file(settings.fixes.exports, physical, edit["run"], str(edit["step"]), started=began)
+    if edit.file:
+        return Path(edit.file)
+    return run_file(settings.fixes.exports, physical, edit.run, str(edit.step), started=edit.started)
 
 
 def _state(through: Through, one: Archived, stored: Stored | None, before: str | None, key: bytes) -> str:
@@ -416,8 +418,8 @@ class Undo(PayloadFix):
 
     def __init__(self, place: Place, edit: JsonObject) -> None:
         self._place = place
-        self._edit = edit
-        self._journal = journal_name(edit["run"], edit["step"])
+        self._edit = loaded(UndoEdit, edit)
+        self._journal = journal_name(self._edit.run, self._edit.step)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -433,21 +435,21 @@ class Undo(PayloadFix):
             RefusedError: it is too long ago, or which ids points have now is unknown.
         """
         place = self._place
-        if self._edit.get("nothing"):
+        if self._edit.nothing:
             return
         if not place.ledger.has_base(self._journal):
-            if self._edit.get("drops"):
+            if self._edit.drops:
                 return
             raise RefusedError(
-                f"what fix {self._edit.get('log')} has changed is not recorded any more: it could be undone for "
+                f"what fix {self._edit.log} has changed is not recorded any more: it could be undone for "
                 f"{place.settings.fixes.undo / 3600:g} h",
                 hint="fixes.undo in qmigrate.yaml sets how long that is; or restore a snapshot: qmigrate snapshot list",
             )
         self._refuse_others()
-        ids = OtherIds(place, self._edit.get("generation"), self._edit.get("log"))
+        ids = OtherIds(place, self._edit.generation, self._edit.log)
         found.counts.update({"newer": 0, "gone": 0})
-        if self._edit.get("erased"):
-            found.counts["erased"] = int(self._edit["erased"])
+        if self._edit.erased:
+            found.counts["erased"] = self._edit.erased
         found.points = place.store.count(place.address)
         for entries in windows(place.ledger, self._journal, size=self.window):
             now = ids.of([entry.id for entry in entries])
@@ -458,10 +460,10 @@ class Undo(PayloadFix):
         """All of them: what they should be does not change any more."""
         return list(entries)
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
-        number = self._edit.get("log")
-        return Fixed("UNDO", f"fix {number}", 0, self._edit.get("reason"), {**facts, "undoes": number})
+        number = self._edit.log
+        return Fixed("UNDO", f"fix {number}", 0, self._edit.reason, replace(told, undoes=number))
 
     def _refuse_others(self) -> None:
         """See that points are not only called as those that the fix was about: behind a reset they are other ones.
@@ -469,14 +471,14 @@ class Undo(PayloadFix):
         Raises:
             RefusedError: they are.
         """
-        place, then = self._place, str(self._edit.get("generation"))
+        place, then = self._place, str(self._edit.generation)
         live = described(place.store, place.address).physical
         if place.code is None or then == live:
             return
         spaces = Spaces(place.ledger, place.code, place.collection, frozenset())
         if spaces.root(then) != spaces.root(live):
             raise RefusedError(
-                f"fix {self._edit.get('log')} has changed points of {then}, and those of {live} are other ones: one of "
+                f"fix {self._edit.log} has changed points of {then}, and those of {live} are other ones: one of "
                 "the two began empty, by a reset or anew",
                 hint="go back to where it was first (qmigrate fix undo of the reset, or qmigrate rollback)",
             )
@@ -492,7 +494,7 @@ class Undo(PayloadFix):
             elif BLOCKED in payload.values():
                 # Nothing can be set inside what is not an object any more, and what it is now is not ours.
                 found.add("newer")
-            elif same_keys(payload, entry.after, entry.keys) or self._edit.get("overwrite"):
+            elif same_keys(payload, entry.after, entry.keys) or self._edit.overwrite:
                 now = {key: payload[key] for key in entry.keys if key in payload}
                 found.show(made := Entry(entry.id, now, entry.before))
                 yield made

@@ -19,7 +19,7 @@ from qmigrate.engine.prove.proof import approach, prove
 from qmigrate.engine.prove.sweep import TOKEN_RETURNS, fence, is_last, record_fence
 from qmigrate.engine.work import Frozen, Tick, Work
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError
-from qmigrate.model.schema import JsonObject
+from qmigrate.model.facts import Proof
 from qmigrate.model.state import DELETING
 from qmigrate.ports import OperationIds
 
@@ -33,7 +33,7 @@ class _TooLongError(Exception):
     """The time that a freeze may take is over."""
 
 
-def prove_frozen(work: Work, sides: Sides, *, since: OperationIds | None, delta: int) -> JsonObject:
+def prove_frozen(work: Work, sides: Sides, *, since: OperationIds | None, delta: int) -> Proof:
     """Converge, freeze the source and prove again; nothing can be written between this proof and the swap.
 
     Args:
@@ -41,7 +41,7 @@ def prove_frozen(work: Work, sides: Sides, *, since: OperationIds | None, delta:
         delta: reach of one barrier.
 
     Returns:
-        The facts of :func:`qmigrate.engine.prove.proof.prove`, with the ids of the closing barrier as ``source_ids``.
+        What :func:`qmigrate.engine.prove.proof.prove` learns, with the ids of the closing barrier as ``source_ids``.
 
     Raises:
         RefusedError: the last pass did not end within ``limits.freeze``, several times.
@@ -129,7 +129,7 @@ def renew(work: Work, sides: Callable[[], Sides]) -> None:
         ) from None
 
 
-def _proven(work: Work, sides: Sides, deadline: float) -> JsonObject:
+def _proven(work: Work, sides: Sides, deadline: float) -> Proof:
     frozen = work.frozen
     assert frozen is not None  # noqa: S101  the callers have begun
     tick, work.tick = work.tick, _bounded(work.tick, deadline)
@@ -141,8 +141,8 @@ def _proven(work: Work, sides: Sides, deadline: float) -> JsonObject:
             taken = work.store.take_tokens(own(work, sides.source))
             frozen.quiet_at = time.monotonic()
             closing = barrier(work.store, reach(work, sides.source))
-            if is_last(work, facts["source_ids"], closing, (frozen.delta, taken), frozen.quiet_at - started):
-                return {**facts, "source_ids": dict(closing), "frozen": True}
+            if is_last(work, facts.source_ids or {}, closing, (frozen.delta, taken), frozen.quiet_at - started):
+                return replace(facts, source_ids=dict(closing), frozen=True)
     finally:
         work.tick = tick
     raise RepairNeededError(

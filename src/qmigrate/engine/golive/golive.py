@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from qmigrate.engine import closing
@@ -11,7 +12,7 @@ from qmigrate.engine.barriers import barrier, delta_of, exact, nothing_written
 from qmigrate.engine.build import unchanged
 from qmigrate.engine.epoch_aliases import check_same, holder, own, reach, read_back, refuse_begun, refuse_hidden, swap
 from qmigrate.engine.fixes import reapply_deletions
-from qmigrate.engine.further_names import EARLIER, GIVEN, moves, to_move
+from qmigrate.engine.further_names import moves, to_move
 from qmigrate.engine.golive import freeze, plain_names, rollback, unrelated
 from qmigrate.engine.golive.hold import hold
 from qmigrate.engine.points.base import base_name
@@ -21,48 +22,58 @@ from qmigrate.engine.prove.passes import Sides
 from qmigrate.engine.prove.proof import prove
 from qmigrate.engine.prove.rekey import check_time, must_freeze
 from qmigrate.engine.prove.sweep import fence, leave_unread, sweep
-from qmigrate.engine.work import Facts, Phase, Work, transform_of
+from qmigrate.engine.work import Phase, Work, transform_of
 from qmigrate.errors import EmbedderError, EmbedError, PlanError, RepairNeededError
 from qmigrate.ledger.reader import present
+from qmigrate.model.facts import (
+    Closed,
+    Fill,
+    GoLivePreflight,
+    Hold,
+    Index,
+    Left,
+    LeftOut,
+    Preflight,
+    Proof,
+    Quality,
+    SourceSnapshot,
+    Swap,
+    Sweep,
+)
+from qmigrate.model.history import CopyBefore, Measured, WentLive
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.report import SweepReport
-from qmigrate.model.schema import JsonObject
-from qmigrate.model.state import HOLD
+from qmigrate.model.stored import UNLEARNED, Unlearned, known, learned, loaded, plain
 from qmigrate.store.weigh import weigh
 from qmigrate.text import quote
 
 
-def speed_of(work: Work, step: int) -> JsonObject | None:
+def speed_of(work: Work, step: int) -> Measured | None:
     """Points and seconds of the phases of a build; None when it copied nothing, or in an earlier attempt only.
 
     Args:
         step: position of the build in the job.
-
-    Returns:
-        ``points`` copied in ``fill`` seconds, all of them proven in ``prove`` and indexed in ``index`` seconds;
-        ``total`` points; ``embeds``: how many vectors were embedded; ``width``: bytes of a point as it is declared,
-        ``weight``: by a sample.
     """
     if step < 0:
         return None
     build = work.job.steps[step]
-    filled, proven = work.facts("fill", step), work.facts("converge", step)
-    total = int((proven.get("report") or {}).get("points", 0))
-    if not isinstance(build, Build) or not filled.get("fresh") or not total:
+    filled, proven = work.facts(Fill, step), work.facts(Proof, step)
+    total = proven.report.points if proven.report is not None else 0
+    if not isinstance(build, Build) or not filled.fresh or not total:
         return None
-    return {
-        "points": int(filled["fresh"]),
-        "fill": filled["seconds"],
-        "total": total,
-        "prove": proven.get("seconds", 0.0),
-        "index": work.facts("index", step).get("seconds", 0.0),
-        "embeds": len(work.facts("preflight", step).get("embedders") or {}),
-        "width": build.schema.bytes_per_point(),
-        "weight": weigh(work.store, build.target).per_point(build.schema),
-    }
+    return Measured(
+        points=filled.fresh,
+        fill=filled.seconds or 0.0,
+        total=total,
+        prove=proven.seconds or 0.0,
+        index=work.facts(Index, step).seconds,
+        embeds=len(work.facts(Preflight, step).embedders or {}),
+        width=build.schema.bytes_per_point(),
+        weight=weigh(work.store, build.target).per_point(build.schema),
+    )
 
 
-def preflight(step: GoLive, work: Work) -> Facts:
+def preflight(step: GoLive, work: Work) -> GoLivePreflight:
     """Only reads: both generations are there, and the name points where the plan saw it."""
     present = work.store.physical_names()
     for physical in (step.source, step.target):
@@ -76,7 +87,7 @@ def preflight(step: GoLive, work: Work) -> Facts:
     refuse_begun(work, step.target)
     serving = holder(work)
     # This step has moved nothing yet: what serves from the target by now, another client has moved there, unproven.
-    early = serving == step.target != step.source and not work.facts("swap")
+    early = serving == step.target != step.source and work.facts(Swap).names is None
     if early or (serving not in (step.source, step.target) and not plain_names.is_open(step, work)):
         raise _foreign_alias(work, step, serving)
     if step.target is not None:
@@ -85,34 +96,34 @@ def preflight(step: GoLive, work: Work) -> Facts:
         plain_names.preflight(step, work)
     if step.back:
         return rollback.preflight(step, work)
-    return {}
+    return GoLivePreflight()
 
 
-def converge(step: GoLive, work: Work) -> Facts:
+def converge(step: GoLive, work: Work) -> Proof:
     """Make the target what it has to be when it serves; what fixes have deleted since it was left goes there too."""
     if _was_moved(work):
         # Nothing is written to what another client has taken the name from: it has served, and has what it took.
         _check_moved(step, work)
-    deleted: Facts = {}
+    deleted = reapply_deletions.Reapplied()
     if step.back and step.source is not None and step.target is not None:
         rollback.unbegun(step, work)
     if step.back and step.source is not None and step.target is not None and not _is_live(step, work):
         deleted = reapply_deletions.apply(step, work)
-    facts = _converge(step, work)
-    if not step.back and facts.get("report") is not None:
+    proof = _converge(step, work)
+    if not step.back and proof.report is not None:
         # A pass over a big collection that others write to takes long, and the name moves next.
         unchanged.check_golive(step, work)
-    return {**facts, **deleted}
+    return replace(proof, deleted_again=deleted.points, kept=deleted.file)
 
 
-def _converge(step: GoLive, work: Work) -> Facts:
+def _converge(step: GoLive, work: Work) -> Proof:
     """Converge again when anything was written since the proof, or when the proof is an earlier holder's (rule 7)."""
     if step.target is not None and step.source is None and step.back:
         rollback.lift(step, work)
     if step.apart:
-        return {} if _is_live(step, work) else unrelated.converge(step, work)
+        return Proof() if _is_live(step, work) else unrelated.converge(step, work)
     if step.source is None or step.target is None or _is_live(step, work) or plain_names.is_open(step, work):
-        return {}
+        return Proof()
     if step.back:
         return rollback.converge(step, work)
     plain_names.refuse_made_again(step, work)
@@ -121,30 +132,31 @@ def _converge(step: GoLive, work: Work) -> Facts:
     unchanged.check_golive(step, work)
     rekeyed = must_freeze(step, work)
     if rekeyed:
-        check_time(work, float(work.facts("converge", work.build_step()).get("seconds", 0.0)))
+        check_time(work, work.facts(Proof, work.build_step()).seconds or 0.0)
     if rekeyed or step.place == "gap" or work.settings.rebuild.writes == "freeze":
         return freeze.prove_frozen(
-            work, sides_of(step, work), since=_proof(work).get("source_ids"), delta=delta_of(work)
+            work, sides_of(step, work), since=_proof(work).source_ids, delta=delta_of(work)
         )
     proof = _proof(work)
     now = barrier(work.store, step.source)
-    quiet = nothing_written(work, proof.get("source_ids"), now, delta=delta_of(work))
+    quiet = nothing_written(work, proof.source_ids, now, delta=delta_of(work))
     # Without ids nothing can be said; what is written from the proof on is found by the sweep, which then reads all.
     unknown = (not now or not exact(work)) and not work.store.capabilities.alone
-    if proof.get("epoch") == work.lease.epoch and (quiet or unknown):
+    if proof.epoch == work.lease.epoch and (quiet or unknown):
         # The sweep compares with the newest barrier: this one moved the ids too.
-        return {"source_ids": dict(now)}
+        return Proof(source_ids=dict(now))
     # After days on hold, or while a plain name made room, much may have been written: then passes come first, so that
     # the last one is short.
-    since = proof.get("source_ids") if step.hold or work.build_step() < work.step - 1 else None
+    since = proof.source_ids if step.hold or work.build_step() < work.step - 1 else None
     return prove(work, sides_of(step, work), since=since, delta=delta_of(work))
 
 
-def swap_names(step: GoLive, work: Work) -> Facts:
+def swap_names(step: GoLive, work: Work) -> Swap:
     """One alias request; before and after are journaled first; read back on every node."""
     found = moves(step, work)
-    names, facts = found.names, {EARLIER: found.earlier, GIVEN: found.given, "dropped": found.dropped}
-    work.note({"before": step.source, "after": step.target, "names": names, **facts})
+    names, facts = found.names, replace(work.facts(Swap), before=step.source, after=step.target)
+    facts = replace(facts, names=tuple(names), earlier=found.earlier, given=found.given, dropped=tuple(found.dropped))
+    work.note(facts)
     work.progress.begin(work.collection, "swap", None)
     started = time.monotonic()
     if step.target is None:
@@ -158,14 +170,15 @@ def swap_names(step: GoLive, work: Work) -> Facts:
         if serving != step.target:
             _move(step, work, serving, names)
         # From here on it takes writes: an abort must not remove it, wherever the name is by then.
-        work.note({"moved": True})
+        work.note(replace(work.facts(Swap), moved=True))
     took = (time.monotonic() - started) * 1000
     if step.target is not None and (found.given or found.dropped):
         work.store.change_aliases(own(work, step.target), make=found.given, drop=found.dropped)
     read_back(work, names, step.target)
     freeze.over(work)
     work.progress.end(f"{step.target} serves, name moved in {took:.0f} ms" if step.target else "the name is gone")
-    return {"milliseconds": round(took, 1), "at": datetime.now(UTC).isoformat(), "place": step.place}
+    at = datetime.now(UTC)
+    return replace(work.facts(Swap), milliseconds=round(took, 1), at=at, place=step.place)
 
 
 def _move(step: GoLive, work: Work, serving: str | None, names: Sequence[str]) -> None:
@@ -186,20 +199,20 @@ def _move(step: GoLive, work: Work, serving: str | None, names: Sequence[str]) -
     swap(work, str(step.target), names)
 
 
-def sweep_late(step: GoLive, work: Work) -> Facts:
+def sweep_late(step: GoLive, work: Work) -> Sweep:
     """Stragglers finish, the old generation is fenced, a barrier shows whether anything came late; that is carried."""
     _check_moved(step, work)
     if step.source is not None and step.target is None:
         leave_unread(work, step.source)
     if step.source is None or step.target is None or step.place == "gap":
-        return {}
+        return Sweep()
     if plain_names.is_lost(step, work):
-        return {"sweep": plain_names.lost_report(work).to_json()}
+        return Sweep(sweep=plain_names.lost_report(work))
     if step.apart or (step.back and step.writes == "discard"):
         fence(work, step.source)
         work.store.take_tokens(own(work, step.source))
         leave_unread(work, step.source)
-        return {"sweep": SweepReport().to_json()}
+        return Sweep(sweep=SweepReport())
     proof = _proof(work)
     sides = sides_of(step, work)
     if not work.lease.ledger.has_base(sides.base):
@@ -209,30 +222,30 @@ def sweep_late(step: GoLive, work: Work) -> Facts:
             hint=f"qmigrate verify {quote(step.source)} {quote(step.target)} lists the differences both ways",
         )
     # Without operation ids a folder doesn't show who had it while this run was interrupted.
-    interrupted = work.store.capabilities.local and proof.get("epoch") != work.lease.epoch
-    since = None if interrupted else proof.get("source_ids")
-    report = sweep(work, sides, since=since, target_since=proof.get("target_ids"))
+    interrupted = work.store.capabilities.local and proof.epoch != work.lease.epoch
+    since = None if interrupted else proof.source_ids
+    report = sweep(work, sides, since=since, target_since=proof.target_ids)
     if report.carried or report.listed.count:
         work.progress.say(
             f"{work.collection}: {report.carried:,} late writes carried over, {report.listed.count:,} listed"
         )
-    return {"sweep": report.to_json(), **_left_out(step, work, sides)}
+    return Sweep(sweep=report, dropped=_left_out(step, work, sides))
 
 
-def _left_out(step: GoLive, work: Work, sides: Sides) -> Facts:
+def _left_out(step: GoLive, work: Work, sides: Sides) -> LeftOut | Unlearned | None:
     """What is kept of the points that were left out on purpose, where anything came late; else the proof has it."""
-    known = None if step.back else _proof(work).get("dropped")
-    if not known or sides.maker is None or not work.lease.ledger.carries(work.run, work.step):
-        return {}
+    left_out = None if step.back else known(_proof(work).dropped)
+    if left_out is None or sides.maker is None or not work.lease.ledger.carries(work.run, work.step):
+        return UNLEARNED
     try:
-        return {"dropped": keep_again(work, sides.source, sides.target, sides.maker, known)}
+        return keep_again(work, sides.source, sides.target, sides.maker, left_out)
     except (EmbedError, EmbedderError, PlanError) as error:
         # The name has moved: what can't be made stops nothing, and the file of the proof stays.
         work.progress.say(f"{work.collection}: what was left out is kept as the proof saw it: {error.message}")
-        return {}
+        return UNLEARNED
 
 
-def close(step: GoLive, work: Work) -> Facts:
+def close(step: GoLive, work: Work) -> Closed:
     """Seal, own aliases away, and everything recorded in one transaction."""
     _check_moved(step, work)
     holdover = timedelta(seconds=work.settings.rebuild.holdover)
@@ -240,28 +253,29 @@ def close(step: GoLive, work: Work) -> Facts:
         plain_names.forget(work)
     report = _report(work)
     if step.target is not None and step.source is not None and not step.back:
-        report["closing"] = _closing_ids(step, work)
-    left_out = None if step.back or step.target is None else audit(work, step.target, report["dropped"])
+        report = replace(report, closing=_closing_ids(step, work))
+    left_out = None if step.back or step.target is None else audit(work, step.target, _dropped(work))
     gone = step.source is not None and (step.place == "gap" or plain_names.is_lost(step, work))
     held_until = present(work.lease.ledger) + holdover
     fixed = unrelated.audit(step, work, held_until) if step.apart else None
-    log = closing.close_golive(work, step, held_until=held_until, report=report, gone=gone, fixed=fixed or left_out)
+    said = plain(report)
+    log = closing.close_golive(work, step, held_until=held_until, report=said, gone=gone, fixed=fixed or left_out)
     if fixed is None:
-        return {}
-    return {"log": log} if step.undoes is None else {"log": log, "back_again": fixed.facts["changed"]}
+        return Closed()
+    return Closed(log=log, back_again=fixed.facts.changed if step.undoes is not None else None)
 
 
-def _closing_ids(step: GoLive, work: Work) -> JsonObject | None:
+def _closing_ids(step: GoLive, work: Work) -> Left | None:
     """What a rollback compares with: ids of the new generation, if nothing at all was written to it since the proof.
 
     Whatever came between the swap and now is in these ids, but not in the base; then only counting shows it.
     """
-    swept = work.facts("sweep").get("sweep") or {}
+    swept = work.facts(Sweep).sweep or SweepReport()
     now = barrier(work.store, str(step.target))
-    quiet = nothing_written(work, _proof(work).get("target_ids"), now, delta=delta_of(work))
-    if not quiet or swept.get("carried") or (swept.get("listed") or {}).get("count"):
+    quiet = nothing_written(work, _proof(work).target_ids, now, delta=delta_of(work))
+    if not quiet or swept.carried or swept.listed.count:
         return None
-    return {"ids": dict(now), "barrier_delta": delta_of(work)}
+    return Left(dict(now), delta_of(work))
 
 
 def _check_moved(step: GoLive, work: Work) -> None:
@@ -294,11 +308,17 @@ def sides_of(step: GoLive, work: Work) -> Sides:
     )
 
 
-def _proof(work: Work) -> JsonObject:
+def _proof(work: Work) -> Proof:
     """The newest facts of the proof: the build's, and what this step has learned since."""
     step = work.job.steps[work.step]
-    built = {} if getattr(step, "back", False) else work.facts("converge", work.build_step())
-    return {**built, **work.facts("converge")}
+    built = Proof() if getattr(step, "back", False) else work.facts(Proof, work.build_step())
+    return built.renewed(work.facts(Proof))
+
+
+def _dropped(work: Work) -> LeftOut | None:
+    """What is left out of the target by now."""
+    swept = work.facts(Sweep).dropped
+    return known(_proof(work).dropped if swept is UNLEARNED else swept)
 
 
 def _is_live(step: GoLive, work: Work) -> bool:
@@ -307,8 +327,8 @@ def _is_live(step: GoLive, work: Work) -> bool:
 
 def _was_moved(work: Work) -> bool:
     """Whether this step has moved the name already, by its journal; earlier versions noted only the end of it."""
-    swapped = work.facts("swap")
-    return bool(swapped.get("moved") or "at" in swapped)
+    swapped = work.facts(Swap)
+    return swapped.moved or swapped.at is not None
 
 
 def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeededError:
@@ -325,28 +345,29 @@ def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeede
     )
 
 
-def _report(work: Work) -> JsonObject:
-    snapshot = work.facts("snapshot", work.build_step())
-    return {
-        "verification": _proof(work).get("report"),
-        "dropped": work.facts("sweep").get("dropped", _proof(work).get("dropped")),
-        "quality": work.facts("quality", work.build_step()).get("quality"),
-        "stages": work.facts("fill", work.build_step()).get("stages"),
-        "sweep": work.facts("sweep").get("sweep"),
-        "swap": work.facts("swap"),
-        "writes_since": work.facts("preflight").get("writes_since"),
-        "deleted_again": work.facts("converge").get("deleted_again", 0),
-        "snapshot": snapshot.get("snapshot") or snapshot.get("archive"),
-        "barrier_delta": delta_of(work),
-        "speed": None if getattr(work.job.steps[work.step], "back", False) else speed_of(work, work.build_step()),
-    }
+def _report(work: Work) -> WentLive:
+    kept = work.facts(SourceSnapshot, work.build_step())
+    copy = kept.snapshot or kept.archive
+    return WentLive(
+        verification=_proof(work).report,
+        dropped=_dropped(work),
+        quality=work.facts(Quality, work.build_step()).quality,
+        stages=work.facts(Fill, work.build_step()).stages,
+        sweep=work.facts(Sweep).sweep,
+        swap=learned(work.facts(Swap)),
+        writes_since=work.facts(GoLivePreflight).writes_since,
+        deleted_again=work.facts(Proof).deleted_again or 0,
+        snapshot=loaded(CopyBefore, plain(copy)) if copy is not None else None,
+        barrier_delta=delta_of(work),
+        speed=None if getattr(work.job.steps[work.step], "back", False) else speed_of(work, work.build_step()),
+    )
 
 
 PHASES = (
-    Phase("preflight", preflight),
-    Phase(HOLD, hold, waits=True),
-    Phase("converge", converge, volatile=True),
-    Phase("swap", swap_names),
-    Phase("sweep", sweep_late),
-    Phase("close", close),
+    Phase(GoLivePreflight, preflight),
+    Phase(Hold, hold, waits=True),
+    Phase(Proof, converge, volatile=True),
+    Phase(Swap, swap_names),
+    Phase(Sweep, sweep_late),
+    Phase(Closed, close),
 )

@@ -5,6 +5,7 @@ Days may pass between the two, so the way is checked again before it is released
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from qmigrate.engine.build.index import enforced
@@ -15,15 +16,16 @@ from qmigrate.engine.golive import plain_names
 from qmigrate.engine.golive.plain_names import makes_room
 from qmigrate.engine.points.transformation import check_models
 from qmigrate.engine.retire.late_writes import check_unserved
-from qmigrate.engine.work import Facts, Work, transform_of
+from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import DriftError, HeldError, RepairNeededError
+from qmigrate.model.facts import Hold, Proof, Shadow
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.schema import changes
 from qmigrate.model.state import LiveCollection
 from qmigrate.text import quote
 
 
-def hold(step: GoLive, work: Work) -> Facts:
+def hold(step: GoLive, work: Work) -> Hold:
     """Wait for consent, and check both generations again once it is there.
 
     Raises:
@@ -33,18 +35,19 @@ def hold(step: GoLive, work: Work) -> Facts:
         RepairNeededError: a generation is gone, or the name was moved.
     """
     if not step.hold:
-        return {}
+        return Hold()
     if work.consent != work.step:
         # It may wait for days: nothing but the generation itself stays behind, and no request can come any more.
         release(work, [step.source, step.target])
-        work.note({"since": work.facts("hold").get("since") or datetime.now(UTC).isoformat()})
+        known = work.facts(Hold)
+        work.note(replace(known, since=known.since or datetime.now(UTC)))
         raise HeldError(
             f"{work.collection} is built and proven as {step.target}, and waits for its cut-over",
             hint=f"qmigrate cutover {quote(work.collection)} goes live with it; qmigrate abort "
             f"{quote(work.collection)} removes it",
         )
     _check(step, work)
-    return {"asked_at": datetime.now(UTC).isoformat()}
+    return Hold(asked_at=datetime.now(UTC))
 
 
 def _check(step: GoLive, work: Work) -> None:
@@ -69,7 +72,7 @@ def _check(step: GoLive, work: Work) -> None:
     operations = work.operations(step.ops)
     position = work.job.steps.index(build)
     check_models(work, transform_of(operations, source.schema), position)
-    check_unserved(work, build, {**work.facts("shadow", position), **work.facts("converge", position)})
+    check_unserved(work, build, work.facts(Proof, position), work.facts(Shadow, position))
 
 
 def _described(physical: str | None, work: Work) -> LiveCollection:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from qmigrate.engine.epoch_aliases import holder, is_same, own, own_pairs, refuse_begun, refuse_hidden
 from qmigrate.engine.retire.late_writes import check_unserved
 from qmigrate.engine.retire.retire import delete_plain
 from qmigrate.engine.work import Work
 from qmigrate.errors import ConflictError, NotFoundError, RefusedError, RepairNeededError, StoreError
+from qmigrate.model.facts import Gap, Proof, Shadow, Swap
 from qmigrate.model.names import EpochAlias, old_alias
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.report import SweepReport
@@ -62,13 +64,14 @@ def move(step: GoLive, work: Work, names: Sequence[str], renew: Callable[[], Non
         _take(work, pairs[:1], time.monotonic() + LIMIT)
         return
     generation = work.generation(source)
-    work.note({"gap": {"generation": generation.number if generation else None, "recorded": True}})
+    gone = Gap(generation.number if generation else None, recorded=True)
+    work.note(replace(work.facts(Swap), gap=gone))
     if work.frozen is not None:
         work.frozen.watch.finish_gap(pairs[:1])
     started = time.monotonic()
     _delete_and_take(step, work, pairs[:1], renew)
     gap = round((time.monotonic() - started) * 1000, 1)
-    work.note({"gap_milliseconds": gap})
+    work.note(replace(work.facts(Swap), gap_milliseconds=gap))
     work.progress.say(f"{work.collection}: the name was away for at most {gap} ms")
 
 
@@ -80,23 +83,23 @@ def take_names_back(step: GoLive, work: Work) -> None:
     Raises:
         RefusedError: something was; names at most 20 ids.
     """
-    swap, position = work.facts("swap"), work.build_step()
-    if step.place != "gap" or position < 0 or "names" not in swap:
+    swap, position = work.facts(Swap), work.build_step()
+    if step.place != "gap" or position < 0 or swap.names is None:
         return
     known = work.store.aliases()
-    moved = [name for name in swap["names"] if name != work.collection and known.get(name) == step.target]
+    moved = [name for name in swap.names if name != work.collection and known.get(name) == step.target]
     if not moved:
         return
     build = work.job.steps[position]
     assert isinstance(build, Build)  # noqa: S101  build_step() looks for one
-    proof = {**work.facts("shadow", position), **work.facts("converge", position), **work.facts("converge")}
-    check_unserved(work, build, proof)
-    earlier: dict[str, str | None] = swap.get("earlier") or {}
+    proof, made = work.facts(Proof, position).renewed(work.facts(Proof)), work.facts(Shadow, position)
+    check_unserved(work, build, proof, made)
+    earlier = swap.earlier or {}
     led = {name: earlier.get(name, step.source) for name in moved}
     make = {name: to for name, to in led.items() if to is not None}
     work.store.change_aliases(own(work, str(step.target)), make=make, drop=[name for name in moved if name not in make])
     # What came in between, before they were handed back.
-    check_unserved(work, build, proof)
+    check_unserved(work, build, proof, made)
 
 
 def refuse_made_again(step: GoLive, work: Work) -> None:
@@ -204,14 +207,15 @@ def _take(work: Work, pairs: Sequence[tuple[EpochAlias, str]], deadline: float) 
 
 
 def _is_begun(work: Work) -> bool:
-    return "gap" in work.facts("swap")
+    return work.facts(Swap).gap is not None
 
 
 def _was_deleted(work: Work, source: str) -> bool:
     """Whether the collection of this name is not the one in the ledger."""
     found = work.store.describe(source)
     seal = (found.seal if found else None) or {}
-    return seal.get("ledger") != work.ledger_id or seal.get("generation") != work.facts("swap")["gap"]["generation"]
+    gap = work.facts(Swap).gap
+    return seal.get("ledger") != work.ledger_id or gap is None or seal.get("generation") != gap.generation
 
 
 def _present(work: Work) -> tuple[str, ...]:

@@ -13,9 +13,11 @@ from qmigrate.engine.points.base import base_name, committed, digest_of, exchang
 from qmigrate.engine.points.transformation import Maker
 from qmigrate.engine.prove.passes import REDO_BATCH, Sides, keyed, page_of
 from qmigrate.engine.prove.proof import prove
-from qmigrate.engine.work import Facts, Work, transform_of
+from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import RefusedError, RepairNeededError
-from qmigrate.model.plan import BROUGHT, GoLive
+from qmigrate.model.facts import GoLivePreflight, Proof, WritesSince
+from qmigrate.model.plan import GoLive
+from qmigrate.model.stored import known
 from qmigrate.model.transform import PointTransform
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.sequences import join
@@ -23,21 +25,7 @@ from qmigrate.store import records
 from qmigrate.text import quote
 
 
-@dataclass(slots=True)
-class WritesSince:
-    """Points of the live generation that differ from what its proof saw."""
-
-    added: int = 0
-    changed: int = 0
-    deleted: int = 0
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.added + self.changed + self.deleted
-
-
-def preflight(step: GoLive, work: Work) -> Facts:
+def preflight(step: GoLive, work: Work) -> GoLivePreflight:
     """Count what was written since the parent was left, and refuse to lose it without consent."""
     _refuse_changed(step, work)
     if work.step == 0:
@@ -49,12 +37,12 @@ def preflight(step: GoLive, work: Work) -> Facts:
         if step.source is not None:
             _refuse_now(step, work)
             _need_base(step, work)
-        return {}
+        return GoLivePreflight()
     if step.target is not None and step.writes != "discard":
         ids, delta = _untouched(step, work)
         if ids is not None:
-            return {"writes_since": asdict(WritesSince()), "untouched": dict(ids), "barrier_delta": delta}
-    return {"writes_since": asdict(_check_writes(step, work))}
+            return GoLivePreflight(WritesSince(), dict(ids), delta)
+    return GoLivePreflight(_check_writes(step, work))
 
 
 def _refuse_changed(step: GoLive, work: Work) -> None:
@@ -93,24 +81,25 @@ def _all_of(step: GoLive, work: Work) -> WritesSince:
     return WritesSince(added=work.store.count(reach(work, str(step.source))))
 
 
-def converge(step: GoLive, work: Work) -> Facts:
+def converge(step: GoLive, work: Work) -> Proof:
     """Lift the parent's fence, exchange the base, carry what was written since, and prove the parent."""
     assert step.source is not None  # noqa: S101  golive looked
     assert step.target is not None  # noqa: S101
     lift(step, work)
     if step.writes == "discard":
-        return {}
+        return Proof()
     delta = _delta(step, work)
     now = barrier(work.store, reach(work, step.source))
-    seen = work.facts("preflight")
-    if nothing_written(work, seen.get("untouched"), now, delta=int(seen.get("barrier_delta", delta))):
+    seen = work.facts(GoLivePreflight)
+    reach_then = seen.barrier_delta if seen.barrier_delta is not None else delta
+    if nothing_written(work, seen.untouched, now, delta=reach_then):
         # Both sides are what the forward proof saw: nothing has to be read again.
-        return {"barrier_delta": delta, "source_ids": dict(now), "epoch": work.lease.epoch}
+        return Proof(barrier_delta=delta, source_ids=dict(now), epoch=work.lease.epoch)
     if rekeys(step, work):
         return prove(work, sides_of(step, work), since=None, delta=delta, carrying=True)
     _exchange(step, work)
     if step.writes == "now":
-        return {"barrier_delta": delta}
+        return Proof(barrier_delta=delta)
     return prove(work, sides_of(step, work), since=None, delta=delta, carrying=True)
 
 
@@ -119,9 +108,10 @@ def _delta(step: GoLive, work: Work) -> int:
 
     A hidden parent shows no ids, and on the live one others may write at the same time.
     """
-    measured = int(measure(work.store, reach(work, str(step.target)))["barrier_delta"])
-    known = (row.report or {} for row in work.lease.ledger.history(work.collection) if row.physical == step.source)
-    return measured or next((int(report["barrier_delta"]) for report in known if report.get("barrier_delta")), 0)
+    measured = measure(work.store, reach(work, str(step.target)))
+    rows = work.lease.ledger.history(work.collection)
+    noted = (row.told.barrier_delta for row in rows if row.physical == step.source)
+    return measured or next((delta for delta in noted if delta), 0)
 
 
 def sides_of(step: GoLive, work: Work) -> Sides:
@@ -148,12 +138,12 @@ def sides_of(step: GoLive, work: Work) -> Sides:
 def unbegun(step: GoLive, work: Work) -> None:
     """Note before the first attempt that nothing is written to the parent yet: an abort leaves it as it was."""
     if (work.step, work.phase) not in work.learned and not rekeys(step, work):
-        work.note({BROUGHT: False})
+        work.note(replace(work.facts(Proof), brought=False))
 
 
 def _begins(work: Work) -> None:
-    if work.facts(work.phase).get(BROUGHT) is False:
-        work.note({BROUGHT: True})
+    if work.facts(Proof).brought is False:
+        work.note(replace(work.facts(Proof), brought=True))
 
 
 def _maker(step: GoLive, work: Work) -> Maker | None:
@@ -175,11 +165,11 @@ def _untouched(step: GoLive, work: Work) -> tuple[OperationIds | None, int]:
     if not work.store.capabilities.barrier:
         return None, 0
     for row in work.lease.ledger.history(work.collection):
-        closing = (row.report or {}).get("closing") if row.physical == step.source else None
+        closing = known(row.told.closing) if row.physical == step.source else None
         if closing is not None and row.direction != "rollback":
             now = barrier(work.store, reach(work, str(step.source)))
-            delta = int(closing["barrier_delta"])
-            return (now, delta) if nothing_written(work, closing["ids"], now, delta=delta) else (None, 0)
+            delta = closing.barrier_delta
+            return (now, delta) if nothing_written(work, closing.ids, now, delta=delta) else (None, 0)
     return None, 0
 
 

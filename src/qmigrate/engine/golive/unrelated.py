@@ -7,11 +7,14 @@ from datetime import datetime
 from qmigrate.engine.epoch_aliases import check_same, reach
 from qmigrate.engine.golive import rollback
 from qmigrate.engine.restore import phases
-from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.work import Work
 from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import Fixed
-from qmigrate.model.origin import NOTHING
-from qmigrate.model.plan import KEPT, Build, GoLive
+from qmigrate.model.audit import Audited
+from qmigrate.model.facts import GoLivePreflight, Preflight, Proof, WritesSince
+from qmigrate.model.origin import NOTHING, StoredOrigin
+from qmigrate.model.plan import Build, GoLive
+from qmigrate.model.stored import UNLEARNED
 
 #: What the audit calls a reset, as the tables of applications do.
 RESET = "FULL_RESET"
@@ -19,15 +22,15 @@ RESET = "FULL_RESET"
 AGAIN = "DELETED_AGAIN"
 
 
-def converge(step: GoLive, work: Work) -> Facts:
+def converge(step: GoLive, work: Work) -> Proof:
     """Forwards, prove again when the proof is an earlier holder's (rule 7); backwards, let writes in again."""
     if step.back:
         rollback.lift(step, work)
-        return {}
+        return Proof()
     if step.source is not None:
         check_same(work, step.source)
-    if work.facts("converge", work.build_step()).get("epoch") == work.lease.epoch:
-        return {}
+    if work.facts(Proof, work.build_step()).epoch == work.lease.epoch:
+        return Proof()
     built = _built(work)
     if built is None:
         raise RepairNeededError(f"the stored job of {step.target} does not say what was restored")
@@ -42,39 +45,49 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
     """
     if step.undoes is not None:
         back_again = work.store.count(str(step.target))
-        since = (work.facts("preflight").get("writes_since") or {}).get("added", 0)
-        again: Facts = {"run": work.run, "step": work.step, "generation": step.target, "changed": back_again}
-        left = {"left_in": step.source, "counts": {"written_since": since}, "undo": None, "undoes": step.undoes}
-        return Fixed("UNDO", f"fix {step.undoes}", 0, None, again | left | _kept(work))
+        since = (work.facts(GoLivePreflight).writes_since or WritesSince()).added
+        undo, file = _kept(work)
+        told = Audited(
+            work.run,
+            work.step,
+            step.target,
+            changed=back_again,
+            counts={"written_since": since},
+            undo=undo,
+            file=file or UNLEARNED,
+            undoes=step.undoes,
+            left_in=step.source,
+        )
+        return Fixed("UNDO", f"fix {step.undoes}", 0, None, told)
     if step.back:
-        kept, count = _kept(work), int(work.facts("converge").get("deleted_again", 0))
-        made: Facts = {"run": work.run, "step": work.step, "generation": step.target, "changed": count, **kept}
+        (undo, file), count = _kept(work), work.facts(Proof).deleted_again or 0
+        made = Audited(work.run, work.step, step.target, changed=count, undo=undo, file=file)
         why = f"deleted in {step.source}, by fixes since"
-        return Fixed(AGAIN, str(step.target), count, why, made) if kept else None
+        return Fixed(AGAIN, str(step.target), count, why, made) if file else None
     built = _built(work)
-    origin = built.origin if built is not None else None
-    if origin is None or origin.get("kind") != NOTHING:
+    origin = StoredOrigin.of(built.origin if built is not None else None)
+    if origin.kind != NOTHING:
         return None
     # Fenced by now, so that this number stays.
     left_behind = work.store.count(reach(work, str(step.source)))
-    counted = int(work.facts("preflight", work.build_step())["left"])
-    facts: Facts = {
-        "run": work.run,
-        "step": work.step,
-        "generation": step.target,
-        "left_in": step.source,
-        "held_until": held_until.isoformat(),
-        "changed": left_behind,
-        "counts": {"points": left_behind, "late": max(0, left_behind - counted)},
-        "undo": "reset",
-    }
-    return Fixed(RESET, work.collection, left_behind, origin.get("reason"), facts)
+    counted = work.facts(Preflight, work.build_step()).left or 0
+    made = Audited(
+        work.run,
+        work.step,
+        step.target,
+        changed=left_behind,
+        counts={"points": left_behind, "late": max(0, left_behind - counted)},
+        undo="reset",
+        left_in=step.source,
+        held_until=held_until,
+    )
+    return Fixed(RESET, work.collection, left_behind, origin.reason, made)
 
 
-def _kept(work: Work) -> Facts:
-    """What an undo needs of points that were deleted again; empty where there were none."""
-    file = work.facts("converge").get(KEPT)
-    return {"undo": "bring_back", "file": file} if file else {}
+def _kept(work: Work) -> tuple[str | None, str | None]:
+    """What undoes the deletion of points that were deleted again, and their file; None where there were none."""
+    file = work.facts(Proof).kept
+    return ("bring_back", file) if file else (None, None)
 
 
 def _built(work: Work) -> Build | None:

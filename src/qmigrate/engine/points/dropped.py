@@ -14,6 +14,8 @@ from qmigrate.engine.points.quarantine import DROPPED
 from qmigrate.engine.points.transformation import AGAIN, Maker
 from qmigrate.engine.work import Work
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
+from qmigrate.model.facts import LeftOut
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.schema import JsonObject
 from qmigrate.store import portable, records
@@ -22,11 +24,11 @@ from qmigrate.store import portable, records
 QUARANTINED, AUDIT = "quarantine", "QUARANTINE"
 
 
-def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | None:
+def keep(work: Work, source: str, target: str, maker: Maker) -> LeftOut | None:
     """Write what is left out of `target` into an archive: each point as it would be there, without what it lacks.
 
     Returns:
-        Facts: ``file`` and ``points``; None where nothing is left out. A repeated call writes the file again.
+        The file; None where nothing is left out. A repeated call writes the file again.
     """
     # Ranges fail side by side, so they come in any order; an archive is read in one.
     ids = sorted(maker.quarantine.ids(DROPPED), key=records.order_key) if maker.quarantine is not None else []
@@ -64,10 +66,10 @@ def keep(work: Work, source: str, target: str, maker: Maker) -> JsonObject | Non
             work.tick()
 
     made = archive.write(path, header, pages())
-    return {"file": str(path), "points": made.points}
+    return LeftOut(str(path), made.points)
 
 
-def keep_again(work: Work, source: str, target: str, maker: Maker, known: JsonObject) -> JsonObject | None:
+def keep_again(work: Work, source: str, target: str, maker: Maker, known: LeftOut) -> LeftOut | None:
     """The same once late writes of the source were carried: what came for these points is in the file, too.
 
     Args:
@@ -75,17 +77,18 @@ def keep_again(work: Work, source: str, target: str, maker: Maker, known: JsonOb
     """
     facts = keep(work, source, target, maker)
     if facts is None:
-        remove_ours(Path(known["file"]), work.ledger_id)
+        remove_ours(Path(known.file), work.ledger_id)
     return facts
 
 
-def audit(work: Work, target: str, facts: JsonObject | None) -> Fixed | None:
+def audit(work: Work, target: str, facts: LeftOut | None) -> Fixed | None:
     """The row of the audit, or None where nothing was left out."""
     if not facts:
         return None
     reason = "could not be embedded; their operation says on_failure=\"drop\""
-    more = {"generation": target, "archive": facts["file"], "changed": facts["points"], "undo": None}
-    return Fixed(AUDIT, f"left out of {target}", int(facts["points"]), reason, {"revisions": _revisions(work), **more})
+    revisions = tuple(_revisions(work))
+    told = Audited(generation=target, archive=facts.file, changed=facts.points, undo=None, revisions=revisions)
+    return Fixed(AUDIT, f"left out of {target}", facts.points, reason, told)
 
 
 def forget_unborn(work: Work, physical: str) -> None:

@@ -15,7 +15,7 @@ from qmigrate.engine.as_applied import changed
 from qmigrate.engine.work import Code, transform_of
 from qmigrate.errors import QmigrateError, RefusedError
 from qmigrate.ledger import Ledger
-from qmigrate.model.origin import NOTHING
+from qmigrate.model.origin import NOTHING, StoredOrigin
 from qmigrate.model.plan import Build
 from qmigrate.model.state import Generation
 from qmigrate.model.transform import PointId, PointTransform
@@ -109,9 +109,9 @@ class Spaces:
         build = self._builds.get(physical)
         if build is None or physical not in self.rows:
             return 0
-        origin = build.origin or {}
-        if build.fill == "restore" and origin.get("kind") != NOTHING:
-            origin_of = str(origin.get("physical"))
+        origin = StoredOrigin.of(build.origin)
+        if build.fill == "restore" and origin.kind != NOTHING:
+            origin_of = str(origin.physical)
             return self.of(origin_of) if origin_of in self.rows and origin_of != physical else 0
         # What a reset leaves empty gets points by the ids that there were.
         if build.source is None:

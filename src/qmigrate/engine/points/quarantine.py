@@ -11,6 +11,7 @@ from qmigrate.engine.points.base import digest_of
 from qmigrate.engine.work import Work
 from qmigrate.errors import EmbedError, QuarantineError, without_secrets
 from qmigrate.ledger import Quarantined
+from qmigrate.model.facts import Preflight
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.store.records import Digest, point_id
@@ -138,8 +139,7 @@ def allowed(work: Work, points: int) -> tuple[int, int]:
 
 def points_of(work: Work) -> int:
     """Points of the source, as the preflight of this run has counted them."""
-    seen = [facts.get("points") for (_, phase), facts in work.learned.items() if phase == "preflight"]
-    return max((int(points) for points in seen if points), default=0)
+    return max((work.facts(Preflight, step).points for step in range(len(work.job.steps))), default=0)
 
 
 def shortened(item: Any) -> str | None:

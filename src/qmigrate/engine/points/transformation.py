@@ -19,6 +19,7 @@ from qmigrate.engine.points.streams import Streams
 from qmigrate.engine.work import Code, Work
 from qmigrate.errors import DriftError, EmbedError, PlanError, VerificationError
 from qmigrate.ledger import ANY_RANGE, Ledger, Quarantined
+from qmigrate.model.facts import Preflight
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import Payload, PointId, PointTransform
@@ -427,7 +428,7 @@ def check_models(work: Work, transform: PointTransform, step: int) -> None:
     Raises:
         DriftError: a configured embedder is another one now.
     """
-    recorded = work.facts("preflight", step).get("embedders") or {}
+    recorded = work.facts(Preflight, step).embedders or {}
     for vector, filling in fill_inputs(transform).items():
         if vector in recorded and not is_model(work.code.embedder(filling.embedder), recorded[vector]):
             raise DriftError(

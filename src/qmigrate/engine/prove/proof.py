@@ -18,9 +18,11 @@ from qmigrate.engine.prove import rekey
 from qmigrate.engine.prove.passes import PassCounts, Sample, Sides, last_pass, source_pass
 from qmigrate.engine.work import Work
 from qmigrate.errors import RefusedError, VerificationError
+from qmigrate.model.facts import Proof
 from qmigrate.model.report import VerificationReport
-from qmigrate.model.schema import FOUR_BITS, JsonObject
+from qmigrate.model.schema import FOUR_BITS
 from qmigrate.model.transform import PointId
+from qmigrate.ports import OperationIds
 from qmigrate.store import records
 from qmigrate.text import quote
 
@@ -94,8 +96,8 @@ STALLS = 3
 
 
 def prove(
-    work: Work, sides: Sides, *, since: dict[str, int] | None, delta: int, carrying: bool = False
-) -> JsonObject:
+    work: Work, sides: Sides, *, since: OperationIds | None, delta: int, carrying: bool = False
+) -> Proof:
     """Converge and prove; the base is committed when this returns.
 
     Args:
@@ -104,7 +106,7 @@ def prove(
         carrying: whether differences are expected: a rollback that brings writes along.
 
     Returns:
-        Facts: ``report``, ``source_ids`` and ``target_ids`` (barriers around the last pass), ``epoch``.
+        What was proven; the ids are those of barriers around the last pass.
 
     Raises:
         VerificationError: a point is not proven, or a filled vector came out differently.
@@ -125,18 +127,18 @@ def prove(
     if not report.holds:
         raise _failed(work, report, sides, carrying=carrying)
     left_out = None if carrying or sides.maker is None else keep(work, sides.source, sides.target, sides.maker)
-    return {
-        "dropped": left_out,
-        "report": report.to_json(),
-        "source_ids": dict(source_ids),
-        "target_ids": dict(barrier(work.store, reach(work, sides.target))),
-        "barrier_delta": delta,
-        "epoch": work.lease.epoch,
-        "seconds": round(time.monotonic() - started, 3),
-    }
+    return Proof(
+        dropped=left_out,
+        report=report,
+        source_ids=dict(source_ids),
+        target_ids=dict(barrier(work.store, reach(work, sides.target))),
+        barrier_delta=delta,
+        epoch=work.lease.epoch,
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
-def approach(work: Work, sides: Sides, since: dict[str, int] | None, delta: int) -> int:
+def approach(work: Work, sides: Sides, since: OperationIds | None, delta: int) -> int:
     """Source passes until little changes; none at all when nothing was written since the copy began."""
     if since is None or nothing_written(work, since, barrier(work.store, reach(work, sides.source)), delta=delta):
         return 0

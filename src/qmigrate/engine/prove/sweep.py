@@ -25,6 +25,7 @@ from qmigrate.engine.prove.passes import Sides, forgive, keyed, page_of
 from qmigrate.engine.work import Work
 from qmigrate.errors import EmbedError, PlanError, RepairNeededError
 from qmigrate.ledger import Doubt
+from qmigrate.model.facts import Left, Sweep
 from qmigrate.model.report import KEPT, MAY_OVERWRITE, MAY_UNDO, NOT_BROUGHT, SweepReport, VerificationReport
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
@@ -117,13 +118,13 @@ def sweep(
 
 def note_left(work: Work, ids: OperationIds, delta: int) -> None:
     """Keep the operation ids with which the old generation was left: gc asks whether anything came after them."""
-    work.note({"left": {"ids": dict(ids), "barrier_delta": delta}})
+    work.note(replace(work.facts(Sweep), left=Left(dict(ids), delta)))
 
 
 def leave_unread(work: Work, physical: str) -> None:
     """The same for a generation whose points are given up on purpose, so that nothing of it is read or carried."""
     address = own(work, physical)
-    delta = int(measure(work.store, address)["barrier_delta"])
+    delta = measure(work.store, address)
     note_left(work, barrier(work.store, address), delta)
 
 

@@ -21,7 +21,8 @@ from qmigrate.engine.points.transformation import Maker
 from qmigrate.engine.prove.passes import keyed, page_of
 from qmigrate.engine.restore.empty import Base, erased_since, need_source, origin_of, position, settle
 from qmigrate.engine.throttle import Throttle, waiting
-from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.work import Work
+from qmigrate.model.facts import Fill, Preflight, Proof
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId, PointTransform
@@ -33,20 +34,20 @@ from qmigrate.store import portable, records
 PAGE = 500
 
 
-def preflight(step: Build, work: Work) -> Facts:
+def preflight(step: Build, work: Work) -> Preflight:
     """Only reads: the complete archive, and whether the collection that serves is there."""
     need_source(step, work)
     origin = origin_of(step)
-    work.progress.begin(work.collection, "read archive", origin["points"])
-    seen = archive.verify(Path(origin["place"]), work.tick)
-    archive.check_digest(Path(origin["place"]), seen.digest, origin["digest"])
+    work.progress.begin(work.collection, "read archive", origin.points)
+    seen = archive.verify(Path(origin.place), work.tick)
+    archive.check_digest(Path(origin.place), seen.digest, str(origin.digest))
     work.progress.end(f"{seen.points:,} points, every line in order")
-    return {"points": seen.points, "embedders": origin["embedders"] or {}}
+    return Preflight(seen.points, origin.embedders or {})
 
 
-def fill(step: Build, work: Work) -> Facts:
+def fill(step: Build, work: Work) -> Fill:
     """Write the points in the order of the archive; behind the cursor after an interruption."""
-    points = int(work.facts("preflight").get("points", 0))
+    points = work.facts(Preflight).points
     ranges = work.lease.ledger.ranges(work.run, work.step) or work.lease.fix_ranges(
         work.run, work.step, [(None, None)]
     )
@@ -55,20 +56,20 @@ def fill(step: Build, work: Work) -> Facts:
     work.lease.progress(work.run, share.points, points)
     done = share.points if share.done else _Fill(step, work, share.points).run(share.cursor)
     work.progress.end(f"{done:,} points")
-    return {"restored": done}
+    return Fill(restored=done)
 
 
-def converge(step: Build, work: Work) -> Facts:
+def converge(step: Build, work: Work) -> Proof:
     """Compare every point with its line; what was seen is the base by which later writes are recognised.
 
     Raises:
         VerificationError: a point differs, is missing, or is one too many.
     """
     origin = origin_of(step)
-    report = VerificationReport(source=origin["name"], target=step.target)
+    report = VerificationReport(source=origin.name, target=step.target)
     judge = Judge(_maker(step, work), None)
     base = Base(step, work)
-    work.progress.begin(work.collection, "verify", int(work.facts("preflight", position(step, work)).get("points", 0)))
+    work.progress.begin(work.collection, "verify", work.facts(Preflight, position(step, work)).points)
     page = page_of(work, step.target)
     lines = ((one.key, one) for found in _pages(step, work) for one in found)
     for key, line, counterpart in join(lines, keyed(work, step.target, (None, None), page)):
@@ -95,7 +96,7 @@ def _pages(step: Build, work: Work) -> Iterator[list[Archived]]:
     page: list[Archived] = []
     weight = 0
     # Between two passes, or two processes, another one may take its name.
-    for one in archive.read(Path(origin["place"]), digest=origin["digest"]):
+    for one in archive.read(Path(origin.place), digest=origin.digest):
         page.append(one)
         weight += one.stored.ByteSize()
         if len(page) >= PAGE or weight >= records.BATCH_BYTES:
@@ -159,7 +160,7 @@ class _Fill:
 def _maker(step: Build, work: Work) -> Maker:
     """Carries everything; where another kind of store made the archive, its vectors are compared as they convert."""
     transform = PointTransform.identity(step.schema.vector_names())
-    if not origin_of(step)["exact"]:
+    if not origin_of(step).exact:
         changing = {
             name
             for name, params in step.schema.vectors.items()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from qmigrate.engine.barriers import barrier, delta_of
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.base import Entry, PageWriter, base_name, digest_of
 from qmigrate.engine.points.id_spaces import space_of
-from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.work import Work
 from qmigrate.errors import PlanError, RefusedError, RepairNeededError, VerificationError
+from qmigrate.model.facts import Fill, Preflight, Proof
+from qmigrate.model.origin import StoredOrigin
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId
@@ -45,7 +45,7 @@ class Base:
         self._work.lease.stage_base(self._name, 0, self._pages.take())
 
 
-def settle(step: Build, work: Work, report: VerificationReport, base: Base) -> Facts:
+def settle(step: Build, work: Work, report: VerificationReport, base: Base) -> Proof:
     """The end of a proof: the base is committed, or the failure reported.
 
     Raises:
@@ -60,13 +60,13 @@ def settle(step: Build, work: Work, report: VerificationReport, base: Base) -> F
         )
     base.commit()
     work.progress.end(f"{report.proven:,} of {report.points:,} points proven")
-    return {
-        "report": report.to_json(),
-        "target_ids": dict(barrier(work.store, step.target)),
-        "barrier_delta": delta_of(work),
-        "epoch": work.lease.epoch,
-        "erased": work.lease.ledger.erasures(work.collection),
-    }
+    return Proof(
+        report=report,
+        target_ids=dict(barrier(work.store, step.target)),
+        barrier_delta=delta_of(work),
+        epoch=work.lease.epoch,
+        erased=work.lease.ledger.erasures(work.collection),
+    )
 
 
 def erased_since(step: Build, work: Work) -> Callable[[Sequence[PointId]], set[PointId]] | None:
@@ -75,12 +75,11 @@ def erased_since(step: Build, work: Work) -> Callable[[Sequence[PointId]], set[P
     Erased from this collection, or from the one that the copy was made of.
     """
     origin, ledger = origin_of(step), work.lease.ledger
-    logical = str(origin.get("logical") or work.collection)
+    logical = origin.logical or work.collection
     names = [name for name in dict.fromkeys((work.collection, logical)) if ledger.erasures(name)]
     if not names:
         return None
-    made = datetime.fromisoformat(origin["created_at"]) if origin.get("created_at") else None
-    space = space_of(ledger, work.code, logical, str(origin.get("physical")))
+    made, space = origin.created_at, space_of(ledger, work.code, logical, str(origin.physical))
 
     def erased(ids: Sequence[PointId]) -> set[PointId]:
         found: set[PointId] = set()
@@ -91,11 +90,11 @@ def erased_since(step: Build, work: Work) -> Callable[[Sequence[PointId]], set[P
     return erased
 
 
-def origin_of(step: Build) -> Mapping[str, Any]:
+def origin_of(step: Build) -> StoredOrigin:
     """Where the points come from: see :meth:`qmigrate.model.origin.Origin.to_json`."""
     if step.origin is None:
         raise RepairNeededError(f"the stored job of {step.target} does not say what is restored")
-    return step.origin
+    return StoredOrigin.of(step.origin)
 
 
 def need_source(step: Build, work: Work) -> None:
@@ -109,7 +108,7 @@ def position(step: Build, work: Work) -> int:
     return work.job.steps.index(step)
 
 
-def preflight(step: Build, work: Work) -> Facts:
+def preflight(step: Build, work: Work) -> Preflight:
     """Only reads: as many points as were agreed to, in a collection whose settings can all be given to the next one.
 
     Raises:
@@ -127,7 +126,7 @@ def preflight(step: Build, work: Work) -> Facts:
         )
     if live is not None and live.custom_sharding:
         raise RefusedError(f"{step.source} uses custom sharding, which is not supported yet")
-    left, expected = work.store.count(address), origin_of(step).get("expect")
+    left, expected = work.store.count(address), origin_of(step).expect
     if expected is not None and left != expected:
         raise RefusedError(
             f"{work.collection} has {left:,} points, but {expected:,} were expected; nothing was changed",
@@ -136,15 +135,15 @@ def preflight(step: Build, work: Work) -> Facts:
         )
     view = work.lease.ledger.collections().get(work.collection)
     # Points that are written from now on are embedded by the earlier models.
-    return {"points": 0, "left": left, "embedders": dict(view.embedders) if view else {}}
+    return Preflight(left=left, embedders=dict(view.embedders) if view else {})
 
 
-def fill(step: Build, work: Work) -> Facts:  # noqa: ARG001
+def fill(step: Build, work: Work) -> Fill:  # noqa: ARG001
     """Nothing comes from anywhere."""
-    return {}
+    return Fill()
 
 
-def converge(step: Build, work: Work) -> Facts:
+def converge(step: Build, work: Work) -> Proof:
     """The proof: it is empty, so that every point that is there later was written since.
 
     Raises:

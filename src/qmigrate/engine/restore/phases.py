@@ -8,7 +8,8 @@ from types import ModuleType
 from qmigrate.engine.restore import archive, empty
 from qmigrate.engine.restore import snapshot as from_snapshot
 from qmigrate.engine.restore.empty import origin_of
-from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.work import Work
+from qmigrate.model.facts import Fill, Preflight, Proof, SourceSnapshot
 from qmigrate.model.origin import ARCHIVE, NOTHING, SNAPSHOT
 from qmigrate.model.plan import Build
 
@@ -17,18 +18,18 @@ _KINDS: Mapping[str, ModuleType] = {ARCHIVE: archive, SNAPSHOT: from_snapshot, N
 
 def recovers(step: Build) -> bool:
     """Whether a server makes the generation of a snapshot, so that it comes with its points and its index."""
-    return step.fill == "restore" and origin_of(step)["kind"] == SNAPSHOT
+    return step.fill == "restore" and origin_of(step).kind == SNAPSHOT
 
 
-def preflight(step: Build, work: Work) -> Facts:
+def preflight(step: Build, work: Work) -> Preflight:
     """Only reads."""
-    found: Facts = _of(step).preflight(step, work)
+    found: Preflight = _of(step).preflight(step, work)
     return found
 
 
-def snapshot(step: Build, work: Work) -> Facts:
+def snapshot(step: Build, work: Work) -> SourceSnapshot:
     """No new one: what serves stays as it is. The one that a server recovers is noted."""
-    return from_snapshot.chosen(step, work) if recovers(step) else {"snapshot": None}
+    return from_snapshot.chosen(step, work) if recovers(step) else SourceSnapshot()
 
 
 def shadow(step: Build, work: Work) -> Build:
@@ -44,21 +45,21 @@ def check_schema(step: Build, work: Work) -> None:
         work.progress.say(f"{work.collection}: the snapshot differs from what was recorded then: {what}")
 
 
-def fill(step: Build, work: Work) -> Facts:
+def fill(step: Build, work: Work) -> Fill:
     """Every point is there, but for those that were erased since."""
-    found: Facts = _of(step).fill(step, work)
+    found: Fill = _of(step).fill(step, work)
     return found
 
 
-def converge(step: Build, work: Work) -> Facts:
+def converge(step: Build, work: Work) -> Proof:
     """The proof; what was seen is the base by which later writes are recognised.
 
     Raises:
         VerificationError: it doesn't hold.
     """
-    found: Facts = _of(step).converge(step, work)
+    found: Proof = _of(step).converge(step, work)
     return found
 
 
 def _of(step: Build) -> ModuleType:
-    return _KINDS[origin_of(step)["kind"]]
+    return _KINDS[origin_of(step).kind]

@@ -7,6 +7,7 @@ must be active, and every point that is counted must be readable. Points that we
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from qmigrate.engine.build.clone import is_there, no_room, reasons, recover
@@ -14,8 +15,9 @@ from qmigrate.engine.build.shadow import HELD_BACK, seal, without_held_back
 from qmigrate.engine.epoch_aliases import own
 from qmigrate.engine.prove.passes import keyed, page_of
 from qmigrate.engine.restore.empty import Base, erased_since, need_source, origin_of, settle
-from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.work import Work
 from qmigrate.errors import ForeignLedgerError, NotFoundError, RefusedError, StoreError, VerificationError
+from qmigrate.model.facts import Fill, Preflight, Proof, ServerSnapshot, Shadow, SourceSnapshot
 from qmigrate.model.ids import points_of
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
@@ -30,24 +32,24 @@ from qmigrate.text import quote
 PAGE = 1000
 
 
-def preflight(step: Build, work: Work) -> Facts:
+def preflight(step: Build, work: Work) -> Preflight:
     """Only reads: the snapshot is there as it was chosen, of a collection that a server can bring back."""
     need_source(step, work)
     made = _made(step, work)
-    of = work.store.describe(origin_of(step)["place"])
+    of = work.store.describe(origin_of(step).place)
     if of is not None and of.custom_sharding:
         raise RefusedError(f"{of.physical} uses custom sharding: its snapshot comes back without any shard")
     trouble = no_room(work, made.size)
     if trouble is not None:
         raise RefusedError(f"the snapshot can't be recovered: {trouble}", hint="make room on the server")
-    return {"points": 0, "embedders": {}}
+    return Preflight(embedders={})
 
 
-def chosen(step: Build, work: Work) -> Facts:
+def chosen(step: Build, work: Work) -> SourceSnapshot:
     """The snapshot that is recovered, as the phase that makes one for other builds notes it."""
     made = _made(step, work)
-    place = origin_of(step)["place"]
-    return {"snapshot": {"name": made.name, "size": made.size, "checksum": made.checksum, "collection": place}}
+    place = origin_of(step).place
+    return SourceSnapshot(snapshot=ServerSnapshot(made.name, made.size, made.checksum, place))
 
 
 def shadow(step: Build, work: Work) -> Build:
@@ -60,7 +62,7 @@ def shadow(step: Build, work: Work) -> Build:
     step = recover(step, work)
     if not is_there(step, work):
         raise StoreError(
-            f"the server could not recover {origin['name']}: {reasons(work)}",
+            f"the server could not recover {origin.name}: {reasons(work)}",
             hint=f"qmigrate abort {quote(work.collection)}; an archive can be restored instead: "
             "qmigrate snapshot create --archive makes one",
         )
@@ -74,7 +76,7 @@ def shadow(step: Build, work: Work) -> Build:
     return step
 
 
-def fill(step: Build, work: Work) -> Facts:
+def fill(step: Build, work: Work) -> Fill:
     """The points are there; those that were erased since go."""
     removed = 0
     erased = erased_since(step, work)
@@ -88,10 +90,10 @@ def fill(step: Build, work: Work) -> Facts:
             work.tick()
     points = work.store.count(step.target)
     work.lease.progress(work.run, points, points)
-    return {"restored": points, "removed": removed}
+    return Fill(restored=points, removed=removed)
 
 
-def converge(step: Build, work: Work) -> Facts:
+def converge(step: Build, work: Work) -> Proof:
     """Read every point and count: what can be read, what the server counts, and what was recorded must agree."""
     origin = origin_of(step)
     found = _found(step, work)
@@ -101,7 +103,7 @@ def converge(step: Build, work: Work) -> Facts:
             hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )
     counted = work.store.count(step.target)
-    report = VerificationReport(source=origin["name"], target=step.target, points=counted)
+    report = VerificationReport(source=origin.name, target=step.target, points=counted)
     base = Base(step, work)
     work.progress.begin(work.collection, "verify", counted)
     for key, stored in keyed(work, step.target, (None, None), page_of(work, step.target)):
@@ -116,10 +118,10 @@ def converge(step: Build, work: Work) -> Facts:
 
 def _made(step: Build, work: Work) -> Snapshot:
     origin = origin_of(step)
-    for made in work.store.list_snapshots(origin["place"]):
-        if made.name == origin["name"] and made.checksum == origin["digest"]:
+    for made in work.store.list_snapshots(origin.place):
+        if made.name == origin.name and made.checksum == origin.digest:
             return made
-    raise NotFoundError(f"the snapshot {origin['name']} is not there any more", hint="qmigrate snapshot list")
+    raise NotFoundError(f"the snapshot {origin.name} is not there any more", hint="qmigrate snapshot list")
 
 
 def _found(step: Build, work: Work) -> LiveCollection:
@@ -131,7 +133,7 @@ def _found(step: Build, work: Work) -> LiveCollection:
 
 def _is_copy(step: Build, work: Work, marks: Mapping[str, Any]) -> bool:
     """Whether it was made of an identical copy before that went live: earlier versions gave those no revision."""
-    of = work.generation(origin_of(step)["physical"])
+    of = work.generation(origin_of(step).physical)
     told = (marks.get("state"), marks.get("revision"), marks.get("generation"))
     return of is not None and told == ("building", None, of.number)
 
@@ -143,12 +145,12 @@ def _refuse_unfinished(step: Build, work: Work, marks: Mapping[str, Any]) -> Non
         VerificationError: points may be missing in it, and nothing could tell.
     """
     origin = origin_of(step)
-    logical = str(origin.get("logical") or work.collection)
+    logical = str(origin.logical or work.collection)
     whole = snapshots_of_runs(work.lease.ledger, logical)
-    if marks.get("state") != "building" or (origin["physical"], origin["name"]) in whole:
+    if marks.get("state") != "building" or (origin.physical, origin.name) in whole:
         return
     raise VerificationError(
-        f"{origin['name']} was made while {origin['physical']} was being built: points may be missing in it",
+        f"{origin.name} was made while {origin.physical} was being built: points may be missing in it",
         hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}; "
         f"another one: qmigrate snapshot list {quote(logical)}",
     )
@@ -159,21 +161,21 @@ def _take(step: Build, work: Work, found: LiveCollection) -> None:
     marks: Mapping[str, Any] = found.seal or {}
     if marks.get("ledger") != work.ledger_id:
         raise ForeignLedgerError(
-            f"{origin_of(step)['name']} is sealed by another ledger ({marks.get('ledger') or 'no seal'})",
+            f"{origin_of(step).name} is sealed by another ledger ({marks.get('ledger') or 'no seal'})",
             hint=f"delete {step.target} in Qdrant, then qmigrate abort {quote(work.collection)}",
         )
     mine = ("building", step.number, work.collection)
     if (marks.get("state"), marks.get("generation"), marks.get("collection")) == mine:
         return
     _refuse_unfinished(step, work, marks)
-    wanted = origin_of(step)["revision"]
+    wanted = origin_of(step).revision
     if marks.get("revision") != wanted and not _is_copy(step, work, marks):
         raise VerificationError(
-            f"{origin_of(step)['name']} was made at revision {marks.get('revision')}, but the history has "
+            f"{origin_of(step).name} was made at revision {marks.get('revision')}, but the history has "
             f"{wanted} at that time: do the clocks of Qdrant and the database differ?",
             hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )
-    work.note({"embedders": dict(marks.get("embedders") or {})})
+    work.note(replace(work.facts(Shadow), embedders=dict(marks.get("embedders") or {})))
     work.store.write_seal(own(work, step.target), seal(step, work))
 
 
@@ -182,7 +184,7 @@ def _open(step: Build, work: Work, found: LiveCollection) -> None:
     strict = found.schema.config.get(HELD_BACK) or {}
     declared = step.schema.config.get(HELD_BACK) or {}
     if strict.get("enabled") and strict.get("write_rate_limit") == 1 and declared.get("write_rate_limit") != 1:
-        of = work.generation(origin_of(step)["physical"])
+        of = work.generation(origin_of(step).physical)
         prior = of.fence if of is not None and of.fence is not None else declared
         work.store.lift_fence(own(work, step.target), dict(prior))
 
@@ -197,7 +199,7 @@ def drifted(step: Build, work: Work) -> list[Change]:
     strange = [change for change in found if change.kind in ("vector.add", "vector.drop", "sparse.add", "sparse.drop")]
     if strange:
         raise VerificationError(
-            f"{origin_of(step)['name']} is not what was recorded for revision {origin_of(step)['revision']}: "
+            f"{origin_of(step).name} is not what was recorded for revision {origin_of(step).revision}: "
             + "; ".join(change.describe() for change in strange),
             hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )

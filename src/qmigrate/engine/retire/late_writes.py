@@ -11,13 +11,14 @@ from qmigrate.engine.epoch_aliases import own
 from qmigrate.engine.points.base import Entry, base_name, committed, digest_of, exchanged, left_by, unpack
 from qmigrate.engine.prove.passes import keyed, page_of
 from qmigrate.engine.prove.sweep import MOST_ROUNDS, TOKEN_RETURNS, fence, is_last
-from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.work import Work
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Leaving
+from qmigrate.model.facts import Proof, Shadow
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.report import Findings
-from qmigrate.model.schema import JsonObject
+from qmigrate.model.retire_facts import RetireCheck
 from qmigrate.model.state import HOLD, OpenRun
 from qmigrate.ports import OperationIds
 from qmigrate.sequences import join
@@ -29,13 +30,13 @@ Digest = Callable[[Any], bytes]
 _HINT = "copy what you need from it, then: qmigrate gc --discard-writes deletes it anyway"
 
 
-def check_left(work: Work, physical: str) -> Facts:
+def check_left(work: Work, physical: str) -> RetireCheck:
     """See that a generation still is what it was when it was left; then nothing of it can be lost.
 
     Operation ids that stand where they stood say so at once; any doubt is settled by reading it against the base.
 
     Returns:
-        Facts for :func:`check_again`.
+        What :func:`check_again` needs.
 
     Raises:
         RefusedError: it was written to, or that is unknown; facts name at most 20 ids.
@@ -43,11 +44,11 @@ def check_left(work: Work, physical: str) -> Facts:
     leaving = work.lease.ledger.leaving(work.collection, physical)
     address = own(work, physical)
     fence(work, physical)
-    told = leaving.facts.get("left") if leaving else None
-    delta = int((told or measure(work.store, address))["barrier_delta"])
+    told = leaving.left if leaving else None
+    delta = told.barrier_delta if told is not None else measure(work.store, address)
     started = time.monotonic()
     taken, now = _barrier(work, address)
-    if told and now and nothing_written(work, told["ids"], now, delta=delta, own_writes=taken):
+    if told and now and nothing_written(work, told.ids, now, delta=delta, own_writes=taken):
         return _facts(work, now, delta, started)
     if leaving is None or _base_of(work, leaving) is None:
         _refuse_unknown(work, physical, leaving, now)
@@ -87,17 +88,17 @@ def _holds_tokens(work: Work, guard: TokenGuard) -> bool:
     return False
 
 
-def check_again(work: Work, physical: str, earlier: Facts) -> None:
+def check_again(work: Work, physical: str, earlier: RetireCheck) -> None:
     """Right before the deletion: nothing came since :func:`check_left`, or all of it is checked again.
 
     Raises:
         RefusedError: as there.
     """
-    if earlier.get("epoch") == work.lease.epoch:
+    if earlier.epoch == work.lease.epoch and earlier.ids is not None:
         taken, now = _barrier(work, own(work, physical))
-        reach = (int(earlier["barrier_delta"]), taken)
+        reach = (earlier.barrier_delta or 0, taken)
         # The clock is that of this process: the epoch shows that it was the same one.
-        if is_last(work, earlier["ids"], now, reach, time.monotonic() - float(earlier["taken_at"])):
+        if is_last(work, earlier.ids, now, reach, time.monotonic() - (earlier.taken_at or 0.0)):
             return
     check_left(work, physical)
 
@@ -121,8 +122,8 @@ def _barrier(work: Work, address: EpochAlias) -> tuple[int, OperationIds]:
     return taken, barrier(work.store, address)
 
 
-def _facts(work: Work, now: OperationIds, delta: int, taken_at: float) -> Facts:
-    return {"ids": dict(now), "barrier_delta": delta, "epoch": work.lease.epoch, "taken_at": taken_at}
+def _facts(work: Work, now: OperationIds, delta: int, taken_at: float) -> RetireCheck:
+    return RetireCheck(ids=dict(now), barrier_delta=delta, epoch=work.lease.epoch, taken_at=taken_at)
 
 
 def _base_of(work: Work, leaving: Leaving) -> tuple[str, bool] | None:
@@ -177,8 +178,8 @@ def differing(
 def _refuse_unknown(work: Work, physical: str, leaving: Leaving | None, now: OperationIds) -> None:
     """Without a base: what was given up on purpose may go, unless operation ids show that it was written to since."""
     given_up = leaving is not None and leaving.given_up
-    left: Any = leaving.facts.get("left") if leaving else None
-    told: OperationIds = (left or {}).get("ids") or {}
+    left = leaving.left if leaving else None
+    told: OperationIds = left.ids if left is not None else {}
     # After a restart ids begin again: then they show nothing.
     grown = bool(told) and exact(work) and told.keys() == now.keys() and all(now[one] >= told[one] for one in now)
     if given_up and not grown:
@@ -215,17 +216,11 @@ def check_held(work: Work, run: OpenRun, build: Build) -> None:
     for position, step in enumerate(run.job.steps):
         held = run.record(position, HOLD) if isinstance(step, GoLive) and step.target == build.target else None
         if held is not None and held.state != "done":
-            check_unserved(work, build, proof_of(run, build))
+            at = run.job.steps.index(build)
+            check_unserved(work, build, run.facts(Proof, at), run.facts(Shadow, at))
 
 
-def proof_of(run: OpenRun, build: Build) -> JsonObject:
-    """What the proof of a build has noted."""
-    position = run.job.steps.index(build)
-    known = (run.record(position, phase) for phase in ("shadow", "converge"))
-    return {name: fact for record in known if record is not None for name, fact in record.facts.items()}
-
-
-def check_unserved(work: Work, build: Build, proof: JsonObject) -> None:
+def check_unserved(work: Work, build: Build, proof: Proof, made: Shadow) -> None:
     """See that nothing was written to a generation since its proof: the name may have been moved there and back.
 
     Raises:
@@ -237,8 +232,9 @@ def check_unserved(work: Work, build: Build, proof: JsonObject) -> None:
     backward = base_name(physical, build.source, back=True)
     if physical not in work.store.physical_names() or not ledger.has_base(forward):
         return
-    now, delta = barrier(work.store, physical), int(proof.get("barrier_delta", 0))
-    if now and nothing_written(work, proof.get("target_ids"), now, delta=delta):
+    now = barrier(work.store, physical)
+    delta = proof.barrier_delta if proof.barrier_delta is not None else made.barrier_delta or 0
+    if now and nothing_written(work, proof.target_ids, now, delta=delta):
         return
     name = backward if ledger.has_base(backward) else forward
     pages = committed(ledger, name) if name == backward else exchanged(committed(ledger, name))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from qmigrate.atomic_file import private_folder
 from qmigrate.engine.build.shadow import is_over_and_there
@@ -15,20 +17,39 @@ from qmigrate.engine.epoch_aliases import check_same, is_same, own, release
 from qmigrate.engine.fixes.purge import expire
 from qmigrate.engine.points.dropped import forget_unborn
 from qmigrate.engine.retire.late_writes import check_again, check_held, check_left, forget
-from qmigrate.engine.work import Facts, Phase, Work
+from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import QmigrateError, RefusedError, StoreError
+from qmigrate.model.facts import Closed, SourceSnapshot
 from qmigrate.model.names import PROBE_PREFIX, REHEARSAL, Permit, is_internal
 from qmigrate.model.plan import Build, Retire
-from qmigrate.model.schema import JsonObject
+from qmigrate.model.retire_facts import (
+    RetireCheck,
+    RetireDelete,
+    RetiredSnapshot,
+    RetirePreflight,
+    RetireSnapshots,
+    Retiring,
+)
 from qmigrate.model.state import OpenRun
 from qmigrate.ports import Snapshot, Store
 from qmigrate.store.faults import is_unclear
 from qmigrate.text import quote
 
 _CHUNK = 2**20
+#: What its phases learn.
+KINDS: tuple[type[Retiring], ...] = (RetirePreflight, RetireCheck, RetireSnapshots, RetireDelete)
+R = TypeVar("R", bound=Retiring)
 
 
-def export_snapshot(work: Work, address: str, physical: str, snapshot: Snapshot) -> JsonObject:
+class Exported(NamedTuple):
+    """A snapshot that was downloaded: where it is, its digest, and its size in bytes."""
+
+    file: str
+    sha256: str
+    size: int
+
+
+def export_snapshot(work: Work, address: str, physical: str, snapshot: Snapshot) -> Exported:
     """Download a snapshot to ``<fixes.exports>/snapshots/<generation>/``, readable by its owner only.
 
     Next to it is ``<name>.sha256``, as ``sha256sum -c`` reads it. A file that is there already and complete is kept.
@@ -38,7 +59,7 @@ def export_snapshot(work: Work, address: str, physical: str, snapshot: Snapshot)
         physical: the generation, for the folder.
 
     Returns:
-        ``file``, ``sha256`` and ``size`` of it.
+        The file, its digest and its size.
 
     Raises:
         RefusedError: it can't be written, or what arrived is not what the server has.
@@ -56,7 +77,7 @@ def export_snapshot(work: Work, address: str, physical: str, snapshot: Snapshot)
             f"the snapshot {snapshot.name} of {physical} can't be exported to {folder}: {error.strerror}",
             hint="make room, or name another folder: fixes.exports in qmigrate.yaml",
         ) from error
-    return {"file": str(file), "sha256": digest, "size": file.stat().st_size}
+    return Exported(str(file), digest, file.stat().st_size)
 
 
 def _download(work: Work, address: str, snapshot: Snapshot, file: Path) -> None:
@@ -160,11 +181,10 @@ def drop_snapshot(step: Retire, work: Work) -> None:
     run, build = _build(step, work)
     if run is None or build is None:
         return
-    record = run.record(run.job.steps.index(build), "snapshot")
-    made = (record.facts.get("snapshot") if record is not None else None) or {}
-    if made.get("made") and made["collection"] in work.store.physical_names():
-        work.store.delete_snapshot(own(work, made["collection"]), made["name"])
-        release(work, [made["collection"]])
+    made = run.facts(SourceSnapshot, run.job.steps.index(build)).snapshot
+    if made is not None and made.made is True and made.collection in work.store.physical_names():
+        work.store.delete_snapshot(own(work, made.collection), made.name)
+        release(work, [made.collection])
 
 
 def _build(step: Retire, work: Work) -> tuple[OpenRun | None, Build | None]:
@@ -184,24 +204,24 @@ DELETE_TRIES = 3
 READ_BACK = 10.0
 
 
-def preflight(step: Retire, work: Work) -> Facts:
+def preflight(step: Retire, work: Work) -> RetirePreflight:
     """Nothing points to it, it is ours, and a name that applications may use is an alias of another generation."""
-    return _unless_spared(step, work, lambda: _look(step, work))
+    return _unless_spared(step, work, RetirePreflight, lambda: _look(step, work))
 
 
-def check(step: Retire, work: Work) -> Facts:
+def check(step: Retire, work: Work) -> RetireCheck:
     """Nothing was written to it after it was left (rule 9), or its points may be discarded."""
-    return _unless_spared(step, work, lambda: _check(step, work))
+    return _unless_spared(step, work, RetireCheck, lambda: _check(step, work))
 
 
-def snapshots(step: Retire, work: Work) -> Facts:
+def snapshots(step: Retire, work: Work) -> RetireSnapshots:
     """Its snapshots are exported or deleted before it: a server hides them once their collection is gone."""
-    return _unless_spared(step, work, lambda: _snapshots(step, work))
+    return _unless_spared(step, work, RetireSnapshots, lambda: _snapshots(step, work))
 
 
-def delete(step: Retire, work: Work) -> Facts:
+def delete(step: Retire, work: Work) -> RetireDelete:
     """Checked once more, then the collection goes, and what was kept to compare it with."""
-    return _unless_spared(step, work, lambda: _delete(step, work))
+    return _unless_spared(step, work, RetireDelete, lambda: _delete(step, work))
 
 
 def delete_plain(work: Work, physical: str, looked: Callable[[], None], quiet: Callable[[], None]) -> None:
@@ -236,17 +256,17 @@ def drop_probe(store: Store, name: str) -> bool:
     return True
 
 
-def close(step: Retire, work: Work) -> Facts:
+def close(step: Retire, work: Work) -> Closed:
     """Recorded in one transaction."""
     close_retire(work, step, spared=_is_spared(work))
     expire(work)
-    return {}
+    return Closed()
 
 
-def _unless_spared(step: Retire, work: Work, phase: Callable[[], Facts]) -> Facts:
+def _unless_spared(step: Retire, work: Work, kind: type[R], phase: Callable[[], R]) -> R:
     """Nothing more is done to what was spared; a refusal spares it, where the step allows it."""
     if _is_spared(work):
-        return {}
+        return kind()
     try:
         if work.begun_only:
             _refuse_unbegun(step, work)
@@ -254,7 +274,13 @@ def _unless_spared(step: Retire, work: Work, phase: Callable[[], Facts]) -> Fact
     except RefusedError as error:
         if not step.spare:
             raise
-        return {**error.facts, "spared": error.message, "hint": error.hint}
+        at, writes = error.facts.get("generation"), error.facts.get("writes")
+        return kind(
+            spared=error.message,
+            hint=error.hint,
+            generation=str(at) if at is not None else None,
+            writes=writes if isinstance(writes, Mapping) else None,
+        )
 
 
 def _refuse_unbegun(step: Retire, work: Work) -> None:
@@ -268,30 +294,31 @@ def _refuse_unbegun(step: Retire, work: Work) -> None:
 
 
 def _is_spared(work: Work) -> bool:
-    return any("spared" in work.facts(phase.name) for phase in PHASES)
+    return any(work.facts(kind).spared is not None for kind in KINDS)
 
 
-def _look(step: Retire, work: Work) -> Facts:
+def _look(step: Retire, work: Work) -> RetirePreflight:
     # An abort checks all that it removes before the first goes: the run may have to be finished instead.
     for one in work.job.steps[work.step :] if work.job.supersedes is not None else (step,):
         if isinstance(one, Retire):
             _refuse_names(one, work)
     if not _is_there(step, work):
-        return {"present": False}
+        return RetirePreflight(present=False)
     hidden_by = _hidden_by(step, work)
     _refuse_foreign(step, work)
     if not REHEARSAL.match(step.target):
         refuse_last_copy(step, work)
         refuse_written(step, work)
-    return {"present": True, "hidden_by": hidden_by, "points": work.store.count(_address(work, step.target))}
+    points = work.store.count(_address(work, step.target))
+    return RetirePreflight(present=True, hidden_by=hidden_by, points=points)
 
 
-def _check(step: Retire, work: Work) -> Facts:
+def _check(step: Retire, work: Work) -> RetireCheck:
     generation = work.generation(step.target)
     # Once its deletion has begun, nothing of it can be kept any more.
     served = generation is not None and generation.state == "retired"
-    if not served or step.writes == "discard" or not work.facts("preflight").get("present"):
-        return {}
+    if not served or step.writes == "discard" or not work.facts(RetirePreflight).present:
+        return RetireCheck()
     if work.store.capabilities.several and step.target in work.store.aliases():
         raise RefusedError(
             f"{step.target} is hidden by an alias of its name, and there are {work.store.capabilities.peers_words}: "
@@ -302,9 +329,9 @@ def _check(step: Retire, work: Work) -> Facts:
     return check_left(work, step.target)
 
 
-def _snapshots(step: Retire, work: Work) -> Facts:
+def _snapshots(step: Retire, work: Work) -> RetireSnapshots:
     if not work.store.capabilities.snapshots or not _is_there(step, work):
-        return {}
+        return RetireSnapshots()
     address = _address(work, step.target)
     found = work.store.list_snapshots(address)
     fresh = [made.name for made in found if made.name not in step.snapshots]
@@ -313,35 +340,36 @@ def _snapshots(step: Retire, work: Work) -> Facts:
             f"{step.target} has a snapshot that was not there when this was planned: {fresh[0]}; both were kept",
             hint="qmigrate gc shows it now",
         )
-    done = [dict(entry) for entry in work.facts("snapshots").get("snapshots", ())]
+    done = work.facts(RetireSnapshots).snapshots or ()
     for made in found:
-        entry = {"name": made.name, "size": made.size, "kept": step.keep_snapshots}
+        entry = RetiredSnapshot(made.name, made.size, step.keep_snapshots)
         if step.keep_snapshots:
-            entry.update(export_snapshot(work, address, step.target, made))
+            kept = export_snapshot(work, address, step.target, made)
+            entry = RetiredSnapshot(made.name, kept.size, kept=True, file=kept.file, sha256=kept.sha256)
         # Noted before it is deleted: afterwards nothing on the server shows it.
-        done = [*(one for one in done if one["name"] != made.name), entry]
-        work.note({"snapshots": done})
+        done = (*(one for one in done if one.name != made.name), entry)
+        work.note(replace(work.facts(RetireSnapshots), snapshots=done))
         work.store.delete_snapshot(own(work, step.target), made.name)
-    return {"snapshots": done}
+    return RetireSnapshots(snapshots=done)
 
 
-def _delete(step: Retire, work: Work) -> Facts:
-    gone = {"deleted": False}
+def _delete(step: Retire, work: Work) -> RetireDelete:
+    gone = RetireDelete(deleted=False)
     generation = work.generation(step.target)
     if generation is not None and generation.never_served:
         # A recovery that the server is still at would make the collection again behind its deletion.
         is_over_and_there(work, step.target)
         _refuse_foreign(step, work)
     if _is_there(step, work):
-        checked = work.facts("check")
-        if "ids" in checked:
+        checked = work.facts(RetireCheck)
+        if checked.ids is not None:
             check_again(work, step.target, checked)
         release(work, [step.target])
         _refuse_names(step, work)
         hidden_by = _hidden_by(step, work)
         _destroy(work, step.target)
         _read_back(step, work, hidden_by)
-        gone = {"deleted": True}
+        gone = RetireDelete(deleted=True)
     drop_snapshot(step, work)
     forget(work, step.target)
     forget_unborn(work, step.target)
@@ -496,9 +524,9 @@ def _read_back(step: Retire, work: Work, hidden_by: str | None) -> None:
 
 
 PHASES = (
-    Phase("preflight", preflight),
-    Phase("check", check),
-    Phase("snapshots", snapshots),
-    Phase("delete", delete),
-    Phase("close", close),
+    Phase(RetirePreflight, preflight),
+    Phase(RetireCheck, check),
+    Phase(RetireSnapshots, snapshots),
+    Phase(RetireDelete, delete),
+    Phase(Closed, close),
 )

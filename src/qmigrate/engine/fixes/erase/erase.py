@@ -21,11 +21,11 @@ from qmigrate.engine.fixes.delete import DELETED
 from qmigrate.engine.fixes.erase import generations
 from qmigrate.engine.fixes.erase.generations import Tally
 from qmigrate.engine.fixes.erase.selection import Erasure
-from qmigrate.engine.fixes.journal import journal_name, windows, without, write
+from qmigrate.engine.fixes.journal import journal_name, journal_of, windows, without, write
 from qmigrate.engine.fixes.protocol import Place, check_cap, consented
 from qmigrate.engine.points.id_spaces import Ids, Spaces
 from qmigrate.engine.throttle import Throttle, waiting
-from qmigrate.engine.work import Facts, Phase, Work
+from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import (
     ArchiveError,
     DeniedError,
@@ -37,9 +37,14 @@ from qmigrate.errors import (
 )
 from qmigrate.ledger import DeletionRow
 from qmigrate.ledger.reader import present
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import EraseEdit
+from qmigrate.model.facts import Closed, Facts, SourceSnapshot
 from qmigrate.model.fix import Entry, Found
+from qmigrate.model.fix_facts import Copies, EraseChange, EraseSelect, EraseVerify, Forget, Holding, Intend
+from qmigrate.model.origin import StoredOrigin
 from qmigrate.model.plan import Build, Erase, Job, Step
-from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import known, learned, loaded
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.sequences import parts
@@ -58,12 +63,12 @@ def clear(work: Work, spaces: Spaces, ids: Ids, tally: Tally) -> list[str]:
     rows, beyond = _fixes(work), list[str]()
     every = {one for known in ids.values() for one in known}
     for row in rows:
-        mine = spaces.of(str(row.facts.get("generation")))
+        mine = spaces.of(str(row.told.generation))
         if mine in ids:
             _clear_journal(work, row, ids[mine], tally)
         else:
             # Its points had other ids, which are unknown by now: it can't be undone either.
-            work.lease.drop_base(journal_name(row.facts["run"], row.facts["step"]))
+            work.lease.drop_base(journal_of(row.told))
     work.lease.forget_samples(every, tally.adding("samples"))
 
     def seen(count: int) -> None:
@@ -82,8 +87,8 @@ def left_in(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
     found = {"journals": 0, "exports": 0, "archives": 0}
     rows = _fixes(work)
     for row in rows:
-        wanted = ids.get(spaces.of(str(row.facts.get("generation"))), set())
-        pages = work.lease.ledger.base_pages(journal_name(row.facts["run"], row.facts["step"]))
+        wanted = ids.get(spaces.of(str(row.told.generation)), set())
+        pages = work.lease.ledger.base_pages(journal_of(row.told))
         found["journals"] += sum(without(page, wanted)[1] for page in pages)
     for path, header in _archives(work, rows, []):
         wanted = _meant(header, spaces, ids)
@@ -96,17 +101,18 @@ def left_in(work: Work, spaces: Spaces, ids: Ids) -> dict[str, int]:
 
 
 def _fixes(work: Work) -> list[DeletionRow]:
-    return [row for row in work.lease.ledger.deletions() if row.collection == work.collection and "run" in row.facts]
+    rows = work.lease.ledger.deletions()
+    return [row for row in rows if row.collection == work.collection and row.told.run is not None]
 
 
 def of(row: DeletionRow) -> str:
     """By which name an erasure records an earlier fix."""
-    return f"{row.facts['run']}-{row.facts['step']}"
+    return str(row.told.fix)
 
 
 def _clear_journal(work: Work, row: DeletionRow, ids: set[PointId], tally: Tally) -> None:
     """Out of what an earlier fix has written down, pages at a time."""
-    fix = of(row) if row.facts.get("undo") == "undo" else None
+    fix = of(row) if row.told.undo == "undo" else None
     gone: list[int] = []
 
     def change(page: bytes) -> bytes:
@@ -119,7 +125,7 @@ def _clear_journal(work: Work, row: DeletionRow, ids: set[PointId], tally: Tally
         gone.clear()
 
     if ids:
-        work.lease.rewrite_pages(journal_name(row.facts["run"], row.facts["step"]), change, tally.noted(count))
+        work.lease.rewrite_pages(journal_of(row.told), change, tally.noted(count))
 
 
 def _archives(work: Work, rows: list[DeletionRow], beyond: list[str]) -> Iterator[tuple[Path, Header]]:
@@ -127,7 +133,7 @@ def _archives(work: Work, rows: list[DeletionRow], beyond: list[str]) -> Iterato
 
     One of another ledger, in a folder that several projects share, holds other points under the same name.
     """
-    told = {*(Path(row.facts["file"]) for row in rows if row.facts.get("file")), *_recorded(work)}
+    told = {*(Path(file) for row in rows if (file := known(row.told.file))), *_recorded(work)}
     folders = (work.settings.fixes.exports, work.settings.archives)
     for path in sorted({*(one for folder in folders for one in folder.glob(f"*{archive.SUFFIX}")), *told}):
         if not path.is_file():
@@ -153,10 +159,11 @@ def _recorded(work: Work) -> Iterator[Path]:
     """Files that rebuilds have left, wherever the folders of the settings were then."""
     ledger = work.lease.ledger
     for row in ledger.deletions():
-        if row.collection == work.collection and row.facts.get("archive"):
-            yield Path(row.facts["archive"])
+        if row.collection == work.collection and row.told.archive:
+            yield Path(row.told.archive)
     for one in ledger.history(work.collection):
-        place = ((one.report or {}).get("snapshot") or {}).get("place")
+        copy = one.told.snapshot
+        place = known(copy.place) if copy is not None else None
         if place:
             yield Path(place)
 
@@ -213,9 +220,9 @@ def _others(
 ) -> None:
     """Files that are known and can't be changed: of another host, or a server's own format."""
     border = present(work.lease.ledger) - timedelta(seconds=work.settings.fixes.undo)
-    gone = {*tally.emptied, *(one for row in rows for one in row.facts.get("emptied", ()))}
+    gone = {*tally.emptied, *(one for row in rows for one in row.told.emptied or ())}
     for row in rows:
-        file = row.facts.get("file")
+        file = known(row.told.file)
         if file and row.created_at > border and of(row) not in gone and not Path(file).is_file():
             beyond.append(f"{file}, the export of fix {row.id}, is not on this host: delete it where it is")
     folder = work.settings.fixes.exports / "snapshots"
@@ -224,54 +231,52 @@ def _others(
             beyond.append(f"{one} is a snapshot as the server wrote it: delete it")
 
 
+#: What the history keeps of an erasure.
+_REPORTED: tuple[type[Facts], ...] = (EraseSelect, EraseChange, Copies, EraseVerify)
 #: What becomes of them.
 LISTED, REPLACED = "list", "replace"
 
 
-def handle(work: Work, live: str, present: Mapping[str, str], how: str) -> Facts:
+def handle(work: Work, live: str, present: Mapping[str, str], how: str) -> Copies:
     """Every snapshot that was there before this phase; with ``replace`` a fresh one of the live generation takes over.
 
     One that an unfinished run needs is left, and reported. May be repeated: what is deleted is reported first.
 
     Returns:
-        ``holding`` (collection, name, created_at, deleted), ``made`` (the name of the fresh one, or None), and
-        ``unseen``: why they could not be looked for, or None.
+        These, the fresh one, and why they could not be looked for.
 
     Raises:
         DeniedError: the key may not list them, and they were to be replaced.
     """
     if not work.store.capabilities.snapshots:
-        return {"holding": [], "made": None, "unseen": None}
+        return Copies((), None, None)
     try:
-        found = [entry for physical in present for entry in _of(work, physical)]
+        found = tuple(entry for physical in present for entry in _of(work, physical))
     except DeniedError as error:
         if how == REPLACED:
             raise
-        return {"holding": [], "made": None, "unseen": error.message}
-    if "holding" not in work.facts("snapshots"):
-        work.note({"holding": found})
-    holding = [dict(entry) for entry in work.facts("snapshots")["holding"]]
+        return Copies((), None, error.message)
+    known = work.facts(Copies)
+    if known.holding is None:
+        known = replace(known, holding=found)
+        work.note(known)
+    holding = list(known.holding or ())
     if how != REPLACED or not holding:
-        return {"holding": holding, "made": None, "unseen": None}
-    made = _fresh(work, live, {entry["name"] for entry in holding if entry["collection"] == live})
+        return Copies(tuple(holding), None, None)
+    made = _fresh(work, live, {entry.name for entry in holding if entry.collection == live})
     needed = _needed(work)
-    for entry in holding:
-        if entry["name"] not in needed and not entry["deleted"]:
-            work.store.delete_snapshot(own(work, entry["collection"]), entry["name"])
-            entry["deleted"] = True
-            work.note({"holding": holding})
+    for place, entry in enumerate(holding):
+        if entry.name not in needed and not entry.deleted:
+            work.store.delete_snapshot(own(work, entry.collection), entry.name)
+            holding[place] = replace(entry, deleted=True)
+            work.note(replace(known, holding=tuple(holding)))
             work.tick()
-    return {"holding": holding, "made": made, "unseen": None}
+    return Copies(tuple(holding), made, None)
 
 
-def _of(work: Work, physical: str) -> list[JsonObject]:
+def _of(work: Work, physical: str) -> list[Holding]:
     return [
-        {
-            "collection": physical,
-            "name": made.name,
-            "created_at": made.created_at.isoformat() if made.created_at else None,
-            "deleted": False,
-        }
+        Holding(physical, made.name, made.created_at.isoformat() if made.created_at else None, deleted=False)
         for made in work.store.list_snapshots(reach(work, physical))
     ]
 
@@ -290,9 +295,10 @@ def _needed(work: Work) -> set[str]:
     """Names of those that an unfinished run has made or restores."""
     names: set[str] = set()
     for run in work.lease.ledger.open_runs():
-        made = [record.facts.get("snapshot") for record in run.records if record.phase == "snapshot"]
-        names |= {str(one["name"]) for one in made if one}
-        names |= {str(step.origin["name"]) for step in run.job.steps if isinstance(step, Build) and step.origin}
+        made = (run.facts(SourceSnapshot, step).snapshot for step in range(len(run.job.steps)))
+        names |= {one.name for one in made if one is not None}
+        builds = (step for step in run.job.steps if isinstance(step, Build) and step.origin)
+        names |= {StoredOrigin.of(build.origin).name for build in builds}
     return names
 
 
@@ -302,7 +308,7 @@ _PORTION = 500
 _NAMES = ("ids", "filter", "prefix", "sql")
 
 
-def select(step: Erase, work: Work) -> Facts:
+def select(step: Erase, work: Work) -> EraseSelect:
     """Only reads Qdrant and the application's SQL: which ids are meant is written into the ledger.
 
     Raises:
@@ -320,7 +326,9 @@ def select(step: Erase, work: Work) -> Facts:
         raise
     spaces = {physical: erasure.spaces.of(physical) for physical in erasure.present}
     work.progress.end(f"{found.changes:,} ids to erase")
-    return {**found.to_json(), "there": erasure.there, "spaces": spaces}
+    more = EraseSelect(there=erasure.there, spaces=spaces)
+    points, changes, counts = found.points, found.changes, dict(found.counts)
+    return replace(more, points=points, changes=changes, counts=counts, sample=tuple(found.sample))
 
 
 def _counted(work: Work, step: Erase, erasure: Erasure, found: Found) -> Iterator[Entry]:
@@ -330,13 +338,13 @@ def _counted(work: Work, step: Erase, erasure: Erasure, found: Found) -> Iterato
         if found.changes % 500 == 0:
             work.tick()
         yield Entry(entry.id, {**entry.before, "space": today}, {})
-    check_cap(work.collection, found, erasure.share(), step.edit.get("expect"), consented(step.edit, work.collection))
+    check_cap(work.collection, found, erasure.share(), _said(step).expect, consented(step.edit, work.collection))
     for space, ids in sorted(erasure.ids.items()):
         for identifier in sorted(ids, key=records.order_key) if space != today else ():
             yield Entry(identifier, {"space": space}, {})
 
 
-def intend(step: Erase, work: Work) -> Facts:
+def intend(step: Erase, work: Work) -> Intend:
     """Written down before the first point goes: from here on no old copy brings one back."""
     meant: dict[PointId, set[int]] = {}
     for space, ids in _ids(work).items():
@@ -344,19 +352,19 @@ def intend(step: Erase, work: Work) -> Facts:
             meant.setdefault(identifier, set()).add(space)
     if meant:
         work.lease.intend_erasures(work.run, meant, step.reason)
-    return {"ids": len(meant)}
+    return Intend(len(meant))
 
 
-def change(step: Erase, work: Work) -> Facts:
+def change(step: Erase, work: Work) -> EraseChange:
     """Delete them from every generation that is there, the one that serves first."""
-    there = work.facts("select")["there"]
+    there = work.facts(EraseSelect).there
     if not _anything(work):
-        return {"changed": 0, "moved": 0, "gone": 0}
+        return EraseChange(0, 0, 0)
     erasure, ids = _erasure(step, work), _ids(work)
     revoke_earlier(work, list(erasure.present))
     # What was accepted before, and waits to be done, is erased as well.
     work.store.flush(reach(work, step.target))
-    throttle = Throttle(step.edit.get("max_rate"), pause=waiting(work.tick))
+    throttle = Throttle(_said(step).max_rate, pause=waiting(work.tick))
     work.progress.begin(work.collection, "erase", sum(there.values()))
     for physical in erasure.present:
         mine = ids.get(erasure.spaces.of(physical), set())
@@ -366,7 +374,7 @@ def change(step: Erase, work: Work) -> Facts:
             generations.delete(work, physical, mine, throttle)
     work.progress.end(f"{sum(there.values()):,} points of {len(there):,} generations")
     # Counted when they were selected: what an interrupted try has deleted isn't there to be counted any more.
-    return {"changed": there.get(step.target, 0), "moved": 0, "gone": 0, "generations": there}
+    return EraseChange(there.get(step.target, 0), 0, 0, there)
 
 
 def _delete_live(work: Work, physical: str, ids: set[PointId], throttle: Throttle) -> None:
@@ -374,42 +382,42 @@ def _delete_live(work: Work, physical: str, ids: set[PointId], throttle: Throttl
 
     It may have been interrupted long ago, and the application may have written a point again since.
     """
-    ordered, before = sorted(ids, key=records.order_key), work.facts("change")
-    through = len(ordered) if "changed" in before else int(before.get("through", 0))
+    ordered, before = sorted(ids, key=records.order_key), work.facts(EraseChange)
+    through = len(ordered) if before.changed is not None else before.through or 0
     generations.delete(work, physical, _unchanged(work, set(ordered[:through])), throttle)
     for part in parts(iter(ordered[through:]), _PORTION):
         generations.delete(work, physical, part, throttle)
         through += len(part)
         if through < len(ordered):
-            work.note({"through": through})
+            work.note(replace(before, through=through))
 
 
-def forget(step: Erase, work: Work) -> Facts:
+def forget(step: Erase, work: Work) -> Forget:
     """Take them out of what qmigrate has kept of them: bases, quarantine, journals, samples, exports, archives."""
     if not _anything(work):
-        return {}
+        return Forget()
     spaces, ids, tally = _erasure(step, work).spaces, _ids(work), Tally.of(work)
     generations.forget(work, spaces, ids, tally)
     beyond = clear(work, spaces, ids, tally)
-    told = {"counts": tally.counts, "fixes": tally.fixes, "emptied": tally.emptied, "beyond": beyond}
-    return {**tally.to_json(), **told}
+    known = tally.so_far()
+    return Forget(known, tally.counts, known.fixes, known.emptied, tuple(beyond))
 
 
-def copies(step: Erase, work: Work) -> Facts:
+def copies(step: Erase, work: Work) -> Copies:
     """Report which snapshots may hold them, or replace these by one that doesn't."""
     if not _anything(work):
-        return {}
-    return handle(work, step.target, _erasure(step, work).present, step.edit.get("snapshots", "list"))
+        return Copies()
+    return handle(work, step.target, _erasure(step, work).present, _said(step).snapshots)
 
 
-def verify(step: Erase, work: Work) -> Facts:
+def verify(step: Erase, work: Work) -> EraseVerify:
     """Check every place again.
 
     Raises:
         VerificationError: a point is still where it was.
     """
     if not _anything(work):
-        return {"verified": 0}
+        return EraseVerify()
     erasure, ids = _erasure(step, work), _ids(work)
     work.progress.begin(work.collection, "verify", None)
     work.store.flush(reach(work, step.target))
@@ -430,36 +438,36 @@ def verify(step: Erase, work: Work) -> Facts:
             hint="run the same command again; it continues from here",
         )
     work.progress.end("gone everywhere")
-    return {"verified": len(ids[erasure.spaces.of(step.target)]) - again, "written_again": again, "left": found}
+    return EraseVerify(len(ids[erasure.spaces.of(step.target)]) - again, again, found)
 
 
-def close(step: Erase, work: Work) -> Facts:
+def close(step: Erase, work: Work) -> Closed:
     """Everything recorded, without a value of a point and without what they were selected by."""
     erasure = _erasure(step, work)
     generations.let_go(work, erasure.present)
-    found, cleared = work.facts("select"), work.facts("forget")
+    found, cleared = work.facts(EraseSelect), work.facts(Forget)
     fixed = None
-    if found["changes"]:
+    if found.changes:
         work.lease.settle_erasures(work.run)
         fixed = erasure.audit(
-            {
-                "run": work.run,
-                "step": work.step,
-                "generation": step.target,
-                "changed": work.facts("change")["changed"],
-                "undo": None,
-                "ids": found["changes"],
-                "generations": found["there"],
-                "kept": cleared.get("counts", {}),
-                "fixes": cleared.get("fixes", {}),
-                "emptied": cleared.get("emptied", []),
-                "written_again": work.facts("verify").get("written_again", 0),
-            }
+            Audited(
+                work.run,
+                work.step,
+                step.target,
+                changed=work.facts(EraseChange).changed or 0,
+                undo=None,
+                ids=found.changes,
+                generations=found.there,
+                kept=cleared.counts or {},
+                fixes=cleared.fixes or {},
+                emptied=cleared.emptied or (),
+                written_again=work.facts(EraseVerify).written_again or 0,
+            )
         )
     work.lease.drop_base(_journal(work))
-    report = {name: work.facts(name) for name in ("select", "change", "snapshots", "verify")}
-    report["forget"] = {name: one for name, one in cleared.items() if name != "tally"}
-    return {"log": close_edit(work, step, fixed, report, _nameless_job(work))}
+    report = {kind.phase: learned(work.facts(kind)) for kind in _REPORTED}
+    report[Forget.phase] = learned(replace(cleared, tally=None))
+    return Closed(close_edit(work, step, fixed, report, _nameless_job(work)))
 
 
 def _nameless_job(work: Work) -> Job:
@@ -480,26 +488,30 @@ def _erasure(step: Erase, work: Work) -> Erasure:
     return Erasure(place, step.edit)
 
 
+def _said(step: Erase) -> EraseEdit:
+    return loaded(EraseEdit, step.edit)
+
+
 def _anything(work: Work) -> bool:
-    return bool(work.facts("select")["changes"])
+    return bool(work.facts(EraseSelect).changes)
 
 
 def _ids(work: Work) -> dict[int, set[PointId]]:
     """What was selected, by id space."""
-    found: dict[int, set[PointId]] = {int(one): set() for one in work.facts("select")["spaces"].values()}
+    found: dict[int, set[PointId]] = {one: set() for one in work.facts(EraseSelect).spaces.values()}
     for entries in windows(work.lease.ledger, _journal(work)):
         for entry in entries:
-            found.setdefault(int(entry.before["space"]), set()).add(entry.id)
+            found.setdefault(entry.space, set()).add(entry.id)
     return found
 
 
 def _unchanged(work: Work, ids: set[PointId]) -> set[PointId]:
     """Those that are the very points that were found; others were written again by the application since."""
     before = {
-        entry.id: entry.before["digest"]
+        entry.id: entry.digest
         for entries in windows(work.lease.ledger, _journal(work))
         for entry in entries
-        if entry.id in ids and "digest" in entry.before
+        if entry.id in ids and entry.digest is not None
     }
     found = set()
     step, key = work.job.steps[work.step], work.lease.ledger.own_key()
@@ -521,12 +533,12 @@ def _journal(work: Work) -> str:
 
 
 PHASES = (
-    Phase("select", select),
-    Phase("intend", intend),
+    Phase(EraseSelect, select),
+    Phase(Intend, intend),
     # Both again after an interruption: verify may have found what was left.
-    Phase("change", change, volatile=True),
-    Phase("forget", forget, volatile=True),
-    Phase("snapshots", copies),
-    Phase("verify", verify),
-    Phase("close", close),
+    Phase(EraseChange, change, volatile=True),
+    Phase(Forget, forget, volatile=True),
+    Phase(Copies, copies),
+    Phase(EraseVerify, verify),
+    Phase(Closed, close),
 )

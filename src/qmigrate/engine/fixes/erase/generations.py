@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from qmigrate.engine.barriers import barrier, nothing_written
 from qmigrate.engine.epoch_aliases import own, reach, release
 from qmigrate.engine.points.base import base_name, without
 from qmigrate.engine.points.id_spaces import Ids, Spaces
 from qmigrate.engine.throttle import Throttle
-from qmigrate.engine.work import Facts, Work
+from qmigrate.engine.work import Work
 from qmigrate.errors import VerificationError
 from qmigrate.ledger import Leaving
 from qmigrate.ledger.erasing import Noted
+from qmigrate.model.facts import Sweep
+from qmigrate.model.fix_facts import Forget, Tallied
 from qmigrate.model.names import EpochAlias
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import DELETING
+from qmigrate.model.stored import learned
 from qmigrate.model.transform import PointId
 from qmigrate.sequences import parts
 from qmigrate.store import records
@@ -46,9 +49,9 @@ class Tally:
     @classmethod
     def of(cls, work: Work) -> Tally:
         """As far as earlier attempts came."""
-        told: Any = work.facts(work.phase).get("tally") or {}
-        parts = {place: dict(known) for place, known in told.get("parts", {}).items()}
-        return cls(work, dict(told.get("taken", {})), parts, dict(told.get("fixes", {})), list(told.get("emptied", [])))
+        known = work.facts(Forget).tally or Tallied()
+        parts = {place: dict(counts) for place, counts in known.parts.items()}
+        return cls(work, dict(known.taken), parts, dict(known.fixes), list(known.emptied))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -72,9 +75,9 @@ class Tally:
             count: called there with how many rows these were, to :meth:`add` what it stands for.
         """
 
-        def facts(rows: int) -> Facts:
+        def facts(rows: int) -> JsonObject:
             count(rows)
-            return self.to_json()
+            return learned(Forget(self.so_far()))
 
         return Noted((self.work.run, self.work.step, self.work.phase), facts)
 
@@ -89,12 +92,12 @@ class Tally:
 
     def note(self) -> None:
         """Write it down now."""
-        self.work.note(self.to_json())
+        self.work.note(replace(self.work.facts(Forget), tally=self.so_far()))
 
-    def to_json(self) -> Facts:
-        """Facts."""
-        told = {"taken": self.taken, "parts": self.parts, "fixes": self.fixes, "emptied": self.emptied}
-        return {"tally": told}
+    def so_far(self) -> Tallied:
+        """As it is kept."""
+        parts = {place: dict(counts) for place, counts in self.parts.items()}
+        return Tallied(dict(self.taken), parts, dict(self.fixes), tuple(self.emptied))
 
 
 #: Points that are deleted together.
@@ -131,21 +134,20 @@ def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Thrott
         if prior is not None:
             work.store.fence(alias)
             work.store.take_tokens(alias)
-    if leaving is not None and untouched and leaving.given_up:
+    if leaving is not None and leaving.left is not None and untouched and leaving.given_up:
         # What to compare it with was not kept: only these ids show later on that it is as it was left.
-        left = {**leaving.facts["left"], "ids": dict(barrier(work.store, alias))}
-        work.lease.journal(leaving.run, leaving.step, "sweep", "done", {"left": left})
+        left = replace(leaving.left, ids=dict(barrier(work.store, alias)))
+        work.lease.journal(leaving.run, leaving.step, Sweep.phase, "done", learned(Sweep(left)))
     return gone
 
 
 def _as_left(work: Work, alias: EpochAlias, leaving: Leaving) -> bool:
     """Whether nothing was written to it since it was left, by its operation ids."""
-    told = leaving.facts.get("left")
-    if not told:
+    told = leaving.left
+    if told is None:
         return False
     taken = work.store.take_tokens(alias)
-    delta = int(told["barrier_delta"])
-    return nothing_written(work, told["ids"], barrier(work.store, alias), delta=delta, own_writes=taken)
+    return nothing_written(work, told.ids, barrier(work.store, alias), delta=told.barrier_delta, own_writes=taken)
 
 
 def _any(work: Work, physical: str, ids: list[PointId]) -> bool:

@@ -11,9 +11,12 @@ from qmigrate.engine.fixes.protocol import Place
 from qmigrate.engine.points.id_spaces import Spaces
 from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import Fixed
+from qmigrate.model.audit import Audited
+from qmigrate.model.edits import EraseEdit
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.names import old_alias
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 from qmigrate.observe import hidden_on_several
 from qmigrate.ports import Store
@@ -38,7 +41,7 @@ class Erasure:
     def __init__(self, place: Place, edit: JsonObject) -> None:
         assert place.code is not None  # noqa: S101  what opens it has the revisions
         self._place = place
-        self._edit = edit
+        self._edit, self._said_as = loaded(EraseEdit, edit), edit
         live = described(place.store, place.address).physical
         self.live = live
         self.present = generations_there(place, live)
@@ -48,8 +51,8 @@ class Erasure:
 
     def share(self) -> float | None:
         """Its own cap, else that of the settings."""
-        own = self._edit.get("max_share")
-        return float(own) if own is not None else self._place.settings.fixes.max_share
+        own = self._edit.max_share
+        return own if own is not None else self._place.settings.fixes.max_share
 
     def find(self, found: Found) -> Iterator[Entry]:
         """Every id of today's that is meant; counts those that only older generations have, or none.
@@ -78,13 +81,13 @@ class Erasure:
         """Ask every generation for its points, then carry the ids across."""
         self.spaces.check_connected(self.live)
         edit = self._edit
-        named = edit.get("ids") is not None or edit.get("sql") is not None
-        by_value = edit.get("filter") is not None or edit.get("prefix") is not None
+        named = edit.ids is not None or edit.sql is not None
+        by_value = edit.filter is not None or edit.prefix is not None
         for physical, name in self.present.items():
             mine = self.spaces.of(physical)
             if (named and mine != space) or (not by_value and physical != self.live):
                 continue
-            removal = Removal(replace(self._place, address=name), edit)
+            removal = Removal(replace(self._place, address=name), self._said_as)
             try:
                 for ids in removal.selected():
                     self.ids.setdefault(mine, set()).update(ids)
@@ -105,9 +108,9 @@ class Erasure:
                 found |= self._place.store.fetch_ids(name, ids)
         return found
 
-    def audit(self, facts: JsonObject) -> Fixed:
+    def audit(self, told: Audited) -> Fixed:
         """Counts only: what was selected by would name the person."""
-        return Fixed(ERASURE, str(self._edit["target"]), int(facts["changed"]), self._edit.get("reason"), facts)
+        return Fixed(ERASURE, self._edit.target, told.changed or 0, self._edit.reason, told)
 
 
 def generations_there(place: Place, live: str) -> dict[str, str]:
