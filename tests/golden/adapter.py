@@ -98,7 +98,11 @@ def fixes() -> frozenset[str]:
 
 def columns() -> dict[tuple[str, str], str]:
     """Every column of the ledger that is encoded: (table, column) -> ``json`` or ``binary``."""
-    kinds: Mapping[type[TypeEngine[Any]], str] = {JSON: "json", LargeBinary: "binary"}
+    kinds: Mapping[type[TypeEngine[Any]], str] = {
+        JSON: "json",
+        tables.AnyJson: "json",
+        LargeBinary: "binary",
+    }
     found = {}
     for table in tables.metadata.sorted_tables:
         for column in table.columns:

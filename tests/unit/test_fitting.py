@@ -17,17 +17,17 @@ def match(key: str, **how) -> dict:
 
 #: An edit, and the lines that name its values.
 ASKED = [
-    ({"filter": {"must": match("a", value=90)}}, ["a: number 90"]),
-    ({"filter": {"must": [match("a", value="90")], "must_not": [match("b", value=True)]}}, ['a: text "90"', "b: boolean true"]),
-    ({"filter": {"should": [match("a", any=[1, 2, 3, 4])]}}, ["a: numbers 1, 2, 3 and 1 more"]),
-    ({"filter": {"must": [match("a", **{"except": ["x", "y"]})]}}, ['a: texts "x", "y"']),
-    ({"filter": {"min_should": {"conditions": [match("a", text="x")], "min_count": 1}}}, ['a: text "x"']),
-    ({"filter": {"must": [{"nested": {"key": "list", "filter": {"must": [match("n", value=1)]}}}]}}, ["list[].n: number 1"]),
-    ({"filter": {"must": [{"should": [{"must_not": [match("deep", value=1)]}]}]}}, ["deep: number 1"]),
-    ({"filter": {"must": [{"has_id": [1]}, {"is_empty": {"key": "a"}}, {"key": "a", "range": {"lt": 3}}]}}, []),
-    ({"prefix": ["path", "/a"]}, ['path: text "/a"']),
-    ({"sql": {"parameters": {"s": 12, "t": "12"}}}, [":s: number 12", ':t: text "12"']),
-    ({"sql": "SELECT 1", "parameters": {"s": 12}}, [":s: number 12"]),
+    ({"kind": "delete", "filter": {"must": match("a", value=90)}}, ["a: number 90"]),
+    ({"kind": "delete", "filter": {"must": [match("a", value="90")], "must_not": [match("b", value=True)]}}, ['a: text "90"', "b: boolean true"]),
+    ({"kind": "delete", "filter": {"should": [match("a", any=[1, 2, 3, 4])]}}, ["a: numbers 1, 2, 3 and 1 more"]),
+    ({"kind": "delete", "filter": {"must": [match("a", **{"except": ["x", "y"]})]}}, ['a: texts "x", "y"']),
+    ({"kind": "delete", "filter": {"min_should": {"conditions": [match("a", text="x")], "min_count": 1}}}, ['a: text "x"']),
+    ({"kind": "delete", "filter": {"must": [{"nested": {"key": "list", "filter": {"must": [match("n", value=1)]}}}]}}, ["list[].n: number 1"]),
+    ({"kind": "delete", "filter": {"must": [{"should": [{"must_not": [match("deep", value=1)]}]}]}}, ["deep: number 1"]),
+    ({"kind": "delete", "filter": {"must": [{"has_id": [1]}, {"is_empty": {"key": "a"}}, {"key": "a", "range": {"lt": 3}}]}}, []),
+    ({"kind": "delete", "prefix": ["path", "/a"]}, ['path: text "/a"']),
+    ({"kind": "delete", "sql": {"database": "app", "sql": "", "key": "id", "parameters": {"s": 12, "t": "12"}}}, [":s: number 12", ':t: text "12"']),
+    ({"kind": "sync", "sql": "SELECT 1", "parameters": {"s": 12}}, [":s: number 12"]),
     ({"ids": [1]}, []),
 ]
 
@@ -68,11 +68,11 @@ def collection(deployment):
 def test_values_of_another_type_are_said(collection):
     """What the payloads hold decides, under must and must_not; a field with several types takes each of them."""
     store, name = collection
-    assert misfits(store, name, {"filter": {"must": [match("text", value=90)]}}) == ()
+    assert misfits(store, name, {"kind": "delete", "filter": {"must": [match("text", value=90)]}}) == ()
     write(store, name, [Point(number, payload, {"a": [1.0, 2.0]}) for number, payload in enumerate(PAYLOADS, 1)])
     for condition, lines in MISFITS:
         for clause in ("must", "must_not"):
-            assert list(misfits(store, name, {"filter": {clause: [condition]}})) == lines, condition
+            assert list(misfits(store, name, {"kind": "delete", "filter": {clause: [condition]}})) == lines, condition
 
 
 def test_numbers_that_are_texts_are_told_apart_from_words(collection):
@@ -80,5 +80,5 @@ def test_numbers_that_are_texts_are_told_apart_from_words(collection):
     store, name = collection
     write(store, name, [Point(1, {"n": 5}, {"a": [1.0, 2.0]})])
     for value, advice in (("5", ": the number is written 5, without quotes"), ("--5", ""), ("²", ""), ("five", "")):
-        (line,) = misfits(store, name, {"filter": {"must": [match("n", value=value)]}})
+        (line,) = misfits(store, name, {"kind": "delete", "filter": {"must": [match("n", value=value)]}})
         assert line.endswith(f'the text "{value}"{advice}')
