@@ -11,6 +11,7 @@ from tests.scenarios.test_gc import rebuilt, write_behind
 
 from qmigrate.commands import gc, rehearse
 from qmigrate.ledger import Doubt, Lease, Ledger, Quarantined
+from qmigrate.model.facts import Left
 from qmigrate.model.plan import GoLive, Job
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Generation
@@ -78,7 +79,7 @@ def test_the_newest_finished_go_live_away_from_a_generation_counts(ledger, lease
     left_by(lease, there, {"left": {}}, closed=False)
     forwards, backwards = ledger.leaving("notes", "notes__g0001"), ledger.leaving("notes", "notes__g0002")
     assert (forwards.run, forwards.step, forwards.target, forwards.back) == (first, 0, "notes__g0002", False)
-    assert forwards.facts["left"] == {"ids": {"a": 1}, "barrier_delta": 2}
+    assert (forwards.left, backwards.left) == (Left({"a": 1}, 2), None)
     assert (backwards.run, backwards.writes, backwards.back) == (second, "carry", True)
 
 
