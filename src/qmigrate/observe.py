@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from qmigrate.errors import ForeignLedgerError, QmigrateError, RefusedError, RepairNeededError
 from qmigrate.ledger import Ledger
-from qmigrate.model.history import CopyBefore
+from qmigrate.model.facts.history import CopyBefore
 from qmigrate.model.names import GENERATION, PROBE_PREFIX, REHEARSAL, is_internal, is_made, old_alias
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import Capabilities, CollectionState, Generation, Holding, KeptSnapshot, LiveCollection, World

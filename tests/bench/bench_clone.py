@@ -21,7 +21,7 @@ from qmigrate import op
 from qmigrate.engine import rebuild
 from qmigrate.engine.work import Turn, Work
 from qmigrate.ledger import Ledger
-from qmigrate.model.facts import Proof
+from qmigrate.model.facts.phases import Proof
 from qmigrate.model.plan import Build, Job, OpRef
 from qmigrate.model.state import CollectionState
 from qmigrate.ports import Silent

@@ -42,7 +42,7 @@ from qmigrate.embed.pipeline import chosen
 from qmigrate.embed.staged import StagedEmbedder, settled
 from qmigrate.engine.points.streams import shown
 from qmigrate.engine.work import Turn, Work
-from qmigrate.model.facts import Fill
+from qmigrate.model.facts.phases import Fill
 from qmigrate.model.plan import Build, Job, OpRef
 from qmigrate.model.state import CollectionState
 from qmigrate.ports import Silent

@@ -11,7 +11,7 @@ from tests.scenarios.test_gc import rebuilt, write_behind
 
 from qmigrate.commands import gc, rehearse
 from qmigrate.ledger import Doubt, Lease, Ledger, Quarantined
-from qmigrate.model.facts import Left
+from qmigrate.model.facts.phases import Left
 from qmigrate.model.plan import GoLive, Job
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Generation

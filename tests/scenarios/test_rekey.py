@@ -15,7 +15,7 @@ from qmigrate.engine import rebuild
 from qmigrate.engine.epoch_aliases import own
 from qmigrate.engine.golive import golive
 from qmigrate.errors import RefusedError, VerificationError
-from qmigrate.model.facts import Proof
+from qmigrate.model.facts.phases import Proof
 from qmigrate.model.transform import Point
 
 CREATE = """

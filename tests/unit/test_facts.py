@@ -15,12 +15,12 @@ from qmigrate import op
 from qmigrate.engine.phases import _CHECKLISTS
 from qmigrate.engine.work import Work
 from qmigrate.ledger import DeletionRow
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import KINDS, edit_of
-from qmigrate.model.facts import F, Proof, Shadow, SourceSnapshot, StoppedInOrder, Swap, WriteBack
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import KINDS, edit_of
+from qmigrate.model.facts.phases import F, Proof, Shadow, SourceSnapshot, StoppedInOrder, Swap, WriteBack
+from qmigrate.model.facts.stored import changed, learned, loaded, plain
 from qmigrate.model.plan import Job
 from qmigrate.model.state import OpenRun, Record
-from qmigrate.model.stored import changed, learned, loaded, plain
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
@@ -44,12 +44,12 @@ SNIPPETS = {
     "loaded(Reported, {}).closing.ids": "union-attr",
 }
 HEAD = """from dataclasses import replace
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import RemovalEdit
-from qmigrate.model.facts import Proof, Shadow, Swap
-from qmigrate.model.history import Reported
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import RemovalEdit
+from qmigrate.model.facts.phases import Proof, Shadow, Swap
+from qmigrate.model.facts.history import Reported
 from qmigrate.model.state import OpenRun
-from qmigrate.model.stored import loaded
+from qmigrate.model.facts.stored import loaded
 def look(run: OpenRun) -> None:
 """
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmigrate.cli.layout import Text, columns, labelled
-from qmigrate.model.facts import Fill, Proof, Quality, Shadow, SourceSnapshot, Swap, Sweep, WriteBack
-from qmigrate.model.stored import known
+from qmigrate.model.facts.phases import Fill, Proof, Quality, Shadow, SourceSnapshot, Swap, Sweep, WriteBack
+from qmigrate.model.facts.stored import known
 from qmigrate.text import counted, moment, number, quote, size, took
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qmigrate.commands.results import Held, Outcome, UpgradeResult
-    from qmigrate.model.facts import Searched
+    from qmigrate.model.facts.phases import Searched
     from qmigrate.model.plan import CollectionPlan, Plan, Step
     from qmigrate.model.report import VerificationReport
 

@@ -10,7 +10,7 @@ import click
 from qmigrate.cli.layout import Text, columns, labelled
 from qmigrate.cli.shell import Age, Shell, with_shell
 from qmigrate.cli.upgrade import dry_run, lock_timeout
-from qmigrate.model.facts import Proof, Swap
+from qmigrate.model.facts.phases import Proof, Swap
 from qmigrate.text import counted, moment, number, size, took
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from qmigrate.embed.stream import Failure
 from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.engine.work import Tick, transform_of
 from qmigrate.errors import PendingError, QmigrateError
+from qmigrate.model.facts.stored import plain
 from qmigrate.model.plan import Build, CollectionPlan, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import LiveCollection, OpenRun, World
-from qmigrate.model.stored import plain
 from qmigrate.model.transform import PointTransform
 from qmigrate.model.weight import Weight
 from qmigrate.operations.values import Embed

@@ -15,10 +15,10 @@ from qmigrate.engine.fixes.erase.selection import ERASURE
 from qmigrate.engine.fixes.journal import journal_of, windows
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import DeletionRow, Ledger
+from qmigrate.model.facts.stored import known
 from qmigrate.model.fix import Entry
 from qmigrate.model.names import unknown
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import known
 from qmigrate.settings.load import Settings
 from qmigrate.store import records
 

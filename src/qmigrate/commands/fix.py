@@ -25,7 +25,7 @@ from qmigrate.errors import (
     QmigrateError,
     RefusedError,
 )
-from qmigrate.model.edits import Edit, RemovalEdit, SyncEdit, edit_of
+from qmigrate.model.facts.edits import Edit, RemovalEdit, SyncEdit, edit_of
 from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan, Step
 from qmigrate.model.schema import JsonObject

@@ -15,11 +15,11 @@ from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.engine.retire.retire import KINDS
 from qmigrate.errors import QmigrateError, StoppedError, UnknownNameError
 from qmigrate.ledger.reader import present
+from qmigrate.model.facts.retire import RetirePreflight, RetireSnapshots
+from qmigrate.model.facts.stored import known, plain
 from qmigrate.model.names import check_known, met, unknown
 from qmigrate.model.plan import Job, Plan
-from qmigrate.model.retire_facts import RetirePreflight, RetireSnapshots
 from qmigrate.model.state import World
-from qmigrate.model.stored import known, plain
 from qmigrate.observe import holdings, known_names, names_with_holdings, observe
 from qmigrate.planner.gc import Choice, Verdict, judge, plan_gc
 from qmigrate.ports import Progress

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from qmigrate.commands.results import Held
 from qmigrate.commands.session import Session
-from qmigrate.model.facts import Hold
+from qmigrate.model.facts.phases import Hold
 from qmigrate.model.state import OpenRun
 
 

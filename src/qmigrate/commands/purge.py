@@ -14,9 +14,9 @@ from qmigrate.engine.fixes.purge import KIND, PURGE, to_follow
 from qmigrate.engine.fixes.soft_delete import SOFT_DELETE
 from qmigrate.errors import NotFoundError, RefusedError
 from qmigrate.ledger import DeletionRow
+from qmigrate.model.facts.stored import known
 from qmigrate.model.names import ExactName, met
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import known
 from qmigrate.observe import known_names
 from qmigrate.operations.deletion import DeletePoints
 from qmigrate.planner import plan_fix

@@ -13,7 +13,7 @@ from qmigrate.commands.session import Session, session
 from qmigrate.commands.upgrade import planned
 from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.errors import QmigrateError, RefusedError
-from qmigrate.model.facts import Fill, Proof
+from qmigrate.model.facts.phases import Fill, Proof
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.plan import Build, CollectionPlan, Plan
 from qmigrate.model.state import World

@@ -12,12 +12,12 @@ from qmigrate.commands.session import Session, session
 from qmigrate.engine.executor import stop_on_signals
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.ledger import DeletionRow
-from qmigrate.model.audit import Audited
-from qmigrate.model.facts import Closed
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.phases import Closed
+from qmigrate.model.facts.stored import known
 from qmigrate.model.origin import NOTHING, StoredOrigin
 from qmigrate.model.plan import Build, Job, Plan
 from qmigrate.model.state import World
-from qmigrate.model.stored import known
 from qmigrate.observe import check_ownership, observe
 from qmigrate.planner.plain_names import way_of
 from qmigrate.planner.reset import plan_reset

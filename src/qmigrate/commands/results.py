@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from qmigrate.errors import HeldError, PendingError
-from qmigrate.model.facts import F, Proof, Swap
-from qmigrate.model.fix_facts import Copies, EraseSelect, EraseVerify, Forget
+from qmigrate.model.facts.fixes import Copies, EraseSelect, EraseVerify, Forget
+from qmigrate.model.facts.phases import F, Proof, Swap
+from qmigrate.model.facts.stored import known, loaded
 from qmigrate.model.plan import Plan
-from qmigrate.model.stored import known, loaded
 from qmigrate.text import quote
 
 

@@ -18,13 +18,13 @@ from qmigrate.engine.fixes.marks import check_marks, rows_of, to_json
 from qmigrate.engine.fixes.protocol import Place, check_cap
 from qmigrate.errors import RefusedError, UsageError
 from qmigrate.ledger.reader import present
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import Edit, Marked
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import Edit, Marked
+from qmigrate.model.facts.stored import known
 from qmigrate.model.fix import Found
 from qmigrate.model.names import has_wildcard
 from qmigrate.model.plan import EditPoints
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import known
 from qmigrate.model.transform import PointId
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.deletion import DeletePoints

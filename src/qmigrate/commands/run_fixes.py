@@ -19,13 +19,13 @@ from qmigrate.engine.fixes.orphans import PATIENCE, Orphans, look
 from qmigrate.engine.fixes.protocol import Place
 from qmigrate.errors import RefusedError
 from qmigrate.ledger.reader import clock
-from qmigrate.model.edits import Edit, OrphansEdit, edit_of
-from qmigrate.model.facts import Closed
-from qmigrate.model.fix_facts import EditChange, EditVerify, Select
+from qmigrate.model.facts.edits import Edit, OrphansEdit, edit_of
+from qmigrate.model.facts.fixes import EditChange, EditVerify, Select
+from qmigrate.model.facts.phases import Closed
+from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import EditPoints, Job, Plan, Step
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
-from qmigrate.model.stored import known
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
 from qmigrate.planner.fix import fixed_by

@@ -18,7 +18,7 @@ from qmigrate.engine.export import WHOLE, described, export, file_name, header_o
 from qmigrate.errors import DeniedError, RefusedError, RepairNeededError
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.reader import present
-from qmigrate.model.facts import SourceSnapshot
+from qmigrate.model.facts.phases import SourceSnapshot
 from qmigrate.model.names import met, met_by_any, old_alias, unknown
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, StoredOrigin
 from qmigrate.model.plan import Build, Job

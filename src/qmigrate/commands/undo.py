@@ -11,11 +11,11 @@ from qmigrate.engine.fixes.erase.selection import ERASURE
 from qmigrate.engine.points.dropped import AUDIT
 from qmigrate.errors import ArchiveError, RefusedError, RevisionError
 from qmigrate.ledger import DeletionRow
+from qmigrate.model.facts.stored import known
 from qmigrate.model.names import unknown
 from qmigrate.model.plan import OpRef, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import Applied, World
-from qmigrate.model.stored import known
 from qmigrate.planner import plan_undo_fix
 from qmigrate.planner.members import refs_of
 from qmigrate.planner.reset import plan_undo_reset

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from qmigrate.errors import QmigrateError
-from qmigrate.model.edits import RemovalEdit, SyncEdit, edit_of
+from qmigrate.model.facts.edits import RemovalEdit, SyncEdit, edit_of
 from qmigrate.model.payload_path import values_at
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Store

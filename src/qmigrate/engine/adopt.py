@@ -10,7 +10,7 @@ from qmigrate.engine.closing import close_adopt
 from qmigrate.engine.epoch_aliases import holder, revoke_earlier, swap
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import RefusedError
-from qmigrate.model.facts import Closed, LivePreflight, Named
+from qmigrate.model.facts.phases import Closed, LivePreflight, Named
 from qmigrate.model.names import is_own_alias
 from qmigrate.model.plan import Adopt
 from qmigrate.model.state import LiveCollection

@@ -7,7 +7,7 @@ import uuid
 
 from qmigrate.engine.work import Work
 from qmigrate.errors import DeniedError, NotFoundError
-from qmigrate.model.facts import Proof, Shadow
+from qmigrate.model.facts.phases import Proof, Shadow
 from qmigrate.model.names import EpochAlias
 from qmigrate.ports import OperationIds, Store
 

@@ -14,13 +14,13 @@ from qmigrate.engine.epoch_aliases import check_begun, check_same, holder, own, 
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError, UsageError, VerificationError
 from qmigrate.ledger import Fixed
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import CallEdit
-from qmigrate.model.facts import CallChange, CallLook, CallVerify, Closed
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import CallEdit
+from qmigrate.model.facts.phases import CallChange, CallLook, CallVerify, Closed
+from qmigrate.model.facts.stored import learned, loaded
 from qmigrate.model.plan import RunCode
 from qmigrate.model.schema import JsonObject, changes
 from qmigrate.model.state import LiveCollection
-from qmigrate.model.stored import learned, loaded
 from qmigrate.operations.call import Call, Calling
 from qmigrate.text import quote
 

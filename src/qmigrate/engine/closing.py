@@ -12,8 +12,8 @@ from qmigrate.engine.epoch_aliases import nothing_of_ours, own, reach, release
 from qmigrate.engine.further_names import recorded
 from qmigrate.engine.work import Work
 from qmigrate.ledger import Fixed, View
-from qmigrate.model.audit import Audited
-from qmigrate.model.facts import InPlaceChange, Preflight, Shadow
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.phases import InPlaceChange, Preflight, Shadow
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.origin import NOTHING, StoredOrigin
 from qmigrate.model.plan import (

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 
 from qmigrate.engine.work import Work
 from qmigrate.errors import LeaseHeldError, RefusedError, RepairNeededError, StoreError
-from qmigrate.model.facts import StoppedInOrder
+from qmigrate.model.facts.phases import StoppedInOrder
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, is_made, old_alias, own_alias
 from qmigrate.model.plan import REPAIRED
 from qmigrate.model.state import DELETING, OpenRun
-from qmigrate.model.stored import loaded
 from qmigrate.observe import hidden_on_several
 from qmigrate.text import quote
 

@@ -26,7 +26,7 @@ from qmigrate.errors import (
     without_secrets,
 )
 from qmigrate.ledger.writer import UNCHANGED
-from qmigrate.model.facts import Facts
+from qmigrate.model.facts.phases import Facts
 from qmigrate.model.plan import Job
 from qmigrate.model.state import OpenRun
 

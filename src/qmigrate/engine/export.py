@@ -15,7 +15,7 @@ from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work
 from qmigrate.errors import ArchiveError, NotFoundError, RefusedError
 from qmigrate.ledger import Ledger
-from qmigrate.model.facts import SourceSnapshot, WrittenArchive
+from qmigrate.model.facts.phases import SourceSnapshot, WrittenArchive
 from qmigrate.model.schema import FOUR_BITS, CollectionSchema, JsonObject, rounds_again
 from qmigrate.model.state import (
     Capabilities,

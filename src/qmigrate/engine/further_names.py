@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from qmigrate.engine.work import Work
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Ledger
-from qmigrate.model.facts import InPlaceChange, Swap
+from qmigrate.model.facts.phases import InPlaceChange, Swap
 from qmigrate.model.names import EpochAlias, is_internal
 from qmigrate.model.plan import Build, GoLive, InPlace, Step
 from qmigrate.model.schema import Change

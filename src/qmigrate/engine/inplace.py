@@ -10,12 +10,12 @@ from qmigrate.engine.epoch_aliases import check_begun, nothing_of_ours, own, rea
 from qmigrate.engine.further_names import give, names_of, refuse_taken, take
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import RefusedError, RepairNeededError, StoreError, UnchangedError
-from qmigrate.model.facts import Closed, InPlaceChange, InPlaceVerify, LivePreflight
+from qmigrate.model.facts.phases import Closed, InPlaceChange, InPlaceVerify, LivePreflight
+from qmigrate.model.facts.stored import learned
 from qmigrate.model.names import EpochAlias, is_own_alias
 from qmigrate.model.plan import InPlace
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes
 from qmigrate.model.state import LiveCollection
-from qmigrate.model.stored import learned
 from qmigrate.store.faults import RefusedRequestError
 from qmigrate.text import quote
 

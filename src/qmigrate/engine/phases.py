@@ -10,7 +10,7 @@ from qmigrate.engine.fixes.erase import erase
 from qmigrate.engine.golive import golive
 from qmigrate.engine.retire import retire
 from qmigrate.engine.work import Phase
-from qmigrate.model.facts import Facts
+from qmigrate.model.facts.phases import Facts
 from qmigrate.model.plan import (
     Adopt,
     Build,

@@ -26,7 +26,17 @@ from qmigrate.engine.restore import phases
 from qmigrate.engine.work import Phase, Work, transform_of
 from qmigrate.engine.workers.pool import places_of
 from qmigrate.errors import ConflictError, DeniedError, RepairNeededError, StoreError, UnchangedError
-from qmigrate.model.facts import Disk, Fill, Index, Preflight, Proof, Quality, ServerSnapshot, Shadow, SourceSnapshot
+from qmigrate.model.facts.phases import (
+    Disk,
+    Fill,
+    Index,
+    Preflight,
+    Proof,
+    Quality,
+    ServerSnapshot,
+    Shadow,
+    SourceSnapshot,
+)
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.transform import PointTransform

@@ -7,7 +7,7 @@ from qmigrate.engine.epoch_aliases import holder, reach, read_back, release, swa
 from qmigrate.engine.retire.late_writes import forget
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import RefusedError, RepairNeededError
-from qmigrate.model.facts import Closed, LivePreflight, Named
+from qmigrate.model.facts.phases import Closed, LivePreflight, Named
 from qmigrate.model.plan import PutBack, RecordLoss
 from qmigrate.text import quote
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from qmigrate.model.facts import F, Facts
+from qmigrate.model.facts.phases import F, Facts
+from qmigrate.model.facts.stored import changed, learned, loaded
 from qmigrate.model.plan import Build, Job, OpRef
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import CollectionState, Generation
-from qmigrate.model.stored import changed, learned, loaded
 from qmigrate.model.transform import PointTransform
 from qmigrate.ports import Embedder, Progress, Store
 

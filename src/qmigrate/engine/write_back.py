@@ -19,10 +19,10 @@ from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.base import committed, unpack
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import ConfigError, DatabaseError, QmigrateError, RepairNeededError, RowsError
-from qmigrate.model.edits import Telling
-from qmigrate.model.facts import Closed, Told, WriteBack, WriteBackPreflight
+from qmigrate.model.facts.edits import Telling
+from qmigrate.model.facts.phases import Closed, Told, WriteBack, WriteBackPreflight
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.plan import Build, WriteRows
-from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Store, Stored
 from qmigrate.rows.marks import Statement

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping
 
-from qmigrate.model.audit import Audited
-from qmigrate.model.facts import Left
-from qmigrate.model.history import Reported
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.history import Reported
+from qmigrate.model.facts.phases import Left
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.plan import APPLYING, ASIDE, Job
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Applied, Generation, Moment, OpenRun, Record
-from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 
 

@@ -19,10 +19,10 @@ from qmigrate.ledger.database import Database
 from qmigrate.ledger.fence import Owner, system_user
 from qmigrate.ledger.quarantine import of_generations, quarantined_of
 from qmigrate.ledger.writer import OPEN_STATES, UNCHANGED
-from qmigrate.model.facts import Sweep
+from qmigrate.model.facts.phases import Sweep
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.plan import APPLYING, ASIDE, Build, Job
 from qmigrate.model.state import DELETING, Applied, Generation, Moment, OpenRun
-from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 
 #: How far the clocks of Qdrant, of this host and of the database may be apart: a copy that was made so shortly after

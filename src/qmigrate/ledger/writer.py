@@ -16,12 +16,12 @@ from qmigrate.ledger.codec import Doubt, Fixed, Quarantined, Range, View
 from qmigrate.ledger.fence import Fenced, elapsed, next_number, upsert
 from qmigrate.ledger.meanings import keep
 from qmigrate.ledger.quarantine import save_quarantined
-from qmigrate.model.audit import Audited
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.stored import learned, loaded
 from qmigrate.model.names import REHEARSAL, Permit
 from qmigrate.model.plan import ASIDE, Closing, Job
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import DELETING, Generation
-from qmigrate.model.stored import learned, loaded
 from qmigrate.model.transform import PointId
 from qmigrate.text import quote
 

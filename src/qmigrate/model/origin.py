@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.schema import CollectionSchema, JsonObject
-from qmigrate.model.stored import loaded
 
 #: Kinds: a file of our own, and what a server keeps.
 ARCHIVE = "archive"

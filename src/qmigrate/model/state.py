@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from qmigrate.model.facts import F, Hold
+from qmigrate.model.facts.phases import F, Hold
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.plan import GoLive, Job
 from qmigrate.model.schema import CollectionSchema, JsonObject
-from qmigrate.model.stored import loaded
 
 #: The oldest server that keeps collection metadata, where the seal lives.
 MINIMUM_SERVER = (1, 16, 0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from qmigrate.errors import RefusedError
-from qmigrate.model.edits import CallEdit, Edit
-from qmigrate.model.facts import InPlaceChange, Proof, Swap
-from qmigrate.model.fix_facts import Export
+from qmigrate.model.facts.edits import CallEdit, Edit
+from qmigrate.model.facts.fixes import Export
+from qmigrate.model.facts.phases import InPlaceChange, Proof, Swap
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.names import is_made
 from qmigrate.model.plan import (
     Adopt,
@@ -26,7 +27,6 @@ from qmigrate.model.plan import (
 )
 from qmigrate.model.schema import Change, JsonObject
 from qmigrate.model.state import DELETING, Capabilities, CollectionState, OpenRun, World
-from qmigrate.model.stored import loaded
 from qmigrate.planner.segment import kept
 from qmigrate.text import quote
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from qmigrate.errors import RefusedError
 from qmigrate.model import names
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import Edit, UndoEdit
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import Edit, UndoEdit
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.names import unknown
 from qmigrate.model.plan import (
     FIXED,
@@ -22,7 +23,6 @@ from qmigrate.model.plan import (
 )
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
-from qmigrate.model.stored import loaded
 from qmigrate.observe import check_beside_held, unmanaged
 from qmigrate.operations.base import Operation
 from qmigrate.text import quote

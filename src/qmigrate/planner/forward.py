@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model import names as patterns
-from qmigrate.model.edits import Telling
+from qmigrate.model.facts.edits import Telling
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.plan import Closing, CollectionPlan, GoLive, Job, OpRef, Plan, RunCode, Step, WriteRows
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import CollectionState, World
-from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointTransform
 from qmigrate.observe import check_ownership
 from qmigrate.operations.base import Operation

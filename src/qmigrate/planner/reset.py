@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qmigrate.errors import RefusedError
-from qmigrate.model.audit import Audited
+from qmigrate.model.facts.audit import Audited
 from qmigrate.model.names import generation_name, unknown
 from qmigrate.model.origin import NOTHING
 from qmigrate.model.plan import FIXED, Build, Closing, CollectionPlan, GoLive, Job, Plan, Step

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qmigrate.errors import PlanError
-from qmigrate.model.edits import Edit
+from qmigrate.model.facts.edits import Edit
 from qmigrate.model.names import generation_name
 from qmigrate.model.plan import Build, Closing, GoLive, InPlace, OpRef, Step, edit_step
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, changes

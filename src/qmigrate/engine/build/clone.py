@@ -32,7 +32,7 @@ from qmigrate.engine.epoch_aliases import own
 from qmigrate.engine.points.ranges import borders
 from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, StoreError
-from qmigrate.model.facts import Copied, Fill, Preflight, Sent, Shadow, SourceSnapshot
+from qmigrate.model.facts.phases import Copied, Fill, Preflight, Sent, Shadow, SourceSnapshot
 from qmigrate.model.names import GENERATION, EpochAlias, generation_name
 from qmigrate.model.plan import Build, Job, Retire
 from qmigrate.model.schema import changes

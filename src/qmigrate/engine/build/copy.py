@@ -19,7 +19,7 @@ from qmigrate.engine.work import Work
 from qmigrate.engine.workers.pool import copy_by_crew, places_of
 from qmigrate.errors import QuarantineError, StoppedError
 from qmigrate.ledger import Quarantined, Range
-from qmigrate.model.facts import Fill
+from qmigrate.model.facts.phases import Fill
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport

@@ -11,7 +11,7 @@ from qmigrate.engine.points.transformation import Maker
 from qmigrate.engine.prove.rekey import check_ids
 from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import EmbedError, PlanError, QuarantineError, RefusedError, RepairNeededError, StoreError
-from qmigrate.model.facts import Preflight
+from qmigrate.model.facts.phases import Preflight
 from qmigrate.model.payload_path import quoted, selected
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import FOUR_BITS, JsonObject, rounds_again

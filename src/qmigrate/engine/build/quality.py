@@ -16,10 +16,10 @@ from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work
 from qmigrate.errors import UsageError, VerificationError
-from qmigrate.model.facts import Searched
+from qmigrate.model.facts.phases import Searched
+from qmigrate.model.facts.stored import plain
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.model.stored import plain
 from qmigrate.model.transform import PointId
 from qmigrate.operations.quality import SAMPLE, Recall
 from qmigrate.operations.values import Embed

@@ -8,7 +8,7 @@ from qmigrate.engine.closing import seal_of
 from qmigrate.engine.epoch_aliases import own, release
 from qmigrate.engine.work import Work
 from qmigrate.errors import LeaseHeldError, RepairNeededError, StoreError
-from qmigrate.model.facts import Shadow, SourceSnapshot
+from qmigrate.model.facts.phases import Shadow, SourceSnapshot
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Generation

@@ -8,7 +8,7 @@ from qmigrate.engine.build.shadow import HELD_BACK
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import DriftError, PlanError
-from qmigrate.model.facts import Preflight
+from qmigrate.model.facts.phases import Preflight
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.schema import CollectionSchema, changes
 from qmigrate.model.state import LiveCollection

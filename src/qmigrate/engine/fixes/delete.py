@@ -17,12 +17,12 @@ from qmigrate.engine.fixes.protocol import Hand, Kept, Place, settle
 from qmigrate.engine.work import Tick
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import RemovalEdit
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import RemovalEdit
+from qmigrate.model.facts.stored import loaded, plain
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.payload_path import below, below_filter, values_at
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import loaded, plain
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.rows import Query, Rows

@@ -33,14 +33,14 @@ from qmigrate.engine.throttle import Throttle, waiting
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, UnavailableError, VerificationError
 from qmigrate.ledger.reader import present
-from qmigrate.model.audit import Audited, NotChanged
-from qmigrate.model.edits import Edit, UndoEdit
-from qmigrate.model.facts import Closed, Facts
+from qmigrate.model.facts.audit import Audited, NotChanged
+from qmigrate.model.facts.edits import Edit, UndoEdit
+from qmigrate.model.facts.fixes import EditChange, EditVerify, Export, Select
+from qmigrate.model.facts.phases import Closed, Facts
+from qmigrate.model.facts.stored import learned, loaded
 from qmigrate.model.fix import Entry, Found
-from qmigrate.model.fix_facts import EditChange, EditVerify, Export, Select
 from qmigrate.model.plan import EditPoints
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import learned, loaded
 from qmigrate.store.faults import TransientError
 from qmigrate.store.server.requests import repeated, sent_once
 from qmigrate.text import quote

@@ -17,10 +17,10 @@ from typing import IO, Any
 from qmigrate import scratch
 from qmigrate.engine.fixes.journal import PAGE, packed, unpacked
 from qmigrate.ledger import Lease, Ledger
-from qmigrate.model.edits import Edit, OrphansEdit
+from qmigrate.model.facts.edits import Edit, OrphansEdit
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.fix import Entry
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 from qmigrate.rows import Moment
 

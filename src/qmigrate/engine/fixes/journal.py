@@ -14,7 +14,7 @@ import zstandard
 
 from qmigrate.atomic_file import writing
 from qmigrate.ledger import Lease, Ledger
-from qmigrate.model.audit import Audited
+from qmigrate.model.facts.audit import Audited
 from qmigrate.model.fix import Entry
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId

@@ -19,7 +19,7 @@ from qmigrate.engine.fixes.soft_delete import SoftRemoval
 from qmigrate.engine.fixes.sync import Sync
 from qmigrate.engine.fixes.undo import BringBack, Undo
 from qmigrate.errors import RepairNeededError
-from qmigrate.model.edits import Edit
+from qmigrate.model.facts.edits import Edit
 from qmigrate.model.fix import Found
 from qmigrate.model.schema import JsonObject
 

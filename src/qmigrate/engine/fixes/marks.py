@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from qmigrate.engine.closing import Also
 from qmigrate.engine.work import Work
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import Edit, Marked
-from qmigrate.model.facts import Closed
-from qmigrate.model.fix_facts import Select
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import Edit, Marked
+from qmigrate.model.facts.fixes import Select
+from qmigrate.model.facts.phases import Closed
+from qmigrate.model.facts.stored import UNLEARNED
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import UNLEARNED
 from qmigrate.rows import Marking, Marks
 
 if TYPE_CHECKING:

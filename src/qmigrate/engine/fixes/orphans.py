@@ -26,13 +26,13 @@ from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed, Lease
 from qmigrate.ledger.reader import clock
 from qmigrate.model import statement
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import Edit, OrphansEdit
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import Edit, OrphansEdit
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.ids import differing, points_of
 from qmigrate.model.report import between
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 from qmigrate.rows import Moment, Query, Queue, Rows
 from qmigrate.store import records

@@ -11,12 +11,12 @@ from qmigrate.engine.fixes.delete import Removal
 from qmigrate.engine.fixes.protocol import Hand, Kept, Place, settle
 from qmigrate.engine.work import Tick
 from qmigrate.ledger import Fixed
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import AssignEdit
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import AssignEdit
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.fix import Entry, Found, same, same_keys
 from qmigrate.model.payload_path import picked, roots, selected
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import loaded
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import PayloadEdit
 from qmigrate.store import records

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from qmigrate.engine.work import Code, Tick
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed, Lease, Ledger
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import Edit, RemovalEdit, SyncEdit
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import Edit, RemovalEdit, SyncEdit
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import loaded
 from qmigrate.ports import OperationIds, Store
 from qmigrate.text import counted
 

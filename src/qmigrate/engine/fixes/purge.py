@@ -22,11 +22,11 @@ from qmigrate.engine.fixes.soft_delete import SOFT_DELETE
 from qmigrate.engine.work import Work
 from qmigrate.ledger import DeletionRow, Fixed
 from qmigrate.ledger.reader import present
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import PurgeEdit
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import PurgeEdit
+from qmigrate.model.facts.stored import known, loaded
 from qmigrate.model.fix import Entry, Found, same
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import known, loaded
 from qmigrate.model.transform import PointId
 from qmigrate.store import records
 

@@ -25,12 +25,12 @@ from qmigrate.engine.work import Tick, transform_of
 from qmigrate.engine.write_back import common, opened, rows_of
 from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError, without_secrets
 from qmigrate.ledger import Fixed, Quarantined
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import RetryEdit, RetryGroup, Telling
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import RetryEdit, RetryGroup, Telling
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.plan import OpRef
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId, PointTransform
 from qmigrate.operations.values import Embed
 from qmigrate.ports import Stored

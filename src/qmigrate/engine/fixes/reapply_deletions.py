@@ -23,7 +23,7 @@ from qmigrate.engine.points.id_spaces import Spaces
 from qmigrate.engine.work import Work
 from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import DeletionRow
-from qmigrate.model.facts import Proof
+from qmigrate.model.facts.phases import Proof
 from qmigrate.model.plan import GoLive
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId

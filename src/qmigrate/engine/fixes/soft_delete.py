@@ -12,12 +12,12 @@ from qmigrate.engine.fixes.payload import PayloadFix
 from qmigrate.engine.fixes.protocol import Place
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import SoftEdit
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import SoftEdit
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.payload_path import selected
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import loaded
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.store import records
 

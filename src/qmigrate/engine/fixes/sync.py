@@ -15,13 +15,13 @@ from qmigrate.engine.fixes.payload import PayloadFix
 from qmigrate.engine.fixes.protocol import Place
 from qmigrate.errors import RefusedError, RowsError
 from qmigrate.ledger import Fixed
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import SyncEdit
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import SyncEdit
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.fix import Entry, Found, same, same_keys
 from qmigrate.model.payload_path import BLOCKED, covers, picked, placed, roots, value_at
 from qmigrate.model.report import between
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import loaded
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.rows import Query, Row, Rows
 from qmigrate.store import records

@@ -26,13 +26,13 @@ from qmigrate.engine.prove.rekey import IdTable, id_table
 from qmigrate.engine.work import Code, Tick, transform_of
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import UndoEdit
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import UndoEdit
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.fix import Entry, Found, same_keys
 from qmigrate.model.payload_path import BLOCKED
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import CollectionSchema, JsonObject
-from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Ready, Store, Stored
 from qmigrate.sequences import parts

@@ -19,7 +19,7 @@ from qmigrate.engine.prove.proof import approach, prove
 from qmigrate.engine.prove.sweep import TOKEN_RETURNS, fence, is_last, record_fence
 from qmigrate.engine.work import Frozen, Tick, Work
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError
-from qmigrate.model.facts import Proof
+from qmigrate.model.facts.phases import Proof
 from qmigrate.model.state import DELETING
 from qmigrate.ports import OperationIds
 

@@ -25,7 +25,8 @@ from qmigrate.engine.prove.sweep import fence, leave_unread, sweep
 from qmigrate.engine.work import Phase, Work, transform_of
 from qmigrate.errors import EmbedderError, EmbedError, PlanError, RepairNeededError
 from qmigrate.ledger.reader import present
-from qmigrate.model.facts import (
+from qmigrate.model.facts.history import CopyBefore, Measured, WentLive
+from qmigrate.model.facts.phases import (
     Closed,
     Fill,
     GoLivePreflight,
@@ -40,10 +41,9 @@ from qmigrate.model.facts import (
     Swap,
     Sweep,
 )
-from qmigrate.model.history import CopyBefore, Measured, WentLive
+from qmigrate.model.facts.stored import UNLEARNED, Unlearned, known, learned, loaded, plain
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.report import SweepReport
-from qmigrate.model.stored import UNLEARNED, Unlearned, known, learned, loaded, plain
 from qmigrate.store.weigh import weigh
 from qmigrate.text import quote
 

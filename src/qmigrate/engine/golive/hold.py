@@ -18,7 +18,7 @@ from qmigrate.engine.points.transformation import check_models
 from qmigrate.engine.retire.late_writes import check_unserved
 from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import DriftError, HeldError, RepairNeededError
-from qmigrate.model.facts import Hold, Proof, Shadow
+from qmigrate.model.facts.phases import Hold, Proof, Shadow
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.schema import changes
 from qmigrate.model.state import LiveCollection

@@ -15,7 +15,7 @@ from qmigrate.engine.retire.late_writes import check_unserved
 from qmigrate.engine.retire.retire import delete_plain
 from qmigrate.engine.work import Work
 from qmigrate.errors import ConflictError, NotFoundError, RefusedError, RepairNeededError, StoreError
-from qmigrate.model.facts import Gap, Proof, Shadow, Swap
+from qmigrate.model.facts.phases import Gap, Proof, Shadow, Swap
 from qmigrate.model.names import EpochAlias, old_alias
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.report import SweepReport

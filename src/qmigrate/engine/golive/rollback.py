@@ -15,9 +15,9 @@ from qmigrate.engine.prove.passes import REDO_BATCH, Sides, keyed, page_of
 from qmigrate.engine.prove.proof import prove
 from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import RefusedError, RepairNeededError
-from qmigrate.model.facts import GoLivePreflight, Proof, WritesSince
+from qmigrate.model.facts.phases import GoLivePreflight, Proof, WritesSince
+from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import GoLive
-from qmigrate.model.stored import known
 from qmigrate.model.transform import PointTransform
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.sequences import join

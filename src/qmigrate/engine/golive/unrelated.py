@@ -10,11 +10,11 @@ from qmigrate.engine.restore import phases
 from qmigrate.engine.work import Work
 from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import Fixed
-from qmigrate.model.audit import Audited
-from qmigrate.model.facts import GoLivePreflight, Preflight, Proof, WritesSince
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.phases import GoLivePreflight, Preflight, Proof, WritesSince
+from qmigrate.model.facts.stored import UNLEARNED
 from qmigrate.model.origin import NOTHING, StoredOrigin
 from qmigrate.model.plan import Build, GoLive
-from qmigrate.model.stored import UNLEARNED
 
 #: What the audit calls a reset, as the tables of applications do.
 RESET = "FULL_RESET"

@@ -14,8 +14,8 @@ from qmigrate.engine.points.quarantine import DROPPED
 from qmigrate.engine.points.transformation import AGAIN, Maker
 from qmigrate.engine.work import Work
 from qmigrate.ledger import Fixed
-from qmigrate.model.audit import Audited
-from qmigrate.model.facts import LeftOut
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.phases import LeftOut
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.schema import JsonObject
 from qmigrate.store import portable, records

@@ -11,7 +11,7 @@ from qmigrate.engine.points.base import digest_of
 from qmigrate.engine.work import Work
 from qmigrate.errors import EmbedError, QuarantineError, without_secrets
 from qmigrate.ledger import Quarantined
-from qmigrate.model.facts import Preflight
+from qmigrate.model.facts.phases import Preflight
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.store.records import Digest, point_id

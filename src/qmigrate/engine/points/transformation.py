@@ -19,7 +19,7 @@ from qmigrate.engine.points.streams import Streams
 from qmigrate.engine.work import Code, Work
 from qmigrate.errors import DriftError, EmbedError, PlanError, VerificationError
 from qmigrate.ledger import ANY_RANGE, Ledger, Quarantined
-from qmigrate.model.facts import Preflight
+from qmigrate.model.facts.phases import Preflight
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import Payload, PointId, PointTransform

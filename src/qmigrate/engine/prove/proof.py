@@ -18,7 +18,7 @@ from qmigrate.engine.prove import rekey
 from qmigrate.engine.prove.passes import PassCounts, Sample, Sides, last_pass, source_pass
 from qmigrate.engine.work import Work
 from qmigrate.errors import RefusedError, VerificationError
-from qmigrate.model.facts import Proof
+from qmigrate.model.facts.phases import Proof
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import FOUR_BITS
 from qmigrate.model.transform import PointId

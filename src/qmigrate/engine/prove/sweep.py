@@ -25,7 +25,7 @@ from qmigrate.engine.prove.passes import Sides, forgive, keyed, page_of
 from qmigrate.engine.work import Work
 from qmigrate.errors import EmbedError, PlanError, RepairNeededError
 from qmigrate.ledger import Doubt
-from qmigrate.model.facts import Left, Sweep
+from qmigrate.model.facts.phases import Left, Sweep
 from qmigrate.model.report import KEPT, MAY_OVERWRITE, MAY_UNDO, NOT_BROUGHT, SweepReport, VerificationReport
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId

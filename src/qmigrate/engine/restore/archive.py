@@ -22,7 +22,7 @@ from qmigrate.engine.prove.passes import keyed, page_of
 from qmigrate.engine.restore.empty import Base, erased_since, need_source, origin_of, position, settle
 from qmigrate.engine.throttle import Throttle, waiting
 from qmigrate.engine.work import Work
-from qmigrate.model.facts import Fill, Preflight, Proof
+from qmigrate.model.facts.phases import Fill, Preflight, Proof
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId, PointTransform

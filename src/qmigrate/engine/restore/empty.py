@@ -10,7 +10,7 @@ from qmigrate.engine.points.base import Entry, PageWriter, base_name, digest_of
 from qmigrate.engine.points.id_spaces import space_of
 from qmigrate.engine.work import Work
 from qmigrate.errors import PlanError, RefusedError, RepairNeededError, VerificationError
-from qmigrate.model.facts import Fill, Preflight, Proof
+from qmigrate.model.facts.phases import Fill, Preflight, Proof
 from qmigrate.model.origin import StoredOrigin
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport

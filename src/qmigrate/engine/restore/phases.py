@@ -9,7 +9,7 @@ from qmigrate.engine.restore import archive, empty
 from qmigrate.engine.restore import snapshot as from_snapshot
 from qmigrate.engine.restore.empty import origin_of
 from qmigrate.engine.work import Work
-from qmigrate.model.facts import Fill, Preflight, Proof, SourceSnapshot
+from qmigrate.model.facts.phases import Fill, Preflight, Proof, SourceSnapshot
 from qmigrate.model.origin import ARCHIVE, NOTHING, SNAPSHOT
 from qmigrate.model.plan import Build
 

@@ -17,7 +17,7 @@ from qmigrate.engine.prove.passes import keyed, page_of
 from qmigrate.engine.restore.empty import Base, erased_since, need_source, origin_of, settle
 from qmigrate.engine.work import Work
 from qmigrate.errors import ForeignLedgerError, NotFoundError, RefusedError, StoreError, VerificationError
-from qmigrate.model.facts import Fill, Preflight, Proof, ServerSnapshot, Shadow, SourceSnapshot
+from qmigrate.model.facts.phases import Fill, Preflight, Proof, ServerSnapshot, Shadow, SourceSnapshot
 from qmigrate.model.ids import points_of
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport

@@ -14,11 +14,11 @@ from qmigrate.engine.prove.sweep import MOST_ROUNDS, TOKEN_RETURNS, fence, is_la
 from qmigrate.engine.work import Work
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Leaving
-from qmigrate.model.facts import Proof, Shadow
+from qmigrate.model.facts.phases import Proof, Shadow
+from qmigrate.model.facts.retire import RetireCheck
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.report import Findings
-from qmigrate.model.retire_facts import RetireCheck
 from qmigrate.model.state import HOLD, OpenRun
 from qmigrate.ports import OperationIds
 from qmigrate.sequences import join

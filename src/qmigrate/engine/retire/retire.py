@@ -19,10 +19,8 @@ from qmigrate.engine.points.dropped import forget_unborn
 from qmigrate.engine.retire.late_writes import check_again, check_held, check_left, forget
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import QmigrateError, RefusedError, StoreError
-from qmigrate.model.facts import Closed, SourceSnapshot
-from qmigrate.model.names import PROBE_PREFIX, REHEARSAL, Permit, is_internal
-from qmigrate.model.plan import Build, Retire
-from qmigrate.model.retire_facts import (
+from qmigrate.model.facts.phases import Closed, SourceSnapshot
+from qmigrate.model.facts.retire import (
     RetireCheck,
     RetireDelete,
     RetiredSnapshot,
@@ -30,6 +28,8 @@ from qmigrate.model.retire_facts import (
     RetireSnapshots,
     Retiring,
 )
+from qmigrate.model.names import PROBE_PREFIX, REHEARSAL, Permit, is_internal
+from qmigrate.model.plan import Build, Retire
 from qmigrate.model.state import OpenRun
 from qmigrate.ports import Snapshot, Store
 from qmigrate.store.faults import is_unclear

@@ -37,14 +37,14 @@ from qmigrate.errors import (
 )
 from qmigrate.ledger import DeletionRow
 from qmigrate.ledger.reader import present
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import EraseEdit
-from qmigrate.model.facts import Closed, Facts, SourceSnapshot
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import EraseEdit
+from qmigrate.model.facts.fixes import Copies, EraseChange, EraseSelect, EraseVerify, Forget, Holding, Intend
+from qmigrate.model.facts.phases import Closed, Facts, SourceSnapshot
+from qmigrate.model.facts.stored import known, learned, loaded
 from qmigrate.model.fix import Entry, Found
-from qmigrate.model.fix_facts import Copies, EraseChange, EraseSelect, EraseVerify, Forget, Holding, Intend
 from qmigrate.model.origin import StoredOrigin
 from qmigrate.model.plan import Build, Erase, Job, Step
-from qmigrate.model.stored import known, learned, loaded
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.sequences import parts

@@ -14,12 +14,12 @@ from qmigrate.engine.work import Work
 from qmigrate.errors import VerificationError
 from qmigrate.ledger import Leaving
 from qmigrate.ledger.erasing import Noted
-from qmigrate.model.facts import Sweep
-from qmigrate.model.fix_facts import Forget, Tallied
+from qmigrate.model.facts.fixes import Forget, Tallied
+from qmigrate.model.facts.phases import Sweep
+from qmigrate.model.facts.stored import learned
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import DELETING
-from qmigrate.model.stored import learned
 from qmigrate.model.transform import PointId
 from qmigrate.sequences import parts
 from qmigrate.store import records

@@ -11,12 +11,12 @@ from qmigrate.engine.fixes.protocol import Place
 from qmigrate.engine.points.id_spaces import Spaces
 from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import Fixed
-from qmigrate.model.audit import Audited
-from qmigrate.model.edits import EraseEdit
+from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.edits import EraseEdit
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.fix import Entry, Found
 from qmigrate.model.names import old_alias
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import loaded
 from qmigrate.model.transform import PointId
 from qmigrate.observe import hidden_on_several
 from qmigrate.ports import Store

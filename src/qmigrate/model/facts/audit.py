@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from qmigrate.model.facts.stored import FLAT, UNLEARNED, Unlearned
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import FLAT, UNLEARNED, Unlearned
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, TypeVar
 
+from qmigrate.model.facts.stored import ALWAYS, UNLEARNED, WHEN_DONE, Unlearned, learned, loaded
 from qmigrate.model.report import SweepReport, VerificationReport
 from qmigrate.model.schema import CollectionSchema, JsonObject
-from qmigrate.model.stored import ALWAYS, UNLEARNED, WHEN_DONE, Unlearned, learned, loaded
 from qmigrate.model.transform import PointId
 
 #: Shard of a node -> id of its last operation.

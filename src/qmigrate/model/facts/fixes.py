@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
 
-from qmigrate.model.facts import Facts, Ids
+from qmigrate.model.facts.phases import Facts, Ids
+from qmigrate.model.facts.stored import ALWAYS, UNLEARNED, WHEN_DONE, Unlearned
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import ALWAYS, UNLEARNED, WHEN_DONE, Unlearned
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from qmigrate.model.facts.stored import UNLEARNED, loaded
 from qmigrate.model.schema import CollectionSchema, JsonObject
-from qmigrate.model.stored import UNLEARNED, loaded
 from qmigrate.model.transform import PointId
 
 

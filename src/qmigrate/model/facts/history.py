@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qmigrate.model.facts import Left, LeftOut, Searched, WritesSince
+from qmigrate.model.facts.phases import Left, LeftOut, Searched, WritesSince
+from qmigrate.model.facts.stored import UNLEARNED, Unlearned
 from qmigrate.model.report import SweepReport, VerificationReport
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.stored import UNLEARNED, Unlearned
 
 
 @dataclass(frozen=True, slots=True)

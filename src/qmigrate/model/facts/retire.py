@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from qmigrate.model.facts import Facts, Ids
-from qmigrate.model.stored import UNLEARNED, Unlearned
+from qmigrate.model.facts.phases import Facts, Ids
+from qmigrate.model.facts.stored import UNLEARNED, Unlearned
 
 
 @dataclass(frozen=True, slots=True)
