@@ -19,7 +19,7 @@ from tests.harness import by_hand
 
 from qmigrate import op
 from qmigrate.engine import rebuild
-from qmigrate.engine.work import Turn, Work
+from qmigrate.engine.work import OneAtATime, Work
 from qmigrate.ledger import Ledger
 from qmigrate.model.facts.phases import Proof
 from qmigrate.model.plan import Build, Job, OpRef
@@ -37,7 +37,7 @@ READY = ("snapshot", "shadow", "fill", "index")
 class Code:
     """The one operation of the revision."""
 
-    turn = Turn()
+    turn = OneAtATime()
 
     def operation(self, ref: OpRef):
         """It is always this one."""

@@ -41,7 +41,7 @@ from qmigrate.embed.pipeline import Job as Item
 from qmigrate.embed.pipeline import chosen
 from qmigrate.embed.staged import StagedEmbedder, settled
 from qmigrate.engine.points.streams import shown
-from qmigrate.engine.work import Turn, Work
+from qmigrate.engine.work import OneAtATime, Work
 from qmigrate.model.facts.phases import Fill
 from qmigrate.model.plan import Build, Job, OpRef
 from qmigrate.model.state import CollectionState
@@ -77,7 +77,7 @@ class Case:
 class Code:
     """One operation, one embedder."""
 
-    turn = Turn()
+    turn = OneAtATime()
 
     def __init__(self, embedder, operation) -> None:
         self.made, self.wanted = embedder, operation

@@ -156,14 +156,14 @@ def test_the_range_of_a_killed_worker_goes_on_in_another(prepared, tmp_path, mon
     """What a killed worker had written is embedded by no other one, in this run or, where all die, in the next."""
     made = prepared(f"sqlite:///{tmp_path}/ledger.db", "cpu")
     there: list[tuple[set[str], list[int], str]] = []
-    lose = pool._Crew._lose
+    lose = pool._Copy._lose
 
     def watched(self, place, hand, why):
         there.append((written(made), progress_of(made), why))
         lose(self, place, hand, why)
 
     released = []
-    monkeypatch.setattr(pool._Crew, "_lose", watched)
+    monkeypatch.setattr(pool._Copy, "_lose", watched)
     # As embedders of torch can: this process needs no model while others fill.
     monkeypatch.setattr(_Function, "release", lambda self: released.append(len(written(made))), raising=False)
     (tmp_path / "once").touch()

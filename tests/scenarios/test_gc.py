@@ -450,7 +450,7 @@ def test_an_interrupted_gc_is_finished_by_the_next_upgrade(deployment, monkeypat
     made = rebuilt(deployment)
     from qmigrate.engine.retire import retire
 
-    monkeypatch.setattr(retire, "forget", _stop)
+    monkeypatch.setattr(retire, "drop_late_writes", _stop)
     with pytest.raises(KeyboardInterrupt):
         command.gc(made.settings(), made.name)
     monkeypatch.undo()
@@ -493,7 +493,7 @@ def test_only_the_deletion_that_has_begun_is_finished(deployment, monkeypatch, t
     made.revise("0003", ADD.replace('"b"', '"c"'))
     upgrade.upgrade(made.settings())
     with monkeypatch.context() as patch:
-        patch.setattr(retire, "forget", _stop)
+        patch.setattr(retire, "drop_late_writes", _stop)
         with pytest.raises(KeyboardInterrupt):
             command.gc(made.settings(), made.name, now=True)
     assert physical(made) == ["__g0002", "__g0003"]

@@ -395,8 +395,8 @@ def test_between_the_two_looks_others_may_work(app, monkeypatch):
     """No process holds the lease while it waits: a rebuild in between is let through, and makes it look again."""
     settings, hands = app.made.settings(), Clock(monkeypatch)
     looks: list = []
-    original = orphans.look
-    monkeypatch.setattr(run_fixes, "look", lambda *given: looks.append(1) or original(*given))
+    original = orphans.find_orphans
+    monkeypatch.setattr(run_fixes, "find_orphans", lambda *given: looks.append(1) or original(*given))
 
     def others() -> None:
         app.made.revise("0002", ADD)
@@ -437,8 +437,8 @@ def test_a_first_look_serves_a_resume_and_a_revision(app, monkeypatch):
     """What was seen twice is not looked for again after a crash; a revision takes a first look that was kept, and doesn't wait."""
     hands, settings = Clock(monkeypatch), app.made.settings()
     looks: list = []
-    original = orphans.look
-    monkeypatch.setattr(run_fixes, "look", lambda *given: looks.append(1) or original(*given))
+    original = orphans.find_orphans
+    monkeypatch.setattr(run_fixes, "find_orphans", lambda *given: looks.append(1) or original(*given))
     with monkeypatch.context() as patch:
         patch.setattr(orphans.Orphans, "write", lambda *given: 1 / 0)
         with pytest.raises(ZeroDivisionError):

@@ -15,7 +15,7 @@ from qmigrate.commands import rollback as back
 from qmigrate.commands.adopt import adopt
 from qmigrate.engine import rebuild
 from qmigrate.engine.executor import Stop
-from qmigrate.engine.work import Turn
+from qmigrate.engine.work import OneAtATime
 from qmigrate.errors import CollectionsFailedError, QmigrateError, StoppedError
 from qmigrate.model.plan import GoLive, InPlace, Job
 from qmigrate.model.schema import Change, CollectionSchema
@@ -239,7 +239,7 @@ def test_how_many(local, cores, wanted, many):
 
 def test_code_works_for_one_collection_at_a_time():
     """A turn is shared by the threads of its owner, kept from others until it was released as often as taken."""
-    turn, taken, ticks = Turn(), threading.Event(), []
+    turn, taken, ticks = OneAtATime(), threading.Event(), []
     turn.take("a")
     turn.take("a")
     other = threading.Thread(target=lambda: (turn.take("b", lambda: ticks.append(1)), taken.set()))

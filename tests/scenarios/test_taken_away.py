@@ -46,7 +46,7 @@ def settled(made: Deployment, revision: str) -> None:
     assert (said.code, said.out.startswith("Nothing to do")) == (0, True), said.text
     assert call(made.root, "check").code == 0, call(made.root, "check").text
     assert call(made.root, "status", "--exit-code").code == 0
-    assert gate.look(made.settings(), revision).is_open
+    assert gate.gate_state(made.settings(), revision).is_open
 
 
 def test_nothing_is_pending_for_what_a_revision_has_dropped(deployment):
@@ -59,11 +59,11 @@ def test_nothing_is_pending_for_what_a_revision_has_dropped(deployment):
     assert call(made.root, "upgrade").code == 0, before
     settled(made, "0003")
     made.revise("0004", ALL.replace('"kind"', '"n"').replace("KEYWORD", "INTEGER"))
-    assert gate.look(made.settings(), "0004").pending == {f"{made.name}_a": ("0004",)}
+    assert gate.gate_state(made.settings(), "0004").pending == {f"{made.name}_a": ("0004",)}
     assert call(made.root, "upgrade").code == 0
     settled(made, "0004")
     made.revise("0005", AGAIN)
-    assert gate.look(made.settings(), "0005").pending == {f"{made.name}_b": ("0005",)}
+    assert gate.gate_state(made.settings(), "0005").pending == {f"{made.name}_b": ("0005",)}
     assert call(made.root, "check").code == 3
     assert call(made.root, "upgrade").code == 0
     settled(made, "0005")
@@ -77,7 +77,7 @@ def test_what_a_pending_revision_drops_is_not_pending_behind_it(deployment):
     made.revise("0002", DROP)
     made.revise("0003", ALL)
     assert row(made, f"{made.name}_b")["pending"] == ["0002"]
-    assert gate.look(made.settings(), "0003").pending == {f"{made.name}_a": ("0003",), f"{made.name}_b": ("0002",)}
+    assert gate.gate_state(made.settings(), "0003").pending == {f"{made.name}_a": ("0003",), f"{made.name}_b": ("0002",)}
     assert call(made.root, "upgrade").code == 0
     settled(made, "0003")
 

@@ -192,7 +192,7 @@ def test_an_abort_before_anything_is_deleted_again_leaves_all(made, monkeypatch)
     restore.restore(made.settings(), made.name, consent=True)
     deleted(made)
     with monkeypatch.context() as patch:
-        patch.setattr(reapply_deletions, "forget", lambda *_, **__: 1 / 0)
+        patch.setattr(reapply_deletions, "drop_records", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             restore.undo(made.settings(), made.name, writes="discard")
     back.abort(made.settings())

@@ -5,20 +5,20 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmigrate.engine.points.base import Entry, PageWriter, exchanged, pack, unpack
+from qmigrate.engine.points.base import BaseEntry, PageWriter, exchanged, pack, unpack
 from qmigrate.store.records import DIGEST_SIZE, id_of_key, order_key
 
 IDS = st.one_of(st.integers(0, 2**64 - 1), st.uuids().map(str))
 DIGESTS = st.binary(min_size=DIGEST_SIZE, max_size=DIGEST_SIZE)
 
 
-@given(st.lists(st.tuples(IDS.map(order_key), st.builds(Entry, DIGESTS, DIGESTS)), max_size=20))
+@given(st.lists(st.tuples(IDS.map(order_key), st.builds(BaseEntry, DIGESTS, DIGESTS)), max_size=20))
 def test_pages_come_back_as_they_were_packed(entries):
     """What is packed is unpacked equal and in order."""
     assert list(unpack([pack(entries)])) == entries
 
 
-@given(st.lists(st.tuples(IDS.map(order_key), st.builds(Entry, DIGESTS, DIGESTS)), max_size=20))
+@given(st.lists(st.tuples(IDS.map(order_key), st.builds(BaseEntry, DIGESTS, DIGESTS)), max_size=20))
 def test_exchange_twice_is_nothing(entries):
     """Exchanging the sides of a base twice gives the base."""
     page = pack(entries)
@@ -43,6 +43,6 @@ def test_order_keys_sort_as_qdrant_scrolls(ids):
 def test_page_writer_hands_out_each_entry_once():
     """Taking empties the writer."""
     writer = PageWriter()
-    writer.add(order_key(1), Entry(bytes(16), bytes(16)))
+    writer.add(order_key(1), BaseEntry(bytes(16), bytes(16)))
     assert len(writer.take()) == 1
     assert writer.take() == []

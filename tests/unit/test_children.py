@@ -17,9 +17,9 @@ from tests.unit.test_workers import ORDER, fake, settings
 
 from qmigrate import children
 from qmigrate.commands.workers import local
-from qmigrate.commands.workers.local import LocalHands
+from qmigrate.commands.workers.local import LocalWorkers
 from qmigrate.engine.golive import freeze_watchdog
-from qmigrate.engine.workers.protocol import LostError
+from qmigrate.engine.workers.protocol import WorkerLostError
 from qmigrate.errors import StoppedError, StoreError
 
 SOURCE = Path(children.__file__).parent
@@ -153,8 +153,8 @@ def test_a_worker_that_stalls_before_it_is_ready_counts_as_lost(monkeypatch, tmp
     """A worker reports that it is there while a model loads; a silent one is killed, with the reason."""
     monkeypatch.setattr(local, "SILENCE", 3.0)
     fake(monkeypatch, body.replace("sys.stdin.readline(); ", ""))
-    with pytest.raises(LostError, match="killed: no message for 3 s"):
-        LocalHands(settings(tmp_path)).start(ORDER, lambda: None)
+    with pytest.raises(WorkerLostError, match="killed: no message for 3 s"):
+        LocalWorkers(settings(tmp_path)).start(ORDER, lambda: None)
 
 
 def test_a_worker_that_stalls_while_it_copies_counts_as_lost(monkeypatch, tmp_path):
@@ -163,8 +163,8 @@ def test_a_worker_that_stalls_while_it_copies_counts_as_lost(monkeypatch, tmp_pa
     monkeypatch.setattr(local, "PATIENCE", 0.5)
     fake(monkeypatch, f"{SAY}say('loading'); say('ready'); lines.readline(); os.kill(os.getpid(), signal.SIGSTOP)")
     made = settings(tmp_path, qdrant={"url": "http://localhost:6333", "timeout": "1s"})
-    hand = LocalHands(made).start(ORDER, lambda: None)
-    with pytest.raises(LostError, match="no message for 2 s"):
+    hand = LocalWorkers(made).start(ORDER, lambda: None)
+    with pytest.raises(WorkerLostError, match="no message for 2 s"):
         hand.copy(1, again=False, look=lambda: None)
     hand.close()
     assert hand._process.returncode == -9
@@ -179,8 +179,8 @@ def test_a_worker_whose_child_lives_on_is_not_waited_for(monkeypatch, tmp_path):
         "if os.fork() == 0:\n    time.sleep(20); os._exit(0)\n"
         "os._exit(3)",
     )
-    hand = LocalHands(settings(tmp_path)).start(ORDER, lambda: None)
-    with pytest.raises(LostError, match="exit code 3"):
+    hand = LocalWorkers(settings(tmp_path)).start(ORDER, lambda: None)
+    with pytest.raises(WorkerLostError, match="exit code 3"):
         hand.copy(1, again=False, look=lambda: None)
     hand.close()
 
@@ -216,8 +216,8 @@ def test_a_worker_of_ray_that_stalls_counts_as_lost(monkeypatch):
     )
     monkeypatch.setattr(on_ray, "SILENCE", 0.3)
     actor = Silent()
-    hand = on_ray.RayHand(ray, actor, 1.0)
+    hand = on_ray.RayWorker(ray, actor, 1.0)
     hand.begin(ORDER, "", lambda: None)
-    with pytest.raises(LostError, match="no message for 0.3 s"):
+    with pytest.raises(WorkerLostError, match="no message for 0.3 s"):
         hand.copy(1, again=False, look=lambda: None)
     assert killed == [actor]

@@ -12,11 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").exists())
-#: Names of the recipes that the code gets with the renames, and what stands there until then.
-UNTIL_RENAMED = {
-    "FixSource": ("src/qmigrate/engine/fixes/protocol.py", "Place"),
-    "PointEdit": ("src/qmigrate/model/fix.py", "Entry"),
-}
 BLOCK = re.compile(r"^```(python|diff) (src/\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: A project in local mode with twenty points, behind whose beginning each recipe is tried.
 HEAD = """
@@ -105,9 +100,6 @@ def apply(root: Path, blocks: list[tuple[str, str, str]]) -> list[Path]:
     """Make the new files of a recipe, and put its lines in; the files that it has made or changed."""
     for form, name, text in blocks:
         path = root / name
-        for new, (file, old) in UNTIL_RENAMED.items():
-            if f"class {new}(" not in (known := (root / file).read_text(encoding="utf-8")) and f"class {new}:" not in known:
-                text = re.sub(rf"\b{new}\b", old, text)
         if form == "python":
             assert not path.exists(), f"{name} is there already"
             path.write_text(text, encoding="utf-8")

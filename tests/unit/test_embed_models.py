@@ -17,7 +17,7 @@ from qmigrate.commands import upgrade
 from qmigrate.embed import load
 from qmigrate.embed.inputs import ImageName
 from qmigrate.embed.pipeline import Pipeline
-from qmigrate.embed.staged import LetsGo
+from qmigrate.embed.staged import Releasable
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.embed.torch_models import Batches
 from qmigrate.errors import ConfigError, DriftError, EmbedError
@@ -182,7 +182,7 @@ def test_a_model_that_was_let_go_of_is_loaded_again_when_it_is_used(clip, tmp_pa
     file = tmp_path / "weights.pt"
     file.write_bytes((clip / "weights.pt").read_bytes())
     one = open_clip_embedder(clip, pretrained=str(file))
-    assert isinstance(one, LetsGo)
+    assert isinstance(one, Releasable)
     before, known = np.vstack(one.embed(["a cat"])), one.fingerprint()
     model = weakref.ref(one._loaded.model)
     one.release()

@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from qmigrate.model import known
 from qmigrate.model.schema import DISABLED, Change, CollectionSchema, changed, changes
 from qmigrate.operations.checks import index_problem, value_problem
-from qmigrate.operations.text.source import WIDTH, Source, change_source, create_source, drop_source
+from qmigrate.operations.text.source import WIDTH, CodeWriter, change_source, create_source, drop_source
 
 DENSE = {"size": 4, "distance": "Cosine"}
 
 
-def executed(source: Source) -> list:
+def executed(source: CodeWriter) -> list:
     """The operations that a revision file with this source returns."""
     names: dict = {}
     exec(f"{source.imports()}\n\ndef upgrade():\n    return {source.text()}\n", names)  # noqa: S102  # what a revision file is for
     return names["upgrade"]()
 
 
-def folded(source: Source, schema: CollectionSchema | None = None) -> CollectionSchema | None:
+def folded(source: CodeWriter, schema: CollectionSchema | None = None) -> CollectionSchema | None:
     """The schema after all operations, each checked first."""
     for operation in executed(source):
         operation.check(schema)

@@ -21,7 +21,7 @@ from qmigrate.planner.estimate import (
     seconds_of_clone,
     seconds_of_copy,
 )
-from qmigrate.planner.gc import Choice, judge, plan_gc
+from qmigrate.planner.gc import GcWish, judge, plan_gc
 from qmigrate.settings.sections import EstimateSettings
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -101,20 +101,20 @@ SNAPSHOT = KeptSnapshot("made-by-hand", 5, None, own=False)
 )
 def test_what_goes_and_what_stays(found, choice, parts, goes, words):
     """Every rule, with the reason that a person reads."""
-    [verdict] = judge(state(**parts), [found], "L", Choice(now=NOW, **choice))
+    [verdict] = judge(state(**parts), [found], "L", GcWish(now=NOW, **choice))
     assert (verdict.goes, words in verdict.reason) == (goes, True), verdict.reason
 
 
 def test_the_way_back_is_named():
     """The parent of what serves is more than held: it is where a rollback returns to."""
     kept = state(generations=(row(1, held=COMING), Generation(2, "c__g0002", 1, (), SCHEMA, "live")))
-    [verdict] = judge(kept, [holding(row(1, held=COMING))], "L", Choice(now=NOW))
+    [verdict] = judge(kept, [holding(row(1, held=COMING))], "L", GcWish(now=NOW))
     assert verdict.reason == "the way back to 0001"
 
 
 def test_the_plan_is_one_job_of_what_goes():
     """Oldest first, each sparing instead of stopping, with the snapshots that were seen; nothing to resume from."""
-    choice = Choice(now=NOW, writes="discard", keep_snapshots=True)
+    choice = GcWish(now=NOW, writes="discard", keep_snapshots=True)
     found = [holding(row(1), snapshots=(SNAPSHOT,)), holding(row(2, "live", None)), holding(row(3))]
     [item] = plan_gc(state(), judge(state(), found, "L", choice), choice).collections
     assert item.job.steps == (

@@ -20,7 +20,7 @@ from qmigrate.engine.points.base import unpack
 from qmigrate.engine.points.transformation import Maker
 from qmigrate.engine.prove import rekey
 from qmigrate.engine.prove.passes import Sides
-from qmigrate.engine.work import Turn
+from qmigrate.engine.work import OneAtATime
 from qmigrate.errors import PlanError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point, PointTransform
@@ -167,7 +167,7 @@ def proven(two: Two, maker: bool = True):
     work = SimpleNamespace(
         generation=lambda _: None,
         store=two, lease=two, collection="docs", run=1, step=0, tick=lambda *_: None, progress=Silent(),
-        state=SimpleNamespace(name="docs", hides=False), code=SimpleNamespace(turn=Turn()),
+        state=SimpleNamespace(name="docs", hides=False), code=SimpleNamespace(turn=OneAtATime()),
     )
     transform = PointTransform({"a": "a"}, new_id=lambda point: point.payload["key"])
     if maker:

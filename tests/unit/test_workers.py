@@ -16,11 +16,11 @@ import yaml
 
 from qmigrate import errors
 from qmigrate.cli.upgrade import upgrade
-from qmigrate.commands.workers import hands_of, local
-from qmigrate.commands.workers.local import LocalHands
-from qmigrate.commands.workers.messages import heard, said
+from qmigrate.commands.workers import local, workers_of
+from qmigrate.commands.workers.local import LocalWorkers
+from qmigrate.commands.workers.messages import error_from_dict, error_to_dict
 from qmigrate.commands.workers.settings_json import from_json, to_json
-from qmigrate.engine.workers.protocol import LostError, Order, Report
+from qmigrate.engine.workers.protocol import Order, Report, WorkerLostError
 from qmigrate.errors import ConfigError
 from qmigrate.settings.load import Settings
 from qmigrate.store.faults import TransientError
@@ -57,7 +57,7 @@ def test_one_worker_per_gpu_where_nothing_else_is_said(tmp_path, monkeypatch, gp
     """Every GPU when there are several and the embedder leaves it open; one device, or a model without one, needs none."""
     torch = SimpleNamespace(cuda=SimpleNamespace(device_count=lambda: gpus))
     monkeypatch.setitem(sys.modules, "torch", torch)
-    assert list(hands_of(settings(tmp_path, rebuild, **embedder)).places(used)) == expected
+    assert list(workers_of(settings(tmp_path, rebuild, **embedder)).places(used)) == expected
 
 
 def test_local_mode_has_no_workers(tmp_path, monkeypatch):
@@ -66,10 +66,10 @@ def test_local_mode_has_no_workers(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setitem(sys.modules, "ray", torch)
     local = {"path": str(tmp_path / "qdrant")}
-    assert not hands_of(settings(tmp_path, qdrant=local)).places(["clip"])
+    assert not workers_of(settings(tmp_path, qdrant=local)).places(["clip"])
     for rebuild in ({"devices": ["cuda:0"]}, {"engine": "ray"}):
         with pytest.raises(ConfigError, match="needs a Qdrant server: the folder of local mode"):
-            hands_of(settings(tmp_path, rebuild, qdrant=local)).check()
+            workers_of(settings(tmp_path, rebuild, qdrant=local)).check()
 
 
 def test_the_engine_of_the_command_line_is_that_of_every_collection(tmp_path):
@@ -108,18 +108,18 @@ def test_an_error_leaves_a_worker_as_what_it_was():
     for kind in everywhere:
         error = kind.__new__(kind)
         errors.QmigrateError.__init__(error, "what", hint="how", facts={"n": 1})
-        back = heard(said(error))
+        back = error_from_dict(error_to_dict(error))
         assert (type(back), back.message, back.hint, back.facts, back.exit_code) == (kind, "what", "how", {"n": 1}, kind.exit_code)
-    assert type(heard(said(TransientError("gone")))) is errors.StoreError
+    assert type(error_from_dict(error_to_dict(TransientError("gone")))) is errors.StoreError
     try:
         raise KeyError("x")
     except KeyError as unforeseen:
-        back = heard(said(unforeseen))
+        back = error_from_dict(error_to_dict(unforeseen))
     assert "KeyError: 'x'" in back.message
     assert "test_workers.py" in back.__notes__[0]
     huge = errors.QmigrateError("x" * 10**6, facts={"path": Path("a"), "all": ["y" * 10**6]})
-    assert len(json.dumps(said(huge))) < 100_000
-    assert json.dumps(said(errors.QmigrateError("x", facts={"path": Path("a")})))
+    assert len(json.dumps(error_to_dict(huge))) < 100_000
+    assert json.dumps(error_to_dict(errors.QmigrateError("x", facts={"path": Path("a")})))
 
 
 ORDER = Order("ledger", "notes", 1, 0, 3, "notes__g0002__e3__0", "cpu", 4, 12.5)
@@ -175,8 +175,8 @@ def fake(monkeypatch, body: str) -> None:
 def test_a_worker_that_says_rubbish_or_nothing_is_ended_and_named(tmp_path, monkeypatch, body, told):
     """Nothing waits for it forever, what it sent is never run as code, and the reason is reported in words."""
     fake(monkeypatch, body)
-    with pytest.raises(LostError, match=told):
-        LocalHands(settings(tmp_path)).start(ORDER, lambda: None)
+    with pytest.raises(WorkerLostError, match=told):
+        LocalWorkers(settings(tmp_path)).start(ORDER, lambda: None)
 
 
 def test_what_a_worker_is_given_stands_neither_in_its_arguments_nor_in_its_environment(tmp_path, monkeypatch):
@@ -196,7 +196,7 @@ for line in lines:
 """,
     )
     made = replace(settings(tmp_path), qdrant=replace(settings(tmp_path).qdrant, api_key="geheim"))
-    hand = LocalHands(made).start(ORDER, lambda: None)
+    hand = LocalWorkers(made).start(ORDER, lambda: None)
     try:
         hand.copy(5, again=False, look=lambda: None)
         assert hand.report() == Report(7, 1, {"write": 0.5})

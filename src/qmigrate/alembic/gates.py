@@ -84,7 +84,7 @@ def _gate(bridge: Bridge, revision: str, directive: str, max_estimate: float | N
         _guard(bridge, watch, revision, directive)
         return
     with _outside(watch):
-        found = gate.look(bridge.settings, revision)
+        found = gate.gate_state(bridge.settings, revision)
         if found.is_open:
             # Also after a run whose SQL was rolled back: only the record is missing.
             how = "done already: it is just recorded" if directive == "run" else "done"
@@ -118,7 +118,7 @@ def apply(
         return
     with _outside(watch), opened_ledger(settings) as ledger:
         recorded = inline.is_recorded(ledger, key, operations, watch.where)
-        done = recorded and gate.look(settings, key).is_open
+        done = recorded and gate.gate_state(settings, key).is_open
         if not done and bridge.wish.mode is Mode.SKIP:
             log.warning("SKIPPED: %s continues without its vector step %s", watch.where, key)
             _note(bridge, watch, key, directive, SKIPPED)
@@ -130,7 +130,7 @@ def apply(
         check_outside(watch)
         inline.record(settings.scripts, ledger, key, operations, watch.where, actor=ledger.actor)
         try:
-            _run(bridge, watch, gate.look(settings, key), directive, max_estimate)
+            _run(bridge, watch, gate.gate_state(settings, key), directive, max_estimate)
         except QmigrateError:
             inline.drop_unless_begun(ledger, key)
             raise
@@ -163,7 +163,7 @@ def _is_done(bridge: Bridge, step: str, *, back: bool) -> bool:
         except RevisionError:
             # An inline step that was never begun.
             return False
-    return gate.look(bridge.settings, step).is_open
+    return gate.gate_state(bridge.settings, step).is_open
 
 
 def revert(bridge: Bridge, revision: str, writes: str) -> None:
@@ -238,7 +238,7 @@ def _run(bridge: Bridge, watch: Watch, found: gate.Gate, directive: str, max_est
     for note in result.plan.notes:
         # What the revision leaves alone, for example: collections that are not under management.
         log.warning("%s", visible(note))
-    now = gate.look(bridge.settings, found.revision)
+    now = gate.gate_state(bridge.settings, found.revision)
     if not now.is_open:
         if result.plan.waiting:
             raise waits(result.plan.waiting, watch.where)

@@ -26,7 +26,7 @@ from qmigrate.commands.session import opened_ledger
 from qmigrate.errors import PendingError, QmigrateError, RevisionError, UsageError
 from qmigrate.json_log import VARIABLE, JsonFormatter, chosen_form
 from qmigrate.ledger import TABLE_NAMES, Ledger
-from qmigrate.ledger.alembic_links import LINKED, STAMPED, Link, Place, all_links, place_in
+from qmigrate.ledger.alembic_links import LINKED, STAMPED, Link, LinkTable, all_links, place_in
 from qmigrate.ledger.tables import metadata
 from qmigrate.revisions.alembic_files import Statement, directives_of
 from qmigrate.settings.load import CONFIG_NAME, Settings
@@ -67,11 +67,11 @@ def _is_ours(found: Any, name: str | None, kind: str) -> bool:
 class Linking:
     """The links of one run. Make it with :meth:`open`."""
 
-    def __init__(self, ledger: Ledger, place: Place | None, version_table: str, engine: Engine | None) -> None:
+    def __init__(self, ledger: Ledger, place: LinkTable | None, version_table: str, engine: Engine | None) -> None:
         self._ledger = ledger
         self._engine = engine
         self._place = place
-        self._own = Place(ledger.database, ledger.database.schema)
+        self._own = LinkTable(ledger.database, ledger.database.schema)
         self._version_table = version_table
         self._actor = ledger.actor
         self._noted: list[Link] = []
@@ -220,7 +220,7 @@ def _state(settings: Settings, kind: str, step: str | None) -> str:
     if step is None:
         return "known only when it runs"
     try:
-        found = gate.look(settings, step)
+        found = gate.gate_state(settings, step)
     except RevisionError as error:
         # An inline step is known from the time when it is run first.
         return "not done" if kind in ("apply", "fix") else error.message

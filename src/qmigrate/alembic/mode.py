@@ -10,7 +10,7 @@ from enum import StrEnum
 from alembic.util import CommandError
 
 from qmigrate.errors import QmigrateError, UsageError
-from qmigrate.settings.values import is_bare_number, meant, parse_duration
+from qmigrate.settings.values import did_you_mean, is_bare_number, parse_duration
 from qmigrate.text import visible
 
 
@@ -73,13 +73,13 @@ def wish(arguments: Mapping[str, object]) -> Wish:
     """
     for key in arguments:
         if key.lower().startswith(("qdrant", "qmigrate")) and key not in _KEYS:
-            close = meant(key.lower(), _KEYS)
+            close = did_you_mean(key.lower(), _KEYS)
             raise UsageError(f"alembic -x {key}=… is unknown{close}", hint=f"known: {', '.join(_KEYS)}")
     chosen = arguments.get("qdrant", Mode.REQUIRE.value)
     known = [mode.value for mode in Mode]
     if chosen not in known:
         raise UsageError(
-            f"alembic -x qdrant={chosen} is unknown{meant(str(chosen), known)}",
+            f"alembic -x qdrant={chosen} is unknown{did_you_mean(str(chosen), known)}",
             hint=f"use one of: {', '.join(known)}",
         )
     return Wish(

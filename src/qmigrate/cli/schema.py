@@ -13,7 +13,7 @@ from qmigrate.cli.shell import Shell, to_plain, with_shell
 from qmigrate.text import visible_json
 
 if TYPE_CHECKING:
-    from qmigrate.commands.schema import Document, Entry, Schemas
+    from qmigrate.commands.schema import ChangelogEntry, Document, Schemas
 
 
 #: Fields of a vector that have a column of their own.
@@ -74,7 +74,7 @@ def _further(found: Document) -> list[str]:
     return [alias for alias in found.schema.aliases if alias != found.name]
 
 
-def _entry(one: Entry) -> dict[str, Any]:
+def _entry(one: ChangelogEntry) -> dict[str, Any]:
     parts = {
         "revision": one.revision,
         "at": _when(one),
@@ -87,7 +87,7 @@ def _entry(one: Entry) -> dict[str, Any]:
     return {key: value for key, value in parts.items() if value not in (None, "", [])}
 
 
-def _when(one: Entry) -> str | None:
+def _when(one: ChangelogEntry) -> str | None:
     """UTC, since a document is read in more than one place."""
     if one.at is None:
         return None

@@ -24,8 +24,8 @@ from qmigrate.model.names import has_wildcard
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
 from qmigrate.observe import known_names, lacks_seal, observe
-from qmigrate.operations.text.source import Source, alias_source, create_source, drop_source
-from qmigrate.planner.adopt import Choice, Target, Verdict, judge, number_of, plan_adopt, refuse_differences
+from qmigrate.operations.text.source import CodeWriter, alias_source, create_source, drop_source
+from qmigrate.planner.adopt import AdoptWish, Target, Verdict, judge, number_of, plan_adopt, refuse_differences
 from qmigrate.planner.members import chain
 from qmigrate.ports import Progress
 from qmigrate.revisions.graph import Revisions
@@ -143,7 +143,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
         found = find(opened, pattern, alias, take_over=take_over)
         if not dry_run:
             _finish(opened, found, stop, lock_timeout)
-        choice = Choice(take_over=take_over)
+        choice = AdoptWish(take_over=take_over)
         world = observe(opened.ledger, opened.store, only=found.names)
         finding = _look(opened, world, found, choice, _wording(pattern, message, revision_id))
         left = {one.name for one in finding.left}
@@ -188,7 +188,7 @@ def stamp(
         found = Candidates.named(opened, names)
         if not dry_run:
             _finish(opened, found, stop, lock_timeout)
-        choice = Choice(take_over=take_over, revision=wanted)
+        choice = AdoptWish(take_over=take_over, revision=wanted)
         world = observe(opened.ledger, opened.store, only=found.names)
         finding = _look(opened, world, found, choice, None)
         if not dry_run:
@@ -228,7 +228,7 @@ def _wording(pattern: str, message: str | None, revision_id: str | None) -> tupl
 
 
 def _look(
-    opened: Session, world: World, found: Candidates, choice: Choice, wording: tuple[str, str, str | None] | None
+    opened: Session, world: World, found: Candidates, choice: AdoptWish, wording: tuple[str, str, str | None] | None
 ) -> _Finding:
     verdicts, left = _judged(opened, world, found, choice, alone=wording is None or len(found.chosen) == 1)
     new = [verdict.target for verdict in verdicts if verdict.how == "baseline"]
@@ -242,7 +242,7 @@ def _look(
 
 
 def _judged(
-    opened: Session, world: World, found: Candidates, choice: Choice, *, alone: bool
+    opened: Session, world: World, found: Candidates, choice: AdoptWish, *, alone: bool
 ) -> tuple[tuple[Verdict, ...], tuple[Left, ...]]:
     """The revision of each, and those that can't be adopted.
 
@@ -274,7 +274,7 @@ def _judged(
 
 def _source(
     opened: Session, matching: int, new: Sequence[Target], pattern: str, leaving: Sequence[str]
-) -> tuple[Source, tuple[str, ...]]:
+) -> tuple[CodeWriter, tuple[str, ...]]:
     """Operations that make what is there: one per schema, and the glob for the one that most of them have.
 
     What has another one comes first, by its name: a glob makes nothing that is there by then.
@@ -317,7 +317,7 @@ def _odd_notes(pattern: str, groups: Sequence[Sequence[Target]], usual: Sequence
     return (f"in the revision {pattern} stands for {many} of one schema; by name, with another schema: {listed}",)
 
 
-def _write_baseline(opened: Session, finding: _Finding, choice: Choice) -> Choice:
+def _write_baseline(opened: Session, finding: _Finding, choice: AdoptWish) -> AdoptWish:
     """Write the revision; from here on it is history like any other, and the same command resumes after a crash."""
     if finding.file is None:
         return choice
@@ -339,7 +339,7 @@ def _take_back(opened: Session, finding: _Finding, found: Candidates) -> None:
 
 
 def _record(
-    opened: Session, verb: str, found: Candidates, choice: Choice, stop: Stop, lock_timeout: float | None
+    opened: Session, verb: str, found: Candidates, choice: AdoptWish, stop: Stop, lock_timeout: float | None
 ) -> None:
     def make(world: World) -> Plan:
         targets = found.targets(opened, world)

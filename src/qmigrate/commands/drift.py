@@ -17,7 +17,7 @@ from qmigrate.model.names import unknown
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_ownership, check_place, observe
-from qmigrate.operations.text.source import Source, change_source
+from qmigrate.operations.text.source import CodeWriter, change_source
 from qmigrate.planner.forward import pending
 from qmigrate.ports import Progress
 from qmigrate.revisions.new import create
@@ -76,7 +76,7 @@ def from_drift(
     sources = {name: source for name, source in found.items() if source is not None}
     if not sources:
         raise RevisionError("nothing differs from what is recorded: there is nothing to accept", hint="qmigrate check")
-    whole = Source()
+    whole = CodeWriter()
     for source in sources.values():
         whole = whole + source
     made = create(settings.scripts, message or MESSAGE, revision_id=revision_id, source=whole)
@@ -92,7 +92,7 @@ def _names(world: World, only: Iterable[str] | None) -> list[str]:
     return wanted
 
 
-def _source(opened: Session, world: World, state: CollectionState) -> Source | None:
+def _source(opened: Session, world: World, state: CollectionState) -> CodeWriter | None:
     """Operations for one collection; None where nothing differs."""
     if state.declared is None or state.live is None or not state.managed:
         return None

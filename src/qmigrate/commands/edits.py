@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from qmigrate.commands.session import Session, UserCode
-from qmigrate.engine.fixes.kinds import check, look
-from qmigrate.engine.fixes.protocol import Place, unmet
+from qmigrate.engine.fixes.kinds import check, preview
+from qmigrate.engine.fixes.protocol import FixSource, unmet
 from qmigrate.ledger.reader import present
 from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, OpRef, Plan, RunCode
@@ -27,7 +27,7 @@ def count(opened: Session, name: str, edit: JsonObject, ops: Sequence[OpRef] = (
     Args:
         ops: the operations that its step names.
     """
-    return look(_place(opened, name, ops), edit)
+    return preview(_place(opened, name, ops), edit)
 
 
 def check_all(opened: Session, plan: Plan) -> None:
@@ -44,9 +44,9 @@ def check_all(opened: Session, plan: Plan) -> None:
             check(_place(opened, item.job.collection, step.ops), step.edit)
 
 
-def _place(opened: Session, name: str, ops: Sequence[OpRef]) -> Place:
+def _place(opened: Session, name: str, ops: Sequence[OpRef]) -> FixSource:
     settings = opened.settings.for_collection(name)
-    return Place(
+    return FixSource(
         name,
         name,
         opened.store,

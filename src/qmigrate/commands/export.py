@@ -16,7 +16,7 @@ from qmigrate.engine.fixes.journal import journal_of, windows
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import DeletionRow, Ledger
 from qmigrate.model.facts.stored import known
-from qmigrate.model.fix import Entry
+from qmigrate.model.fix import PointEdit
 from qmigrate.model.names import unknown
 from qmigrate.model.schema import JsonObject
 from qmigrate.settings.load import Settings
@@ -136,7 +136,7 @@ def _point(one: archive.Archived, *, ids: bool, vectors: bool) -> JsonObject:
     return {"id": one.id, "payload": payload, **more}
 
 
-def _entry(one: Entry, *, ids: bool) -> JsonObject:
+def _entry(one: PointEdit, *, ids: bool) -> JsonObject:
     # Of a deletion only a digest was kept.
     if ids or not one.after:
         return {"id": one.id}

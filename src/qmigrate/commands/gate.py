@@ -74,7 +74,7 @@ class Gate:
         return kind(message, hint=self.command, facts=facts)
 
 
-def look(settings: Settings, revision: str) -> Gate:
+def gate_state(settings: Settings, revision: str) -> Gate:
     """The gate of a revision, from the files and the ledger; Qdrant is not asked.
 
     Args:

@@ -21,7 +21,7 @@ from qmigrate.model.names import check_known, met, unknown
 from qmigrate.model.plan import Job, Plan
 from qmigrate.model.state import World
 from qmigrate.observe import holdings, known_names, names_with_holdings, observe
-from qmigrate.planner.gc import Choice, Verdict, judge, plan_gc
+from qmigrate.planner.gc import GcWish, Verdict, judge, plan_gc
 from qmigrate.ports import Progress
 from qmigrate.settings.load import Settings
 
@@ -98,7 +98,7 @@ class _Sweep:
     """One gc over several collections, while it runs."""
 
     opened: Session
-    choice: Choice
+    choice: GcWish
     keep_snapshots: bool | None
     stop: Stop
     lock_timeout: float | None
@@ -122,7 +122,7 @@ def review(
     with session(settings, writes=False) as opened:
         names, moment = _names(opened, pattern), present(opened.ledger)
         only = frozenset(generations) or None
-        choice = Choice(now=moment, ignore_holdover=now, only=only, preview=True)
+        choice = GcWish(now=moment, ignore_holdover=now, only=only, preview=True)
         verdicts = _judged(opened, names, choice)
         _refuse_unknown(verdicts, only)
         purges = () if only else due(opened, pattern, moment)
@@ -161,7 +161,7 @@ def gc(  # noqa: PLR0913  the options of the verb
     """
     only = frozenset(generations) or None
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
-        choice = Choice(
+        choice = GcWish(
             only=only,
             now=present(opened.ledger),
             ignore_holdover=now,
@@ -195,7 +195,7 @@ def collect_due(
     """
     moment = present(opened.ledger)
     chosen = frozenset(only) if only is not None else None
-    sweep = _Sweep(opened, Choice(now=moment, automatic=True), None, stop, lock_timeout)
+    sweep = _Sweep(opened, GcWish(now=moment, automatic=True), None, stop, lock_timeout)
     for name in opened.ledger.due(moment):
         automatic = opened.settings.for_collection(name).rebuild.gc == "auto"
         if automatic and (chosen is None or name in chosen):
@@ -232,7 +232,7 @@ def _names(opened: Session, pattern: str) -> tuple[str, ...]:
     return matching
 
 
-def _judged(opened: Session, names: Iterable[str], choice: Choice) -> list[Verdict]:
+def _judged(opened: Session, names: Iterable[str], choice: GcWish) -> list[Verdict]:
     names = list(names)
     world = observe(opened.ledger, opened.store, only=names)
     physical, aliases = opened.store.physical_names(), opened.store.aliases()

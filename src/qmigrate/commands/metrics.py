@@ -25,7 +25,7 @@ from qmigrate.operations.deletion import DeleteOrphans
 from qmigrate.planner.fix import fixed_by
 from qmigrate.ports import Store
 from qmigrate.settings.load import Settings
-from qmigrate.settings.values import check_keys, meant, whole
+from qmigrate.settings.values import check_keys, did_you_mean, integer_between
 from qmigrate.store import ConnectionSettings, records
 from qmigrate.store.server.examine import Examiner
 
@@ -284,14 +284,14 @@ def _check(name: str, entry: Mapping[str, Any]) -> _Check:
     """
     at, kind = f"metrics.checks.{name}", entry.get("kind")
     if kind not in _KEYS:
-        raise ConfigError(f"{at}.kind must be orphans or sync, not {kind!r}{meant(str(kind), _KEYS)}")
+        raise ConfigError(f"{at}.kind must be orphans or sync, not {kind!r}{did_you_mean(str(kind), _KEYS)}")
     given = {key: value for key, value in entry.items() if key != "kind" and value is not None}
     check_keys(given, _KEYS[kind], at)
     for key in ("collection", "sql"):
         if not isinstance(given.get(key), str):
             raise ConfigError(f"{at} needs {key}: a string")
     sample = given.pop("sample", None)
-    narrow = Narrow(sample=None if sample is None else whole(1, 10**9)(sample, f"{at}.sample"))
+    narrow = Narrow(sample=None if sample is None else integer_between(1, 10**9)(sample, f"{at}.sample"))
     made = SyncPayload(**given) if kind == SYNC else DeleteOrphans(**given, reason="only checked")
     try:
         made.check_words()

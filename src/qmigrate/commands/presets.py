@@ -15,7 +15,7 @@ from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.rows import Marking
 from qmigrate.rows.marks import GIVEN, QUEUED, named_in
 from qmigrate.settings.load import Settings
-from qmigrate.settings.values import check_keys, choice, duration, is_bare_number, meant, path, text
+from qmigrate.settings.values import check_keys, choice, did_you_mean, duration, is_bare_number, path, text
 
 #: What a preset may be, under ``kind``, and which verbs take it.
 DELETION, ORPHANS, SYNC = "deletion", "orphans", "sync"
@@ -272,7 +272,7 @@ def _entry(settings: Settings, name: str, kind: str) -> tuple[Mapping[str, Any],
     known = settings.fixes.presets
     if name not in known:
         hint = f"there are {', '.join(sorted(known))}" if known else "write it under fixes.presets: in qmigrate.yaml"
-        raise ConfigError(f"no preset {name!r} in the settings{meant(name, known)}", hint=hint)
+        raise ConfigError(f"no preset {name!r} in the settings{did_you_mean(name, known)}", hint=hint)
     entry = known[name]
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{at} must be keys and values")
@@ -281,7 +281,7 @@ def _entry(settings: Settings, name: str, kind: str) -> tuple[Mapping[str, Any],
     odd = [key for key in entry if key not in keys]
     if odd:
         others = [f"kind: {other}" for other, has in _KEYS_OF.items() if odd[0] in has]
-        where = f"; one with {others[0]} has it" if others else meant(odd[0], keys)
+        where = f"; one with {others[0]} has it" if others else did_you_mean(odd[0], keys)
         raise ConfigError(f"{at} has no key {odd[0]!r}{where}", hint=f"known: {', '.join(keys)}")
     if said != kind:
         raise ConfigError(f"the preset {name} has kind: {said}, not {kind}", hint=f"{_VERBS[said]} {name}")

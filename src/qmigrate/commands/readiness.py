@@ -138,7 +138,7 @@ class Parts:
             LedgerError: it doesn't answer.
         """
         with opened_ledger(self.settings) as ledger:
-            examine.look(ledger.database)
+            examine.examine_ledger(ledger.database)
             ledger.identity()
 
     def embedder(self, name: str) -> None:

@@ -19,7 +19,7 @@ from qmigrate.model.plan import Build, CollectionPlan, Plan
 from qmigrate.model.state import World
 from qmigrate.observe import holdings
 from qmigrate.planner.estimate import Speed, plan_rehearsal, projected
-from qmigrate.planner.gc import Choice, judge, plan_gc
+from qmigrate.planner.gc import GcWish, judge, plan_gc
 from qmigrate.ports import Progress
 from qmigrate.settings.load import Settings
 from qmigrate.text import quote
@@ -136,7 +136,7 @@ def _leftovers(opened: Session, world: World, name: str) -> Plan:
         for holding in holdings(opened.ledger, store, name, physical=store.physical_names(), aliases=store.aliases())
         if REHEARSAL.match(holding.physical)
     ]
-    choice = Choice(now=datetime.now(UTC))
+    choice = GcWish(now=datetime.now(UTC))
     return plan_gc(state, judge(state, found, world.ledger_id, choice), choice)
 
 

@@ -15,7 +15,7 @@ from qmigrate.commands.run_fixes import Done, FixResult, run_fix, same_edits
 from qmigrate.commands.session import Session, session
 from qmigrate.engine.fixes.kinds import opened as opened_fix
 from qmigrate.engine.fixes.marks import check_marks, rows_of, to_json
-from qmigrate.engine.fixes.protocol import Place, check_cap
+from qmigrate.engine.fixes.protocol import FixSource, check_cap
 from qmigrate.errors import RefusedError, UsageError
 from qmigrate.ledger.reader import present
 from qmigrate.model.facts.audit import Audited
@@ -285,7 +285,7 @@ def _previews(opened: Session, edits: Edits, *, check: bool) -> list[Preview]:
         if check:
             check_marks(settings, step.edit)
         one = Found()
-        place = Place(name, name, opened.store, opened.ledger, settings, now=present(opened.ledger))
+        place = FixSource(name, name, opened.store, opened.ledger, settings, now=present(opened.ledger))
         with opened_fix(place, step.edit) as fix:
             for entry in fix.find(one):
                 one.changes += entry.id not in seen

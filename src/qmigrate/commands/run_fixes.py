@@ -15,8 +15,8 @@ from qmigrate.commands.session import Session
 from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.engine.fixes import first_look
 from qmigrate.engine.fixes.first_look import Sighting
-from qmigrate.engine.fixes.orphans import PATIENCE, Orphans, look
-from qmigrate.engine.fixes.protocol import Place
+from qmigrate.engine.fixes.orphans import PATIENCE, Orphans, find_orphans
+from qmigrate.engine.fixes.protocol import FixSource
 from qmigrate.errors import RefusedError
 from qmigrate.ledger.reader import clock
 from qmigrate.model.facts.edits import Edit, OrphansEdit, edit_of
@@ -136,7 +136,7 @@ def _look(
             if seen is None:
                 opened.progress.begin(state.name, "first look", None)
                 with hold_lease(opened, state.name, lock_timeout) as lease:
-                    seen = look(lease, place, edit)
+                    seen = find_orphans(lease, place, edit)
                 opened.progress.end(f"{seen.strays:,} points without a row")
             found.append(_Waiting(state, edit, fix, seen))
     return found
@@ -177,14 +177,14 @@ def _still_serves(opened: Session, one: _Waiting) -> bool:
     return state is not None and _kept(opened, state, one.edit) is not None
 
 
-def _place(opened: Session, name: str, stop: Stop) -> Place:
+def _place(opened: Session, name: str, stop: Stop) -> FixSource:
     def tick(count: int = 0, note: str = "") -> None:
         stop.check()
         if count or note:
             opened.progress.advance(count, note)
 
     settings = opened.settings.for_collection(name)
-    return Place(name, name, opened.store, opened.ledger, settings, tick)
+    return FixSource(name, name, opened.store, opened.ledger, settings, tick)
 
 
 def _shown(one: _Waiting) -> FirstLook:

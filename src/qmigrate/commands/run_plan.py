@@ -15,7 +15,7 @@ from qmigrate.commands.meanings import meanings_of
 from qmigrate.commands.parallel import chains, each
 from qmigrate.commands.results import Held, Outcome, Resumed
 from qmigrate.commands.session import Session, UserCode
-from qmigrate.commands.workers import hands_of
+from qmigrate.commands.workers import workers_of
 from qmigrate.engine.epoch_aliases import revoke_earlier
 from qmigrate.engine.executor import Stop, run
 from qmigrate.engine.golive.freeze import thaw
@@ -444,7 +444,7 @@ def _work(session: Session, lease: Lease, state: CollectionState, job: Job, *, s
         ledger_id=session.ledger_id,
         snapshot=snapshot and settings.rebuild.snapshot != "off",
         tool=__version__,
-        hands=hands_of(settings),
+        hands=workers_of(settings),
     )
 
 

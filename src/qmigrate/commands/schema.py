@@ -24,7 +24,7 @@ LIVE, RECORDED, REVISION = "live", "recorded", "revision"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ChangelogEntry:
     """One line of a changelog.
 
     Attributes:
@@ -67,7 +67,7 @@ class Document:
     points: int | None
     schema: CollectionSchema
     embedders: Mapping[str, str] = field(default_factory=dict)
-    changelog: tuple[Entry, ...] = ()
+    changelog: tuple[ChangelogEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +216,9 @@ def _created(revisions: Revisions, wanted: frozenset[str]) -> set[str]:
     }
 
 
-def _declared_entry(link: Link) -> Entry:
+def _declared_entry(link: Link) -> ChangelogEntry:
     changes = tuple(operation.describe() for _, operation in link.refs)
-    return Entry(link.revision.id, link.revision.doc, changes=changes)
+    return ChangelogEntry(link.revision.id, link.revision.doc, changes=changes)
 
 
 def _newest(revisions: Revisions, wanted: frozenset[str]) -> list[str]:
@@ -255,7 +255,7 @@ def _filled_by(
     return {vector: said for vector, said in sorted(words.items()) if params_of(has, vector) is not None}
 
 
-def _history(ledger: Ledger, revisions: Revisions, name: str) -> tuple[Entry, ...]:
+def _history(ledger: Ledger, revisions: Revisions, name: str) -> tuple[ChangelogEntry, ...]:
     """What was applied and rolled back, oldest first."""
     known = {one.id: one for one in revisions.order()}
     entries = []
@@ -263,7 +263,7 @@ def _history(ledger: Ledger, revisions: Revisions, name: str) -> tuple[Entry, ..
         found = known.get(row.revision)
         operations = [one for one in found.operations if one.matches(name)] if found else []
         entries.append(
-            Entry(
+            ChangelogEntry(
                 revision=row.revision,
                 doc=found.doc if found else "",
                 at=row.created_at,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.meanings import said
-from qmigrate.engine.work import Said, Turn
+from qmigrate.engine.work import OneAtATime, Said
 from qmigrate.errors import EmbedError, RevisionError
 from qmigrate.ledger import Ledger
 from qmigrate.model.plan import OpRef
@@ -78,7 +78,7 @@ class Session:
     ledger_id: str = ""
     parallel: int = 1
     several: bool = False
-    turn: Turn = field(default_factory=Turn)
+    turn: OneAtATime = field(default_factory=OneAtATime)
     _loading: threading.Lock = field(default_factory=threading.Lock)
     _embedders: dict[str, Embedder] = field(default_factory=dict)
     _weights: dict[str, Weight] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class UserCode:
     settings: Settings
 
     @property
-    def turn(self) -> Turn:
+    def turn(self) -> OneAtATime:
         """Whose code and models are at work."""
         return self.session.turn
 

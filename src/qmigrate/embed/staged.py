@@ -101,7 +101,7 @@ class OpensImages(Protocol):
 
 
 @runtime_checkable
-class LetsGo(Protocol):
+class Releasable(Protocol):
     """An embedder that can do without its model for a while."""
 
     def release(self) -> None:

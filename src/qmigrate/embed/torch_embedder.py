@@ -70,7 +70,7 @@ class TorchEmbedder(ABC, Generic[Kept]):
         return dict(self._known if self._known is not None else self._ready().fingerprint)
 
     def release(self) -> None:
-        """See :class:`~qmigrate.embed.staged.LetsGo`."""
+        """See :class:`~qmigrate.embed.staged.Releasable`."""
         with self._lock:
             let_go, self._loaded = self._loaded is not None, None
         if let_go:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qmigrate.engine.closing import close_repair
 from qmigrate.engine.epoch_aliases import holder, reach, read_back, release, swap
-from qmigrate.engine.retire.late_writes import forget
+from qmigrate.engine.retire.late_writes import drop_late_writes
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import RefusedError, RepairNeededError
 from qmigrate.model.facts.phases import Closed, LivePreflight, Named
@@ -70,7 +70,7 @@ def look_for(step: RecordLoss, work: Work) -> LivePreflight:
 
 def close_loss(step: RecordLoss, work: Work) -> Closed:
     """Recorded in one transaction; what was kept to compare it with is of no use any more."""
-    forget(work, step.target)
+    drop_late_writes(work, step.target)
     close_repair(work, "vanished", step.target, {"reason": step.reason}, gone=True)
     return Closed()
 

@@ -17,7 +17,7 @@ from qmigrate.model.transform import PointTransform
 from qmigrate.ports import Embedder, Progress, Store
 
 if TYPE_CHECKING:
-    from qmigrate.engine.workers.protocol import Hands
+    from qmigrate.engine.workers.protocol import WorkerPool
     from qmigrate.ledger import Lease
     from qmigrate.operations.base import Operation
     from qmigrate.settings.load import Settings
@@ -68,7 +68,7 @@ def _no_tick(count: int = 0, note: str = "") -> None:
     """Before a run begins nothing is counted."""
 
 
-class Turn:
+class OneAtATime:
     """The user's functions and models work for one collection at a time: they may not bear more.
 
     The threads of that collection share it, and each may take it several times.
@@ -133,7 +133,7 @@ class Code(Protocol):
     """The user's code behind references: operations of revision files, embedders of the settings."""
 
     @property
-    def turn(self) -> Turn:
+    def turn(self) -> OneAtATime:
         """Whose code and models are at work."""
 
     def operation(self, ref: OpRef) -> Operation:
@@ -187,7 +187,7 @@ class Work:
     frozen: Frozen | None = None
     on_failure: list[Callable[[Work], None]] = field(default_factory=list)
     consent: int | None = None
-    hands: Hands | None = None
+    hands: WorkerPool | None = None
     begun_only: bool = False
     delegated: bool = False
 

@@ -109,7 +109,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LinkTable:
     """Where the ledger's tables are as another connection sees them.
 
     Attributes:
@@ -151,14 +151,14 @@ class Place:
         return {"schema_translate_map": {None: self.schema}} if self.schema else {}
 
 
-def place_in(ledger: LedgerReader, connection: Connection) -> Place | None:
+def place_in(ledger: LedgerReader, connection: Connection) -> LinkTable | None:
     """The ledger's tables through another connection, or None when that is another database or may not write them.
 
     It begins a transaction on that connection: pass one that is not in use.
     """
     database = ledger.database
     if database.is_sqlite or connection.dialect.name != "postgresql":
-        return Place(database, None) if database.is_sqlite and _same_file(database, connection) else None
+        return LinkTable(database, None) if database.is_sqlite and _same_file(database, connection) else None
     with database.reading() as own:
         if _fingerprint(own) != _fingerprint(connection):
             return None
@@ -171,7 +171,7 @@ def place_in(ledger: LedgerReader, connection: Connection) -> Place | None:
     asked = text("SELECT has_table_privilege(:name, :right)")
     rights = ("SELECT", "INSERT", "DELETE")
     allowed = all(connection.scalar(asked, {"name": name, "right": right}) for right in rights)
-    return Place(database, str(schema)) if allowed else None
+    return LinkTable(database, str(schema)) if allowed else None
 
 
 def all_links(ledger: LedgerReader) -> tuple[Link, ...]:

@@ -176,7 +176,7 @@ LOCK_TIMEOUT = 30
 _MOST = 8
 
 
-class Place(NamedTuple):
+class DatabaseAddress(NamedTuple):
     """What an engine is for.
 
     Attributes:
@@ -194,15 +194,15 @@ class Place(NamedTuple):
 
 #: Engines that are free. Only single operations of the dictionary touch it: threads then need no lock, which a fork
 #: could find locked forever.
-_left: dict[Place, Engine] = {}
+_left: dict[DatabaseAddress, Engine] = {}
 
 
-def take(place: Place) -> Engine:
+def take(place: DatabaseAddress) -> Engine:
     """An engine for this caller alone: one that was left, or a new one. Nothing connects before it is used."""
     return _left.pop(place, None) or _made(place)
 
 
-def leave(place: Place, engine: Engine) -> None:
+def leave(place: DatabaseAddress, engine: Engine) -> None:
     """Close the connections of an engine that the caller doesn't use any more."""
     engine.dispose()
     if len(_left) >= _MOST:
@@ -210,7 +210,7 @@ def leave(place: Place, engine: Engine) -> None:
     _left[place] = engine
 
 
-def _made(place: Place) -> Engine:
+def _made(place: DatabaseAddress) -> Engine:
     kept = min(place.connections, 5)
     shared: dict[str, Any] = {
         "pool_size": kept,
@@ -282,7 +282,7 @@ class Database:
             if schema is not None:
                 raise ConfigError("ledger.schema needs PostgreSQL; a SQLite ledger has no schemas")
             refuse_unlisted(self.file, file_systems)
-        self._place = Place(parsed, self.file, schema, connections)
+        self._place = DatabaseAddress(parsed, self.file, schema, connections)
         self._secrets = _secrets(parsed)
         self._engine: Engine | None = None
         self.label = f"sqlite {self.file}" if self.file else _postgres_label(parsed)

@@ -24,7 +24,7 @@ _TABLE_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LedgerReport:
     """One check of the database.
 
     Attributes:
@@ -55,14 +55,14 @@ class SqlRights:
     busy: bool = False
 
 
-def look(database: Database) -> Told:
+def examine_ledger(database: Database) -> LedgerReport:
     """Reach the database, and compare its clock.
 
     Raises:
         LedgerError: it can't be reached or read.
     """
     if not database.exists:
-        return Told(f"SQLite {sqlite3.sqlite_version}", 0.0, None, None)
+        return LedgerReport(f"SQLite {sqlite3.sqlite_version}", 0.0, None, None)
     with database.reading() as connection:
         # The first statement opens the connection, which takes longer than any other.
         server = _server(connection, database)
@@ -70,7 +70,7 @@ def look(database: Database) -> Told:
         there: datetime = connection.execute(select(database.now())).scalar_one()
         seconds = time.monotonic() - started
         ahead = (there - before).total_seconds() - seconds / 2
-        return Told(
+        return LedgerReport(
             server, seconds, None if database.is_sqlite else ahead, schema.version(connection, database.schema)
         )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from qmigrate.lint.project import Project, Use
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 from qmigrate.revisions.alembic_files import SHORT, SqlProject, SqlRevision, Statement
-from qmigrate.revisions.python_source import Source, Span, full_name, imported, span
+from qmigrate.revisions.python_source import PythonSource, Span, full_name, imported, span
 
 #: Directives that do something with Qdrant; `require` only looks, unless the run turns it into one.
 STEPS = ("run", "apply", "revert", "fix")
@@ -46,7 +46,7 @@ def _has_steps(sql: SqlProject) -> bool:
     return any(one.kind != "sql" for found in sql.revisions.values() for one in (*found.upgrade, *found.downgrade))
 
 
-def _calls_of_env(env: Source, ending: str) -> list[ast.Call]:
+def _calls_of_env(env: PythonSource, ending: str) -> list[ast.Call]:
     names = imported(env.tree)
     found = [node for node in ast.walk(env.tree) if isinstance(node, ast.Call)]
     return [node for node in found if (full_name(node.func, names) or "").endswith(ending)]

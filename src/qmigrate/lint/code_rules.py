@@ -12,7 +12,7 @@ from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 from qmigrate.operations.base import Operation
 from qmigrate.operations.call import Call
 from qmigrate.revisions.file import Revision
-from qmigrate.revisions.python_source import Source, definition, full_name, imported, mentioned, span
+from qmigrate.revisions.python_source import PythonSource, definition, full_name, imported, mentioned, span
 
 #: Libraries that take seconds to load, or that only talk to something outside.
 HEAVY = frozenset(
@@ -149,7 +149,7 @@ def _heavy(project: Project) -> Iterator[Hit]:
                 yield Hit(source, span(node), f"{root} is imported when the revision is loaded")
 
 
-def _imports(source: Source) -> Iterator[tuple[ast.stmt, str]]:
+def _imports(source: PythonSource) -> Iterator[tuple[ast.stmt, str]]:
     for node in _module_level(source.tree):
         if isinstance(node, ast.Import):
             yield from ((node, alias.name.split(".")[0]) for alias in node.names)
@@ -198,7 +198,7 @@ def _outside(project: Project) -> Iterator[Hit]:
                 yield Hit(source, span(found), f"{_named(node)} calls {name} for every point")
 
 
-def _functions(project: Project) -> Iterator[tuple[Source, ast.FunctionDef | ast.Lambda]]:
+def _functions(project: Project) -> Iterator[tuple[PythonSource, ast.FunctionDef | ast.Lambda]]:
     """Every function of a revision that is called with points, once."""
     for source, revision in project.loaded():
         seen: set[int] = set()

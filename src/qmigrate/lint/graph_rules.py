@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from qmigrate.lint.project import Project
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 from qmigrate.model.names import OLD_SUFFIX, PROBE_PREFIX
-from qmigrate.revisions.python_source import Source, Span
+from qmigrate.revisions.python_source import PythonSource, Span
 
 _OWN = re.compile(r"__[ge](\d|\*|\?|\[)")
 
@@ -32,7 +32,7 @@ def _file_name(project: Project) -> Iterator[Hit]:
 
 
 def _twice(project: Project) -> Iterator[Hit]:
-    first: dict[str, Source] = {}
+    first: dict[str, PythonSource] = {}
     for source, revision in project.loaded():
         other = first.setdefault(revision.id, source)
         if other is not source:

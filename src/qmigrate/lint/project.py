@@ -14,7 +14,7 @@ from qmigrate.model.schema import CollectionSchema
 from qmigrate.operations.base import Operation, check_contradictions
 from qmigrate.revisions.alembic_files import SqlProject
 from qmigrate.revisions.file import Revision, is_revision
-from qmigrate.revisions.python_source import Source, Span
+from qmigrate.revisions.python_source import PythonSource, Span
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +28,7 @@ class Use:
         problem: why it can't be planned, or None.
     """
 
-    source: Source
+    source: PythonSource
     operation: Operation
     index: int
     name: str
@@ -71,10 +71,10 @@ class Project:
         holdover: seconds that an old generation is kept.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[PythonSource, ...]
     embedders: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
-    order: tuple[Source, ...] = ()
-    circle: tuple[Source, ...] = ()
+    order: tuple[PythonSource, ...] = ()
+    circle: tuple[PythonSource, ...] = ()
     uses: tuple[Use, ...] = ()
     folder: str = ""
     sql: SqlProject | None = None
@@ -96,18 +96,18 @@ class Project:
             files = sorted(file for file in versions.glob("*.py") if is_revision(file))
         except OSError as error:
             raise RevisionError(f"{versions} can't be read: {error.strerror}") from error
-        made = cls(tuple(Source.read(file) for file in files), embedders, folder=scripts.name)
+        made = cls(tuple(PythonSource.read(file) for file in files), embedders, folder=scripts.name)
         made.order, made.circle = _ordered(made.sources)
         made.uses = tuple(_uses(made.order))
         return made
 
-    def loaded(self) -> Iterator[tuple[Source, Revision]]:
+    def loaded(self) -> Iterator[tuple[PythonSource, Revision]]:
         """Files that could be loaded."""
         for source in self.sources:
             if source.revision is not None:
                 yield source, source.revision
 
-    def every_source(self) -> Iterator[Source]:
+    def every_source(self) -> Iterator[PythonSource]:
         """Every file that a rule may find something in."""
         yield from self.sources
         yield from self.sql.every_source() if self.sql is not None else ()
@@ -142,12 +142,12 @@ class Project:
         return self.embedders.get(collection, {}).get(name) or self.embedders.get("", {}).get(name)
 
 
-def _ordered(sources: Iterable[Source]) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
-    by_id: dict[str, Source] = {}
+def _ordered(sources: Iterable[PythonSource]) -> tuple[tuple[PythonSource, ...], tuple[PythonSource, ...]]:
+    by_id: dict[str, PythonSource] = {}
     for source in sources:
         if source.revision is not None:
             by_id.setdefault(source.revision.id, source)
-    circle: tuple[Source, ...] = ()
+    circle: tuple[PythonSource, ...] = ()
     while True:
         sorter = graphlib.TopologicalSorter(
             {one: sorted(set(_down(source)) & by_id.keys()) for one, source in sorted(by_id.items())}
@@ -159,11 +159,11 @@ def _ordered(sources: Iterable[Source]) -> tuple[tuple[Source, ...], tuple[Sourc
             circle += tuple(by_id.pop(one) for one in broken)
 
 
-def _down(source: Source) -> tuple[str, ...]:
+def _down(source: PythonSource) -> tuple[str, ...]:
     return source.revision.down if source.revision else ()
 
 
-def _uses(order: Iterable[Source]) -> Iterator[Use]:
+def _uses(order: Iterable[PythonSource]) -> Iterator[Use]:
     """Operations folded over the schemas of the collections that revisions create."""
     schemas: dict[str, CollectionSchema | None] = {}
     lost: set[str] = set()
@@ -218,7 +218,7 @@ def _words_problem(operation: Operation) -> PlanError | None:
     return None
 
 
-def _contradictions(source: Source, operations: tuple[Operation, ...], names: frozenset[str]) -> Iterator[Use]:
+def _contradictions(source: PythonSource, operations: tuple[Operation, ...], names: frozenset[str]) -> Iterator[Use]:
     """The first contradiction of a file; the operation that its message begins with."""
     for name in sorted(names):
         matching = [operation for operation in operations if operation.bound(names).matches(name)]

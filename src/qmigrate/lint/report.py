@@ -8,7 +8,7 @@ from pathlib import Path
 from qmigrate.lint.project import Project
 from qmigrate.lint.rule import Hit, Rule
 from qmigrate.lint.table import IGNORE_WITHOUT_REASON, RULES, USELESS_IGNORE
-from qmigrate.revisions.python_source import Ignore, Source, Span
+from qmigrate.revisions.python_source import Ignore, PythonSource, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _ignoring(hit: Hit, code: str) -> Ignore | None:
     return None
 
 
-def _judged(source: Source, used: set[tuple[Path, int, str]]) -> list[LintFinding]:
+def _judged(source: PythonSource, used: set[tuple[Path, int, str]]) -> list[LintFinding]:
     """What is wrong with the ignores of a file."""
     known = {rule.code for rule in RULES}
     found = []

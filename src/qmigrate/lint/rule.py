@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qmigrate.lint.project import Project
-    from qmigrate.revisions.python_source import Source, Span
+    from qmigrate.revisions.python_source import PythonSource, Span
 
 ERROR, WARNING = "error", "warning"
 
@@ -23,7 +23,7 @@ class Hit:
         message: what is wrong there, in one sentence.
     """
 
-    source: Source
+    source: PythonSource
     span: Span
     message: str
 

@@ -16,7 +16,7 @@ SAMPLE = 10
 _SCALARS = frozenset({int, float, bool, type(None)})
 
 
-class Entry(NamedTuple):
+class PointEdit(NamedTuple):
     """What a fix does to one point: the keys that it changes, before and after; a key that is not there is absent."""
 
     id: PointId
@@ -81,7 +81,7 @@ class Found:
         """How many more the sample takes."""
         return SAMPLE - len(self.sample)
 
-    def show(self, entry: Entry) -> None:
+    def show(self, entry: PointEdit) -> None:
         """Keep it for the sample, while there is room."""
         if self.room:
             self.sample.append({"id": entry.id, "before": dict(entry.before), "after": dict(entry.after)})

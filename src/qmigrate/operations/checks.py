@@ -18,7 +18,7 @@ FORBIDDEN = frozenset('<>:"/\\|?*')
 LONGEST_NAME = 200
 
 
-def meant(word: object, candidates: Iterable[str]) -> str:
+def did_you_mean(word: object, candidates: Iterable[str]) -> str:
     """``, did you mean 'x'?`` where one candidate is close, else nothing."""
     options = sorted(candidates)
     close = difflib.get_close_matches(str(word), options, n=1)
@@ -58,7 +58,7 @@ def value_problem(value: Any, kind: Any, where: str) -> str | None:
     if isinstance(kind, frozenset):
         if isinstance(value, str) and value in kind:
             return None
-        return f"{where} must be one of {', '.join(sorted(kind))}, not {value!r}{meant(value, kind)}"
+        return f"{where} must be one of {', '.join(sorted(kind))}, not {value!r}{did_you_mean(value, kind)}"
     if isinstance(kind, Each | Listed):
         return _items_problem(value, kind, where)
     if isinstance(kind, Whole | Number):
@@ -74,7 +74,7 @@ def _fields_problem(value: Any, kind: Fields, where: str) -> str | None:
         return f"{where} must be an object, not {value!r}"
     for key, item in value.items():
         if key not in kind.known:
-            return f"{where} has no field {key!r}{meant(key, kind.known) or '; known: ' + ', '.join(kind.known)}"
+            return f"{where} has no field {key!r}{did_you_mean(key, kind.known) or '; known: ' + ', '.join(kind.known)}"
         found = value_problem(item, kind.known[key], key)
         if found:
             return found
@@ -141,7 +141,7 @@ def index_problem(params: JsonObject) -> str | None:
     if kind is None:
         return f"the index has no type; types are {', '.join(known.INDEXES)}"
     if not isinstance(kind, str) or kind not in known.INDEXES:
-        return f"unknown index type {kind!r}{meant(kind, known.INDEXES)}; types are {', '.join(known.INDEXES)}"
+        return f"unknown index type {kind!r}{did_you_mean(kind, known.INDEXES)}; types are {', '.join(known.INDEXES)}"
     return value_problem(params, known.INDEXES[kind], f"a {kind} index")
 
 

@@ -12,9 +12,9 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.base import Key, Operation, Wish, assign, leaves, merged, plain, plain_object
 from qmigrate.operations.checks import (
+    did_you_mean,
     index_problem,
     logical_name_problem,
-    meant,
     metadata_problem,
     name_problem,
     shown,
@@ -325,7 +325,7 @@ class UpdateCollection(Operation):
         for family, wanted, present, kind in families:
             for name, diff in sorted(wanted.items()):
                 if name not in present:
-                    raise self.error(f"there is no {family} {shown(name)}{meant(name, present)}")
+                    raise self.error(f"there is no {family} {shown(name)}{did_you_mean(name, present)}")
                 problem = value_problem(diff, kind, f"{family} {shown(name)}")
                 if problem:
                     raise self.error(problem)

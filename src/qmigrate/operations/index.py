@@ -9,7 +9,7 @@ from qmigrate.errors import PlanError
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities
 from qmigrate.operations.base import Key, Operation, Strategy, Wish, assign, plain
-from qmigrate.operations.checks import index_problem, meant
+from qmigrate.operations.checks import did_you_mean, index_problem
 
 
 def index_params(schema: Any, label: str) -> JsonObject:
@@ -106,7 +106,7 @@ class DropPayloadIndex(Operation):
         return Operation.strategy(self, schema, capabilities, points)
 
     def _missing(self, schema: CollectionSchema) -> PlanError:
-        return self.error(f"there is no payload index on {self.field!r}{meant(self.field, schema.indexes)}")
+        return self.error(f"there is no payload index on {self.field!r}{did_you_mean(self.field, schema.indexes)}")
 
     def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
         """See the base class."""

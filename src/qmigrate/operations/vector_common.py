@@ -6,7 +6,7 @@ from qmigrate.errors import PlanError
 from qmigrate.model.schema import FOUR_BITS, CollectionSchema, JsonObject
 from qmigrate.model.transform import Filling, PointTransform
 from qmigrate.operations.base import Operation
-from qmigrate.operations.checks import is_sparse, meant, name_problem, shown
+from qmigrate.operations.checks import did_you_mean, is_sparse, name_problem, shown
 from qmigrate.operations.quality import Recall
 from qmigrate.operations.values import Compute, CopyOf, Embed, Empty, Value
 
@@ -29,7 +29,7 @@ class VectorOperation(Operation):
         if found is None:
             present = ", ".join(shown(one) for one in sorted(schema.vector_names())) or "none"
             raise self.error(
-                f"there is no vector {shown(name)}{meant(name, schema.vector_names())} (vectors: {present})"
+                f"there is no vector {shown(name)}{did_you_mean(name, schema.vector_names())} (vectors: {present})"
             )
         return found
 

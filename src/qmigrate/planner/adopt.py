@@ -61,10 +61,10 @@ def differences(live: CollectionSchema, recorded: CollectionSchema, can: Capabil
             more = effective(present[name]).keys() - effective(wanted[name]).keys()
             if more & _DECISIVE and (family, name) not in named:
                 found.append(Change(f"{family}.alter", name, wanted[name], present[name]))
-    return tuple(said(change) for change in found)
+    return tuple(describe_difference(change) for change in found)
 
 
-def said(change: Change) -> str:
+def describe_difference(change: Change) -> str:
     """A difference for people: ``payload index kind: recorded {...}, but not there``."""
     family, verb = change.kind.split(".")
     what = {"config": "setting", "index": "payload index", "sparse": "sparse vector"}.get(family, family)
@@ -171,7 +171,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class AdoptWish:
     """What the user has asked for.
 
     Attributes:
@@ -185,7 +185,7 @@ class Choice:
     baseline: Mapping[str, str] = field(default_factory=dict)
 
 
-def judge(target: Target, world: World, revisions: Revisions, choice: Choice) -> Verdict:
+def judge(target: Target, world: World, revisions: Revisions, choice: AdoptWish) -> Verdict:
     """Find out where a collection stands.
 
     Raises:
@@ -241,7 +241,7 @@ def plan_adopt(verb: str, verdicts: Iterable[Verdict], gone: Iterable[Collection
     )
 
 
-def refuse_differences(verdicts: Sequence[Verdict], choice: Choice) -> None:
+def refuse_differences(verdicts: Sequence[Verdict], choice: AdoptWish) -> None:
     """Stop when a collection fits no revision, or not the one that was named.
 
     Raises:
@@ -280,7 +280,7 @@ def _is_in_order(target: Target) -> bool:
     return same and target.state.declared is not None and not target.alias
 
 
-def _check_override(target: Target, world: World, seal: JsonObject, choice: Choice) -> None:
+def _check_override(target: Target, world: World, seal: JsonObject, choice: AdoptWish) -> None:
     """Whether the seal of another ledger, or of a later state of this one, may be overridden."""
     owner = f"ledger {seal.get('ledger')}"
     if seal.get("ledger") == world.ledger_id:

@@ -18,7 +18,7 @@ from qmigrate.operations.base import Operation
 from qmigrate.operations.values import Compute, Embed
 from qmigrate.planner.members import Position, before_birth, made_by_glob, newest, refs_of
 from qmigrate.planner.plain_names import describe, notice
-from qmigrate.planner.segment import Part, Segment, closings, fold, segment
+from qmigrate.planner.segment import RevisionChange, Segment, closings, fold, segment
 from qmigrate.revisions.graph import Revision, Revisions
 from qmigrate.text import quote
 
@@ -26,7 +26,7 @@ from qmigrate.text import quote
 _ALONE = ("drop", "record", "edit")
 
 
-def segments(parts: Sequence[Part], *, fuse: bool = True) -> list[tuple[Part, ...]]:
+def segments(parts: Sequence[RevisionChange], *, fuse: bool = True) -> list[tuple[RevisionChange, ...]]:
     """Consecutive parts that are done in one go.
 
     A run between two barriers is one segment when anything in it needs a rebuild: the light changes ride along.
@@ -35,7 +35,7 @@ def segments(parts: Sequence[Part], *, fuse: bool = True) -> list[tuple[Part, ..
     Args:
         fuse: False keeps every revision by itself.
     """
-    found: list[tuple[Part, ...]] = []
+    found: list[tuple[RevisionChange, ...]] = []
     for run in _runs(parts):
         if fuse and any(part.strategy != "in_place" for part in run):
             found.append(tuple(run))
@@ -44,9 +44,9 @@ def segments(parts: Sequence[Part], *, fuse: bool = True) -> list[tuple[Part, ..
     return found
 
 
-def _runs(parts: Sequence[Part]) -> list[list[Part]]:
+def _runs(parts: Sequence[RevisionChange]) -> list[list[RevisionChange]]:
     """The parts, split at the barriers."""
-    runs: list[list[Part]] = []
+    runs: list[list[RevisionChange]] = []
     so_far: PointTransform | None = None
     for part in parts:
         alone = part.strategy in _ALONE or (bool(runs) and runs[-1][-1].strategy in _ALONE)
@@ -85,7 +85,7 @@ def _keeps_points(transform: PointTransform) -> bool:
     return carried and not (transform.drops or transform.filled or transform.converted)
 
 
-def told(found: Segment) -> tuple[WriteRows, ...]:
+def write_back_steps(found: Segment) -> tuple[WriteRows, ...]:
     """The step that updates it; none where no point is embedded, or no write-back is declared."""
     last = found.steps[-1] if found.steps else None
     if found.strategy != "copy" or not isinstance(last, GoLive) or last.target is None:
@@ -101,7 +101,7 @@ def told(found: Segment) -> tuple[WriteRows, ...]:
     return (WriteRows(last.target, statements),) if statements else ()
 
 
-def _statement(parts: tuple[Part, ...], vector: str, value: Embed) -> JsonObject:
+def _statement(parts: tuple[RevisionChange, ...], vector: str, value: Embed) -> JsonObject:
     wanted = value.write_back
     assert wanted is not None  # noqa: S101  the caller looked
     said_by = [part.revision for part in parts if any(one is value for one in part.transform.values.values())]
@@ -123,7 +123,7 @@ class _Draft:
 
     state: CollectionState
     position: Position
-    parts: list[Part] = field(default_factory=list)
+    parts: list[RevisionChange] = field(default_factory=list)
     skip: frozenset[str] = frozenset()
     wanted: bool = False
     ensured: bool = False
@@ -343,7 +343,7 @@ def _finished(draft: _Draft, *, fuse: bool) -> CollectionPlan:
         steps += found.steps
         closes += closings(parts, len(steps) - 1, "upgrade")
         # Behind what records the revisions: they are applied whatever becomes of it.
-        steps += told(found)
+        steps += write_back_steps(found)
         done.append(found)
     copies = sum(found.rebuilds and found.strategy != "create" for found in done)
     points = state.live.points if state.live and copies else None
@@ -367,7 +367,7 @@ def _reasons(found: Segment) -> list[str]:
     if len(found.parts) > 1:
         how = "created in its final shape" if how == "create" else f"in one {how}"
     more = notice(found.position) if found.strategy == "clone" else ()
-    more = (*more, *words(told(found)))
+    more = (*more, *words(write_back_steps(found)))
     return [f"{names}  {how}: {found.reason}", *(f"{names}  {line}" for line in more)]
 
 

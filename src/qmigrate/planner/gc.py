@@ -13,7 +13,7 @@ from qmigrate.text import quote
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class GcWish:
     """What a person, or the settings, have decided.
 
     Attributes:
@@ -65,7 +65,7 @@ class Verdict:
 
 
 def judge(
-    state: CollectionState, found: Sequence[Holding], ledger_id: str, choice: Choice
+    state: CollectionState, found: Sequence[Holding], ledger_id: str, choice: GcWish
 ) -> tuple[Verdict, ...]:
     """One verdict per holding, in their order."""
     verdicts = []
@@ -90,7 +90,7 @@ def judge(
     return tuple(verdicts)
 
 
-def plan_gc(state: CollectionState, verdicts: Sequence[Verdict], choice: Choice) -> Plan:
+def plan_gc(state: CollectionState, verdicts: Sequence[Verdict], choice: GcWish) -> Plan:
     """One job that retires what goes; empty when nothing does."""
     going = [verdict for verdict in verdicts if verdict.goes]
     if not going:
@@ -116,7 +116,7 @@ def plan_gc(state: CollectionState, verdicts: Sequence[Verdict], choice: Choice)
     return Plan(verb="gc", target=(), collections=(item,))
 
 
-def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: Choice) -> str | None:
+def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: GcWish) -> str | None:
     """Why it stays, or None."""
     if choice.only is not None and holding.physical not in choice.only:
         return "another generation was named"
@@ -170,7 +170,7 @@ def _came_late(state: CollectionState, holding: Holding, ledger_id: str) -> bool
     return (seal.get("state"), seal.get("generation")) == ("building", row.number)
 
 
-def _held(state: CollectionState, holding: Holding, choice: Choice) -> str | None:
+def _held(state: CollectionState, holding: Holding, choice: GcWish) -> str | None:
     row = holding.row
     if row is None or row.state != "retired" or choice.ignore_holdover:
         return None
@@ -182,7 +182,7 @@ def _held(state: CollectionState, holding: Holding, choice: Choice) -> str | Non
     return way if row.held_until is not None else f"{way}, without an end: --now deletes it"
 
 
-def _goes(holding: Holding, choice: Choice) -> str:
+def _goes(holding: Holding, choice: GcWish) -> str:
     """Why it goes."""
     row = holding.row
     if row is None:

@@ -18,7 +18,7 @@ from qmigrate.planner.plain_names import in_order, refuse_to_uncover, refuse_unk
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RevisionChange:
     """What one revision does to one collection; which steps do it is not decided yet.
 
     Attributes:
@@ -71,7 +71,7 @@ class Segment:
         strategy: ``create | drop | copy | clone | in_place | edit | record``.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[RevisionChange, ...]
     steps: tuple[Step, ...]
     position: Position
     reason: str
@@ -89,7 +89,7 @@ def fold(
     refs: Sequence[tuple[OpRef, Operation]],
     where: str,
     capabilities: Capabilities,
-) -> Part:
+) -> RevisionChange:
     """Fold a revision's operations over a collection's recorded and live schema.
 
     Args:
@@ -112,7 +112,7 @@ def _fold(
     before: Position,
     refs: Sequence[tuple[OpRef, Operation]],
     context: tuple[str, Capabilities],
-) -> Part:
+) -> RevisionChange:
     where, capabilities = context
     operations = [operation for _, operation in refs]
     check_contradictions(operations)
@@ -147,7 +147,7 @@ def _fold(
         )
     if len(done) == len(operations):
         wish = Strategy(LIGHT.rank, "already as declared: only recorded, nothing is changed")
-    return Part(
+    return RevisionChange(
         revision=revision[0],
         checksum=revision[1],
         where=where,
@@ -197,7 +197,7 @@ def _is_true_already(operation: Operation, declared: CollectionSchema, live: Col
     return bool(wanted) and not wanted & missing
 
 
-def segment(position: Position, parts: Sequence[Part]) -> Segment:
+def segment(position: Position, parts: Sequence[RevisionChange]) -> Segment:
     """The steps that do these parts in one go, from where the collection stands.
 
     Raises:
@@ -211,7 +211,7 @@ def segment(position: Position, parts: Sequence[Part]) -> Segment:
         raise PlanError(f"{where}: {error.message}", hint=error.hint, facts=error.facts) from error
 
 
-def _segment(position: Position, parts: Sequence[Part]) -> Segment:
+def _segment(position: Position, parts: Sequence[RevisionChange]) -> Segment:
     live, ending = parts[0].before[1], parts[-1].after[1]
     refs = tuple(ref for part in parts for ref in part.refs)
     after = replace(position, declared=parts[-1].after[0], live=ending)
@@ -241,7 +241,7 @@ def _segment(position: Position, parts: Sequence[Part]) -> Segment:
     return Segment(tuple(parts), (in_place,), after, wish.reason, LIGHT.rank)
 
 
-def _strongest(live: CollectionSchema, parts: Sequence[Part]) -> Strategy:
+def _strongest(live: CollectionSchema, parts: Sequence[RevisionChange]) -> Strategy:
     """The wish that counts for all parts together."""
     wish = parts[0].wish
     transform = parts[0].transform
@@ -295,7 +295,7 @@ def _rebuild(
     return in_order(first, build, golive), position
 
 
-def closings(parts: Sequence[Part], last_step: int, direction: str) -> list[Closing]:
+def closings(parts: Sequence[RevisionChange], last_step: int, direction: str) -> list[Closing]:
     """The records that the revisions are applied once their last step is closed, one by one in order."""
     return [
         Closing(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from qmigrate.errors import ConfigError
 from qmigrate.model.names import dimension_key
-from qmigrate.revisions.python_source import Source, Span, full_name, imported, span
+from qmigrate.revisions.python_source import PythonSource, Span, full_name, imported, span
 
 #: The directives of the bridge. The first argument is the step: a revision of qmigrate, or a key.
 DIRECTIVES = frozenset({"require", "run", "apply", "revert", "fix"})
@@ -66,7 +66,7 @@ class SqlRevision:
         created: its ``Create Date``, or None.
     """
 
-    source: Source
+    source: PythonSource
     id: str
     parents: tuple[str, ...]
     created: datetime | None
@@ -91,13 +91,13 @@ class SqlProject:
         problem: why the environment can't be read, or None.
     """
 
-    config: Source
-    env: Source | None = None
-    sources: tuple[Source, ...] = ()
+    config: PythonSource
+    env: PythonSource | None = None
+    sources: tuple[PythonSource, ...] = ()
     revisions: dict[str, SqlRevision] = field(default_factory=dict)
     problem: str | None = None
 
-    def every_source(self) -> Iterator[Source]:
+    def every_source(self) -> Iterator[PythonSource]:
         """Every file that a rule may find something in."""
         yield self.config
         yield from (self.env,) if self.env is not None else ()
@@ -138,21 +138,21 @@ def find(folder: Path, named: Path | None) -> SqlProject | None:
 
 def directives_of(file: Path, function: str) -> tuple[Statement, ...]:
     """The vector steps in ``upgrade()`` or ``downgrade()`` of one revision, in order; none where it can't be read."""
-    source = Source.parse(file)
+    source = PythonSource.parse(file)
     found = _statements(source, function, dict(_constants(source.tree)))
     return tuple(one for one in found if one.kind in DIRECTIVES)
 
 
 def directives_behind_sql(file: Path, function: str) -> tuple[Statement, ...]:
     """Those of them that come after a statement of SQL in the same function, in order."""
-    source = Source.parse(file)
+    source = PythonSource.parse(file)
     found = list(_statements(source, function, dict(_constants(source.tree))))
     first = next((number for number, one in enumerate(found) if one.kind == "sql"), len(found))
     return tuple(one for one in found[first:] if one.kind in DIRECTIVES)
 
 
 def _from_config(file: Path, *, must: bool) -> SqlProject | None:
-    source = Source(file)
+    source = PythonSource(file)
     # A pyproject.toml that has nothing to do with Alembic is none of our business.
     must = must or file.suffix != ".toml"
     try:
@@ -212,10 +212,10 @@ def _place(location: str, here: Path) -> Path:
     return here / location
 
 
-def _read(config: Source, folder: Path, versions: Iterable[Path]) -> SqlProject:
-    env = Source.parse(folder / "env.py") if (folder / "env.py").is_file() else None
+def _read(config: PythonSource, folder: Path, versions: Iterable[Path]) -> SqlProject:
+    env = PythonSource.parse(folder / "env.py") if (folder / "env.py").is_file() else None
     files = sorted(file for one in versions for file in one.rglob("*.py") if "__pycache__" not in file.parts)
-    sources = tuple(Source.parse(file) for file in files)
+    sources = tuple(PythonSource.parse(file) for file in files)
     revisions: dict[str, SqlRevision] = {}
     for source in sources:
         found = _revision(source)
@@ -224,7 +224,7 @@ def _read(config: Source, folder: Path, versions: Iterable[Path]) -> SqlProject:
     return SqlProject(config, env, sources, revisions)
 
 
-def _revision(source: Source) -> SqlRevision | None:
+def _revision(source: PythonSource) -> SqlRevision | None:
     values = dict(_constants(source.tree))
     name = values.get("revision")
     if not isinstance(name, str):
@@ -261,7 +261,7 @@ def _when(text: str) -> datetime | None:
         return None
 
 
-def _statements(source: Source, function: str, values: dict[str, object]) -> Iterator[Statement]:
+def _statements(source: PythonSource, function: str, values: dict[str, object]) -> Iterator[Statement]:
     """Calls of a function, and of the helpers of the same file that it calls, in the order in which they run."""
     start = source.function(function)
     if start is None:

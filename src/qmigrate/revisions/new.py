@@ -15,7 +15,7 @@ from qmigrate.revisions.file import Revision, load_file
 from qmigrate.revisions.graph import Revisions
 
 if TYPE_CHECKING:
-    from qmigrate.operations.text.source import Source
+    from qmigrate.operations.text.source import CodeWriter
 
 #: What is likely to be needed, in a file without operations yet.
 _IMPORTS = """from qdrant_client.models import Distance, PayloadSchemaType, VectorParams
@@ -38,7 +38,7 @@ def compose(
     *,
     revision_id: str | None = None,
     merge: bool = False,
-    source: Source | None = None,
+    source: CodeWriter | None = None,
 ) -> NewFile:
     """The next revision file, numbered one above the highest, that follows the head. Nothing is written.
 
@@ -71,7 +71,7 @@ def create(
     *,
     revision_id: str | None = None,
     merge: bool = False,
-    source: Source | None = None,
+    source: CodeWriter | None = None,
 ) -> Revision:
     """Write a new revision file; see :func:`compose`.
 
@@ -143,7 +143,7 @@ def _packaged_template() -> str:
     return (resources.files("qmigrate") / "templates" / "script.py.mako").read_text(encoding="utf-8")
 
 
-def _render(template: Path, message: str, identifier: str, down: tuple[str, ...], source: Source | None) -> str:
+def _render(template: Path, message: str, identifier: str, down: tuple[str, ...], source: CodeWriter | None) -> str:
     from mako.template import Template  # type: ignore[import-untyped]
 
     try:

@@ -45,7 +45,7 @@ class Ignore:
 
 
 @dataclass(slots=True, eq=False)
-class Source:
+class PythonSource:
     """A revision file.
 
     Attributes:
@@ -67,7 +67,7 @@ class Source:
     ignores: tuple[Ignore, ...] = ()
 
     @classmethod
-    def parse(cls, path: Path) -> Source:
+    def parse(cls, path: Path) -> PythonSource:
         """Read a file without running it; what goes wrong becomes its `problem`."""
         found = cls(path)
         try:
@@ -80,7 +80,7 @@ class Source:
         return found
 
     @classmethod
-    def read(cls, path: Path) -> Source:
+    def read(cls, path: Path) -> PythonSource:
         """Read and run a file; what goes wrong becomes its `problem`."""
         # Running it names what is wrong with the text better.
         found = replace(cls.parse(path), problem=None, problem_line=1)
@@ -201,7 +201,7 @@ def full_name(node: ast.expr, names: dict[str, str]) -> str | None:
     return ".".join([names.get(node.id, node.id), *reversed(parts)])
 
 
-def mentioned(source: Source, start: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+def mentioned(source: PythonSource, start: ast.AST) -> Iterator[tuple[str, ast.expr]]:
     """(full name, node) of every call and every dotted name in a piece of code, helpers of the file included."""
     names = imported(source.tree)
     seen: set[str] = set()
@@ -222,7 +222,7 @@ def mentioned(source: Source, start: ast.AST) -> Iterator[tuple[str, ast.expr]]:
                     yield name, node
 
 
-def definition(source: Source, function: Callable[..., object]) -> ast.FunctionDef | ast.Lambda | None:
+def definition(source: PythonSource, function: Callable[..., object]) -> ast.FunctionDef | ast.Lambda | None:
     """The code of a function of this file; None when it is written elsewhere."""
     code = getattr(function, "__code__", None)
     if not isinstance(code, CodeType) or code.co_filename != str(source.path):

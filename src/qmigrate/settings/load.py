@@ -24,7 +24,7 @@ from qmigrate.settings.sections import (
     health_of,
 )
 from qmigrate.settings.spelling import refuse_globs, refuse_misspelt
-from qmigrate.settings.values import Source
+from qmigrate.settings.values import ValueContext
 
 # Annotated[type, reader]: the field is a key of the file, and this is how its value is read.
 
@@ -54,7 +54,7 @@ class QdrantSettings:
 
     url: Annotated[str | None, read.server_url] = None
     path: Annotated[Path | None, read.path] = None
-    grpc_port: Annotated[int, read.whole(1, 65535)] = 6334
+    grpc_port: Annotated[int, read.integer_between(1, 65535)] = 6334
     grpc_host: Annotated[str | None, read.host] = None
     grpc_tls: Annotated[bool | None, read.automatic(read.flag)] = None
     prefer_rest: Annotated[bool, read.flag] = False
@@ -185,9 +185,9 @@ class Settings:
         """
         environ = os.environ if environ is None else environ
         read.refuse_empty(environ, config=config, qdrant_url=qdrant_url, ledger_url=ledger_url, scripts=scripts)
-        here = Source(Path.cwd(), environ)
+        here = ValueContext(Path.cwd(), environ)
         file, data = _read_file(config or environ.get("QMIGRATE_CONFIG"), here)
-        source = Source(file.parent, environ) if file else here
+        source = ValueContext(file.parent, environ) if file else here
         read.check_keys(data, _SECTIONS, "")
         refuse_misspelt(environ, _HEALTH, data)
         urls = {"qdrant": qdrant_url, "ledger": ledger_url}
@@ -292,7 +292,7 @@ class Settings:
         found = self.databases.get(name)
         if found is None:
             raise ConfigError(
-                f"no database {name!r} in the settings{read.meant(name, self.databases)}",
+                f"no database {name!r} in the settings{read.did_you_mean(name, self.databases)}",
                 hint="name it under databases: in qmigrate.yaml",
             )
         if found.url is None:
@@ -344,7 +344,7 @@ def _facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return dict(metadata)
 
 
-def _read_file(named: str | Path | None, here: Source) -> tuple[Path | None, dict[str, Any]]:
+def _read_file(named: str | Path | None, here: ValueContext) -> tuple[Path | None, dict[str, Any]]:
     if named is None or not str(named):
         default = here.folder / CONFIG_NAME
         return (default, read.yaml_file(default)) if default.is_file() else (None, {})
@@ -377,7 +377,7 @@ def _readers(section: type) -> Mapping[str, Callable[[Any, str], Any]]:
     return {name: hint.__metadata__[0] for name, hint in hints.items() if hasattr(hint, "__metadata__")}
 
 
-def _values(section: type, data: Mapping[str, Any], at: str, source: Source) -> dict[str, Any]:
+def _values(section: type, data: Mapping[str, Any], at: str, source: ValueContext) -> dict[str, Any]:
     """The keys that were given, converted; ``null`` means the default."""
     readers = _readers(section)
     read.check_keys(data, readers, at)
@@ -386,7 +386,7 @@ def _values(section: type, data: Mapping[str, Any], at: str, source: Source) -> 
     return {name: source.folder / one if isinstance(one, Path) else one for name, one in found.items()}
 
 
-def _qdrant(data: dict[str, Any], url: str | None, source: Source) -> QdrantSettings:
+def _qdrant(data: dict[str, Any], url: str | None, source: ValueContext) -> QdrantSettings:
     known = [entry.name for entry in fields(QdrantSettings) if entry.name != "api_key"]
     read.check_keys(data, [*known, "api_key_env"], "qdrant")
     named = data.pop("api_key_env", None)
@@ -433,11 +433,11 @@ def _port(written: str) -> int:
     name = "QMIGRATE_QDRANT_GRPC_PORT"
     if not written.strip().isascii() or not written.strip().isdigit():
         raise ConfigError(f"{name}: expected a port such as 6334, got {written!r}")
-    found: int = read.whole(1, 65535)(int(written), name)
+    found: int = read.integer_between(1, 65535)(int(written), name)
     return found
 
 
-def _ledger(data: dict[str, Any], url: str | None, here: Source, source: Source) -> LedgerSettings:
+def _ledger(data: dict[str, Any], url: str | None, here: ValueContext, source: ValueContext) -> LedgerSettings:
     read.check_keys(data, ["url", "url_env", "url_file", "schema", "file_systems"], "ledger")
     schema = None if data.get("schema") is None else read.text(data["schema"], "ledger.schema")
     systems = read.listed(read.text)(data.get("file_systems") or [], "ledger.file_systems")
@@ -453,7 +453,7 @@ def _ledger(data: dict[str, Any], url: str | None, here: Source, source: Source)
     return LedgerSettings(url=default, schema=schema, defaulted=True, file_systems=systems)
 
 
-def _sql(data: dict[str, Any], source: Source) -> SqlSettings:
+def _sql(data: dict[str, Any], source: ValueContext) -> SqlSettings:
     read.check_keys(data, ["url", "url_env", "url_file", "version_table", "version_table_schema", "config"], "sql")
     url, missing = read.indirect_url(data, "sql", source)
     if missing:
@@ -462,7 +462,7 @@ def _sql(data: dict[str, Any], source: Source) -> SqlSettings:
     return SqlSettings(url=url, **_values(SqlSettings, others, "sql", source))
 
 
-def _database(name: str, data: Any, source: Source) -> DatabaseSettings:
+def _database(name: str, data: Any, source: ValueContext) -> DatabaseSettings:
     at = f"databases.{name}"
     entry = read.mapping(data, at)
     read.check_keys(entry, ["url", "url_env", "url_file"], at)
@@ -472,13 +472,13 @@ def _database(name: str, data: Any, source: Source) -> DatabaseSettings:
     return DatabaseSettings(url=url, missing=missing)
 
 
-def _scripts(written: Any, chosen: str | Path | None, here: Source, source: Source) -> Path:
+def _scripts(written: Any, chosen: str | Path | None, here: ValueContext, source: ValueContext) -> Path:
     if chosen:
         return here.folder / read.path(str(chosen), "scripts")
     return source.folder / read.path("qdrant_migrations" if written is None else written, "scripts")
 
 
-def _embedders(data: Mapping[str, Any], at: str, source: Source) -> dict[str, Mapping[str, Any]]:
+def _embedders(data: Mapping[str, Any], at: str, source: ValueContext) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for name, value in data.items():
         entry = read.mapping(value, f"{at}.{name}")
@@ -497,7 +497,7 @@ def _embedders(data: Mapping[str, Any], at: str, source: Source) -> dict[str, Ma
     return found
 
 
-def _placed(written: str, source: Source) -> str:
+def _placed(written: str, source: ValueContext) -> str:
     """A folder or file of a model that is written like one (``./models/x``), as seen from the settings."""
     schema, bare = ("local-dir:", written[10:]) if written.startswith("local-dir:") else ("", written)
     if not schema and not bare.startswith(("./", "../", "~/")):
@@ -505,17 +505,17 @@ def _placed(written: str, source: Source) -> str:
     return f"{schema}{source.folder / Path(bare).expanduser()}"
 
 
-def _fixes(data: Mapping[str, Any], source: Source) -> FixSettings:
+def _fixes(data: Mapping[str, Any], source: ValueContext) -> FixSettings:
     exports = {"exports": source.folder / FixSettings().exports}
     return FixSettings(**exports | _values(FixSettings, data, "fixes", source))
 
 
-def _overrides(data: Mapping[str, Any], source: Source) -> dict[str, CollectionOverride]:
+def _overrides(data: Mapping[str, Any], source: ValueContext) -> dict[str, CollectionOverride]:
     refuse_globs(data)
     return {name: _override(name, value, source) for name, value in data.items()}
 
 
-def _override(name: str, data: Any, source: Source) -> CollectionOverride:
+def _override(name: str, data: Any, source: ValueContext) -> CollectionOverride:
     at = f"collections.{name}"
     entry = read.mapping(data or {}, at)
     read.check_keys(entry, ["rebuild", "fixes", "embedders"], at)

@@ -32,7 +32,7 @@ class RaySettings:
     """
 
     address: Annotated[str, read.text] = "auto"
-    workers: Annotated[int | None, read.automatic(read.whole(1, 4096))] = None
+    workers: Annotated[int | None, read.automatic(read.integer_between(1, 4096))] = None
     num_gpus: Annotated[float, _room] = 1.0
     num_cpus: Annotated[float, _room] = 1.0
     runtime_env: Annotated[Mapping[str, Any], read.mapping] = field(default_factory=dict, repr=False)
@@ -77,12 +77,12 @@ class RebuildSettings:
     snapshot: Annotated[str, read.choice("auto", "off")] = "auto"
     verify: Annotated[str, read.choice("full")] = "full"
     holdover: Annotated[float, read.duration] = 7 * 86400.0
-    ranges: Annotated[int | None, read.automatic(read.whole(1, 65536))] = None
-    workers: Annotated[int, read.whole(1, 256)] = 4
+    ranges: Annotated[int | None, read.automatic(read.integer_between(1, 65536))] = None
+    workers: Annotated[int, read.integer_between(1, 256)] = 4
     devices: Annotated[tuple[str, ...] | None, read.automatic(read.listed(read.text))] = None
     engine: Annotated[str, read.choice("local", "ray")] = "local"
     ray: Annotated[RaySettings, _ray] = field(default_factory=RaySettings)
-    sample: Annotated[int, read.whole(0, 1_000_000)] = 200
+    sample: Annotated[int, read.integer_between(0, 1_000_000)] = 200
     fuse: Annotated[bool, read.flag] = True
     max_rate: Annotated[float | None, read.positive] = None
     plain_names: Annotated[str, read.choice("auto", "gap")] = "auto"
@@ -189,7 +189,7 @@ class HealthSettings:
 
     timeout: Annotated[float, read.positive_duration] = 0.3
     first: Annotated[float, read.duration] = 5.0
-    retries: Annotated[int, read.whole(0, 10)] = 2
+    retries: Annotated[int, read.integer_between(0, 10)] = 2
     cache: Annotated[float, read.duration] = 10.0
     qdrant: Annotated[bool, read.flag] = True
     ledger: Annotated[bool, read.flag] = True
@@ -247,8 +247,8 @@ class LintSettings:
         points: logical name or glob -> how many points it has, roughly.
     """
 
-    run_points: Annotated[int, read.whole(0, 10**12)] = 100_000
-    points: Annotated[Mapping[str, int], read.each(read.whole(0, 10**12))] = field(default_factory=dict)
+    run_points: Annotated[int, read.integer_between(0, 10**12)] = 100_000
+    points: Annotated[Mapping[str, int], read.each(read.integer_between(0, 10**12))] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

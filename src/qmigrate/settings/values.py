@@ -28,7 +28,7 @@ Reader = Callable[[Any, str], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ValueContext:
     """Where values come from: the folder that relative paths start at, and the environment."""
 
     folder: Path
@@ -78,7 +78,7 @@ def redact(url: str) -> str:
     return without_secrets(_CREDENTIALS.sub(masked, url))
 
 
-def meant(word: object, known: Iterable[str]) -> str:
+def did_you_mean(word: object, known: Iterable[str]) -> str:
     """``; did you mean "x"?`` where one of the known words is close, else nothing."""
     close = difflib.get_close_matches(str(word), sorted(known), n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
@@ -95,7 +95,7 @@ def check_keys(data: Mapping[Any, Any], known: Iterable[str], at: str) -> None:
         if name not in known:
             where = f"{at}.{name}" if at else str(name)
             raise ConfigError(
-                f'unknown key "{where}" in the settings{meant(name, known)}',
+                f'unknown key "{where}" in the settings{did_you_mean(name, known)}',
                 hint=f"known keys here: {', '.join(sorted(known))}",
             )
 
@@ -135,7 +135,7 @@ def _number(value: Any, at: str, wanted: str) -> float:
     return float(value)
 
 
-def whole(lowest: int, highest: int) -> Reader:
+def integer_between(lowest: int, highest: int) -> Reader:
     """Reader of a whole number within bounds."""
     wanted = f"a whole number from {lowest:,} to {highest:,}"
 
@@ -165,7 +165,7 @@ def share(value: Any, at: str) -> float:
 
 def allowance(value: Any, at: str) -> float:
     """A share from 0 to 1, which has a decimal point, or a count, which has none and stays a whole number."""
-    return share(value, at) if isinstance(value, float) else whole(0, 10**12)(value, at)
+    return share(value, at) if isinstance(value, float) else integer_between(0, 10**12)(value, at)
 
 
 class Seconds(float):
@@ -371,7 +371,7 @@ def is_this_host(url: str) -> bool:
         return False
 
 
-def sql_url(value: Any, at: str, source: Source, *, ledger: bool = False) -> str:
+def sql_url(value: Any, at: str, source: ValueContext, *, ledger: bool = False) -> str:
     """A SQLAlchemy URL with an absolute SQLite path, and psycopg 3 where PostgreSQL's driver is left open."""
     if not isinstance(value, str) or not re.match(r"[A-Za-z][A-Za-z0-9_+]*://", value.strip()):
         raise _wrong(at, "a SQLAlchemy URL such as postgresql+psycopg://app@db/app", value)
@@ -394,7 +394,7 @@ def sql_url(value: Any, at: str, source: Source, *, ledger: bool = False) -> str
 
 
 def indirect_url(
-    data: Mapping[str, Any], at: str, source: Source, *, ledger: bool = False
+    data: Mapping[str, Any], at: str, source: ValueContext, *, ledger: bool = False
 ) -> tuple[str | None, str]:
     """A SQL URL given as ``url``, ``url_env`` or ``url_file``.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from qmigrate.commands.doctor import collections, project, server
-from qmigrate.commands.doctor.deployment import Patient
+from qmigrate.commands.doctor.deployment import Deployment
 from qmigrate.commands.results import Check, Doctor
 from qmigrate.commands.wait import wait
 from qmigrate.errors import QmigrateError
@@ -32,7 +32,7 @@ class Row:
 
     group: str
     name: str
-    look: Callable[[Patient], Iterable[Check]]
+    look: Callable[[Deployment], Iterable[Check]]
     needs: tuple[str, ...] = ()
     server: bool = False
 
@@ -76,7 +76,7 @@ TABLE: tuple[Row, ...] = (
 )
 
 
-def examine(patient: Patient, rows: Sequence[Row]) -> list[Check]:
+def examine(patient: Deployment, rows: Sequence[Row]) -> list[Check]:
     """Make every check that can be made; what could not be checked is reported in one line per reason."""
     checks: list[Check] = []
     waiting: dict[str, list[str]] = {}
@@ -94,7 +94,7 @@ def examine(patient: Patient, rows: Sequence[Row]) -> list[Check]:
     return [*checks, *_not_made(checks, waiting)]
 
 
-def _made(row: Row, patient: Patient) -> list[Check]:
+def _made(row: Row, patient: Deployment) -> list[Check]:
     found: list[Check] = []
     try:
         found.extend(row.look(patient))
@@ -135,6 +135,6 @@ def doctor(settings: Settings, *, budget: float = 60.0) -> Doctor:
         Failures, warnings, what is in order, and what is only to be known; each with the next command.
     """
     started = time.monotonic()
-    with Patient(settings, deadline=started + budget) as patient:
+    with Deployment(settings, deadline=started + budget) as patient:
         checks = examine(patient, TABLE)
     return Doctor(tuple(checks), seconds=round(time.monotonic() - started, 3))

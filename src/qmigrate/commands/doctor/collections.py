@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from qmigrate.commands.doctor.deployment import Patient, some
+from qmigrate.commands.doctor.deployment import Deployment, some
 from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.results import Check
 from qmigrate.errors import QmigrateError
@@ -35,7 +35,7 @@ BOUNDING: Mapping[str, str] = {
 }
 
 
-def recorded(patient: Patient) -> Iterator[Check]:
+def recorded(patient: Deployment) -> Iterator[Check]:
     """Files, ledger and Qdrant agree."""
     known = with_inline(patient.revisions(), patient.ledger())
     check_checksums(files_of(known), patient.ledger().applied_checksums())
@@ -66,7 +66,7 @@ def recorded(patient: Patient) -> Iterator[Check]:
         yield Check("foreign", None, detail, "another application's; nothing to do", facts={"names": foreign})
 
 
-def health(patient: Patient) -> Iterator[Check]:
+def health(patient: Deployment) -> Iterator[Check]:
     """Status, optimizer, replicas and visibility of every collection."""
     live = patient.live()
     well = 0
@@ -106,7 +106,7 @@ def _trouble(one: LiveCollection) -> Check | None:
     return None
 
 
-def transfers(patient: Patient) -> Iterator[Check]:
+def transfers(patient: Deployment) -> Iterator[Check]:
     """Shards that move from node to node, and snapshots under way."""
     for name, one in sorted(patient.stored().items()):
         if one.transfers:
@@ -117,7 +117,7 @@ def transfers(patient: Patient) -> Iterator[Check]:
             yield Check(f"snapshots of {name}", None, detail)
 
 
-def strict_mode(patient: Patient) -> Iterator[Check]:
+def strict_mode(patient: Deployment) -> Iterator[Check]:
     """Limits that would hurt an upgrade, by field; equal ones of many collections in one line."""
     found: dict[tuple[str, bool], list[str]] = {}
     limited = 0
@@ -154,7 +154,7 @@ def _limits(config: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
         yield "unindexed_filtering_retrieve = false: missing fields show while filling, not before", False
 
 
-def unknown(patient: Patient) -> Iterator[Check]:
+def unknown(patient: Deployment) -> Iterator[Check]:
     """Settings that this version doesn't know, and that a rebuild would lose."""
     for name, one in sorted(patient.used().items()):
         if one.unknown:
@@ -162,7 +162,7 @@ def unknown(patient: Patient) -> Iterator[Check]:
             yield Check(f"settings of {name}", None, detail, "update qmigrate", warns=True)
 
 
-def names(patient: Patient) -> Iterator[Check]:
+def names(patient: Deployment) -> Iterator[Check]:
     """What an application must know once a name is an alias."""
     managed = [state for state in patient.world().collections.values() if state.managed]
     became = sorted(state.name for state in managed if state.kind == "alias")
@@ -180,7 +180,7 @@ def names(patient: Patient) -> Iterator[Check]:
         yield Check("plain names", None, detail, hint, facts={"names": plain})
 
 
-def shadowed(patient: Patient) -> Iterator[Check]:
+def shadowed(patient: Deployment) -> Iterator[Check]:
     """Plain collections that an alias of their name hides, and what is left of such a time."""
     physical, aliases = set(patient.physical()), patient.aliases()
     hidden = sorted(alias for alias, target in aliases.items() if alias in physical and target != alias)
@@ -197,7 +197,7 @@ def shadowed(patient: Patient) -> Iterator[Check]:
 REPAIR = "qmigrate repair --leftovers"
 
 
-def own_aliases(patient: Patient) -> Iterator[Check]:
+def own_aliases(patient: Deployment) -> Iterator[Check]:
     """Aliases of lease holders that are gone."""
     ledger = patient.ledger()
     open_runs = {run.job.collection for run in ledger.open_runs()}
@@ -219,7 +219,7 @@ def own_aliases(patient: Patient) -> Iterator[Check]:
     yield from _ways_to_nothing(patient, open_runs)
 
 
-def _ways_to_nothing(patient: Patient, open_runs: set[str]) -> Iterator[Check]:
+def _ways_to_nothing(patient: Deployment, open_runs: set[str]) -> Iterator[Check]:
     aliases = patient.aliases()
     for alias, target in sorted(aliases.items()):
         if alias == old_alias(target) and target not in aliases and target not in open_runs:
@@ -227,7 +227,7 @@ def _ways_to_nothing(patient: Patient, open_runs: set[str]) -> Iterator[Check]:
             yield Check(f"alias {alias}", None, detail, "drop it when no application uses that name")
 
 
-def probes(patient: Patient) -> Iterator[Check]:
+def probes(patient: Deployment) -> Iterator[Check]:
     """Collections and aliases that a probe of the server has not removed."""
     ended, other = leftovers.probes({*patient.physical(), *patient.aliases()}, time.time())
     if ended:
@@ -238,7 +238,7 @@ def probes(patient: Patient) -> Iterator[Check]:
         yield Check("probes now", None, detail, "in a few minutes again: qmigrate doctor", facts={"names": other})
 
 
-def fences(patient: Patient) -> Iterator[Check]:
+def fences(patient: Deployment) -> Iterator[Check]:
     """Live collections that take no writes although no process works on them."""
     for name, state in sorted(patient.world().collections.items()):
         if state.live is None or (state.open_run is not None and state.open_run.leased):
@@ -258,7 +258,7 @@ def fences(patient: Patient) -> Iterator[Check]:
             yield Check(f"fence of {name}", None, detail, facts=facts)
 
 
-def generations(patient: Patient) -> Iterator[Check]:
+def generations(patient: Deployment) -> Iterator[Check]:
     """Generations that the ledger has and Qdrant hasn't, and the other way round."""
     world, live = patient.world(), patient.live()
     known: set[str] = set()
@@ -287,7 +287,7 @@ def generations(patient: Patient) -> Iterator[Check]:
         yield Check("foreign generations", None, detail, "another application's; leave them", facts={"names": foreign})
 
 
-def _is_ours(patient: Patient, name: str) -> bool:
+def _is_ours(patient: Deployment, name: str) -> bool:
     """Whether this ledger has had the name under management."""
     state = patient.world().collections.get(name)
     return (state is not None and state.managed) or bool(patient.ledger().generations(name))
@@ -321,7 +321,7 @@ def _row(name: str, state: CollectionState, row: Generation, present: frozenset[
         yield Check(f"generation {row.physical}", None, detail, "qmigrate gc", warns=True)
 
 
-def _unexplained(patient: Patient, physical: str, one: LiveCollection) -> Check:
+def _unexplained(patient: Deployment, physical: str, one: LiveCollection) -> Check:
     seal = one.seal or {}
     owner = seal.get("ledger")
     match = GENERATION.match(physical)

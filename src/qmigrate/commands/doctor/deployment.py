@@ -34,7 +34,7 @@ from qmigrate.store.weigh import weigh
 PATIENCE = 10.0
 
 
-class Patient:
+class Deployment:
     """The parts of a deployment.
 
     Args:
@@ -51,7 +51,7 @@ class Patient:
         #: Embedders that are loaded or being loaded, by name and settings.
         self.loading: dict[tuple[str, str], Any] = {}
 
-    def __enter__(self) -> Patient:
+    def __enter__(self) -> Deployment:
         return self
 
     def __exit__(

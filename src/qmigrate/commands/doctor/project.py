@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from qmigrate.commands.doctor.deployment import Patient, some
+from qmigrate.commands.doctor.deployment import Deployment, some
 from qmigrate.commands.inline import with_inline
 from qmigrate.commands.results import Check
 from qmigrate.embed import fingerprint_digest, load
@@ -18,7 +18,7 @@ from qmigrate.model.state import CollectionState
 from qmigrate.operations.base import Operation
 from qmigrate.ports import Embedder
 from qmigrate.revisions.graph import Revisions
-from qmigrate.settings.values import meant
+from qmigrate.settings.values import did_you_mean
 from qmigrate.text import counted
 from qmigrate.version import __version__
 
@@ -34,7 +34,7 @@ class _Use:
     size: int | None
 
 
-def loaded(patient: Patient) -> Iterator[Check]:
+def loaded(patient: Deployment) -> Iterator[Check]:
     """Each embedder of the settings loads; which of them nothing uses."""
     wanted = set() if patient.broken("revisions") else _named(patient.revisions())
     for name, config in patient.settings.embedders.items():
@@ -59,7 +59,7 @@ def loaded(patient: Patient) -> Iterator[Check]:
         yield Check(f"embedder {name}", None, detail, f"add {name} under embedders: in qmigrate.yaml", warns=True)
 
 
-def fingerprints(patient: Patient) -> Iterator[Check]:
+def fingerprints(patient: Deployment) -> Iterator[Check]:
     """The configured models are those that filled the vectors."""
     right = 0
     without: list[str] = []
@@ -80,7 +80,7 @@ def fingerprints(patient: Patient) -> Iterator[Check]:
         yield Check("models unknown", None, detail, facts={"names": without})
 
 
-def _judged(patient: Patient, use: _Use) -> Check | None:
+def _judged(patient: Deployment, use: _Use) -> Check | None:
     config = patient.settings.for_collection(use.collection).embedders
     name = f"model of {use.collection}.{use.vector or '(unnamed)'}"
     if use.embedder not in config:
@@ -135,7 +135,7 @@ def _named(revisions: Revisions) -> set[str]:
     return {filling.embedder for operation in operations for filling in operation.embeds().values()}
 
 
-def _load(patient: Patient, name: str, config: Mapping[str, Any]) -> Embedder:
+def _load(patient: Deployment, name: str, config: Mapping[str, Any]) -> Embedder:
     """Load it once, and give up waiting when the time is up: a model may be large, or its library hang.
 
     Raises:
@@ -190,7 +190,7 @@ class _Loading:
 SOFTWARE = ("qdrant-client", "SQLAlchemy", "alembic", "psycopg", "numpy", "grpcio")
 
 
-def revisions(patient: Patient) -> Iterator[Check]:
+def revisions(patient: Deployment) -> Iterator[Check]:
     """The files can be read, and have one head."""
     found = patient.revisions()
     heads = found.heads()
@@ -210,7 +210,7 @@ def revisions(patient: Patient) -> Iterator[Check]:
         yield Check("first revision", None, "there is no revision yet", 'qmigrate revision -m "what changes"')
 
 
-def settings(patient: Patient) -> Iterator[Check]:
+def settings(patient: Deployment) -> Iterator[Check]:
     """Where the settings come from, and what was not chosen."""
     chosen = patient.settings
     yield Check("settings", True, str(chosen.config) if chosen.config else "no qmigrate.yaml: defaults")
@@ -226,7 +226,7 @@ def settings(patient: Patient) -> Iterator[Check]:
             yield Check(f"database {name}", None, database.missing, "set it, or remove it from databases:", warns=True)
 
 
-def overrides(patient: Patient) -> Iterator[Check]:
+def overrides(patient: Deployment) -> Iterator[Check]:
     """What ``collections:`` names is a collection that there is, or that a revision makes."""
     operations = [operation for one in patient.revisions().order() for operation in one.operations]
     known = {*patient.world().collections, *(one.pattern for one in operations if not one.is_glob)}
@@ -235,13 +235,14 @@ def overrides(patient: Patient) -> Iterator[Check]:
             yield Check(
                 f"override {name}",
                 None,
-                f"collections: in the settings names {name}, and there is no such collection{meant(name, known)}",
+                f"collections: in the settings names {name}, and there is no such collection"
+                f"{did_you_mean(name, known)}",
                 "correct the name in qmigrate.yaml: as it is, it changes nothing",
                 warns=True,
             )
 
 
-def software(_patient: Patient) -> Iterable[Check]:
+def software(_patient: Deployment) -> Iterable[Check]:
     """What is installed here."""
     found = {"qmigrate": __version__, "python": platform.python_version(), **dict(_installed())}
     yield Check("software", True, ", ".join(f"{name} {shown}" for name, shown in found.items()), facts=found)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from qmigrate.commands.doctor.deployment import SKEW, Patient, some
+from qmigrate.commands.doctor.deployment import SKEW, Deployment, some
 from qmigrate.commands.results import Check
 from qmigrate.engine.points.base import ENTRY_SIZE
 from qmigrate.errors import StoreError
@@ -89,7 +89,7 @@ def verbs_of(rights: KeyRights) -> dict[str, str]:
     return {verb: answers[need] for verb, need in NEEDS.items()}
 
 
-def of_key(patient: Patient) -> Iterator[Check]:
+def of_key(patient: Deployment) -> Iterator[Check]:
     """Verbs that this key is enough for."""
     rights = patient.rights()
     verbs = verbs_of(rights)
@@ -136,7 +136,7 @@ MOST_APART = 1
 WEIGHED = 5
 
 
-def connected(patient: Patient) -> Iterator[Check]:
+def connected(patient: Deployment) -> Iterator[Check]:
     """It answers, and lets its names be read."""
     able = patient.store().capabilities
     found = f"{counted(len(patient.physical()), 'collection')}, {counted(len(patient.aliases()), 'alias', 'aliases')}"
@@ -159,7 +159,7 @@ def _missing(can: Capabilities) -> list[str]:
     ]
 
 
-def nodes(patient: Patient) -> Iterator[Check]:
+def nodes(patient: Deployment) -> Iterator[Check]:
     """Every node that the settings name answers."""
     found = patient.nodes()
     # The first one is the one that is asked for everything else: when it is down, that is reported already.
@@ -176,7 +176,7 @@ def nodes(patient: Patient) -> Iterator[Check]:
         yield Check("nodes", True, f"{len(found)} answer, the slowest in {slowest:.0f} ms")
 
 
-def versions(patient: Patient) -> Iterator[Check]:
+def versions(patient: Deployment) -> Iterator[Check]:
     """Of every node, and of peers that are not watched; mixed ones are a rolling upgrade under way."""
     told = {node.label: _shown(node.version) for node in patient.nodes() if node.version is not None}
     if not patient.broken("cluster"):
@@ -205,7 +205,7 @@ def versions(patient: Patient) -> Iterator[Check]:
         yield Check("operation ids", None, detail, hint, facts=facts)
 
 
-def client(patient: Patient) -> Iterator[Check]:
+def client(patient: Deployment) -> Iterator[Check]:
     """The client library speaks the server's version."""
     shown = version("qdrant-client")
     found = re.match(r"(\d+)\.(\d+)", shown)
@@ -223,7 +223,7 @@ def client(patient: Patient) -> Iterator[Check]:
     yield Check("client", True, f"qdrant-client {shown} fits Qdrant {_shown(told)}", facts=facts)
 
 
-def points_port(patient: Patient) -> Iterator[Check]:
+def points_port(patient: Deployment) -> Iterator[Check]:
     """Points travel over gRPC, on a port of its own, and reach the same server."""
     for name in sorted(patient.live())[:1]:
         with suppress(StoreError):
@@ -232,7 +232,7 @@ def points_port(patient: Patient) -> Iterator[Check]:
     yield Check("points", True, f"gRPC answers at {patient.examiner().points_reachable()}")
 
 
-def cluster(patient: Patient) -> Iterator[Check]:
+def cluster(patient: Deployment) -> Iterator[Check]:
     """Consensus works, every peer is watched, nothing is waiting."""
     if not patient.broken("rights") and not patient.rights().reads:
         yield Check("cluster", None, "the key may not ask for it", "use a key that may read everything")
@@ -265,7 +265,7 @@ def _cluster_trouble(found: ClusterHealth) -> list[str]:
     return trouble + [f"messages can't be sent to {failure}" for failure in found.failures]
 
 
-def barriers(patient: Patient) -> Iterator[Check]:
+def barriers(patient: Deployment) -> Iterator[Check]:
     """On a server that reports operation ids, they are read from every node."""
     able = patient.store().capabilities
     if able.barrier or able.version < OPERATION_IDS_SINCE:
@@ -279,7 +279,7 @@ def barriers(patient: Patient) -> Iterator[Check]:
         yield Check("barriers", None, detail, "use a key that may read telemetry and the cluster", warns=True)
 
 
-def server_clock(patient: Patient) -> Iterator[Check]:
+def server_clock(patient: Deployment) -> Iterator[Check]:
     """Tokens expire by the server's clock, and snapshots carry its times."""
     told = [(node.label, node.skew) for node in patient.nodes() if node.skew is not None]
     for label, skew in told:
@@ -290,7 +290,7 @@ def server_clock(patient: Patient) -> Iterator[Check]:
         yield Check("server clock", True, f"{len(told)} nodes and this machine agree")
 
 
-def ram(patient: Patient) -> Iterator[Check]:
+def ram(patient: Deployment) -> Iterator[Check]:
     """Whether the biggest collection fits twice."""
     name, needed = _biggest(patient)
     if patient.local:
@@ -311,7 +311,7 @@ def ram(patient: Patient) -> Iterator[Check]:
         yield _room("RAM", what, free, name, needed, facts)
 
 
-def disk(patient: Patient) -> Iterator[Check]:
+def disk(patient: Deployment) -> Iterator[Check]:
     """The same for the disk, where it is known: a server never reports how much is free."""
     name, needed = _biggest(patient)
     folder = patient.settings.qdrant.path
@@ -330,7 +330,7 @@ def disk(patient: Patient) -> Iterator[Check]:
         yield Check("disk", None, detail, "check it there: df -h, in Qdrant's storage folder", facts=facts)
 
 
-def number(patient: Patient) -> Iterator[Check]:
+def number(patient: Deployment) -> Iterator[Check]:
     """A rebuild makes one more collection, and a server may have a limit."""
     most = patient.reached().most_collections
     if most is None:
@@ -358,7 +358,7 @@ def _room(
     return Check(name, True, detail, facts=known)
 
 
-def _biggest(patient: Patient) -> tuple[str, int]:
+def _biggest(patient: Deployment) -> tuple[str, int]:
     """The collection whose copy takes most: its physical name ("" where there is none), and the bytes."""
     told = {} if patient.broken("stored") else patient.stored()
     sizes = {name: (told[name].bytes if name in told else None) or 0 for name in patient.used()}
@@ -391,11 +391,11 @@ def _shown(value: tuple[int, int, int]) -> str:
 SLOW = 0.1
 
 
-def reached(patient: Patient) -> Iterator[Check]:
+def reached(patient: Deployment) -> Iterator[Check]:
     """It answers, and its tables are of this version."""
     ledger = patient.ledger()
     identity = ledger.identity()
-    told = examine.look(ledger.database)
+    told = examine.examine_ledger(ledger.database)
     known = f"identity {identity}" if identity else "no tables yet: the first upgrade creates them"
     milliseconds = told.seconds * 1000
     yield Check(
@@ -420,7 +420,7 @@ def reached(patient: Patient) -> Iterator[Check]:
         )
 
 
-def rights(patient: Patient) -> Iterator[Check]:
+def rights(patient: Deployment) -> Iterator[Check]:
     """Its user may write every table, and make new ones."""
     found = examine.rights(patient.ledger().database)
     facts = {"lacking": list(found.lacking), "creates": found.creates}
@@ -441,7 +441,7 @@ def rights(patient: Patient) -> Iterator[Check]:
         yield Check("ledger rights", True, "it may read, write and create tables", facts=facts)
 
 
-def room(patient: Patient) -> Iterator[Check]:
+def room(patient: Deployment) -> Iterator[Check]:
     """A rebuild keeps some bytes per point in the ledger."""
     found = examine.free_disk(patient.ledger().database)
     if found is None:
@@ -460,16 +460,16 @@ def room(patient: Patient) -> Iterator[Check]:
         yield Check("ledger room", True, detail, facts=facts)
 
 
-def ledger_clock(patient: Patient) -> Iterator[Check]:
+def ledger_clock(patient: Deployment) -> Iterator[Check]:
     """Leases are counted by the database's clock alone; what is kept until a date is not."""
-    told = examine.look(patient.ledger().database)
+    told = examine.examine_ledger(patient.ledger().database)
     if told.skew is None:
         yield Check("ledger clock", True, "it is this machine's")
         return
     yield SKEW.judge("ledger clock", "the database", told.skew)
 
 
-def leases(patient: Patient) -> Iterator[Check]:
+def leases(patient: Deployment) -> Iterator[Check]:
     """Who works right now."""
     for row in patient.ledger().leases():
         if not row.expired:
@@ -478,7 +478,7 @@ def leases(patient: Patient) -> Iterator[Check]:
             yield Check(f"lease {row.name}", None, detail, facts=facts)
 
 
-def runs(patient: Patient) -> Iterator[Check]:
+def runs(patient: Deployment) -> Iterator[Check]:
     """Runs that no process works on and that are not finished."""
     for run in patient.ledger().open_runs():
         if run.leased:

@@ -5,20 +5,20 @@ Which worker gets which range is decided by ``engine.workers.pool``.
 
 from __future__ import annotations
 
-from qmigrate.engine.workers.protocol import Hands
+from qmigrate.engine.workers.protocol import WorkerPool
 from qmigrate.settings.load import Settings
 
 
-def hands_of(settings: Settings) -> Hands:
+def workers_of(settings: Settings) -> WorkerPool:
     """Who starts workers for one collection.
 
     Args:
         settings: those of the collection.
     """
     if settings.rebuild.engine == "ray":
-        from qmigrate.commands.workers.on_ray import RayHands
+        from qmigrate.commands.workers.on_ray import RayWorkers
 
-        return RayHands(settings)
-    from qmigrate.commands.workers.local import LocalHands
+        return RayWorkers(settings)
+    from qmigrate.commands.workers.local import LocalWorkers
 
-    return LocalHands(settings)
+    return LocalWorkers(settings)

@@ -13,10 +13,10 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from qmigrate.commands.workers.messages import GarbledError, Line
+from qmigrate.commands.workers.messages import Channel, GarbledError
 
 if TYPE_CHECKING:
-    from qmigrate.commands.workers.worker import Body
+    from qmigrate.commands.workers.worker import JoinedWorker
 
 #: Seconds between two reports.
 REPORT_EVERY = 0.5
@@ -28,24 +28,24 @@ def main() -> int:
     """Serve one parent until it sends stop, or is gone."""
     # Ctrl-C reaches the entire group: the parent gets it, and decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    line = Line(socket.socket(fileno=int(sys.argv[1])))
+    line = Channel(socket.socket(fileno=int(sys.argv[1])))
     words = _heard(line)
     if words is None:
         return 1
-    made: list[Body] = []
+    made: list[JoinedWorker] = []
     ended = threading.Event()
     threading.Thread(target=_report, args=(line, made, ended), daemon=True).start()
     # The folders that the user's code is found in may have been added by the parent.
     sys.path[:] = words[1]
-    from qmigrate.commands.workers.messages import said
+    from qmigrate.commands.workers.messages import error_to_dict
     from qmigrate.commands.workers.settings_json import from_json
-    from qmigrate.commands.workers.worker import Body as Made
+    from qmigrate.commands.workers.worker import JoinedWorker as Made
     from qmigrate.engine.workers.protocol import Order
 
     try:
         body = Made(from_json(words[2]), Order(**words[3]))
     except BaseException as error:
-        line.say("refused", said(error))
+        line.say("refused", error_to_dict(error))
         return 1
     line.say("ready")
     made.append(body)
@@ -55,7 +55,7 @@ def main() -> int:
         try:
             body.copy(number, again=again)
         except BaseException as error:
-            line.say("failed", number, said(error))
+            line.say("failed", number, error_to_dict(error))
         else:
             line.say("report", asdict(body.report()))
             line.say("done", number)
@@ -74,7 +74,7 @@ def main() -> int:
     return 0
 
 
-def _heard(line: Line) -> list[Any] | None:
+def _heard(line: Channel) -> list[Any] | None:
     """The parent's next word; nothing comes any more from one that is gone, or that isn't understood."""
     try:
         return line.hear()
@@ -82,7 +82,7 @@ def _heard(line: Line) -> list[Any] | None:
         return None
 
 
-def _report(line: Line, made: list[Any], ended: threading.Event) -> None:
+def _report(line: Channel, made: list[Any], ended: threading.Event) -> None:
     """How far it is, or that it is there at all: a silent worker counts as stalled."""
     while not ended.is_set():
         if made:

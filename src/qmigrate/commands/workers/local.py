@@ -13,10 +13,10 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from qmigrate import children
-from qmigrate.commands.workers.messages import GarbledError, Line, heard
+from qmigrate.commands.workers.messages import Channel, GarbledError, error_from_dict
 from qmigrate.commands.workers.settings_json import to_json
 from qmigrate.embed import devices_for
-from qmigrate.engine.workers.protocol import LostError, Order, Report
+from qmigrate.engine.workers.protocol import Order, Report, WorkerLostError
 from qmigrate.errors import ConfigError, QmigrateError
 from qmigrate.settings.load import Settings
 
@@ -32,7 +32,7 @@ LAST_WORDS = 2.0
 PATIENCE = 15.0
 
 
-class LocalHands:
+class LocalWorkers:
     """Starts a process per device.
 
     Args:
@@ -61,9 +61,9 @@ class LocalHands:
         found: Sequence[str] = max((devices_for(config) for config in configured), key=len, default=())
         return found if len(found) > 1 else ()
 
-    def start(self, order: Order, look: Callable[[], None]) -> ProcessHand:
+    def start(self, order: Order, look: Callable[[], None]) -> ProcessWorker:
         """See ``engine.workers.protocol``."""
-        hand = ProcessHand(self._settings, order)
+        hand = ProcessWorker(self._settings, order)
         try:
             hand.begin(look)
         except BaseException:
@@ -75,7 +75,7 @@ class LocalHands:
         """See ``engine.workers.protocol``: there is nothing besides the workers."""
 
 
-class ProcessHand:
+class ProcessWorker:
     """A worker process; see ``engine.workers.protocol.Worker``."""
 
     def __init__(self, settings: Settings, order: Order) -> None:
@@ -83,7 +83,7 @@ class ProcessHand:
         words = ([str(one) for one in sys.path], to_json(settings), asdict(order))
         mine, its = socket.socketpair()
         self._patience = settings.qdrant.timeout + PATIENCE
-        self._line = Line(mine)
+        self._line = Channel(mine)
         self._lock = threading.Lock()
         # "" is the worker itself, a number one of its ranges.
         self._answers: dict[int | str, queue.SimpleQueue[_Answer]] = {"": queue.SimpleQueue()}
@@ -109,7 +109,7 @@ class ProcessHand:
         with self._lock:
             self._answers[number] = queue.SimpleQueue()
             if self._lost:
-                raise LostError(self._ending())
+                raise WorkerLostError(self._ending())
             self._line.say("copy", number, again)
         self._wait(number, look)
 
@@ -135,7 +135,7 @@ class ProcessHand:
                 self._check_silence()
                 continue
             if answer == "lost":
-                raise LostError(self._ending())
+                raise WorkerLostError(self._ending())
             if isinstance(answer, QmigrateError):
                 raise answer
             return
@@ -180,12 +180,12 @@ class ProcessHand:
         if word == "ready":
             self._answers[""].put("done")
         elif word == "refused":
-            self._answers[""].put(heard(*more))
+            self._answers[""].put(error_from_dict(*more))
         elif word == "done":
             self._answers[more[0]].put("done")
         elif word == "failed":
             number, error = more
-            self._answers[number].put(heard(error))
+            self._answers[number].put(error_from_dict(error))
         elif word == "report":
             self._report = Report(**more[0])
         elif word == "loading":

@@ -23,7 +23,7 @@ class GarbledError(Exception):
     """What came is not a message of the other side; the text says what is wrong with it, without its content."""
 
 
-class Line:
+class Channel:
     """One end; threads share it for sending, and one of them receives.
 
     Args:
@@ -85,7 +85,7 @@ _KINDS = {
 }
 
 
-def said(error: BaseException) -> dict[str, Any]:
+def error_to_dict(error: BaseException) -> dict[str, Any]:
     """What :func:`heard` makes the error of."""
     if isinstance(error, QmigrateError):
         known = [cls.__name__ for cls in type(error).__mro__ if getattr(errors, cls.__name__, None) is cls]
@@ -101,7 +101,7 @@ def said(error: BaseException) -> dict[str, Any]:
     return {"type": "QmigrateError", "message": message[:_MESSAGE], "trace": trace[-_TRACE:]}
 
 
-def heard(words: dict[str, Any]) -> QmigrateError:
+def error_from_dict(words: dict[str, Any]) -> QmigrateError:
     """The error that a worker has met; of an unforeseen one it has the trace as a note.
 
     Raises:

@@ -21,8 +21,8 @@ from typing import Any
 from tenacity import Retrying, stop_after_attempt
 
 from qmigrate.commands.workers.local import LOOK, PATIENCE, SILENCE
-from qmigrate.commands.workers.messages import heard, said
-from qmigrate.engine.workers.protocol import LostError, Order, Report
+from qmigrate.commands.workers.messages import error_from_dict, error_to_dict
+from qmigrate.engine.workers.protocol import Order, Report, WorkerLostError
 from qmigrate.errors import ConfigError, UnavailableError
 from qmigrate.settings.load import Settings
 
@@ -34,7 +34,7 @@ STARTS = 3
 ASK_EVERY = 0.5
 
 
-class RayHands:
+class RayWorkers:
     """Starts workers through Ray.
 
     Args:
@@ -75,14 +75,14 @@ class RayHands:
         # With none now, one is asked for: a cluster that grows on demand sees the request.
         return (None,) * max(1, min(room, default=1))
 
-    def start(self, order: Order, look: Callable[[], None]) -> RayHand:
+    def start(self, order: Order, look: Callable[[], None]) -> RayWorker:
         """See ``engine.workers.protocol``."""
         ray = self._connected()
         self._keep_stdout()
         options = {"num_cpus": self._wanted.num_cpus, "num_gpus": self._wanted.num_gpus, "max_restarts": 0}
         # Besides doing ranges, it reports how far it is and receives that it is to stop.
         actor = ray.remote(**options, max_concurrency=order.workers + 2)(RemoteWorker).remote()
-        hand = RayHand(ray, actor, self._settings.qdrant.timeout + PATIENCE)
+        hand = RayWorker(ray, actor, self._settings.qdrant.timeout + PATIENCE)
         try:
             hand.begin(order, str(self._settings.config or ""), look)
         except BaseException:
@@ -138,7 +138,7 @@ class RayHands:
         self._ours = True
 
 
-class RayHand:
+class RayWorker:
     """An actor; see ``engine.workers.protocol.Worker``."""
 
     def __init__(self, ray: Any, actor: Any, patience: float) -> None:
@@ -185,13 +185,13 @@ class RayHand:
             if self._is_silent():
                 with suppress(self._ray.exceptions.RayError, ValueError):
                     self._ray.kill(self._actor)
-                raise LostError(f"killed: no message for {SILENCE:g} s")
+                raise WorkerLostError(f"killed: no message for {SILENCE:g} s")
         try:
             words = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
-            raise LostError(str(error).strip().splitlines()[0]) from error
+            raise WorkerLostError(str(error).strip().splitlines()[0]) from error
         if words is not None:
-            raise heard(words)
+            raise error_from_dict(words)
 
     def _is_silent(self) -> bool:
         """Whether it was asked how far it is, long ago, and has not answered."""
@@ -218,13 +218,13 @@ class RemoteWorker:
         Returns:
             What went wrong, or None.
         """
-        from qmigrate.commands.workers.worker import Body
+        from qmigrate.commands.workers.worker import JoinedWorker
 
         try:
             named = os.environ.get("QMIGRATE_CONFIG") or (config if Path(config).is_file() else None)
-            self._body = Body(Settings.load(config=named), Order(**order))
+            self._body = JoinedWorker(Settings.load(config=named), Order(**order))
         except BaseException as error:
-            return said(error)
+            return error_to_dict(error)
         return None
 
     def copy(self, number: int, again: bool) -> dict[str, Any] | None:
@@ -234,7 +234,7 @@ class RemoteWorker:
         try:
             self._body.copy(number, again=again)
         except BaseException as error:
-            return said(error)
+            return error_to_dict(error)
         finally:
             with self._idle:
                 self._busy -= 1

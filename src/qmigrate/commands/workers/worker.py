@@ -30,7 +30,7 @@ from qmigrate.version import __version__
 _LEAST = 0.25
 
 
-class Body:
+class JoinedWorker:
     """A worker that has joined a run; threads share it.
 
     Args:

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from qmigrate.engine.epoch_aliases import own
-from qmigrate.engine.points.base import Entry, PageWriter, base_name, digest_of
+from qmigrate.engine.points.base import BaseEntry, PageWriter, base_name, digest_of
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.points.ranges import in_parallel, workers_of
 from qmigrate.engine.points.streams import Shares, Streams, limit
 from qmigrate.engine.points.transformation import Begun, Maker, fill_inputs, send
 from qmigrate.engine.throttle import Throttle, waiting
 from qmigrate.engine.work import Work
-from qmigrate.engine.workers.pool import copy_by_crew, places_of
+from qmigrate.engine.workers.pool import copy_by_workers, places_of
 from qmigrate.errors import QuarantineError, StoppedError
 from qmigrate.ledger import Quarantined, Range
 from qmigrate.model.facts.phases import Fill
@@ -183,7 +183,7 @@ def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) 
     again = work.facts(Fill).resumed
     places = places_of(work, maker.transform) if todo else ()
     if places:
-        stages = copy_by_crew(work, step, maker.transform, todo, places, again=again)
+        stages = copy_by_workers(work, step, maker.transform, todo, places, again=again)
     else:
         rate, workers = work.settings.rebuild.max_rate, workers_of(work, todo)
         with copying(work, step, maker, own(work, step.target), workers=workers, rate=rate) as copies:
@@ -241,7 +241,7 @@ def _land(work: Work, step: Build, maker: Maker, state: _Progress, target: _Targ
     state.writes = send(work, target.alias, made)
     target.shares.add("write", began)
     for key, whole in keys:
-        state.pages.add(key, Entry(whole, records.ABSENT))
+        state.pages.add(key, BaseEntry(whole, records.ABSENT))
         if state.pages.full:
             state.full += state.pages.take()
     state.last = records.point_id(flight.page[-1])

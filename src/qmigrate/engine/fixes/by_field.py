@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from qmigrate import scratch
-from qmigrate.engine.fixes.protocol import Place
+from qmigrate.engine.fixes.protocol import FixSource
 from qmigrate.errors import RefusedError, RowsError
 from qmigrate.model.fix import Found
 from qmigrate.model.payload_path import values_at
@@ -44,7 +44,7 @@ class ByField:
         field: payload key; nested ones with dots.
     """
 
-    def __init__(self, place: Place, rows: Rows, field: str) -> None:
+    def __init__(self, place: FixSource, rows: Rows, field: str) -> None:
         self._place = place
         self._rows = rows
         self._field = field

@@ -13,14 +13,14 @@ from qmigrate import archive
 from qmigrate.archive import Header
 from qmigrate.engine.barriers import Undisturbed, lone_barrier
 from qmigrate.engine.export import described
-from qmigrate.engine.fixes.protocol import Hand, Kept, Place, settle
+from qmigrate.engine.fixes.protocol import FixSource, FixTarget, Kept, settle
 from qmigrate.engine.work import Tick
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.edits import RemovalEdit
 from qmigrate.model.facts.stored import loaded, plain
-from qmigrate.model.fix import Entry, Found
+from qmigrate.model.fix import Found, PointEdit
 from qmigrate.model.payload_path import below, below_filter, values_at
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
@@ -38,7 +38,7 @@ _MOST = 100_000_000_000
 _EVER = "0001-01-01T00:00:00+00:00"
 
 
-def older_than(place: Place, field: str, age: float) -> JsonObject:
+def older_than(place: FixSource, field: str, age: float) -> JsonObject:
     """Points whose time is known and lies more than `age` seconds before the moment of the fix.
 
     With a payload index its type tells which form the times have; else texts and seconds since 1970 both count.
@@ -47,7 +47,7 @@ def older_than(place: Place, field: str, age: float) -> JsonObject:
     return _times(place, field, {"lt": border.isoformat()}, {"gte": _LEAST, "lt": border.timestamp()})
 
 
-def check_times(place: Place, field: str, found: Found) -> None:
+def check_times(place: FixSource, field: str, found: Found) -> None:
     """Where no point is old enough: count how many have the field at all, and see that one of them has a time there.
 
     Counts points ``with_field`` and ``without_field``; of no field a collection need have any yet.
@@ -77,7 +77,7 @@ def check_times(place: Place, field: str, found: Found) -> None:
     )
 
 
-def _times(place: Place, field: str, texts: JsonObject, numbers: JsonObject) -> JsonObject:
+def _times(place: FixSource, field: str, texts: JsonObject, numbers: JsonObject) -> JsonObject:
     """A filter for points whose time, of the form that counts, is in a range."""
     as_text, as_number = {"key": field, "range": texts}, {"key": field, "range": numbers}
     kind = _index(place, field)
@@ -86,12 +86,12 @@ def _times(place: Place, field: str, texts: JsonObject, numbers: JsonObject) -> 
     return {"must": [as_number]} if kind in ("integer", "float") else {"should": [as_text, as_number]}
 
 
-def _index(place: Place, field: str) -> str | None:
+def _index(place: FixSource, field: str) -> str | None:
     kind = described(place.store, place.address).schema.indexes.get(field, {}).get("type")
     return None if kind is None else str(kind)
 
 
-def _example(place: Place, field: str) -> Any:
+def _example(place: FixSource, field: str) -> Any:
     where = {"must_not": [{"is_empty": {"key": field}}]}
     for page in place.store.scan(place.address, page=1, payload=[field], vectors=False, where=where):
         for stored in page:
@@ -122,7 +122,7 @@ class Removal:
     window = _MANY
     looks_again = False
 
-    def __init__(self, place: Place, edit: JsonObject) -> None:
+    def __init__(self, place: FixSource, edit: JsonObject) -> None:
         self._place = place
         self._edit = said = loaded(RemovalEdit, edit)
         self._at_once: int | None = None
@@ -157,7 +157,7 @@ class Removal:
         own = self._edit.max_share
         return own if own is not None else self._place.settings.fixes.max_share
 
-    def find(self, found: Found) -> Iterator[Entry]:
+    def find(self, found: Found) -> Iterator[PointEdit]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts ids that are ``not_there``, or are ``no_match``.
 
         Where nothing is selected by age, also who has the field.
@@ -177,7 +177,7 @@ class Removal:
             self._show(found, chosen)
             met = met or bool(chosen)
             for identifier in chosen:
-                yield Entry(identifier, digests[identifier], _NOTHING)
+                yield PointEdit(identifier, digests[identifier], _NOTHING)
         self.explain(found, met)
 
     def explain(self, found: Found, met: bool) -> None:
@@ -194,7 +194,7 @@ class Removal:
         for ids in self._candidates(Found()):
             yield self._matching(ids)
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:
+    def export(self, path: Path, entries: Iterable[Sequence[PointEdit]], tick: Tick) -> Kept | None:
         """The points as they are, payload and all vectors; one that has changed since is not deleted, and left out."""
         if not self._exports:
             return None
@@ -219,12 +219,12 @@ class Removal:
         )
         return Kept(archive.write(path, header, self._pages(entries, tick)).points, since)
 
-    def settle(self, hand: Hand) -> None:
+    def settle(self, hand: FixTarget) -> None:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; not where ids alone say what goes."""
         if not self._by_id_alone:
             settle(lambda: self._undisturbed.settle(hand.alias))
 
-    def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:
+    def states(self, entries: Sequence[PointEdit], *, writing: bool = False) -> list[str]:
         """A point that is gone is as it should be; one that is not what it was is left alone.
 
         What ids alone select goes whatever it is by now, and a second deletion of it does nothing. What was exported
@@ -243,14 +243,14 @@ class Removal:
             for entry in entries
         ]
 
-    def still(self, entries: Sequence[Entry]) -> list[Entry]:
+    def still(self, entries: Sequence[PointEdit]) -> list[PointEdit]:
         """Those that every condition still selects."""
         kept: set[PointId] = set()
         for part in self._parts(iter(entries)):
             kept |= self._matching([entry.id for entry in part])
         return [entry for entry in entries if entry.id in kept]
 
-    def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
+    def write(self, hand: FixTarget, entries: Sequence[PointEdit]) -> None:
         """Delete by id."""
         if entries:
             self._undisturbed.wrote(hand.store.delete(hand.alias, [entry.id for entry in entries]))
@@ -350,7 +350,7 @@ class Removal:
         if found.room and ids:
             payloads = self._place.store.payloads(self._place.address, ids[: found.room])
             for identifier, payload in payloads.items():
-                found.show(Entry(identifier, payload, _NOTHING))
+                found.show(PointEdit(identifier, payload, _NOTHING))
 
     def _digests(self, ids: Sequence[PointId]) -> dict[PointId, JsonObject]:
         """What tells whether a point is still the same, of those that are there; of an id alone it always is."""
@@ -363,7 +363,7 @@ class Removal:
                 found[records.point_id(stored)] = {"digest": records.digest_text(stored, place.ledger.own_key())}
         return found
 
-    def _pages(self, entries: Iterable[Sequence[Entry]], tick: Tick) -> Iterator[list[JsonObject]]:
+    def _pages(self, entries: Iterable[Sequence[PointEdit]], tick: Tick) -> Iterator[list[JsonObject]]:
         place, key = self._place, self._place.ledger.own_key()
         for window in entries:
             for part in self._parts(iter(window)):

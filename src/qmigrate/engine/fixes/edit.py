@@ -10,7 +10,7 @@ from pathlib import Path
 from qmigrate.engine.closing import close_edit
 from qmigrate.engine.epoch_aliases import check_begun, nothing_of_ours, own, reach
 from qmigrate.engine.export import making, remove_ours, run_file, started_at
-from qmigrate.engine.fixes.first_look import forget
+from qmigrate.engine.fixes.first_look import drop_first_look
 from qmigrate.engine.fixes.journal import journal_name, windows, write, write_ids
 from qmigrate.engine.fixes.kinds import opened
 from qmigrate.engine.fixes.marks import check_marks, mark, marks_of
@@ -19,10 +19,10 @@ from qmigrate.engine.fixes.protocol import (
     QUICK,
     WORTH,
     Fix,
-    Hand,
+    FixSource,
+    FixTarget,
     Look,
     OldLookError,
-    Place,
     check_cap,
     consented,
     unmet,
@@ -38,7 +38,7 @@ from qmigrate.model.facts.edits import Edit, UndoEdit
 from qmigrate.model.facts.fixes import EditChange, EditVerify, Export, Select
 from qmigrate.model.facts.phases import Closed, Facts
 from qmigrate.model.facts.stored import learned, loaded
-from qmigrate.model.fix import Entry, Found
+from qmigrate.model.fix import Found, PointEdit
 from qmigrate.model.plan import EditPoints
 from qmigrate.model.schema import JsonObject
 from qmigrate.store.faults import TransientError
@@ -98,7 +98,7 @@ def found_by(found: Found, known: Select) -> Select:
     return replace(known, points=points, changes=changes, counts=counts, sample=tuple(found.sample))
 
 
-def _counted(work: Work, found: Found, fix: Fix) -> Iterator[Entry]:
+def _counted(work: Work, found: Found, fix: Fix) -> Iterator[PointEdit]:
     """What is found, counted; after the last one it is checked against the cap, before any of it counts as stored."""
     for entry in fix.find(found):
         found.changes += 1
@@ -165,7 +165,7 @@ def change(step: EditPoints, work: Work) -> EditChange:
         return done
     done = _see_export(step, work, done)
     work.progress.begin(work.collection, "change", selected, done.entries)
-    hand = Hand(own(work, step.target), work.store, work.tick)
+    hand = FixTarget(own(work, step.target), work.store, work.tick)
     throttle = Throttle(Edit.of(step.edit).max_rate, pause=waiting(work.tick))
     with opened(_place(work, step), step.edit) as fix:
         stored = windows(work.lease.ledger, _journal(work), done.entries, fix.window)
@@ -180,7 +180,7 @@ def change(step: EditPoints, work: Work) -> EditChange:
     return done
 
 
-def _portions(windows_: Iterable[Sequence[Entry]], size: Callable[[], int]) -> Iterator[Sequence[Entry]]:
+def _portions(windows_: Iterable[Sequence[PointEdit]], size: Callable[[], int]) -> Iterator[Sequence[PointEdit]]:
     """As many at a time as the fix, its rate and the server allow at that moment."""
     for entries in windows_:
         done = 0
@@ -190,7 +190,7 @@ def _portions(windows_: Iterable[Sequence[Entry]], size: Callable[[], int]) -> I
             done += len(some)
 
 
-def _change(work: Work, step: EditPoints, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> EditChange:
+def _change(work: Work, step: EditPoints, fix: Fix, hand: FixTarget, entries: Sequence[PointEdit]) -> EditChange:
     """Change one portion; how many entries became what.
 
     Nothing is sent a second time without another look: an answer that got lost may be that of a change that was made,
@@ -235,7 +235,7 @@ class _Portion:
         left: how many were to be changed, of each try.
     """
 
-    def __init__(self, fix: Fix, hand: Hand, entries: Sequence[Entry]) -> None:
+    def __init__(self, fix: Fix, hand: FixTarget, entries: Sequence[PointEdit]) -> None:
         self._fix, self._hand, self._entries = fix, hand, entries
         self._slow = fix.looks_again
         self.left: list[int] = []
@@ -257,7 +257,7 @@ class _Portion:
             gone=states.count("gone"),
         )
 
-    def _see(self, written: Sequence[Entry]) -> None:
+    def _see(self, written: Sequence[PointEdit]) -> None:
         """Look at some of them right behind the change, of every shard: later nobody can tell who put a point back.
 
         Raises:
@@ -277,7 +277,7 @@ class _Portion:
             hint="run the same command again: it goes on from here",
         )
 
-    def _still(self, there: Sequence[Entry]) -> list[Entry]:
+    def _still(self, there: Sequence[PointEdit]) -> list[PointEdit]:
         """Those that are still meant, and are still what they were: SQL may have taken its time to say so."""
         asked = Look()
         agreed = self._fix.still(there)
@@ -287,7 +287,7 @@ class _Portion:
         states = self._fix.states(agreed, writing=True)
         return [entry for entry, state in zip(agreed, states, strict=True) if state == "before"]
 
-    def _write(self, agreed: Sequence[Entry], look: Look) -> None:
+    def _write(self, agreed: Sequence[PointEdit], look: Look) -> None:
         slow, self._slow = self._slow, True
         if not slow:
             look.check(LONGEST, portion=False)
@@ -334,7 +334,7 @@ def verify(step: EditPoints, work: Work) -> EditVerify:
     return counted
 
 
-def _read_back(work: Work, fix: Fix) -> Iterator[tuple[list[Entry], list[str]]]:
+def _read_back(work: Work, fix: Fix) -> Iterator[tuple[list[PointEdit], list[str]]]:
     """Every selected point and how it is now, some at a time."""
     for entries in windows(work.lease.ledger, _journal(work), size=fix.window):
         yield entries, fix.states(entries)
@@ -385,18 +385,18 @@ def close(step: EditPoints, work: Work) -> Closed:
         back = loaded(UndoEdit, step.edit)
         work.lease.drop_base(journal_name(back.run, back.step))
         remove_ours(exported_by(work.settings, step.target, back), work.ledger_id)
-    forget(work.lease, step.edit)
+    drop_first_look(work.lease, step.edit)
     expire(work)
     with marks_of(work.settings, step.edit) as marks:
         also = mark(work, step.edit, marks, changed.changed) if marks is not None else None
         return Closed(close_edit(work, step, fixed, report, also=also), said.undo)
 
 
-def _place(work: Work, step: EditPoints) -> Place:
+def _place(work: Work, step: EditPoints) -> FixSource:
     selected, exported = work.facts(Select), work.facts(Export)
     # What was left out of the export has changed since it was found.
     whole = exported.file is not None and exported.points == selected.changes
-    return Place(
+    return FixSource(
         work.collection,
         reach(work, step.target),
         work.store,

@@ -19,7 +19,7 @@ from qmigrate.engine.fixes.journal import PAGE, packed, unpacked
 from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.facts.edits import Edit, OrphansEdit
 from qmigrate.model.facts.stored import loaded
-from qmigrate.model.fix import Entry
+from qmigrate.model.fix import PointEdit
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.rows import Moment
@@ -78,7 +78,7 @@ def known(ledger: Ledger, collection: str) -> Sighting | None:
     return None
 
 
-def entries(ledger: Ledger, collection: str) -> Iterator[list[Entry]]:
+def entries(ledger: Ledger, collection: str) -> Iterator[list[PointEdit]]:
     """The strays of it, in the order of ids, a page at a time."""
     for page in ledger.base_pages(_name(collection), _ENTRIES):
         yield unpacked(page)
@@ -92,11 +92,11 @@ class Keeping:
         found: the strays; they are read once.
     """
 
-    def __init__(self, lease: Lease, found: Iterable[Entry]) -> None:
+    def __init__(self, lease: Lease, found: Iterable[PointEdit]) -> None:
         self._lease = lease
         self._name = _name(lease.collection)
         self.strays = 0
-        page: list[Entry] = []
+        page: list[PointEdit] = []
         lease.discard_stage(self._name)
         try:
             for entry in found:
@@ -122,7 +122,7 @@ class Keeping:
             "strays": sighting.strays,
             "counts": dict(sighting.counts),
         }
-        self._lease.stage_base(self._name, _HEAD, [packed([Entry(0, {}, said)])])
+        self._lease.stage_base(self._name, _HEAD, [packed([PointEdit(0, {}, said)])])
         self._lease.commit_base(self._name)
 
     def drop(self) -> None:
@@ -142,7 +142,7 @@ def forget_with(lease: Lease, ids: Set[PointId], tell: Callable[[int], object]) 
         lease.drop_base(_name(lease.collection))
 
 
-def forget(lease: Lease, edit: JsonObject) -> None:
+def drop_first_look(lease: Lease, edit: JsonObject) -> None:
     """It has served, or was overtaken: the next comparison starts over."""
     if Edit.of(edit).kind == "orphans" and lease.ledger.has_base(_name(lease.collection)):
         lease.drop_base(_name(lease.collection))

@@ -15,7 +15,7 @@ import zstandard
 from qmigrate.atomic_file import writing
 from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.facts.audit import Audited
-from qmigrate.model.fix import Entry
+from qmigrate.model.fix import PointEdit
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 
@@ -33,7 +33,7 @@ def journal_of(told: Audited) -> str:
     return journal_name(told.run or 0, told.step or 0)
 
 
-def write(lease: Lease, name: str, entries: Iterable[Entry]) -> int:
+def write(lease: Lease, name: str, entries: Iterable[PointEdit]) -> int:
     """Store all entries, or none; what an interrupted attempt has left is replaced.
 
     Returns:
@@ -41,7 +41,7 @@ def write(lease: Lease, name: str, entries: Iterable[Entry]) -> int:
     """
     lease.discard_stage(name)
     lease.drop_base(name)
-    count, page = 0, list[Entry]()
+    count, page = 0, list[PointEdit]()
     try:
         for entry in entries:
             page.append(entry)
@@ -57,13 +57,13 @@ def write(lease: Lease, name: str, entries: Iterable[Entry]) -> int:
     return count
 
 
-def windows(ledger: Ledger, name: str, skip: int = 0, size: int = PAGE) -> Iterator[list[Entry]]:
+def windows(ledger: Ledger, name: str, skip: int = 0, size: int = PAGE) -> Iterator[list[PointEdit]]:
     """The stored entries, this many at a time, and at the end the rest.
 
     Args:
         skip: number of entries that are done already.
     """
-    found: list[Entry] = []
+    found: list[PointEdit] = []
     for page in ledger.base_pages(name):
         found += unpacked(page)
         if skip:
@@ -76,7 +76,7 @@ def windows(ledger: Ledger, name: str, skip: int = 0, size: int = PAGE) -> Itera
         yield found
 
 
-def write_ids(path: Path, entries: Iterable[Sequence[Entry]]) -> int:
+def write_ids(path: Path, entries: Iterable[Sequence[PointEdit]]) -> int:
     """Write the ids of entries as JSON Lines, complete or not at all, for its owner alone; how many there are.
 
     Raises:
@@ -97,7 +97,7 @@ def without(page: bytes, ids: Set[PointId]) -> tuple[bytes, int]:
     return (page, 0) if len(kept) == len(entries) else (packed(kept), len(entries) - len(kept))
 
 
-def packed(entries: Sequence[Entry]) -> bytes:
+def packed(entries: Sequence[PointEdit]) -> bytes:
     """A page of entries as it is stored: by column, and what is one object in all entries only once."""
     page = {
         "ids": [entry.id for entry in entries],
@@ -108,11 +108,11 @@ def packed(entries: Sequence[Entry]) -> bytes:
     return zstandard.compress(lines.encode(), 3)
 
 
-def unpacked(page: bytes) -> list[Entry]:
+def unpacked(page: bytes) -> list[PointEdit]:
     """The entries of a stored page."""
     found = json.loads(zstandard.decompress(page))
     before, after = (one if isinstance(one, list) else repeat(one) for one in (found["before"], found["after"]))
-    return list(map(Entry, found["ids"], before, after))
+    return list(map(PointEdit, found["ids"], before, after))
 
 
 def _once(column: list[JsonObject]) -> list[JsonObject] | JsonObject:

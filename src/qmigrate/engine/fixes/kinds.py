@@ -11,7 +11,7 @@ from qmigrate.engine.fixes.erase.selection import Erasure
 from qmigrate.engine.fixes.journal import write_ids
 from qmigrate.engine.fixes.orphans import Orphans
 from qmigrate.engine.fixes.payload import Assign
-from qmigrate.engine.fixes.protocol import Fix, Place, check_cap, consented
+from qmigrate.engine.fixes.protocol import Fix, FixSource, check_cap, consented
 from qmigrate.engine.fixes.purge import KIND as PURGE
 from qmigrate.engine.fixes.purge import Purge
 from qmigrate.engine.fixes.quarantine import Retry
@@ -25,7 +25,7 @@ from qmigrate.model.schema import JsonObject
 
 #: What is found like a fix, and done by a checklist of its own: ``engine/fixes/erase/erase.py``.
 ERASE = "erase"
-Opener = Callable[[Place, JsonObject], Fix]
+Opener = Callable[[FixSource, JsonObject], Fix]
 
 
 _KINDS: Mapping[str, Opener] = {
@@ -42,7 +42,7 @@ _KINDS: Mapping[str, Opener] = {
 
 
 @contextmanager
-def opened(place: Place, edit: JsonObject) -> Iterator[Fix]:
+def opened(place: FixSource, edit: JsonObject) -> Iterator[Fix]:
     """The fix of an edit.
 
     Raises:
@@ -60,7 +60,7 @@ def opened(place: Place, edit: JsonObject) -> Iterator[Fix]:
         fix.close()
 
 
-def look(place: Place, edit: JsonObject) -> Found:
+def preview(place: FixSource, edit: JsonObject) -> Found:
     """What a fix would do now: exact counts and a sample. It only reads."""
     found, said = Found(), Edit.of(edit)
     if said.kind == ERASE:
@@ -74,7 +74,7 @@ def look(place: Place, edit: JsonObject) -> Found:
     return found
 
 
-def check(place: Place, edit: JsonObject) -> None:
+def check(place: FixSource, edit: JsonObject) -> None:
     """Refuse what a fix would refuse, were it done now. It only reads.
 
     Raises:

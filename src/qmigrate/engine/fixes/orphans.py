@@ -21,7 +21,7 @@ from qmigrate.engine.fixes.by_field import ByField
 from qmigrate.engine.fixes.delete import Removal
 from qmigrate.engine.fixes.first_look import Keeping, Sighting, entries, query_of, spilling
 from qmigrate.engine.fixes.journal import write_ids
-from qmigrate.engine.fixes.protocol import Place, check_cap, consented
+from qmigrate.engine.fixes.protocol import FixSource, check_cap, consented
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed, Lease
 from qmigrate.ledger.reader import clock
@@ -29,7 +29,7 @@ from qmigrate.model import statement
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.edits import Edit, OrphansEdit
 from qmigrate.model.facts.stored import loaded
-from qmigrate.model.fix import Entry, Found
+from qmigrate.model.fix import Found, PointEdit
 from qmigrate.model.ids import differing, points_of
 from qmigrate.model.report import between
 from qmigrate.model.schema import JsonObject
@@ -80,7 +80,7 @@ class Missing:
 
 
 @contextmanager
-def collecting(place: Place, edit: OrphansEdit, found: Found, confirm: Confirm) -> Iterator[Missing]:
+def collecting(place: FixSource, edit: OrphansEdit, found: Found, confirm: Confirm) -> Iterator[Missing]:
     """A collector with the sinks that an edit names: ``missing_to`` (a file), ``missing_table`` (of its database).
 
     Raises:
@@ -117,7 +117,7 @@ class Orphans(Removal):
             point), ``sample`` (only this many points and rows at random; only read).
     """
 
-    def __init__(self, place: Place, edit: JsonObject) -> None:
+    def __init__(self, place: FixSource, edit: JsonObject) -> None:
         super().__init__(place, edit)
         self._asked, self._said_as = loaded(OrphansEdit, edit), edit
         sql = self._asked.sql
@@ -157,7 +157,7 @@ class Orphans(Removal):
         """Whether a transaction of that moment is still open, and may be about to insert rows."""
         return self._sql.open_since(moment)
 
-    def find(self, found: Found) -> Iterator[Entry]:
+    def find(self, found: Found) -> Iterator[PointEdit]:
         """See the base class; a point that is another one than at a first look that was kept is skipped."""
         for entry in super().find(found):
             if self._seen is not None and self._seen.get(entry.id) != entry.digest:
@@ -330,7 +330,7 @@ class Orphans(Removal):
 _KEPT = ("rows", "strays", "missing", "without_id")
 
 
-def look(lease: Lease, place: Place, edit: JsonObject) -> Sighting:
+def find_orphans(lease: Lease, place: FixSource, edit: JsonObject) -> Sighting:
     """Look once, and keep it; the one before it counts no more.
 
     Raises:
@@ -360,7 +360,7 @@ def look(lease: Lease, place: Place, edit: JsonObject) -> Sighting:
     return seen
 
 
-def _counted(entries: Iterator[Entry], found: Found) -> Iterator[Entry]:
+def _counted(entries: Iterator[PointEdit], found: Found) -> Iterator[PointEdit]:
     for entry in entries:
         found.changes += 1
         yield entry

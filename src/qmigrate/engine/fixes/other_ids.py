@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from qmigrate.engine.export import described
 from qmigrate.engine.fixes.erase.selection import generations_there
-from qmigrate.engine.fixes.protocol import Place
+from qmigrate.engine.fixes.protocol import FixSource
 from qmigrate.engine.points.id_spaces import Hop, Spaces
 from qmigrate.errors import RefusedError
 from qmigrate.model.transform import PointId
@@ -32,7 +32,7 @@ class OtherIds:
         RefusedError: the way leads over a generation that is gone, or back over a Rekey.
     """
 
-    def __init__(self, place: Place, generation: str | None, log: object) -> None:
+    def __init__(self, place: FixSource, generation: str | None, log: object) -> None:
         self._place = place
         self._way: tuple[Hop, ...] = ()
         self._read: dict[str, str] = {}

@@ -8,13 +8,13 @@ from operator import itemgetter
 from pathlib import Path
 
 from qmigrate.engine.fixes.delete import Removal
-from qmigrate.engine.fixes.protocol import Hand, Kept, Place, settle
+from qmigrate.engine.fixes.protocol import FixSource, FixTarget, Kept, settle
 from qmigrate.engine.work import Tick
 from qmigrate.ledger import Fixed
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.edits import AssignEdit
 from qmigrate.model.facts.stored import loaded
-from qmigrate.model.fix import Entry, Found, same, same_keys
+from qmigrate.model.fix import Found, PointEdit, same, same_keys
 from qmigrate.model.payload_path import picked, roots, selected
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
@@ -31,13 +31,13 @@ class PayloadFix:
     #: Large, so that equal values meet.
     window = 100_000
     looks_again = False
-    _place: Place
+    _place: FixSource
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:  # noqa: ARG002
+    def export(self, path: Path, entries: Iterable[Sequence[PointEdit]], tick: Tick) -> Kept | None:  # noqa: ARG002
         """Nothing: the entries hold all that an undo needs."""
         return None
 
-    def payloads(self, entries: Sequence[Entry]) -> dict[PointId, Payload]:
+    def payloads(self, entries: Sequence[PointEdit]) -> dict[PointId, Payload]:
         """What these points have now under the keys that change; a key ``a.b`` is the path to a value in an object."""
         keys: set[str] = set()
         for entry in entries:
@@ -53,17 +53,17 @@ class PayloadFix:
         """All of a window."""
         return self.window
 
-    def settle(self, hand: Hand) -> None:
+    def settle(self, hand: FixTarget) -> None:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`."""
         settle(lambda: hand.store.flush(hand.alias))
 
-    def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
+    def states(self, entries: Sequence[PointEdit], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """By the keys that change."""
         now = self.payloads(entries)
         return [self.state(now.get(entry.id), entry) for entry in entries]
 
     @staticmethod
-    def state(payload: Payload | None, entry: Entry) -> str:
+    def state(payload: Payload | None, entry: PointEdit) -> str:
         """How a point is now, by the keys that change."""
         if payload is None:
             return "gone"
@@ -72,15 +72,15 @@ class PayloadFix:
             return "after"
         return "before" if same_keys(payload, entry.before, keys) else "moved"
 
-    def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
+    def write(self, hand: FixTarget, entries: Sequence[PointEdit]) -> None:
         """Equal changes in one operation, many operations in one request."""
         for portion in _grouped(entries):
             hand.store.edit_payloads(hand.alias, portion)
             hand.tick()
 
 
-def _grouped(entries: Iterable[Entry]) -> Iterator[list[PayloadEdit]]:
-    groups: dict[str, tuple[Entry, list[PointId]]] = {}
+def _grouped(entries: Iterable[PointEdit]) -> Iterator[list[PayloadEdit]]:
+    groups: dict[str, tuple[PointEdit, list[PointId]]] = {}
     for entry in entries:
         # Values are plain JSON, and 1, 1.0 and True have different texts.
         values = entry.after if len(entry.after) < 2 else dict(sorted(entry.after.items(), key=itemgetter(0)))
@@ -101,7 +101,7 @@ def _grouped(entries: Iterable[Entry]) -> Iterator[list[PayloadEdit]]:
         yield portion
 
 
-def _removed(entry: Entry) -> list[str]:
+def _removed(entry: PointEdit) -> list[str]:
     return sorted(entry.before.keys() - entry.after.keys())
 
 
@@ -110,13 +110,13 @@ class Assign(PayloadFix, Removal):
 
     window = 100_000
 
-    def __init__(self, place: Place, edit: JsonObject) -> None:
+    def __init__(self, place: FixSource, edit: JsonObject) -> None:
         super().__init__(place, edit)
         said = loaded(AssignEdit, edit)
         self._values, self._removed = dict(said.values), list(said.removed)
         self._keys = sorted({*self._values, *self._removed})
 
-    def find(self, found: Found) -> Iterator[Entry]:
+    def find(self, found: Found) -> Iterator[PointEdit]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts points ``selected``, and keys as a sync does."""
         found.points = self._place.store.count(self._place.address)
         found.counts.update(dict.fromkeys(("selected", "missing", "different", "extra"), 0))
@@ -128,11 +128,11 @@ class Assign(PayloadFix, Removal):
                     found.show(entry)
                     yield entry
 
-    def still(self, entries: Sequence[Entry]) -> list[Entry]:
+    def still(self, entries: Sequence[PointEdit]) -> list[PointEdit]:
         """Those that the filter still selects."""
         return Removal.still(self, entries)
 
-    def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:
+    def states(self, entries: Sequence[PointEdit], *, writing: bool = False) -> list[str]:
         """By the keys that change; one that holds null is still there."""
         if not self._removed:
             return super().states(entries, writing=writing)
@@ -152,7 +152,7 @@ class Assign(PayloadFix, Removal):
         said = {name: value for name, value in what.items() if value}
         return Fixed(kind, ", ".join(self._keys), 0, self._edit.reason, replace(told, said=said))
 
-    def _entry(self, found: Found, identifier: PointId, payload: Payload) -> Entry | None:
+    def _entry(self, found: Found, identifier: PointId, payload: Payload) -> PointEdit | None:
         set_ = [key for key, value in self._values.items() if not same(payload.get(key), value)]
         gone = [key for key in self._removed if key in payload]
         if not set_ and not gone:
@@ -160,4 +160,4 @@ class Assign(PayloadFix, Removal):
         for key in (*set_, *gone):
             found.add("extra" if key in gone else "missing" if payload.get(key) is None else "different")
         before = {key: payload[key] for key in (*set_, *gone) if key in payload}
-        return Entry(identifier, before, {key: self._values[key] for key in set_})
+        return PointEdit(identifier, before, {key: self._values[key] for key in set_})

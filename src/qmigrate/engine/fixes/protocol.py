@@ -15,7 +15,7 @@ from qmigrate.ledger import Fixed, Lease, Ledger
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.edits import Edit, RemovalEdit, SyncEdit
 from qmigrate.model.facts.stored import loaded
-from qmigrate.model.fix import Entry, Found
+from qmigrate.model.fix import Found, PointEdit
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import OperationIds, Store
@@ -111,7 +111,7 @@ def _now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FixSource:
     """Where a fix looks; enough to find out what it would do.
 
     Attributes:
@@ -140,7 +140,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Hand:
+class FixTarget:
     """What a fix changes points with.
 
     Attributes:
@@ -176,30 +176,30 @@ class Fix(Protocol):
     def portion(self) -> int:
         """How many of them are checked and changed together, at most; asked right before, each time."""
 
-    def find(self, found: Found) -> Iterator[Entry]:
+    def find(self, found: Found) -> Iterator[PointEdit]:
         """Every point that would change, in Qdrant's order where it can; shows and counts. It only reads.
 
         Raises:
             QmigrateError: what it reads doesn't fit; nothing was changed.
         """
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:
+    def export(self, path: Path, entries: Iterable[Sequence[PointEdit]], tick: Tick) -> Kept | None:
         """Keep what an undo needs in addition to the entries; None where it needs nothing."""
 
-    def settle(self, hand: Hand) -> None:
+    def settle(self, hand: FixTarget) -> None:
         """Asked before each look that is followed by a change: see :func:`~qmigrate.engine.fixes.protocol.settle`."""
 
-    def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:
+    def states(self, entries: Sequence[PointEdit], *, writing: bool = False) -> list[str]:
         """How each point is now: ``gone``, ``after`` (as it should be), ``before`` (as it was found), ``moved``.
 
         Args:
             writing: asked right before a change; one that is the same whatever the point is now needs no look.
         """
 
-    def still(self, entries: Sequence[Entry]) -> list[Entry]:
+    def still(self, entries: Sequence[PointEdit]) -> list[PointEdit]:
         """Those that are to be changed as things stand now: asked right before they are."""
 
-    def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
+    def write(self, hand: FixTarget, entries: Sequence[PointEdit]) -> None:
         """Change these points and wait; may be repeated.
 
         Raises:

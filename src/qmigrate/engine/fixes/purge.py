@@ -17,7 +17,7 @@ from qmigrate.engine.export import remove_ours
 from qmigrate.engine.fixes.delete import Removal
 from qmigrate.engine.fixes.journal import journal_name, journal_of, windows
 from qmigrate.engine.fixes.other_ids import OtherIds
-from qmigrate.engine.fixes.protocol import Place
+from qmigrate.engine.fixes.protocol import FixSource
 from qmigrate.engine.fixes.soft_delete import SOFT_DELETE
 from qmigrate.engine.work import Work
 from qmigrate.ledger import DeletionRow, Fixed
@@ -25,7 +25,7 @@ from qmigrate.ledger.reader import present
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.edits import PurgeEdit
 from qmigrate.model.facts.stored import known, loaded
-from qmigrate.model.fix import Entry, Found, same
+from qmigrate.model.fix import Found, PointEdit, same
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.store import records
@@ -45,12 +45,12 @@ class Purge(Removal):
     deletion.
     """
 
-    def __init__(self, place: Place, edit: JsonObject) -> None:
+    def __init__(self, place: FixSource, edit: JsonObject) -> None:
         super().__init__(place, edit)
         self._purge = loaded(PurgeEdit, edit)
         self._flag = self._purge.flag
 
-    def find(self, found: Found) -> Iterator[Entry]:
+    def find(self, found: Found) -> Iterator[PointEdit]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts what is left, by why.
 
         Raises:
@@ -66,10 +66,10 @@ class Purge(Removal):
             foreign -= len(digests) + len(self._old(again))
             for identifier in ids:
                 if identifier in digests:
-                    yield Entry(identifier, digests[identifier], {})
+                    yield PointEdit(identifier, digests[identifier], {})
         found.add(NOT_OURS, max(0, foreign))
 
-    def still(self, entries: Sequence[Entry]) -> list[Entry]:
+    def still(self, entries: Sequence[PointEdit]) -> list[PointEdit]:
         """All of them: one that is still what it was has its mark."""
         return list(entries)
 
@@ -108,7 +108,7 @@ class Purge(Removal):
                 yield part, []
             yield [], again
 
-    def _entries(self) -> Iterator[list[Entry]]:
+    def _entries(self) -> Iterator[list[PointEdit]]:
         """What the soft deletions have marked, the latest first, by the ids that points have now."""
         place = self._place
         for mark in sorted(self._purge.marks, key=attrgetter("log"), reverse=True):
@@ -128,7 +128,7 @@ class Purge(Removal):
         return self._matching(ids) if ids else set()
 
 
-def _distinct(entries: Sequence[Entry], flag: str) -> list[Any]:
+def _distinct(entries: Sequence[PointEdit], flag: str) -> list[Any]:
     found: list[Any] = []
     for entry in entries:
         if not found or (entry.after[flag] is not found[-1] and entry.after[flag] not in found):

@@ -14,7 +14,7 @@ from qmigrate import archive
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.engine.export import described, is_ours
 from qmigrate.engine.fixes.other_ids import OtherIds
-from qmigrate.engine.fixes.protocol import Hand, Kept, Place, settle
+from qmigrate.engine.fixes.protocol import FixSource, FixTarget, Kept, settle
 from qmigrate.engine.points.checksums import Checksums
 from qmigrate.engine.points.dropped import AUDIT
 from qmigrate.engine.points.embed_input import embed_input
@@ -28,7 +28,7 @@ from qmigrate.ledger import Fixed, Quarantined
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.edits import RetryEdit, RetryGroup, Telling
 from qmigrate.model.facts.stored import loaded
-from qmigrate.model.fix import Entry, Found
+from qmigrate.model.fix import Found, PointEdit
 from qmigrate.model.plan import OpRef
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId, PointTransform
@@ -59,7 +59,7 @@ class Retry:
     window = _AT_ONCE
     looks_again = True
 
-    def __init__(self, place: Place, edit: JsonObject) -> None:
+    def __init__(self, place: FixSource, edit: JsonObject) -> None:
         self._place = place
         self._edit = loaded(RetryEdit, edit)
         self._groups = {(one.generation, one.vector): one for one in self._edit.groups}
@@ -77,7 +77,7 @@ class Retry:
         """No cap: it takes nothing away."""
         return None
 
-    def find(self, found: Found) -> Iterator[Entry]:
+    def find(self, found: Found) -> Iterator[PointEdit]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts rows ``settled`` already, or ``stranded``."""
         found.counts.update({"settled": 0, "stranded": 0})
         found.points = self._place.store.count(self._place.address)
@@ -105,12 +105,12 @@ class Retry:
                 if todo:
                     beside = () if identifier in live else away.get(identifier) or ()
                     self._check_models([*map(_key, todo), *((todo[0].generation, one) for one in beside)])
-                    found.show(Entry(identifier, {}, {self._now(row): row.source for row in todo}))
+                    found.show(PointEdit(identifier, {}, {self._now(row): row.source for row in todo}))
                     # One that the application has written again since is not the one that was dropped.
                     after = dict.fromkeys([*map(self._now, todo), *beside], 1)
-                    yield Entry(identifier, {"dropped": identifier not in live}, after)
+                    yield PointEdit(identifier, {"dropped": identifier not in live}, after)
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:  # noqa: ARG002
+    def export(self, path: Path, entries: Iterable[Sequence[PointEdit]], tick: Tick) -> Kept | None:  # noqa: ARG002
         """Nothing: what is filled was not there."""
         return None
 
@@ -118,16 +118,16 @@ class Retry:
         """All of a window."""
         return self.window
 
-    def settle(self, hand: Hand) -> None:
+    def settle(self, hand: FixTarget) -> None:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`."""
         settle(lambda: hand.store.flush(hand.alias))
 
-    def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
+    def states(self, entries: Sequence[PointEdit], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """By the vectors that are there."""
         live = self._live([entry.id for entry in entries])
         return [_state(entry, live.get(entry.id)) for entry in entries]
 
-    def still(self, entries: Sequence[Entry]) -> list[Entry]:
+    def still(self, entries: Sequence[PointEdit]) -> list[PointEdit]:
         """Those that can be embedded now, and are what they were before that; of what fails the reason is recorded."""
         rows, points = self._rows(), self._points(entries)
         wanted = [(one.id, row) for one in entries for row in self._meant(one, rows) if one.id in points]
@@ -148,7 +148,7 @@ class Retry:
         live = self._live([entry.id for entry in made])
         return [entry for entry in made if _as_it_was(entry, points[entry.id], live.get(entry.id))]
 
-    def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
+    def write(self, hand: FixTarget, entries: Sequence[PointEdit]) -> None:
         """Vectors of points that are there; points that are not, completely."""
         there = {entry.id: self._made[entry.id] for entry in entries if not entry.dropped}
         if there:
@@ -191,7 +191,7 @@ class Retry:
     def _is_meant(self, row: Quarantined) -> bool:
         return _key(row) in self._groups
 
-    def _meant(self, entry: Entry, rows: Mapping[PointId, Sequence[Quarantined]]) -> list[Quarantined]:
+    def _meant(self, entry: PointEdit, rows: Mapping[PointId, Sequence[Quarantined]]) -> list[Quarantined]:
         """The rows that an entry is about; of a dropped point also one for each further vector that it lacks."""
         found = [row for row in rows.get(entry.id, ()) if self._now(row) in entry.after]
         if not entry.dropped:
@@ -298,7 +298,7 @@ class Retry:
         """What a vector of a generation is called now; one that no row was about is called as that one calls it."""
         return self._groups[key].now if key in self._groups else key[1]
 
-    def _points(self, entries: Sequence[Entry]) -> dict[PointId, Stored]:
+    def _points(self, entries: Sequence[PointEdit]) -> dict[PointId, Stored]:
         """What is embedded: points that are there, and those that only the file has."""
         live = self._live([entry.id for entry in entries])
         return {**self._archived({entry.id for entry in entries if entry.dropped}), **live}
@@ -436,7 +436,7 @@ def _carrying(stored: Stored, names: frozenset[str]) -> PointTransform:
     return PointTransform(vectors={name: name for name in sorted(there & names)}, drops=not there <= names)
 
 
-def _as_it_was(entry: Entry, read: Stored, live: Stored | None) -> bool:
+def _as_it_was(entry: PointEdit, read: Stored, live: Stored | None) -> bool:
     """Whether a point is what its vectors were made of, and lacks them; a dropped one, whether it is away still."""
     if live is None or entry.dropped:
         # One that was deleted since shows when it is written to.
@@ -448,7 +448,7 @@ def _as_it_was(entry: Entry, read: Stored, live: Stored | None) -> bool:
     return records.difference(records.found(read, payload), records.found(live, payload), {}) is None
 
 
-def _state(entry: Entry, live: Stored | None) -> str:
+def _state(entry: PointEdit, live: Stored | None) -> str:
     if live is None:
         return "before" if entry.dropped else "gone"
     if entry.after.keys() <= records.vector_messages(live).keys():

@@ -17,7 +17,7 @@ from qmigrate.archive import Header
 from qmigrate.engine.epoch_aliases import reach, release
 from qmigrate.engine.export import described, making, run_file, started_at
 from qmigrate.engine.fixes.delete import DELETED
-from qmigrate.engine.fixes.erase.generations import delete, forget
+from qmigrate.engine.fixes.erase.generations import delete, drop_records
 from qmigrate.engine.fixes.journal import journal_of, windows
 from qmigrate.engine.points.id_spaces import Spaces
 from qmigrate.engine.work import Work
@@ -81,7 +81,7 @@ def apply(step: GoLive, work: Work) -> Reapplied:
     there = [_there(work, one, known.get(spaces.of(one), set())) for one in older]
     had = max(work.facts(Proof).deleted_again or 0, len(there[0]))
     # Before the deletion: once they are gone, nobody can tell their other ids any more.
-    forget(work, spaces, known, only=[source, *older])
+    drop_records(work, spaces, known, only=[source, *older])
     file = _kept(work, target, there[0], had) if step.apart else None
     if any(there):
         # From here on an abort would leave them out of a generation that it says is untouched.

@@ -9,13 +9,13 @@ from typing import Any
 from qmigrate.engine.export import described
 from qmigrate.engine.fixes.delete import Removal
 from qmigrate.engine.fixes.payload import PayloadFix
-from qmigrate.engine.fixes.protocol import Place
+from qmigrate.engine.fixes.protocol import FixSource
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.edits import SoftEdit
 from qmigrate.model.facts.stored import loaded
-from qmigrate.model.fix import Entry, Found
+from qmigrate.model.fix import Found, PointEdit
 from qmigrate.model.payload_path import selected
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
@@ -30,11 +30,11 @@ class SoftRemoval(PayloadFix, Removal):
 
     window = 2000
 
-    def __init__(self, place: Place, edit: JsonObject) -> None:
+    def __init__(self, place: FixSource, edit: JsonObject) -> None:
         super().__init__(place, edit)
         self._flag = loaded(SoftEdit, edit).flag
 
-    def find(self, found: Found) -> Iterator[Entry]:
+    def find(self, found: Found) -> Iterator[PointEdit]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts as a deletion does, and what is marked ``already``.
 
         Raises:
@@ -57,12 +57,12 @@ class SoftRemoval(PayloadFix, Removal):
                 if self._is_marked(identifier, flags[identifier].get(self._flag)):
                     found.add("already")
                     continue
-                entry = Entry(identifier, {}, {self._flag: mark})
+                entry = PointEdit(identifier, {}, {self._flag: mark})
                 found.show(entry)
                 yield entry
         self.explain(found, met)
 
-    def still(self, entries: Sequence[Entry]) -> list[Entry]:
+    def still(self, entries: Sequence[PointEdit]) -> list[PointEdit]:
         """Those that every condition still selects."""
         return Removal.still(self, entries)
 

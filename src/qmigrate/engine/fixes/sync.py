@@ -12,13 +12,13 @@ from decimal import Decimal
 from typing import Any
 
 from qmigrate.engine.fixes.payload import PayloadFix
-from qmigrate.engine.fixes.protocol import Place
+from qmigrate.engine.fixes.protocol import FixSource
 from qmigrate.errors import RefusedError, RowsError
 from qmigrate.ledger import Fixed
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.edits import SyncEdit
 from qmigrate.model.facts.stored import loaded
-from qmigrate.model.fix import Entry, Found, same, same_keys
+from qmigrate.model.fix import Found, PointEdit, same, same_keys
 from qmigrate.model.payload_path import BLOCKED, covers, picked, placed, roots, value_at
 from qmigrate.model.report import between
 from qmigrate.model.schema import JsonObject
@@ -80,7 +80,7 @@ class Sync(PayloadFix):
             changed) or ``sample`` (this many points at random).
     """
 
-    def __init__(self, place: Place, edit: JsonObject) -> None:
+    def __init__(self, place: FixSource, edit: JsonObject) -> None:
         self._place = place
         self._edit = said = loaded(SyncEdit, edit)
         self._fields = dict(said.fields)
@@ -107,7 +107,7 @@ class Sync(PayloadFix):
         own = self._edit.max_share
         return own if own is not None else self._place.settings.fixes.max_share
 
-    def find(self, found: Found) -> Iterator[Entry]:
+    def find(self, found: Found) -> Iterator[PointEdit]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts ``missing``, ``different`` and ``extra`` fields."""
         found.counts.update(dict.fromkeys(("rows", "missing", "different", "extra"), 0))
         found.counts.update(dict.fromkeys(("without_row", "without_point"), 0))
@@ -127,7 +127,7 @@ class Sync(PayloadFix):
             low, high = between(changes, found.counts["sampled"], found.points)
             found.counts.update(changes_at_least=low, changes_at_most=high)
 
-    def still(self, entries: Sequence[Entry]) -> list[Entry]:
+    def still(self, entries: Sequence[PointEdit]) -> list[PointEdit]:
         """Those whose row is the same as when it was found."""
         now = self._rows.of([entry.id for entry in entries])
         kept = []
@@ -137,7 +137,7 @@ class Sync(PayloadFix):
                 kept.append(entry)
         return kept
 
-    def _says(self, wanted: Payload, entry: Entry) -> bool:
+    def _says(self, wanted: Payload, entry: PointEdit) -> bool:
         """Whether a row is what an entry makes of its point."""
         if not self._nested:
             return same_keys(wanted, entry.after, entry.keys)
@@ -238,7 +238,7 @@ class Sync(PayloadFix):
                 found[name] = made
         return found
 
-    def _entry(self, found: Found, identifier: PointId, values: Sequence[Any], payload: Payload) -> Entry | None:
+    def _entry(self, found: Found, identifier: PointId, values: Sequence[Any], payload: Payload) -> PointEdit | None:
         wanted = self._wanted(identifier, values)
         there = picked(payload, self._fields) if self._nested else payload
         keys = [name for name in self._fields if not same(there.get(name), wanted.get(name))]
@@ -253,10 +253,10 @@ class Sync(PayloadFix):
             self._check_kind(identifier, name, there.get(name), wanted.get(name))
         if not self._nested:
             before = {name: payload[name] for name in keys if name in payload}
-            return Entry(identifier, before, {name: wanted[name] for name in keys if name in wanted})
+            return PointEdit(identifier, before, {name: wanted[name] for name in keys if name in wanted})
         after: dict[str, Any] = {}
         changed = [placed(payload, name, wanted[name], after) if name in wanted else name for name in keys]
-        return Entry(identifier, picked(payload, dict.fromkeys(changed)), after)
+        return PointEdit(identifier, picked(payload, dict.fromkeys(changed)), after)
 
     def _parsed(self, value: str | bytes, column: str, identifier: PointId) -> Any:
         """The value of a text that is JSON.

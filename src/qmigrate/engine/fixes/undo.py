@@ -18,7 +18,7 @@ from qmigrate.engine.export import described, is_ours, run_file
 from qmigrate.engine.fixes.journal import journal_name, windows
 from qmigrate.engine.fixes.other_ids import OtherIds
 from qmigrate.engine.fixes.payload import PayloadFix
-from qmigrate.engine.fixes.protocol import Hand, Kept, Place, settle
+from qmigrate.engine.fixes.protocol import FixSource, FixTarget, Kept, settle
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.points.id_spaces import Spaces, space_of
 from qmigrate.engine.points.transformation import Maker, check_recorded, fill_inputs
@@ -29,7 +29,7 @@ from qmigrate.ledger import Fixed
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.edits import UndoEdit
 from qmigrate.model.facts.stored import loaded
-from qmigrate.model.fix import Entry, Found, same_keys
+from qmigrate.model.fix import Found, PointEdit, same_keys
 from qmigrate.model.payload_path import BLOCKED
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import CollectionSchema, JsonObject
@@ -77,7 +77,7 @@ class Through:
         before: the schema that the points had.
     """
 
-    def __init__(self, place: Place, before: CollectionSchema) -> None:
+    def __init__(self, place: FixSource, before: CollectionSchema) -> None:
         assert place.code is not None  # noqa: S101  what names operations brings their code
         self._ledger = place.ledger
         self._transform = transform_of(place.operations, before)
@@ -174,7 +174,7 @@ class BringBack:
 
     window = 2000
 
-    def __init__(self, place: Place, edit: JsonObject) -> None:
+    def __init__(self, place: FixSource, edit: JsonObject) -> None:
         self._place = place
         self._edit = loaded(UndoEdit, edit)
         self._path = exported_by(place.settings, str(self._edit.generation), self._edit)
@@ -191,7 +191,7 @@ class BringBack:
         """No cap: it restores what was there."""
         return None
 
-    def find(self, found: Found) -> Iterator[Entry]:
+    def find(self, found: Found) -> Iterator[PointEdit]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts ``newer``, ``there`` and ``erased`` points.
 
         Those that can't be embedded are counted too: ``not_embedded`` stay out, others come back ``without_vector``.
@@ -229,11 +229,12 @@ class BringBack:
                         found.add("newer")
                     else:
                         before = {"digest": records.digest_text(there, key)} if there is not None else {}
-                        found.show(Entry(wanted[one.id], {}, records.payload_of(one.stored)))
+                        found.show(PointEdit(wanted[one.id], {}, records.payload_of(one.stored)))
                         found.add("without_vector", bool(lacking))
-                        yield Entry(wanted[one.id], before, {"from": one.id, **({"lacks": lacking} if lacking else {})})
+                        after = {"from": one.id, **({"lacks": lacking} if lacking else {})}
+                        yield PointEdit(wanted[one.id], before, after)
 
-    def export(self, path: Path, entries: Iterable[Sequence[Entry]], tick: Tick) -> Kept | None:  # noqa: ARG002
+    def export(self, path: Path, entries: Iterable[Sequence[PointEdit]], tick: Tick) -> Kept | None:  # noqa: ARG002
         """Nothing: what is restored was not there."""
         return None
 
@@ -246,11 +247,11 @@ class BringBack:
         """All of a window."""
         return self.window
 
-    def settle(self, hand: Hand) -> None:
+    def settle(self, hand: FixTarget) -> None:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`."""
         settle(lambda: hand.store.flush(hand.alias))
 
-    def states(self, entries: Sequence[Entry], *, writing: bool = False) -> list[str]:  # noqa: ARG002
+    def states(self, entries: Sequence[PointEdit], *, writing: bool = False) -> list[str]:  # noqa: ARG002
         """As it should be is what the point of the file becomes; else by the digest of the complete point."""
         now, key = self._now([entry.id for entry in entries]), self._place.ledger.own_key()
         through = self._opened()
@@ -261,7 +262,7 @@ class BringBack:
             for entry in entries
         ]
 
-    def still(self, entries: Sequence[Entry]) -> list[Entry]:
+    def still(self, entries: Sequence[PointEdit]) -> list[PointEdit]:
         """All of them but what was erased, or written, while they were made: models are slow."""
         erased = self._erased({entry.source: entry.id for entry in entries})
         kept = [entry for entry in entries if entry.source not in erased]
@@ -273,7 +274,7 @@ class BringBack:
         settle(lambda: self._place.store.flush(self._place.address))
         return [entry for entry, state in zip(kept, self.states(kept), strict=True) if state == "before"]
 
-    def write(self, hand: Hand, entries: Sequence[Entry]) -> None:
+    def write(self, hand: FixTarget, entries: Sequence[PointEdit]) -> None:
         """Complete points, as they were, or as what they would have become, which :meth:`still` has made.
 
         Only of the entries: others may have been written since. Where none was, one that comes in the meantime is
@@ -416,7 +417,7 @@ class Undo(PayloadFix):
             at the end: its run is undone), ``nothing`` (it had not begun to change anything).
     """
 
-    def __init__(self, place: Place, edit: JsonObject) -> None:
+    def __init__(self, place: FixSource, edit: JsonObject) -> None:
         self._place = place
         self._edit = loaded(UndoEdit, edit)
         self._journal = journal_name(self._edit.run, self._edit.step)
@@ -428,7 +429,7 @@ class Undo(PayloadFix):
         """No cap: it restores what was there."""
         return None
 
-    def find(self, found: Found) -> Iterator[Entry]:
+    def find(self, found: Found) -> Iterator[PointEdit]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts ``newer`` (changed since) and ``gone`` points.
 
         Raises:
@@ -456,7 +457,7 @@ class Undo(PayloadFix):
             found.add("gone", len(entries) - len(now))
             yield from self._window(found, [entry._replace(id=now[entry.id]) for entry in entries if entry.id in now])
 
-    def still(self, entries: Sequence[Entry]) -> list[Entry]:
+    def still(self, entries: Sequence[PointEdit]) -> list[PointEdit]:
         """All of them: what they should be does not change any more."""
         return list(entries)
 
@@ -483,7 +484,7 @@ class Undo(PayloadFix):
                 hint="go back to where it was first (qmigrate fix undo of the reset, or qmigrate rollback)",
             )
 
-    def _window(self, found: Found, entries: Sequence[Entry]) -> Iterator[Entry]:
+    def _window(self, found: Found, entries: Sequence[PointEdit]) -> Iterator[PointEdit]:
         payloads = self.payloads(entries)
         for entry in entries:
             payload = payloads.get(entry.id)
@@ -496,7 +497,7 @@ class Undo(PayloadFix):
                 found.add("newer")
             elif same_keys(payload, entry.after, entry.keys) or self._edit.overwrite:
                 now = {key: payload[key] for key in entry.keys if key in payload}
-                found.show(made := Entry(entry.id, now, entry.before))
+                found.show(made := PointEdit(entry.id, now, entry.before))
                 yield made
             else:
                 found.add("newer")

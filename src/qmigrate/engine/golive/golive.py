@@ -119,7 +119,7 @@ def converge(step: GoLive, work: Work) -> Proof:
 def _converge(step: GoLive, work: Work) -> Proof:
     """Converge again when anything was written since the proof, or when the proof is an earlier holder's (rule 7)."""
     if step.target is not None and step.source is None and step.back:
-        rollback.lift(step, work)
+        rollback.lift_fence(step, work)
     if step.apart:
         return Proof() if _is_live(step, work) else unrelated.converge(step, work)
     if step.source is None or step.target is None or _is_live(step, work) or plain_names.is_open(step, work):
@@ -250,7 +250,7 @@ def close(step: GoLive, work: Work) -> Closed:
     _check_moved(step, work)
     holdover = timedelta(seconds=work.settings.rebuild.holdover)
     if step.place == "shadow" and step.back:
-        plain_names.forget(work)
+        plain_names.forget_hidden_name(work)
     report = _report(work)
     if step.target is not None and step.source is not None and not step.back:
         report = replace(report, closing=_closing_ids(step, work))

@@ -269,7 +269,7 @@ def prepare(work: Work) -> None:
         work.store.change_aliases(own(work, work.collection), make={old_alias(work.collection): work.collection})
 
 
-def forget(work: Work) -> None:
+def forget_hidden_name(work: Work) -> None:
     """The collection serves by its own name again."""
     if work.store.aliases().get(old_alias(work.collection)) == work.collection:
         work.store.change_aliases(own(work, work.collection), drop=[old_alias(work.collection)])

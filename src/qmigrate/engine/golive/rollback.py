@@ -85,7 +85,7 @@ def converge(step: GoLive, work: Work) -> Proof:
     """Lift the parent's fence, exchange the base, carry what was written since, and prove the parent."""
     assert step.source is not None  # noqa: S101  golive looked
     assert step.target is not None  # noqa: S101
-    lift(step, work)
+    lift_fence(step, work)
     if step.writes == "discard":
         return Proof()
     delta = _delta(step, work)
@@ -292,7 +292,7 @@ def _counted(since: WritesSince) -> str:
     return f"{since.added:,} points added, {since.changed:,} changed, {since.deleted:,} deleted"
 
 
-def lift(step: GoLive, work: Work) -> None:
+def lift_fence(step: GoLive, work: Work) -> None:
     """Take the fence from the generation that is about to serve again."""
     generation = work.generation(step.target)
     if generation is None or generation.fence is None:

@@ -25,7 +25,7 @@ AGAIN = "DELETED_AGAIN"
 def converge(step: GoLive, work: Work) -> Proof:
     """Forwards, prove again when the proof is an earlier holder's (rule 7); backwards, let writes in again."""
     if step.back:
-        rollback.lift(step, work)
+        rollback.lift_fence(step, work)
         return Proof()
     if step.source is not None:
         check_same(work, step.source)

@@ -15,25 +15,25 @@ ENTRY_SIZE = KEY_SIZE + 2 * DIGEST_SIZE
 PAGE_ENTRIES = 2000
 
 
-class Entry(NamedTuple):
+class BaseEntry(NamedTuple):
     """hS and hT of one point: the complete source point, and the target point, each as last read."""
 
     source: bytes
     target: bytes
 
 
-def pack(entries: Iterable[tuple[bytes, Entry]]) -> bytes:
+def pack(entries: Iterable[tuple[bytes, BaseEntry]]) -> bytes:
     """A page as bytes."""
     return b"".join(key + entry.source + entry.target for key, entry in entries)
 
 
-def unpack(pages: Iterable[bytes]) -> Iterator[tuple[bytes, Entry]]:
+def unpack(pages: Iterable[bytes]) -> Iterator[tuple[bytes, BaseEntry]]:
     """(key, entry) in stored order."""
     middle = KEY_SIZE + DIGEST_SIZE
     for page in pages:
         for offset in range(0, len(page), ENTRY_SIZE):
             row = page[offset : offset + ENTRY_SIZE]
-            yield row[:KEY_SIZE], Entry(row[KEY_SIZE:middle], row[middle:])
+            yield row[:KEY_SIZE], BaseEntry(row[KEY_SIZE:middle], row[middle:])
 
 
 def committed(ledger: Ledger, name: str, number: int | None = None) -> Iterator[bytes]:
@@ -66,7 +66,7 @@ def without(page: bytes, keys: Set[bytes]) -> bytes:
 def exchanged(pages: Iterable[bytes]) -> Iterator[bytes]:
     """The base with its sides exchanged: what a rollback starts from."""
     for page in pages:
-        yield pack((key, Entry(entry.target, entry.source)) for key, entry in unpack([page]))
+        yield pack((key, BaseEntry(entry.target, entry.source)) for key, entry in unpack([page]))
 
 
 def left_and_right(digests: bytes) -> tuple[bytes, bytes]:
@@ -74,10 +74,10 @@ def left_and_right(digests: bytes) -> tuple[bytes, bytes]:
     return digests[:DIGEST_SIZE], digests[DIGEST_SIZE:]
 
 
-def left_by(carries: Iterable[Carry], states: Set[str] | None = None) -> dict[bytes, Entry]:
+def left_by(carries: Iterable[Carry], states: Set[str] | None = None) -> dict[bytes, BaseEntry]:
     """What carries in one of `states` (None: in any) have left behind, by order key: their ids' newest base."""
     return {
-        order_key(carry.point_id): Entry(*left_and_right(carry.after))
+        order_key(carry.point_id): BaseEntry(*left_and_right(carry.after))
         for carry in carries
         if states is None or carry.state in states
     }
@@ -92,9 +92,9 @@ class PageWriter:
     """Collects entries and hands full pages on."""
 
     def __init__(self) -> None:
-        self._entries: list[tuple[bytes, Entry]] = []
+        self._entries: list[tuple[bytes, BaseEntry]] = []
 
-    def add(self, key: bytes, entry: Entry) -> None:
+    def add(self, key: bytes, entry: BaseEntry) -> None:
         """One more entry, in key order."""
         self._entries.append((key, entry))
 

@@ -79,7 +79,7 @@ def recorded_digest(value: Any, algorithm: str) -> bytes | None:
 STAGE = "checksum"
 
 
-class Place(Protocol):
+class ChecksumContext(Protocol):
     """What is needed to check."""
 
     @property
@@ -98,7 +98,7 @@ class Checksums:
         place: where the databases and the embedders are; asked when they are needed.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ChecksumContext) -> None:
         self._place = place
         # One look-up at a time: the application's database serves other clients too.
         self._lock = threading.Lock()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qmigrate.engine.points.base import Entry
+from qmigrate.engine.points.base import BaseEntry
 from qmigrate.engine.points.transformation import Maker
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId
@@ -47,8 +47,8 @@ class Judge:
         return self._digest(stored)
 
     def proven(
-        self, stored: Stored | None, counterpart: Stored | None, entry: Entry | None, report: VerificationReport
-    ) -> Entry | None:
+        self, stored: Stored | None, counterpart: Stored | None, entry: BaseEntry | None, report: VerificationReport
+    ) -> BaseEntry | None:
         """The point's new base entry when it is proven; None when it has to be redone.
 
         A point whose source changed since the base is redone even when its pure part is equal: a vector that is
@@ -61,7 +61,7 @@ class Judge:
             if not self._equal_is_enough or self.why_not(stored, counterpart, report) is not None:
                 return None
             report.proven += 1
-            return Entry(whole, self.digest(counterpart))
+            return BaseEntry(whole, self.digest(counterpart))
         if entry.source != whole:
             return None
         seen = self.digest(counterpart)
@@ -71,23 +71,23 @@ class Judge:
         elif self._maker is not None:
             self._count_filled(counterpart, report)
         report.proven += 1
-        return Entry(whole, seen)
+        return BaseEntry(whole, seen)
 
     def _left_out(
-        self, stored: Stored | None, counterpart: Stored | None, entry: Entry | None, report: VerificationReport
-    ) -> Entry | None:
+        self, stored: Stored | None, counterpart: Stored | None, entry: BaseEntry | None, report: VerificationReport
+    ) -> BaseEntry | None:
         """The entry of a point that is on one side only, when it is so on purpose: it could not be embedded."""
         if stored is not None:
             if counterpart is not None or not self._is_dropped(stored):
                 return None
             report.proven += 1
             report.dropped += 1
-            return Entry(self.digest(stored), records.ABSENT)
+            return BaseEntry(self.digest(stored), records.ABSENT)
         # Going back: what the way forward has dropped is where it was.
         seen = self.digest(counterpart)
         if entry is None or entry.source != records.ABSENT or entry.target != seen:
             return None
-        return Entry(records.ABSENT, seen)
+        return BaseEntry(records.ABSENT, seen)
 
     def _is_dropped(self, stored: Stored) -> bool:
         quarantine = self._maker.quarantine if self._maker is not None else None

@@ -24,7 +24,7 @@ from qmigrate.store import portable, records
 QUARANTINED, AUDIT = "quarantine", "QUARANTINE"
 
 
-def keep(work: Work, source: str, target: str, maker: Maker) -> LeftOut | None:
+def archive_dropped(work: Work, source: str, target: str, maker: Maker) -> LeftOut | None:
     """Write what is left out of `target` into an archive: each point as it would be there, without what it lacks.
 
     Returns:
@@ -75,7 +75,7 @@ def keep_again(work: Work, source: str, target: str, maker: Maker, known: LeftOu
     Args:
         known: the facts that were kept before; their file goes where nothing is left out any more.
     """
-    facts = keep(work, source, target, maker)
+    facts = archive_dropped(work, source, target, maker)
     if facts is None:
         remove_ours(Path(known.file), work.ledger_id)
     return facts

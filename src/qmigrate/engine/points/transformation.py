@@ -72,7 +72,7 @@ class Begun:
     asked: dict[str, tuple[list[Any], Callable[[], list[Any]]]]
 
 
-class Source(Protocol):
+class TransformContext(Protocol):
     """What f is made of; a step's work is one."""
 
     @property
@@ -103,7 +103,7 @@ class Maker:
     """
 
     def __init__(
-        self, work: Source, transform: PointTransform, schema: CollectionSchema, target: str | None = None
+        self, work: TransformContext, transform: PointTransform, schema: CollectionSchema, target: str | None = None
     ) -> None:
         self.transform = transform
         self.schema = schema

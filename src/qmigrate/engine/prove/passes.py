@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import xxhash
 
 from qmigrate.engine.epoch_aliases import check_same, reach
-from qmigrate.engine.points.base import Entry, PageWriter, committed, digest_of, exchanged, unpack
+from qmigrate.engine.points.base import BaseEntry, PageWriter, committed, digest_of, exchanged, unpack
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.points.ranges import in_parallel
 from qmigrate.engine.points.transformation import Maker, write
@@ -114,7 +114,7 @@ def source_pass(work: Work, sides: Sides) -> PassCounts:
             if entry is None or entry.source != whole:
                 redo.add(stored)
                 counts.redone += 1
-                entry = Entry(whole, records.ABSENT)
+                entry = BaseEntry(whole, records.ABSENT)
             pages.add(key, entry)
             if pages.full:
                 work.lease.stage_base(sides.base, share.number, pages.take())
@@ -178,7 +178,7 @@ class _Share:
     report: VerificationReport = field(default_factory=lambda: VerificationReport("", ""))
     pages: PageWriter = field(default_factory=PageWriter)
     suspects: list[tuple[bytes, Stored | None]] = field(default_factory=list)
-    settled: list[tuple[bytes, Entry | None]] = field(default_factory=list)
+    settled: list[tuple[bytes, BaseEntry | None]] = field(default_factory=list)
 
     def add_to(self, whole: VerificationReport) -> None:
         """Sum up."""
@@ -228,7 +228,7 @@ def _settle(work: Work, sides: Sides, judge: Judge, share: _Share) -> None:
     share.settled, share.suspects = [], []
 
 
-def _repair(work: Work, sides: Sides, judge: Judge, share: _Share) -> dict[bytes, Entry]:
+def _repair(work: Work, sides: Sides, judge: Judge, share: _Share) -> dict[bytes, BaseEntry]:
     present = [(key, stored) for key, stored in share.suspects if stored is not None]
     gone = [records.id_of_key(key) for key, stored in share.suspects if stored is None]
     share.report.repaired += len(share.suspects)
@@ -243,13 +243,13 @@ def _repair(work: Work, sides: Sides, judge: Judge, share: _Share) -> dict[bytes
     again = {records.point_id(found): found for found in work.store.fetch(target, ids)} if ids else {}
     for identifier in (records.point_id(found) for found in (work.store.fetch(target, gone) if gone else ())):
         share.report.failures.add(identifier, "was deleted in the source, but is still in the new generation")
-    mended: dict[bytes, Entry] = {}
+    mended: dict[bytes, BaseEntry] = {}
     for key, stored in present:
         counterpart = again.get(records.point_id(stored))
         reason = judge.why_not(stored, counterpart, share.report)
         if reason is None:
             there = counterpart is not None
-            mended[key] = Entry(judge.digest(stored), judge.digest(counterpart) if there else records.ABSENT)
+            mended[key] = BaseEntry(judge.digest(stored), judge.digest(counterpart) if there else records.ABSENT)
             share.report.proven += 1
             if there:
                 share.sample.offer(key, stored, counterpart)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qmigrate.embed.vectors import Vector, as_vector
 from qmigrate.engine.barriers import barrier, nothing_written
 from qmigrate.engine.epoch_aliases import reach
-from qmigrate.engine.points.dropped import keep
+from qmigrate.engine.points.dropped import archive_dropped
 from qmigrate.engine.prove import rekey
 from qmigrate.engine.prove.passes import PassCounts, Sample, Sides, last_pass, source_pass
 from qmigrate.engine.work import Work
@@ -126,7 +126,9 @@ def prove(
     work.progress.end(_summary(report))
     if not report.holds:
         raise _failed(work, report, sides, carrying=carrying)
-    left_out = None if carrying or sides.maker is None else keep(work, sides.source, sides.target, sides.maker)
+    left_out = None
+    if not carrying and sides.maker is not None:
+        left_out = archive_dropped(work, sides.source, sides.target, sides.maker)
     return Proof(
         dropped=left_out,
         report=report,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from qmigrate import scratch
 from qmigrate.engine.epoch_aliases import check_same, reach
-from qmigrate.engine.points.base import Entry, PageWriter, base_name, committed, digest_of, unpack
+from qmigrate.engine.points.base import BaseEntry, PageWriter, base_name, committed, digest_of, unpack
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.points.transformation import write
 from qmigrate.engine.prove.passes import REDO_BATCH, Sides, keyed, page_of
@@ -42,15 +42,15 @@ class IdTable:
             return None
         return bytes(self._rows.execute("SELECT old FROM ids WHERE new = ?", (new,)).fetchone()[0])
 
-    def settle(self, seen: Iterable[tuple[bytes, Entry]]) -> None:
+    def settle(self, seen: Iterable[tuple[bytes, BaseEntry]]) -> None:
         """Keep the digests of both sides, by new id, as last read."""
         rows = [(entry.target, entry.source, key) for key, entry in seen]
         self._rows.executemany("UPDATE ids SET here = ?, there = ? WHERE new = ?", rows)
 
-    def in_order(self) -> Iterator[tuple[bytes, Entry]]:
+    def in_order(self) -> Iterator[tuple[bytes, BaseEntry]]:
         """New id and the digests, as seen from the new generation, in the order of the new ids."""
         for new, here, there in self._rows.execute("SELECT new, here, there FROM ids ORDER BY new"):
-            yield bytes(new), Entry(bytes(here or records.ABSENT), bytes(there or records.ABSENT))
+            yield bytes(new), BaseEntry(bytes(here or records.ABSENT), bytes(there or records.ABSENT))
 
 
 @contextmanager
@@ -183,7 +183,7 @@ def _back_base(sides: Sides) -> str:
     return base_name(sides.target, sides.source, back=True)
 
 
-def _prove_page(run: _Pass, page: Sequence[Stored]) -> list[tuple[bytes, Entry]]:
+def _prove_page(run: _Pass, page: Sequence[Stored]) -> list[tuple[bytes, BaseEntry]]:
     """Compare a page with its counterparts, make again what differs, and compare that again.
 
     Only the id is made, so what can be compared is all there is, and no base has to say more.
@@ -209,7 +209,7 @@ def _prove_page(run: _Pass, page: Sequence[Stored]) -> list[tuple[bytes, Entry]]
             report.failures.add(records.point_id(stored), reason or "is missing in the new generation")
             continue
         report.proven += 1
-        entries.append((stored, new, Entry(run.judge.digest(stored), run.judge.digest(counterpart))))
+        entries.append((stored, new, BaseEntry(run.judge.digest(stored), run.judge.digest(counterpart))))
     run.table.settle((records.order_key(new), entry) for _, new, entry in entries)
     return [(records.order_key(records.point_id(stored)), entry) for stored, _, entry in entries]
 

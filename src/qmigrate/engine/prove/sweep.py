@@ -18,7 +18,7 @@ from qmigrate.engine.barriers import (
     wait_for_stragglers,
 )
 from qmigrate.engine.epoch_aliases import check_same, own, reach
-from qmigrate.engine.points.base import Entry, PageWriter, left_by, unpack
+from qmigrate.engine.points.base import BaseEntry, PageWriter, left_by, unpack
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.points.transformation import Made, Maker, write
 from qmigrate.engine.prove.passes import Sides, forgive, keyed, page_of
@@ -128,7 +128,7 @@ def leave_unread(work: Work, physical: str) -> None:
     note_left(work, barrier(work.store, address), delta)
 
 
-def _journaled(work: Work, states: Set[str]) -> dict[bytes, Entry]:
+def _journaled(work: Work, states: Set[str]) -> dict[bytes, BaseEntry]:
     """What the carries of this step in one of `states` have left behind, by order key: their ids' newest base."""
     return left_by(work.lease.ledger.carries(work.run, work.step), states)
 
@@ -175,7 +175,7 @@ class Late(NamedTuple):
 
     identifier: PointId
     stored: Stored | None
-    known: Entry
+    known: BaseEntry
     whole: bytes
     doubt: str
     begun: bool
@@ -203,7 +203,7 @@ def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenG
     for key, stored, entry in join(source, base):
         if guard is not None:
             guard()
-        known = done.get(key, entry or Entry(records.ABSENT, records.ABSENT))
+        known = done.get(key, entry or BaseEntry(records.ABSENT, records.ABSENT))
         whole = judge.digest(stored) if stored is not None else records.ABSENT
         if whole == known.source and key not in begun:
             continue

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from qmigrate.engine.barriers import barrier, delta_of
 from qmigrate.engine.epoch_aliases import reach
-from qmigrate.engine.points.base import Entry, PageWriter, base_name, digest_of
+from qmigrate.engine.points.base import BaseEntry, PageWriter, base_name, digest_of
 from qmigrate.engine.points.id_spaces import space_of
 from qmigrate.engine.work import Work
 from qmigrate.errors import PlanError, RefusedError, RepairNeededError, VerificationError
@@ -32,7 +32,7 @@ class Base:
 
     def add(self, key: bytes, stored: Stored) -> None:
         """One more point, in key order."""
-        self._pages.add(key, Entry(records.ABSENT, self._digest(stored)))
+        self._pages.add(key, BaseEntry(records.ABSENT, self._digest(stored)))
         if self._pages.full:
             self._stage()
 

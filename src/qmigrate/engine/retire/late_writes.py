@@ -8,7 +8,7 @@ from typing import Any
 
 from qmigrate.engine.barriers import TokenGuard, barrier, exact, measure, nothing_written
 from qmigrate.engine.epoch_aliases import own
-from qmigrate.engine.points.base import Entry, base_name, committed, digest_of, exchanged, left_by, unpack
+from qmigrate.engine.points.base import BaseEntry, base_name, committed, digest_of, exchanged, left_by, unpack
 from qmigrate.engine.prove.passes import keyed, page_of
 from qmigrate.engine.prove.sweep import MOST_ROUNDS, TOKEN_RETURNS, fence, is_last
 from qmigrate.engine.work import Work
@@ -103,7 +103,7 @@ def check_again(work: Work, physical: str, earlier: RetireCheck) -> None:
     check_left(work, physical)
 
 
-def forget(work: Work, physical: str) -> None:
+def drop_late_writes(work: Work, physical: str) -> None:
     """Drop what was only kept to compare a generation with: its bases, and the late writes carried from it."""
     leaving = work.lease.ledger.leaving(work.collection, physical)
     for back in (False, True):
@@ -157,12 +157,12 @@ def _written_since(work: Work, address: str, leaving: Leaving, guard: TokenGuard
 def differing(
     work: Work,
     address: str,
-    base: Iterable[tuple[bytes, Entry | None]],
+    base: Iterable[tuple[bytes, BaseEntry | None]],
     digest: Digest,
     guard: TokenGuard | None = None,
 ) -> Findings:
     """Points of a collection that are not what was kept of them, read in the order of their ids."""
-    found, unknown = Findings(), Entry(records.ABSENT, records.ABSENT)
+    found, unknown = Findings(), BaseEntry(records.ABSENT, records.ABSENT)
     points = keyed(work, address, (None, None), page_of(work, address))
     for key, stored, entry in join(points, base):
         if guard is not None:

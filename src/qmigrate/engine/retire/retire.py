@@ -16,7 +16,7 @@ from qmigrate.engine.closing import close_retire
 from qmigrate.engine.epoch_aliases import check_same, is_same, own, release
 from qmigrate.engine.fixes.purge import expire
 from qmigrate.engine.points.dropped import forget_unborn
-from qmigrate.engine.retire.late_writes import check_again, check_held, check_left, forget
+from qmigrate.engine.retire.late_writes import check_again, check_held, check_left, drop_late_writes
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import QmigrateError, RefusedError, StoreError
 from qmigrate.model.facts.phases import Closed, SourceSnapshot
@@ -371,7 +371,7 @@ def _delete(step: Retire, work: Work) -> RetireDelete:
         _read_back(step, work, hidden_by)
         gone = RetireDelete(deleted=True)
     drop_snapshot(step, work)
-    forget(work, step.target)
+    drop_late_writes(work, step.target)
     forget_unborn(work, step.target)
     return gone
 

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from qmigrate.embed.staged import LetsGo
+from qmigrate.embed.staged import Releasable
 from qmigrate.engine.epoch_aliases import make
 from qmigrate.engine.points.quarantine import Quarantine, points_of
 from qmigrate.engine.points.ranges import in_parallel
 from qmigrate.engine.points.streams import STAGES, shown
 from qmigrate.engine.work import Work
-from qmigrate.engine.workers.protocol import Hand, LostError, Order
+from qmigrate.engine.workers.protocol import Order, Worker, WorkerLostError
 from qmigrate.errors import QmigrateError, UnavailableError
 from qmigrate.ledger import Range
 from qmigrate.model.names import EpochAlias, own_alias
@@ -43,7 +43,7 @@ def places_of(work: Work, transform: PointTransform) -> Sequence[str | None]:
     return work.hands.places(embedders) if work.hands is not None and embedders else ()
 
 
-def copy_by_crew(
+def copy_by_workers(
     work: Work,
     step: Build,
     transform: PointTransform,
@@ -64,35 +64,35 @@ def copy_by_crew(
         UnavailableError: workers kept dying.
         QmigrateError: as the first failing worker raised it.
     """
-    _let_go(work, transform)
+    _release_models(work, transform)
     work.delegated = True
-    crew = _Crew(work, step, transform, places[: len(todo)], again)
+    crew = _Copy(work, step, transform, places[: len(todo)], again)
     try:
         with work.code.turn.of(work, work.tick):
             in_parallel(work, todo, crew.copy, crew.slots)
-        crew.outlast_the_lost()
+        crew.wait_until_late_writes_expire()
         return crew.stages()
     finally:
         crew.close()
 
 
-def _let_go(work: Work, transform: PointTransform) -> None:
+def _release_models(work: Work, transform: PointTransform) -> None:
     """This process has tried the models, and needs none before the proof: a worker may need its memory."""
     for name in embedders_of(transform):
         embedder = work.code.embedder(name)
-        if isinstance(embedder, LetsGo):
+        if isinstance(embedder, Releasable):
             embedder.release()
 
 
 @dataclass(slots=True)
-class _Place:
+class _Slot:
     device: str | None
     lock: threading.Lock = field(default_factory=threading.Lock)
-    hand: Hand | None = None
+    hand: Worker | None = None
     alias: EpochAlias | None = None
 
 
-class _Crew:
+class _Copy:
     def __init__(
         self, work: Work, step: Build, transform: PointTransform, devices: Sequence[str | None], again: bool
     ) -> None:
@@ -100,13 +100,13 @@ class _Crew:
         self._step = step
         self._filled = transform.filled
         self._again = again
-        self._places = [_Place(device) for device in devices]
+        self._places = [_Slot(device) for device in devices]
         each = max(1, work.settings.rebuild.workers)
         self.slots = each * len(self._places)
         rate = work.settings.rebuild.max_rate
         self._each = (each, rate / len(self._places) if rate else None)
         # In turn, so that few ranges are spread over all workers.
-        self._free: queue.SimpleQueue[_Place] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for place in self._places * each:
             self._free.put(place)
         self._lock = threading.Lock()
@@ -120,13 +120,13 @@ class _Crew:
         again, why = self._again, ""
         for _ in range(TRIES):
             place = self._free.get()
-            hand: Hand | None = None
+            hand: Worker | None = None
             try:
                 hand = self._hand(place)
                 hand.copy(share.number, again=again, look=self._look)
                 self._check_quarantine()
                 return
-            except LostError as lost:
+            except WorkerLostError as lost:
                 again, why = True, str(lost)
                 self._lose(place, hand, why)
             finally:
@@ -138,7 +138,7 @@ class _Crew:
             "continues from here",
         )
 
-    def _hand(self, place: _Place) -> Hand:
+    def _hand(self, place: _Slot) -> Worker:
         with place.lock:
             if place.hand is None:
                 place.alias = self._new_alias()
@@ -165,7 +165,7 @@ class _Crew:
         make(self._work, [alias], self._step.target)
         return alias
 
-    def _lose(self, place: _Place, hand: Hand | None, why: str) -> None:
+    def _lose(self, place: _Slot, hand: Worker | None, why: str) -> None:
         """A worker is gone: nothing that it still sends may arrive, and the next one starts in its place."""
         with place.lock:
             if place.hand is not hand:
@@ -184,7 +184,7 @@ class _Crew:
         done = sum(share.points for share in work.lease.ledger.ranges(work.run, work.step))
         work.progress.begin(work.collection, "fill", points_of(work), done)
 
-    def _hands(self) -> list[Hand]:
+    def _hands(self) -> list[Worker]:
         return [hand for place in self._places if (hand := place.hand) is not None]
 
     def _look(self) -> None:
@@ -215,7 +215,7 @@ class _Crew:
         found = {name: [one[name] for one in said if name in one] for name in STAGES}
         return {name: round(sum(shares) / len(shares), 3) for name, shares in found.items() if shares}
 
-    def outlast_the_lost(self) -> None:
+    def wait_until_late_writes_expire(self) -> None:
         """Wait until nothing can arrive any more that a lost worker had sent before its alias went."""
         if self._lost_at is None:
             return

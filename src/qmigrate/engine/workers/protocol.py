@@ -9,7 +9,7 @@ from typing import Protocol
 from qmigrate.model.names import EpochAlias
 
 
-class LostError(Exception):
+class WorkerLostError(Exception):
     """A worker has ended without an answer, or can't be reached any more; the text has what is known."""
 
 
@@ -55,7 +55,7 @@ class Report:
     stages: Mapping[str, float] = field(default_factory=dict)
 
 
-class Hand(Protocol):
+class Worker(Protocol):
     """One worker process; threads share it."""
 
     def copy(self, number: int, *, again: bool, look: Callable[[], None]) -> None:
@@ -78,7 +78,7 @@ class Hand(Protocol):
         """Let it stop at a checkpoint, wait for it, and end it if need be; may be called twice."""
 
 
-class Hands(Protocol):
+class WorkerPool(Protocol):
     """Who starts workers."""
 
     def check(self) -> None:
@@ -91,7 +91,7 @@ class Hands(Protocol):
     def places(self, embedders: Sequence[str]) -> Sequence[str | None]:
         """The device of each worker, None for what the embedders say; empty where this process does the work."""
 
-    def start(self, order: Order, look: Callable[[], None]) -> Hand:
+    def start(self, order: Order, look: Callable[[], None]) -> Worker:
         """One worker, ready for ranges.
 
         Args:

@@ -14,7 +14,7 @@ _STEP = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class Literal:
     """An expression that is never broken: a literal, a name."""
 
     text: str
@@ -29,7 +29,7 @@ class Group:
     closing: str
 
 
-Code = Word | Group
+Code = Literal | Group
 
 
 def call(name: str, *arguments: Code, **named: Code) -> Group:
@@ -55,8 +55,8 @@ def literal(value: Any) -> Code:
     if isinstance(value, list | tuple):
         return listed([literal(item) for item in value])
     if isinstance(value, str):
-        return Word(quoted(value))
-    return Word(repr(value).replace("e+", "e") if isinstance(value, float) else repr(value))
+        return Literal(quoted(value))
+    return Literal(repr(value).replace("e+", "e") if isinstance(value, float) else repr(value))
 
 
 def quoted(text: str) -> str:
@@ -71,7 +71,7 @@ def quoted(text: str) -> str:
 
 def flat(code: Code) -> str:
     """On one line, however long."""
-    if isinstance(code, Word):
+    if isinstance(code, Literal):
         return code.text
     return code.opening + ", ".join(before + flat(item) for before, item in code.items) + code.closing
 
@@ -85,7 +85,7 @@ def laid_out(code: Code, *, indent: int = 0, before: str = "", after: str = "") 
         after: what stands behind it on the last line.
     """
     line = f"{' ' * indent}{before}{flat(code)}{after}"
-    if isinstance(code, Word) or not code.items or len(line) <= WIDTH:
+    if isinstance(code, Literal) or not code.items or len(line) <= WIDTH:
         return line
     inner = [laid_out(item, indent=indent + _STEP, before=name, after=",") for name, item in code.items]
     return "\n".join([f"{' ' * indent}{before}{code.opening}", *inner, f"{' ' * indent}{code.closing}{after}"])
@@ -95,7 +95,7 @@ Writer = Callable[[Any, set[str]], Code]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class EnumMember:
     """A member of an enumeration; its name is its value in capitals."""
 
     name: str
@@ -103,7 +103,7 @@ class Choice:
     def __call__(self, value: Any, used: set[str]) -> Code:
         """As code; names that have to be imported go into `used`."""
         used.add(self.name)
-        return Word(f"{self.name}.{str(value).upper()}")
+        return Literal(f"{self.name}.{str(value).upper()}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def written(writer: Writer | None, value: Any, used: set[str]) -> Code:
     return literal(value) if writer is None else writer(value, used)
 
 
-_MEMORY = {"memory": Choice("Memory")}
+_MEMORY = {"memory": EnumMember("Memory")}
 
 
 def _method(name: str, model: str, fields: Mapping[str, Writer]) -> Model:
@@ -164,7 +164,7 @@ OPTIMIZERS = Model(
     "OptimizersConfigDiff",
     {
         "max_optimization_threads": lambda value, used: (
-            Choice("MaxOptimizationThreadsSetting")(value, used) if isinstance(value, str) else literal(value)
+            EnumMember("MaxOptimizationThreadsSetting")(value, used) if isinstance(value, str) else literal(value)
         )
     },
 )
@@ -178,56 +178,56 @@ STRICT_MODE = Model(
 )
 QUANTIZATION = ByKey(
     {
-        "scalar": _method("scalar", "ScalarQuantizationConfig", {"type": Choice("ScalarType")}),
-        "product": _method("product", "ProductQuantizationConfig", {"compression": Choice("CompressionRatio")}),
+        "scalar": _method("scalar", "ScalarQuantizationConfig", {"type": EnumMember("ScalarType")}),
+        "product": _method("product", "ProductQuantizationConfig", {"compression": EnumMember("CompressionRatio")}),
         "binary": _method(
             "binary",
             "BinaryQuantizationConfig",
             {
-                "encoding": Choice("BinaryQuantizationEncoding"),
-                "query_encoding": Choice("BinaryQuantizationQueryEncoding"),
+                "encoding": EnumMember("BinaryQuantizationEncoding"),
+                "query_encoding": EnumMember("BinaryQuantizationQueryEncoding"),
             },
         ),
-        "turbo": _method("turbo", "TurboQuantQuantizationConfig", {"bits": Choice("TurboQuantBitSize")}),
+        "turbo": _method("turbo", "TurboQuantQuantizationConfig", {"bits": EnumMember("TurboQuantBitSize")}),
     },
-    text=Choice("Disabled"),
+    text=EnumMember("Disabled"),
 )
 VECTOR = Model(
     "VectorParams",
     {
-        "distance": Choice("Distance"),
+        "distance": EnumMember("Distance"),
         "hnsw_config": HNSW,
         "quantization_config": QUANTIZATION,
-        "datatype": Choice("Datatype"),
-        "multivector_config": Model("MultiVectorConfig", {"comparator": Choice("MultiVectorComparator")}),
+        "datatype": EnumMember("Datatype"),
+        "multivector_config": Model("MultiVectorConfig", {"comparator": EnumMember("MultiVectorComparator")}),
         **_MEMORY,
     },
 )
 SPARSE = Model(
     "SparseVectorParams",
     {
-        "index": Model("SparseIndexParams", {"datatype": Choice("Datatype"), **_MEMORY}),
-        "modifier": Choice("Modifier"),
+        "index": Model("SparseIndexParams", {"datatype": EnumMember("Datatype"), **_MEMORY}),
+        "modifier": EnumMember("Modifier"),
     },
 )
 COLLECTION_PARAMS = Model("CollectionParamsDiff")
 
-_STOPWORDS = Model("StopwordsSet", {"languages": Each(Choice("Language"))})
+_STOPWORDS = Model("StopwordsSet", {"languages": Each(EnumMember("Language"))})
 _STEMMERS: Mapping[str, Writer] = {
-    "snowball": Model("SnowballParams", {"type": Choice("Snowball"), "language": Choice("SnowballLanguage")}),
-    "none": Model("DisabledStemmerParams", {"type": Choice("NoStemmer")}),
+    "snowball": Model("SnowballParams", {"type": EnumMember("Snowball"), "language": EnumMember("SnowballLanguage")}),
+    "none": Model("DisabledStemmerParams", {"type": EnumMember("NoStemmer")}),
 }
 _INDEX_FIELDS: Mapping[str, Writer] = {
     **_MEMORY,
-    "tokenizer": Choice("TokenizerType"),
+    "tokenizer": EnumMember("TokenizerType"),
     "stopwords": lambda value, used: (
-        Choice("Language")(value, used) if isinstance(value, str) else _STOPWORDS(value, used)
+        EnumMember("Language")(value, used) if isinstance(value, str) else _STOPWORDS(value, used)
     ),
     "stemmer": lambda value, used: written(_STEMMERS.get(value["type"]), value, used),
     "scoring": lambda value, used: (
         literal(value)
         if isinstance(value, bool)
-        else Model("TextScoringParams", {"type": Choice("TextScoringType")})(value, used)
+        else Model("TextScoringParams", {"type": EnumMember("TextScoringType")})(value, used)
     ),
 }
 
@@ -236,9 +236,9 @@ def index(params: JsonObject, used: set[str]) -> Code:
     """Parameters of a payload index: its type alone, or an object like ``KeywordIndexParams``."""
     kind = str(params["type"])
     if len(params) == 1:
-        return Choice("PayloadSchemaType")(kind, used)
+        return EnumMember("PayloadSchemaType")(kind, used)
     title = kind.title()
-    return Model(f"{title}IndexParams", {**_INDEX_FIELDS, "type": Choice(f"{title}IndexType")})(params, used)
+    return Model(f"{title}IndexParams", {**_INDEX_FIELDS, "type": EnumMember(f"{title}IndexType")})(params, used)
 
 
 #: The fields of Qdrant's create call and update call that are objects of their own.
@@ -246,7 +246,7 @@ CONFIG: Mapping[str, Writer] = {
     "hnsw_config": HNSW,
     "wal_config": WAL,
     "optimizers_config": OPTIMIZERS,
-    "sharding_method": Choice("ShardingMethod"),
+    "sharding_method": EnumMember("ShardingMethod"),
     "quantization_config": QUANTIZATION,
     "strict_mode_config": STRICT_MODE,
 }

@@ -15,7 +15,7 @@ from qmigrate.model import known
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, declared_differs
 from qmigrate.operations.checks import is_sparse, metadata_problem, shown, value_problem
 from qmigrate.operations.text import code
-from qmigrate.operations.text.code import WIDTH, Code, Group, Word, call, laid_out, literal, mapping, quoted
+from qmigrate.operations.text.code import WIDTH, Code, Group, Literal, call, laid_out, literal, mapping, quoted
 
 #: No part of a value can be expressed.
 NOTHING = object()
@@ -67,7 +67,7 @@ _RESHARD = frozenset({"shard_number"})
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CodeWriter:
     """Operations as code.
 
     Attributes:
@@ -82,9 +82,9 @@ class Source:
     words: frozenset[str] = frozenset({"op"})
     missing: tuple[str, ...] = ()
 
-    def __add__(self, other: Source) -> Source:
+    def __add__(self, other: CodeWriter) -> CodeWriter:
         """Both, one after the other."""
-        return Source(
+        return CodeWriter(
             self.operations + other.operations,
             self.models | other.models,
             self.words | other.words,
@@ -145,11 +145,11 @@ class _Draft:
         self.lost += lost
         return part
 
-    def finished(self) -> Source:
+    def finished(self) -> CodeWriter:
         """The result; what was lost behind the last operation stands behind it."""
         if len(self.lost) > sum(len(comments) for _, comments in self.operations):
             self.add(None)
-        return Source(tuple(self.operations), frozenset(self.used), frozenset(self.words), tuple(self.lost))
+        return CodeWriter(tuple(self.operations), frozenset(self.used), frozenset(self.words), tuple(self.lost))
 
 
 def create_source(
@@ -158,7 +158,7 @@ def create_source(
     *,
     defaults: Mapping[str, Any] = known.SERVER_DEFAULTS,
     unknown: Iterable[str] = (),
-) -> Source:
+) -> CodeWriter:
     """Operations that make a collection of `schema`.
 
     Args:
@@ -190,28 +190,30 @@ def create_source(
     later = {key: config.pop(key) for key in sorted(_PARAMS & config.keys())}
     draft.lost += [f"{key} = {value!r}" for key, value in sorted(config.items())]
     draft.lost += [f"{key}, a setting that this version of qmigrate doesn't know" for key in unknown]
-    draft.add(call("op.CreateCollection", Word(quoted(name)), **parts))
+    draft.add(call("op.CreateCollection", Literal(quoted(name)), **parts))
     if later:
         _update(draft, name, {"params": later})
     return draft.finished() + alias_source(name, schema.aliases)
 
 
-def drop_source(name: str) -> Source:
+def drop_source(name: str) -> CodeWriter:
     """The operation that takes a name away."""
     draft = _Draft()
     draft.add(call("op.DropCollection", _pattern(name)))
     return draft.finished()
 
 
-def alias_source(name: str, aliases: Iterable[str]) -> Source:
+def alias_source(name: str, aliases: Iterable[str]) -> CodeWriter:
     """Operations that give a collection further names."""
     draft = _Draft()
     for alias in aliases:
-        draft.add(call("op.SetAlias", Word(quoted(alias)), Word(quoted(name))))
+        draft.add(call("op.SetAlias", Literal(quoted(alias)), Literal(quoted(name))))
     return draft.finished()
 
 
-def change_source(name: str, found: Iterable[Change], *, defaults: Mapping[str, Any] = known.SERVER_DEFAULTS) -> Source:
+def change_source(
+    name: str, found: Iterable[Change], *, defaults: Mapping[str, Any] = known.SERVER_DEFAULTS
+) -> CodeWriter:
     """Operations that make these changes of a collection; drift, accepted.
 
     Args:
@@ -296,9 +298,9 @@ def _metadata(draft: _Draft, metadata: JsonObject) -> JsonObject:
     return kept
 
 
-def _pattern(name: str) -> Word:
+def _pattern(name: str) -> Literal:
     """The argument that means this very name where a glob could stand: brackets would be one."""
-    return Word(quoted(name if {"*", "?"} & set(name) else name.replace("[", "[[]")))
+    return Literal(quoted(name if {"*", "?"} & set(name) else name.replace("[", "[[]")))
 
 
 def _update(draft: _Draft, name: str, settings: Mapping[str, Any]) -> None:
@@ -362,7 +364,7 @@ def _differs(where: str, key: str, before: Mapping[str, Any], value: Any) -> boo
 
 
 def _index_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
-    arguments = [_pattern(name), Word(quoted(change.name))]
+    arguments = [_pattern(name), Literal(quoted(change.name))]
     if verb == "drop":
         draft.add(call("op.DropPayloadIndex", *arguments))
         return
@@ -373,15 +375,15 @@ def _index_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
 
 def _alias_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
     if verb == "add":
-        draft.add(call("op.SetAlias", Word(quoted(change.name)), Word(quoted(name))))
+        draft.add(call("op.SetAlias", Literal(quoted(change.name)), Literal(quoted(name))))
     else:
         draft.lost.append(f"the alias {change.name} is gone")
 
 
 def _vector_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
-    arguments: list[Code] = [_pattern(name), Word(quoted(change.name))]
+    arguments: list[Code] = [_pattern(name), Literal(quoted(change.name))]
     if verb == "drop":
-        draft.add(call("op.DropVector", *arguments, cutover=Word('"immediate"')))
+        draft.add(call("op.DropVector", *arguments, cutover=Literal('"immediate"')))
         return
     sparse = is_sparse(change.after)
     part = draft.said(change.after, known.SPARSE if sparse else known.VECTOR, f"vector {shown(change.name)}")
@@ -396,7 +398,7 @@ def _vector_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
     decisive = ("size", "distance", "multivector_config")
     named: dict[str, Code] = {}
     if any(before.get(key) != change.after.get(key) for key in decisive):
-        named["cutover"] = Word('"immediate"')
+        named["cutover"] = Literal('"immediate"')
     if before.get("size") != change.after.get("size"):
         draft.lost.append(f"what fills vector {shown(change.name)} of another size: values=Embed(…) or Compute(…)")
         draft.words.add("Empty")

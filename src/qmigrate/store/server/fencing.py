@@ -169,7 +169,7 @@ def take_tokens(nodes: Nodes, name: str) -> int:
     return passed
 
 
-def lift(nodes: Nodes, name: str, prior: JsonObject) -> None:
+def lift_fence(nodes: Nodes, name: str, prior: JsonObject) -> None:
     """Restore the earlier strict mode; what was not set then gets a value too large to matter."""
     wanted = {**prior, "enabled": bool(prior.get("enabled", False))}
     wanted["write_rate_limit"] = prior.get("write_rate_limit") or NO_LIMIT

@@ -272,7 +272,7 @@ class ServerStore:
 
     def lift_fence(self, name: str, prior: JsonObject) -> None:
         """Restore the earlier strict mode."""
-        fencing.lift(self._nodes, name, prior)
+        fencing.lift_fence(self._nodes, name, prior)
 
     def create_snapshot(self, name: str) -> Snapshot:
         """Make a server-side snapshot and wait for it."""

@@ -22,7 +22,7 @@ from qmigrate.engine.fixes.erase import generations
 from qmigrate.engine.fixes.erase.generations import Tally
 from qmigrate.engine.fixes.erase.selection import Erasure
 from qmigrate.engine.fixes.journal import journal_name, journal_of, windows, without, write
-from qmigrate.engine.fixes.protocol import Place, check_cap, consented
+from qmigrate.engine.fixes.protocol import FixSource, check_cap, consented
 from qmigrate.engine.points.id_spaces import Ids, Spaces
 from qmigrate.engine.throttle import Throttle, waiting
 from qmigrate.engine.work import Phase, Work
@@ -42,7 +42,7 @@ from qmigrate.model.facts.edits import EraseEdit
 from qmigrate.model.facts.fixes import Copies, EraseChange, EraseSelect, EraseVerify, Forget, Holding, Intend
 from qmigrate.model.facts.phases import Closed, Facts, SourceSnapshot
 from qmigrate.model.facts.stored import known, learned, loaded
-from qmigrate.model.fix import Entry, Found
+from qmigrate.model.fix import Found, PointEdit
 from qmigrate.model.origin import StoredOrigin
 from qmigrate.model.plan import Build, Erase, Job, Step
 from qmigrate.model.transform import PointId
@@ -331,17 +331,17 @@ def select(step: Erase, work: Work) -> EraseSelect:
     return replace(more, points=points, changes=changes, counts=counts, sample=tuple(found.sample))
 
 
-def _counted(work: Work, step: Erase, erasure: Erasure, found: Found) -> Iterator[Entry]:
+def _counted(work: Work, step: Erase, erasure: Erasure, found: Found) -> Iterator[PointEdit]:
     today = erasure.spaces.of(step.target)
     for entry in erasure.find(found):
         found.changes += 1
         if found.changes % 500 == 0:
             work.tick()
-        yield Entry(entry.id, {**entry.before, "space": today}, {})
+        yield PointEdit(entry.id, {**entry.before, "space": today}, {})
     check_cap(work.collection, found, erasure.share(), _said(step).expect, consented(step.edit, work.collection))
     for space, ids in sorted(erasure.ids.items()):
         for identifier in sorted(ids, key=records.order_key) if space != today else ():
-            yield Entry(identifier, {"space": space}, {})
+            yield PointEdit(identifier, {"space": space}, {})
 
 
 def intend(step: Erase, work: Work) -> Intend:
@@ -397,7 +397,7 @@ def forget(step: Erase, work: Work) -> Forget:
     if not _anything(work):
         return Forget()
     spaces, ids, tally = _erasure(step, work).spaces, _ids(work), Tally.of(work)
-    generations.forget(work, spaces, ids, tally)
+    generations.drop_records(work, spaces, ids, tally)
     beyond = clear(work, spaces, ids, tally)
     known = tally.so_far()
     return Forget(known, tally.counts, known.fixes, known.emptied, tuple(beyond))
@@ -444,7 +444,7 @@ def verify(step: Erase, work: Work) -> EraseVerify:
 def close(step: Erase, work: Work) -> Closed:
     """Everything recorded, without a value of a point and without what they were selected by."""
     erasure = _erasure(step, work)
-    generations.let_go(work, erasure.present)
+    generations.drop_aliases(work, erasure.present)
     found, cleared = work.facts(EraseSelect), work.facts(Forget)
     fixed = None
     if found.changes:
@@ -484,7 +484,7 @@ def _nameless(step: Step) -> Step:
 
 def _erasure(step: Erase, work: Work) -> Erasure:
     address, ledger = reach(work, step.target), work.lease.ledger
-    place = Place(work.collection, address, work.store, ledger, work.settings, work.tick, work.code)
+    place = FixSource(work.collection, address, work.store, ledger, work.settings, work.tick, work.code)
     return Erasure(place, step.edit)
 
 

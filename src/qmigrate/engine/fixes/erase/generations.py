@@ -155,7 +155,7 @@ def _any(work: Work, physical: str, ids: list[PointId]) -> bool:
     return bool(work.store.fetch_ids(reach(work, physical), ids))
 
 
-def forget(
+def drop_records(
     work: Work, spaces: Spaces, ids: Ids, tally: Tally | None = None, only: Collection[str] | None = None
 ) -> None:
     """Take points out of bases, late writes and quarantines, so that nothing takes them for missing.
@@ -213,6 +213,6 @@ def check_gone(physical: str, left: Collection[PointId]) -> None:
         )
 
 
-def let_go(work: Work, present: Mapping[str, str]) -> None:
+def drop_aliases(work: Work, present: Mapping[str, str]) -> None:
     """Remove every own alias that was made for it."""
     release(work, list(present))

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from qmigrate.engine.export import described
 from qmigrate.engine.fixes.delete import Removal
-from qmigrate.engine.fixes.protocol import Place
+from qmigrate.engine.fixes.protocol import FixSource
 from qmigrate.engine.points.id_spaces import Spaces
 from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import Fixed
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.edits import EraseEdit
 from qmigrate.model.facts.stored import loaded
-from qmigrate.model.fix import Entry, Found
+from qmigrate.model.fix import Found, PointEdit
 from qmigrate.model.names import old_alias
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
@@ -38,7 +38,7 @@ class Erasure:
         there: generation -> how many of these points it holds.
     """
 
-    def __init__(self, place: Place, edit: JsonObject) -> None:
+    def __init__(self, place: FixSource, edit: JsonObject) -> None:
         assert place.code is not None  # noqa: S101  what opens it has the revisions
         self._place = place
         self._edit, self._said_as = loaded(EraseEdit, edit), edit
@@ -54,7 +54,7 @@ class Erasure:
         own = self._edit.max_share
         return own if own is not None else self._place.settings.fixes.max_share
 
-    def find(self, found: Found) -> Iterator[Entry]:
+    def find(self, found: Found) -> Iterator[PointEdit]:
         """Every id of today's that is meant; counts those that only older generations have, or none.
 
         The digest of a point that is live goes with it, so that one that is written again differs from one that stays.
@@ -74,8 +74,9 @@ class Erasure:
                     found.add("in_older_generations" if identifier in away else "in_no_generation")
                 if place.tick is None:
                     # Only a preview shows values: what a run finds is recorded.
-                    found.show(Entry(identifier, records.payload_of(stored) if stored is not None else {}, {}))
-                yield Entry(identifier, {"digest": records.digest_text(stored, key)} if stored is not None else {}, {})
+                    found.show(PointEdit(identifier, records.payload_of(stored) if stored is not None else {}, {}))
+                before = {"digest": records.digest_text(stored, key)} if stored is not None else {}
+                yield PointEdit(identifier, before, {})
 
     def _collect(self, space: int) -> None:
         """Ask every generation for its points, then carry the ids across."""
@@ -113,7 +114,7 @@ class Erasure:
         return Fixed(ERASURE, self._edit.target, told.changed or 0, self._edit.reason, told)
 
 
-def generations_there(place: Place, live: str) -> dict[str, str]:
+def generations_there(place: FixSource, live: str) -> dict[str, str]:
     """Physical name -> by which name it is read, of every generation that Qdrant still has; the live one first.
 
     Raises:
@@ -147,7 +148,7 @@ def readable(store: Store, physical: str) -> str:
     )
 
 
-def _is_ours(place: Place, physical: str, number: int) -> bool:
+def _is_ours(place: FixSource, physical: str, number: int) -> bool:
     """Whether a plain collection is still the one that was left: an application may have made it again."""
     if physical != place.collection:
         return True
