@@ -6,7 +6,7 @@ import pytest
 from tests.harness import INDEX
 from tests.scenarios.app_sql import FACES, App, application, drift
 from tests.scenarios.cli import call, left, refused
-from tests.unit.test_metrics import samples
+from tests.unit.commands.test_metrics import samples
 
 from qmigrate.ledger import Ledger
 

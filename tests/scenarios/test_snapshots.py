@@ -20,7 +20,7 @@ from tests.harness import ADD, CREATE, INDEX, Deployment, by_hand, make_point, w
 from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
 from tests.scenarios.test_moved_by_hand import cut_at
-from tests.unit.test_archive import every_change, lines_of
+from tests.unit.root.test_archive import every_change, lines_of
 
 from qmigrate import archive
 from qmigrate.commands import adopt, restore, snapshot, status, upgrade

@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from qmigrate import errors
 from qmigrate.settings.values import parse_duration
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SCRIPT = (ROOT / "docker-entrypoint.sh").read_text()
 GUIDE = (ROOT / "docs" / "deploy.md").read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.test_lint import ADD, CREATE, Folder
+from tests.unit.lint.test_lint import ADD, CREATE, Folder
 
 from qmigrate.errors import ConfigError
 from qmigrate.lint import RULES

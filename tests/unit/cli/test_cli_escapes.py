@@ -27,7 +27,7 @@ from qmigrate.cli.layout import columns, labelled
 from qmigrate.cli.progress import Bars, Lines
 from qmigrate.text import one_line, quote, visible, visible_json
 
-SOURCE = Path(__file__).parents[2] / "src" / "qmigrate"
+SOURCE = Path(__file__).parents[3] / "src" / "qmigrate"
 #: Writes the clipboard, sets a title, clears the screen, in 7 and 8 bits; turns the direction of writing.
 EVIL = "a\x1b]52;c;cm0gLXJm\x07b\x1b[2J\x9b31m\x9d0;t\x9c\r\x08\x7f\u202e\u2066c\u2028"
 OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f\u2028\u2029]")

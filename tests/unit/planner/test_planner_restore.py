@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from tests.unit.test_planner import CREATE, INDEX, SCHEMA, SERVER, Files, generation
+from tests.unit.planner.test_planner import CREATE, INDEX, SCHEMA, SERVER, Files, generation
 
 from qmigrate.errors import DriftError, RefusedError
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin

@@ -10,7 +10,7 @@ import pytest
 
 from qmigrate import errors
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 CLASSES = sorted(
     (one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.QmigrateError)),

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tests.unit.test_workers import ORDER, fake, settings
+from tests.unit.commands.test_workers import ORDER, fake, settings
 
 from qmigrate import children
 from qmigrate.commands.workers import local

@@ -9,7 +9,7 @@ from qmigrate import op
 from qmigrate.model import names as patterns
 from qmigrate.revisions.graph import Revisions
 
-SOURCE = Path(__file__).parents[2] / "src" / "qmigrate"
+SOURCE = Path(__file__).parents[3] / "src" / "qmigrate"
 NAMES = ["docs[eu]", "docse", "docsu", "other"]
 #: Pattern, the names that there are, and those of them that it means.
 MEANT = [

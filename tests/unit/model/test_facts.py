@@ -23,7 +23,7 @@ from qmigrate.model.plan import Job
 from qmigrate.model.state import OpenRun, Record
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "files" / "phases.json").read_text())
 #: Code -> what the type check says of it; None where it is right.
 SNIPPETS = {

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from tests.unit.test_planner import SERVER
+from tests.unit.planner.test_planner import SERVER
 
 from qmigrate import Compute, CopyOf, Embed, Empty, op
 from qmigrate.engine.work import transform_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from tests.scenarios.cli import call
-from tests.unit.test_lint import CREATE, DROP, Folder
+from tests.unit.lint.test_lint import CREATE, DROP, Folder
 
 from qmigrate.cli.check import github_lines, show_check
 from qmigrate.cli.findings import annotation

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from qdrant_client import grpc
 from qdrant_client.conversions.conversion import json_to_value
 from tests.fakes import Done
-from tests.unit.test_planner import SERVER
-from tests.unit.test_planner_fuse import ADD, INDEX, PAYLOAD, groups, planned
+from tests.unit.planner.test_planner import SERVER
+from tests.unit.planner.test_planner_fuse import ADD, INDEX, PAYLOAD, groups, planned
 
 from qmigrate import Uuid5, op
 from qmigrate.engine.points.base import unpack

@@ -221,7 +221,7 @@ def test_a_worker_ends_when_it_is_told_rubbish():
         assert process.wait(60) == 1
 
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "scaling.md"
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 

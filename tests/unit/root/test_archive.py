@@ -386,7 +386,7 @@ def test_memory_stays_flat(tmp_path):
     code = """
 import resource, sys
 from pathlib import Path
-from tests.unit.test_archive import header, point
+from tests.unit.root.test_archive import header, point
 from qmigrate import archive
 def run(count):
     made = point(1)

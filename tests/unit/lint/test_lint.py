@@ -335,7 +335,7 @@ def test_more_of_a_rule(code, fill, found, folder):
 
 def test_the_page_about_rules_is_the_table():
     """docs/lint.md names every rule with its severity, what it forbids, why, and what to do instead."""
-    page = (Path(__file__).parents[2] / "docs" / "lint.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "lint.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith("| `QM")]
     assert rows == [f"| `{one.code}` {one.name} | {one.severity} | {one.title} | {one.why} | {one.fix} |" for one in RULES]
 
@@ -351,7 +351,7 @@ def test_a_sound_project_has_no_findings(folder):
 
 def test_the_projects_own_revisions_are_sound(monkeypatch):
     """The reference deployment and the examples pass their own lint."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     configs = [root / "qmigrate.yaml", *sorted(root.glob("examples/*/qmigrate.yaml"))]
     assert len(configs) >= 2
     for config in configs:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import click
 import pytest
 from hypothesis import given, settings
-from tests.unit.test_operations_source import SCHEMAS
+from tests.unit.operations.test_operations_source import SCHEMAS
 
 from qmigrate import Compute, CopyOf, Embed, op
 from qmigrate.cli.app import root

@@ -174,7 +174,7 @@ def test_the_name_of_an_image_is_no_text(config: dict[str, Any]) -> None:
 
 def test_every_key_is_explained() -> None:
     """docs/embedders.md has each type and each of its keys, so that a new key doesn't go unmentioned."""
-    page = (Path(__file__).parents[2] / "docs" / "embedders.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "embedders.md").read_text()
     for kind, backend in embed._BACKENDS.items():
         missing = [key for key in sorted(backend.keys) if f"`{key}`" not in page]
         assert f"`{kind}`" in page

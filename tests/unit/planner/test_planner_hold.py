@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from tests.unit.test_planner import ADD, CREATE, CREATED, INDEX, SCHEMA, Files, managed, world
+from tests.unit.planner.test_planner import ADD, CREATE, CREATED, INDEX, SCHEMA, Files, managed, world
 
 from qmigrate import Embed, op
 from qmigrate.errors import PlanError, RefusedError

@@ -45,7 +45,7 @@ def test_the_package_exports_what_a_revision_needs():
 
 def test_version_is_that_of_the_distribution():
     """`__version__` and the project file agree."""
-    project = Path(__file__).parents[2] / "pyproject.toml"
+    project = Path(__file__).parents[3] / "pyproject.toml"
     assert qmigrate.__version__ == tomllib.loads(project.read_text())["project"]["version"]
 
 

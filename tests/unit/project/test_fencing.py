@@ -13,7 +13,7 @@ from qmigrate.errors import LeaseHeldError, QmigrateError
 from qmigrate.model.names import EpochAlias, Permit, as_own, as_probe, own_alias
 from qmigrate.ports import Store
 
-SOURCE = Path(__file__).parents[2] / "src" / "qmigrate"
+SOURCE = Path(__file__).parents[3] / "src" / "qmigrate"
 #: Writes that need no own alias, and why.
 FREE = {
     "create_collection": "the server refuses a name that is taken",

@@ -16,7 +16,7 @@ from qmigrate.commands.metrics import CheckFigures, Figures, Metrics, exposition
 from qmigrate.errors import ConfigError, UsageError
 from qmigrate.settings.load import MetricSettings, Settings
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "metrics.md").read_text()
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FULL = Metrics(

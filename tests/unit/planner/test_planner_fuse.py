@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.test_planner import ADD, CREATE, CREATED, INDEX, SCHEMA, VECTOR, Files, generation, managed, world
+from tests.unit.planner.test_planner import (
+    ADD,
+    CREATE,
+    CREATED,
+    INDEX,
+    SCHEMA,
+    VECTOR,
+    Files,
+    generation,
+    managed,
+    world,
+)
 
 from qmigrate import Compute, CopyOf, Embed, op
 from qmigrate.errors import RefusedError

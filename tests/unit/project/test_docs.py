@@ -17,7 +17,7 @@ from qmigrate.commands import presets
 from qmigrate.embed import _BACKENDS
 from qmigrate.settings.load import Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 FENCE = re.compile(r"^[ >]*```(\w*)[^\n]*\n(.*?)^[ >]*```", re.MULTILINE | re.DOTALL)
 #: Words of a page for what a reader puts there, and something that parses in their place.
