@@ -7,8 +7,9 @@ from tests.harness import ADD, CREATE, Deployment
 
 from qmigrate.commands import upgrade
 from qmigrate.engine import rebuild
-from qmigrate.engine.epoch_aliases import STOPPED
 from qmigrate.errors import StoppedError
+from qmigrate.model.facts.phases import StoppedInOrder
+from qmigrate.model.facts.stored import loaded
 from qmigrate.model.names import OWN_ALIAS
 from qmigrate.ports import Silent
 
@@ -108,4 +109,4 @@ def test_the_fact_stays_in_the_journal(made, monkeypatch):
     ledger = Ledger.open(made.ledger_url)
     (run,) = ledger.open_runs()
     ledger.close()
-    assert {record.facts.get(STOPPED) for record in run.records} >= {max(record.epoch for record in run.records)}
+    assert {loaded(StoppedInOrder, record.facts).epoch for record in run.records} >= {max(record.epoch for record in run.records)}
