@@ -122,7 +122,7 @@ def test_the_revisions_make_what_the_code_reads(ledger_url: str) -> None:
         context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
         assert compare_metadata(context, tables.metadata) == []
     here = os.path.dirname(qmigrate.ledger.__file__)
-    script = ScriptDirectory(here, version_locations=[os.path.join(here, "versions")])
+    script = ScriptDirectory(here, version_locations=[os.path.join(here, "migrations")])
     assert script.get_heads() == [schema.HEAD]
 
 

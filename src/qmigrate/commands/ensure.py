@@ -21,7 +21,7 @@ from qmigrate.operations.checks import logical_name_problem
 from qmigrate.planner import plan_upgrade
 from qmigrate.settings.load import Settings
 from qmigrate.store import ConnectionSettings
-from qmigrate.store.connect import Borrowed
+from qmigrate.store.borrowed import Borrowed
 from qmigrate.text import quote
 
 #: Seconds that the client may take to see what was made: nodes of a cluster see it one after the other.

@@ -240,7 +240,7 @@ def open_store(settings: Settings, stack: ExitStack, *, writes: bool, partial: b
     wanted = ConnectionSettings(**settings.connection())
     if settings.client is not None:
         # Only here: it needs the client's local mode, which no other module loads.
-        from qmigrate.store.connect import Borrowed
+        from qmigrate.store.borrowed import Borrowed
 
         borrowed = Borrowed(settings.client)
         stack.callback(borrowed.close)
