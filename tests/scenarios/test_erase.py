@@ -420,7 +420,7 @@ def test_whose_ids_a_collection_has_that_was_made_again_is_not_guessed(made):
     made.revise("0004", CREATE)
     upgrade.upgrade(made.settings())
     put(made, *(make_point(number) for number in range(12)))
-    with pytest.raises(RefusedError, match="by which ids the points of .*__g000[12] go can't be told"):
+    with pytest.raises(RefusedError, match="which ids the points of .*__g000[12] have is unknown"):
         program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
     everybody = set(range(1, 13))
     assert [ids_of(made, one) for one in (1, 2, 3)] == [everybody] * 3
@@ -436,11 +436,30 @@ def test_ids_are_told_by_the_rekey_as_it_was_applied(made):
     upgrade.upgrade(made.settings())
     back.rollback(made.settings(), "0001")
     path.write_text(path.read_text().replace("point.id % 12 + 1", "(point.id + 1) % 12 + 1"))
-    with pytest.raises(RefusedError, match="__g0002 have other ids than those of .* can't be told: revision 0002 says something else than then"):
+    with pytest.raises(RefusedError, match="__g0002 have other ids than those of .* is unknown: revision 0002 says something else than then"):
         program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
     everybody = set(range(1, 13))
     assert [ids_of(made, one) for one in (1, 2)] == [everybody, everybody]
     gc.gc(made.settings(), made.name, now=True, generations=[f"{made.name}__g0002"])
+    program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
+    assert ids_of(made, 1) == everybody - {4}
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_ids_of_what_was_built_from_a_rekeyed_generation_are_not_those_of_before(made):
+    """The rekeyed one went first, and its file says something else by now: what was built from it has ids of its own."""
+    path = made.revise("0002", REKEY)
+    made.revise("0003", ADD)
+    upgrade.upgrade(made.settings())
+    back.rollback(made.settings(), "0001")
+    gc.gc(made.settings(), made.name, now=True, generations=[f"{made.name}__g0002"])
+    path.write_text(path.read_text().replace("point.id % 12 + 1", "(point.id + 1) % 12 + 1"))
+    with pytest.raises(RefusedError, match="__g0003 have other ids than those of .* is unknown: revision 0002") as refused:
+        program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
+    everybody = set(range(1, 13))
+    assert [ids_of(made, one) for one in (1, 3)] == [everybody, everybody]
+    assert f"--generation {made.name}__g0003" in str(refused.value.hint)
+    gc.gc(made.settings(), made.name, now=True, generations=[f"{made.name}__g0003"])
     program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
     assert ids_of(made, 1) == everybody - {4}
 
@@ -571,7 +590,7 @@ def test_what_is_written_after_an_interruption_stays(made, monkeypatch, killed_i
             first.setattr(erase_steps, "_PORTION", 1)
             first.setattr(generations, "delete", deadly)
         else:
-            first.setattr(erase_steps.snapshots, "handle", _killed)
+            first.setattr(erase_steps, "handle", _killed)
         with pytest.raises(Killed):
             program.delete_points(made.name, ids=[3, 4], reason="r", erase=True, settings=made.settings())
     put(made, make_point(2, text="consented again"))
