@@ -137,7 +137,7 @@ def test_an_erasure_is_told_no_ids_by_a_file_that_was_rewritten(made, later):
     apply(made, REKEY)
     rollback.rollback(made.settings(), "0001")
     made.revise("0002", later, down="0001")
-    with pytest.raises(RefusedError, match="other ids than those of .* can't be told"):
+    with pytest.raises(RefusedError, match="other ids than those of .* is unknown"):
         program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings())
     assert 3 in made.contents()
     made.revise("0002", "# Words.\n" + REKEY, down="0001")
