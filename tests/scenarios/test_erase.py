@@ -446,6 +446,25 @@ def test_ids_are_told_by_the_rekey_as_it_was_applied(made):
 
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_ids_of_what_was_built_from_a_rekeyed_generation_are_not_those_of_before(made):
+    """The rekeyed one went first, and its file says something else by now: what was built from it has ids of its own."""
+    path = made.revise("0002", REKEY)
+    made.revise("0003", ADD)
+    upgrade.upgrade(made.settings())
+    back.rollback(made.settings(), "0001")
+    gc.gc(made.settings(), made.name, now=True, generations=[f"{made.name}__g0002"])
+    path.write_text(path.read_text().replace("point.id % 12 + 1", "(point.id + 1) % 12 + 1"))
+    with pytest.raises(RefusedError, match="__g0003 have other ids than those of .* is unknown: revision 0002") as refused:
+        program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
+    everybody = set(range(1, 13))
+    assert [ids_of(made, one) for one in (1, 3)] == [everybody, everybody]
+    assert f"--generation {made.name}__g0003" in str(refused.value.hint)
+    gc.gc(made.settings(), made.name, now=True, generations=[f"{made.name}__g0003"])
+    program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
+    assert ids_of(made, 1) == everybody - {4}
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 def test_ids_are_told_by_points_alike_where_their_generation_is_gone(made, monkeypatch):
     """Restored from before the Rekey, the points lead to their later ids as the old ones did; else nothing is erased."""
     moved = made.root / "before.jsonl.zst"

@@ -313,6 +313,11 @@ ROWS = [
     ('{"run": "x", "step": 1}', "2026-11-30T00:00:00+00:00"),
     ("null", "2026-11-30 00:00:00.25"),
     ("session 5", "2026-11-30 00:00:00"),
+    # Keys that rows of ours have too, with something else in them.
+    ('{"rows": 3, "counts": 5, "ids": [1, 2], "kept": true}', "2026-11-30 00:00:00"),
+    ('{"held_until": "for good", "not_changed": 2, "fixes": ["a"]}', "2026-11-30 00:00:00"),
+    ('{"archive": 5, "revisions": 5, "purges": 3, "emptied": 5, "undoes": "all"}', "2026-11-30 00:00:00"),
+    ('{"archive": 5, "file": 5, "flag": 5, "undo": 5}', "2026-11-30 00:00:00"),
 ]
 
 

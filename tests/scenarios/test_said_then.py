@@ -95,6 +95,20 @@ def test_words_carry_as_before_and_nothing_is_needed_to_lose_it(made, body, writ
     assert made.row().revision == "0001"
 
 
+def test_what_a_later_version_calls_it_is_no_other_meaning(made, monkeypatch):
+    """The record has the words of the version that applied it; the next one may say the same in other words."""
+    apply(made, RENAME)
+    kept = snapshot.create(made.settings(), made.name, archived=True).rows[0].path
+    put(made, 99, {"a2": make_point(99).vectors["a"]})
+    rewrite(made, WORDS)
+    monkeypatch.setattr(op.RenameVector, "describe", lambda _: "in the words of today")
+    rollback.rollback(made.settings(), writes="carry")
+    assert set(made.contents()[99][1]) == {"a"}
+    upgrade.upgrade(made.settings())
+    restore.restore(made.settings(), made.name, str(kept), consent=True)
+    assert set(made.contents()) == set(range(1, 13))
+
+
 @pytest.mark.parametrize("writes", ["carry-writes", "Refuse", None])
 def test_a_word_that_nobody_knows_is_none_of_the_others(made, writes):
     """A rollback took it for carry, the undo of a restore for discard."""
@@ -137,7 +151,7 @@ def test_an_erasure_is_told_no_ids_by_a_file_that_was_rewritten(made, later):
     apply(made, REKEY)
     rollback.rollback(made.settings(), "0001")
     made.revise("0002", later, down="0001")
-    with pytest.raises(RefusedError, match="other ids than those of .* can't be told"):
+    with pytest.raises(RefusedError, match="other ids than those of .* is unknown"):
         program.delete_points(made.name, ids=[3], reason="r", erase=True, settings=made.settings())
     assert 3 in made.contents()
     made.revise("0002", "# Words.\n" + REKEY, down="0001")

@@ -78,7 +78,7 @@ def said(revision: Revision, ledger: Ledger, ref: OpRef, checksum: str) -> Said 
     if not then and ref.index >= len(before["operations"]):
         # Of downgrade() only a digest is kept.
         return None if before.get("downgrade") == now.get("downgrade") else Said(None, None)
-    return None if then == today else Said(then[0], today[0] if today else None)
+    return None if _done(then) == _done(today) else Said(then[0], today[0] if today else None)
 
 
 def says_the_same(revision: Revision, ledger: Ledger, checksum: str) -> bool:
@@ -86,7 +86,12 @@ def says_the_same(revision: Revision, ledger: Ledger, checksum: str) -> bool:
     if revision.checksum == checksum:
         return True
     before = meaning(ledger, revision.id, checksum)
-    return before is not None and before["operations"] == says(revision)["operations"]
+    return before is not None and _done(before["operations"]) == _done(says(revision)["operations"])
+
+
+def _done(operations: list[JsonObject]) -> list[JsonObject]:
+    """What operations do, without the words for it, which another version of qmigrate may have chosen."""
+    return [{name: value for name, value in one.items() if name != "says"} for one in operations]
 
 
 def compare(ledger: Ledger, revision: Revision, applied: str) -> Compared:

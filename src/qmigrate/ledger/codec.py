@@ -14,7 +14,7 @@ from sqlalchemy import RowMapping
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.history import Reported
 from qmigrate.model.facts.phases import Left
-from qmigrate.model.facts.stored import loaded
+from qmigrate.model.facts.stored import lenient, loaded
 from qmigrate.model.plan import APPLYING, ASIDE, Job
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Applied, Generation, Moment, OpenRun, Record
@@ -237,8 +237,8 @@ class DeletionRow:
 
     @property
     def told(self) -> Audited:
-        """The context of a fix of ours; nothing of a row of the application, which may have any keys."""
-        return loaded(Audited, self.facts if self.collection is not None else {})
+        """The context of a fix of ours; of a row of the application, which may have any keys, what could be that."""
+        return lenient(Audited, self.facts if self.collection is not None else {})
 
 
 def id_text(point_id: PointId | None) -> str | None:

@@ -133,14 +133,25 @@ class Spaces:
             self._refuse_changed(build)
             return any(self._code.operation(ref).rekeys for ref in build.ops)
         except QmigrateError as error:
-            if build.target not in self._present:
+            there = next((one for one in sorted(self._present) if self._came_by(one, build.target)), None)
+            if there is None:
                 return False
             raise RefusedError(
-                f"whether the points of {build.target} have other ids than those of {build.source} is unknown: "
+                f"whether the points of {there} have other ids than those of {build.source} is unknown: "
                 f"{error.message}",
                 hint="bring the revision's file back, or remove what is kept of it first: "
-                f"qmigrate gc {quote(self._collection)} --now --generation {quote(build.target)}",
+                f"qmigrate gc {quote(self._collection)} --now --generation {quote(there)}",
             ) from error
+
+    def _came_by(self, physical: str, build: str) -> bool:
+        """Whether a generation is what a build made, or was built from that, be it by way of others that are gone."""
+        seen: set[str] = set()
+        while physical in self._builds and physical not in seen and physical != build:
+            seen.add(physical)
+            origin = StoredOrigin.of(self._builds[physical].origin)
+            restored = self._builds[physical].fill == "restore" and origin.kind != NOTHING
+            physical = str(origin.physical if restored else self._builds[physical].source)
+        return physical == build
 
     def _refuse_changed(self, build: Build) -> None:
         """The file of a revision that gave other ids, or gives them now, must be the one that the points came by.

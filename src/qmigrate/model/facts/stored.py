@@ -83,6 +83,44 @@ def loaded(kind: type[T], row: Mapping[str, Any]) -> T:
     return kind(**made)
 
 
+def lenient(kind: type[T], row: Mapping[str, Any]) -> T:
+    """The dataclass of a row that anybody may have written: a value that is not of its field's kind says nothing."""
+    hints = _hints(typing.cast("Any", kind))
+    wrong = {
+        _key(one)
+        for one in _fields(kind)
+        if not one.metadata.get("flat") and _key(one) in row and not _fits(hints[one.name], row[_key(one)])
+    }
+    return loaded(kind, {name: value for name, value in row.items() if name not in wrong})
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether plain JSON is what a field of that kind is kept as."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(one, value) for one in args if one is not Unlearned)
+    if is_dataclass(hint):
+        found = _hints(typing.cast("Any", hint))
+        named = [(found[one.name], _key(one)) for one in _fields(hint)]
+        return isinstance(value, Mapping) and all(_fits(of, value[key]) for of, key in named if key in value)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and all(_fits(args[1], item) for item in value.values())
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return isinstance(value, list) and all(_fits(args[0], item) for item in value)
+    if hint is datetime:
+        return isinstance(value, str) and _is_moment(value)
+    if hint is int:
+        return type(value) is int
+    return hint in (Any, object) or isinstance(value, hint)
+
+
+def _is_moment(value: str) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
 def _typed(hint: Any, value: Any) -> Any:
     if value is None:
         return None
