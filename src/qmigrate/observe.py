@@ -85,7 +85,7 @@ def _holding(
 
 def _own_snapshots(ledger: Ledger, name: str) -> frozenset[tuple[str, str]]:
     """(generation, snapshot) of those that runs of this ledger made before a rebuild."""
-    # One that was only found there may be somebody else's.
+    # One that was only found there may be another client's.
     return frozenset(_key(one) for one in _of_runs(ledger, name) if one.made is not False)
 
 
@@ -98,7 +98,7 @@ def snapshots_of_runs(ledger: Ledger, name: str) -> frozenset[tuple[str, str]]:
 
 
 def _of_runs(ledger: Ledger, name: str) -> list[CopyBefore]:
-    # A restore names the one that it was made of, which anybody may have made.
+    # A restore names the one that it was made of, which any client may have made.
     made = [row.told.snapshot for row in ledger.history(name) if row.strategy != "restore"]
     # An archive is a file.
     return [one for one in made if one is not None and isinstance(one.collection, str)]
@@ -407,7 +407,7 @@ def hidden_on_several(name: str, capabilities: Capabilities) -> RepairNeededErro
         f"the alias {name} hides the old collection of that name, and this Qdrant has {capabilities.peers_words}: they "
         f"pass names on and resolve them again, so reads and writes of {old_alias(name)} reach both generations",
         hint=f"qmigrate gc {quote(name)} --now --generation {quote(name)} --discard-writes removes the old collection "
-        "alone, without a look at what it has taken past its fence, which can't be told there; the alias is an "
+        "alone, without checking what it has taken past its fence, which is unknown there; the alias is an "
         "ordinary one then",
     )
 

@@ -76,7 +76,7 @@ def show_retried(console: Console, result: Retried) -> None:
         console.print(Text.assemble("They stay listed: ", ("qmigrate fix quarantine", "bold")))
 
 
-#: Options of a deletion that say something beside another one only.
+#: Options of a deletion that have a meaning only with another one.
 _BESIDE = {"flag": "soft", "field": "prefix", "age_field": "older_than", "key": "sql", "database": "sql"}
 
 yes = click.option("--yes", is_flag=True, help="Don't ask.")
@@ -320,7 +320,7 @@ def _sync(settings: Settings, collection: str | None, given: dict[str, Any]) -> 
 
 
 def _check_beside(given: dict[str, Any]) -> None:
-    """Options that say nothing by themselves, or beside a preset, were to bound what goes, or to mark it only.
+    """Options without a meaning alone, or with a preset, were meant to limit what is deleted, or to mark it only.
 
     Raises:
         UsageError: one was typed so.

@@ -297,7 +297,7 @@ def run_fix(
         if looked:
             return FixResult(tuple(done), tuple(resumed), looked)
         if len(wanted) > 1:
-            # What is deleted of the first one can't be taken back by a refusal of the second.
+            # What is deleted of the first one can't be undone by a refusal of the second.
             check_all(opened, without(make(observe(opened.ledger, opened.store)), over))
         _, outcomes = perform(
             opened,

@@ -136,7 +136,7 @@ def delete(
         others = [one for one in found if one.path is not None and one.name in foreign]
         # By the ledger's clock: a host whose own is wrong must not take what was made today for old.
         border = None if older_than is None else present(opened.ledger) - timedelta(seconds=older_than)
-        # Each by themselves: what another ledger has archived is no reason to let go of what is ours.
+        # Each separately: what another ledger has archived doesn't count when ours are chosen.
         chosen = [
             *_chosen([one for one in found if one not in others], patterns, keep, border),
             *_chosen(others, patterns, keep, border),
@@ -230,7 +230,7 @@ def moment_of(there: Sequence[Moment], when: datetime | None) -> Moment | None:
 def of_what_served(ledger: Ledger, one: SnapshotEntry) -> bool:
     """Whether an entry is of the generation that had the name when it was made.
 
-    A server keeps snapshots of every collection: also those that somebody made of a generation which was being built,
+    A server keeps snapshots of every collection: also those that a user made of a generation which was being built,
     or had been left.
     """
     when = one.created_at

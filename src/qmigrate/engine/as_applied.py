@@ -1,7 +1,7 @@
 """Operations of revisions that were applied, used again: they must still say what they said then. It only reads.
 
 Points are brought to another schema by the code of the revisions in between. A file that was changed since, and
-accepted with another meaning, or rewritten after its revision was taken back, would lead them somewhere else.
+accepted with another meaning, or rewritten after its revision was undone, would lead them somewhere else.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class _Server:
         except TransientError as error:
             raise EmbedderError(
                 f"embedder {self.name!r}: {self._url} {error}; given up after {error.tries:,} tries",
-                hint="run the same command again when the server is well: it resumes from here",
+                hint="run the same command again when the server is well: it continues from here",
             ) from error
         try:
             return answer.json()
@@ -132,7 +132,7 @@ class _Server:
         return DriftError(
             f"embedder {self.name!r}: {self._url} has another model now: {now} instead of {before}. None of "
             "its vectors were used",
-            hint="put the former one back and run the same command again: it resumes from here",
+            hint="put the former one back and run the same command again: it continues from here",
         )
 
     def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:

@@ -46,7 +46,7 @@ def preflight(step: GoLive, work: Work) -> GoLivePreflight:
 
 
 def _refuse_changed(step: GoLive, work: Work) -> None:
-    """What was written since, also while the name moves, comes back by the code of the revisions that are taken back.
+    """What was written since, also while the name moves, comes back by the code of the revisions that are undone.
 
     Raises:
         RefusedError: that says something else than what was applied.
