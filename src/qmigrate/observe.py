@@ -13,7 +13,7 @@ from qmigrate.model.plan import Plan
 from qmigrate.model.state import Capabilities, CollectionState, Generation, Holding, KeptSnapshot, LiveCollection, World
 from qmigrate.ports import Store
 from qmigrate.store.weigh import weigh
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 #: Points that the size of a generation is taken from.
 SAMPLE = 16
@@ -334,8 +334,8 @@ def _without_seal(state: CollectionState) -> RepairNeededError:
     assert state.live is not None  # noqa: S101  lacks_seal() looked
     what = "the seal of another generation" if state.live.seal else "no seal any more"
     return RepairNeededError(
-        f"{state.physical}, which serves {state.name}, has {what} and about {state.live.points:,} points: another "
-        "client has rewritten its metadata, or deleted and recreated it",
+        f"{state.physical}, which serves {state.name}, has {what} and about {counted(state.live.points, 'point')}: "
+        "another client has rewritten its metadata, or deleted and recreated it",
         hint=f"compare the points with what they were; {look} names the next steps",
         facts={"next": look},
     )

@@ -116,7 +116,7 @@ def test_points_get_other_ids_and_back(qdrant_config, tmp_path):
     write(store, made.name, [late])
     store.delete(made.name, [sorted(after)[0]])
     store.close()
-    for writes, words in (("refuse", "1 points added, 0 changed, 1 deleted"), ("carry", "has no inverse"), ("now", "counted")):
+    for writes, words in (("refuse", "1 point added, 1 deleted"), ("carry", "has no inverse"), ("now", "counted")):
         with pytest.raises(RefusedError, match=words):
             back.rollback(made.settings(), "0001", writes=writes)
     assert late.id in made.contents()

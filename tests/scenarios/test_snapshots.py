@@ -158,7 +158,7 @@ def test_the_way_goes_on_after_a_restore(deployment):
     upgrade.upgrade(made.settings())
     assert made.row().revision == "0002"
     put(made, make_point(802))
-    with pytest.raises(RefusedError, match="1 points added"):
+    with pytest.raises(RefusedError, match="1 point added"):
         back.rollback(made.settings(), "0001")
     back.rollback(made.settings(), "0001", writes="carry")
     assert len(made.contents()) == 22

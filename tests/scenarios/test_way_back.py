@@ -506,7 +506,7 @@ def test_what_comes_while_it_goes_back_is_no_dead_end(deployment, monkeypatch, h
         upgrade.upgrade(made.settings())
     back.abort(made.settings())
     assert (made.row().state, made.row().revision) == ("ready", "0002")
-    with pytest.raises(RefusedError, match="1 points added|1 deleted"):
+    with pytest.raises(RefusedError, match="1 point added|1 point deleted"):
         back.rollback(made.settings(), "0001")
     back.rollback(made.settings(), "0001", writes="discard")
     assert made.contents() == older

@@ -29,6 +29,7 @@ from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
 from qmigrate.planner.fix import fixed_by
+from qmigrate.text import counted
 
 #: How often it looks again because the collection was rebuilt.
 _MOST = 5
@@ -137,7 +138,7 @@ def _look(
                 opened.progress.begin(state.name, "first look", None)
                 with hold_lease(opened, state.name, lock_timeout) as lease:
                     seen = find_orphans(lease, place, edit)
-                opened.progress.end(f"{seen.strays:,} points without a row")
+                opened.progress.end(f"{counted(seen.strays, 'point')} without a row")
             found.append(_Waiting(state, edit, fix, seen))
     return found
 

@@ -26,6 +26,7 @@ from qmigrate.model.state import CollectionState, Moment, World, moments_of
 from qmigrate.observe import observe, snapshots_of_runs
 from qmigrate.ports import Progress, Silent, Snapshot, Store
 from qmigrate.settings.load import Settings
+from qmigrate.text import counted
 from qmigrate.version import __version__
 
 #: Verb of the run that records a deletion.
@@ -150,7 +151,7 @@ def delete(
             return DeletedSnapshots(rows, spared, preview=True)
         if not consent:
             raise RefusedError(
-                f"{len(rows):,} snapshots would be deleted for good: {', '.join(one.name for one in rows)}",
+                f"{counted(len(rows), 'snapshot')} would be deleted for good: {', '.join(one.name for one in rows)}",
                 hint="--yes deletes them; --dry-run shows them",
                 facts={"snapshots": [one.name for one in rows]},
             )
@@ -324,7 +325,7 @@ def _archive(opened: Session, state: CollectionState, folder: Path) -> SnapshotE
     progress = opened.progress or Silent()
     progress.begin(state.name, "archive", live.points)
     made = export(opened.store, reached, folder / file_name(physical, stamp), header, progress.advance)
-    progress.end(f"{made.points:,} points in {made.path}")
+    progress.end(f"{counted(made.points, 'point')} in {made.path}")
     return of_archive(made)
 
 

@@ -91,7 +91,7 @@ def test_what_may_go_well_later_is_repeated(server, monkeypatch):
         ([(200, {}, "<html>")], {}, 1, "not JSON"),
         ([(200, {}, '{"data": [{"index": 1, "embedding": [1]}]}')], {}, 1, "not a list of embeddings"),
         ([(200, {}, '{"data": [{"index": 0, "embedding": "%%"}]}')], {}, 1, "not a list of embeddings"),
-        ([(200, {}, "[]")], {"api": "tei"}, 1, "0 vectors for 1 texts"),
+        ([(200, {}, "[]")], {"api": "tei"}, 1, "0 vectors for 1 text"),
     ],
 )
 def test_a_server_out_of_order_blames_no_text(server, script, more, tries, said):

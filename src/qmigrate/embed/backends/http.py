@@ -22,6 +22,7 @@ from qmigrate.errors import DriftError, EmbedderError, EmbedError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
 from qmigrate.settings.values import redact
+from qmigrate.text import counted
 
 #: Texts of one request; what TEI takes unless it is configured otherwise.
 DEFAULT_BATCH = 32
@@ -344,7 +345,7 @@ class _Http:
             middle = len(items) // 2
             return self._some(items[:middle]) + self._some(items[middle:])
         if len(made) != len(items):
-            raise self._server.strange(f"{len(made):,} vectors for {len(items):,} texts")
+            raise self._server.strange(f"{counted(len(made), 'vector')} for {counted(len(items), 'text')}")
         return [_unit(vector) for vector in made] if self._normalize else made
 
 

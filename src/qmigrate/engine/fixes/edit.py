@@ -43,7 +43,7 @@ from qmigrate.model.plan import EditPoints
 from qmigrate.model.schema import JsonObject
 from qmigrate.store.faults import TransientError
 from qmigrate.store.server.requests import repeated, sent_once
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 #: Kinds of fixes that the audit has although no point was there: a user has decided that these points go.
 LOGGED_EMPTY = frozenset({"delete", "soft"})
@@ -86,7 +86,7 @@ def select(step: EditPoints, work: Work) -> Select:
     if ids_to:
         # Now already, so that a file that can't be written refuses before anything is changed.
         write_ids(Path(ids_to), windows(work.lease.ledger, _journal(work)))
-    work.progress.end(f"{found.changes:,} of {found.points:,} points to change")
+    work.progress.end(f"{found.changes:,} of {counted(found.points, 'point')} to change")
     for line in unmet(work.collection, step.edit, found.counts) if not found.changes else ():
         work.progress.say(line)
     return found_by(found, known)

@@ -22,7 +22,7 @@ from qmigrate.model.transform import PointTransform
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.sequences import join
 from qmigrate.store import records
-from qmigrate.text import quote
+from qmigrate.text import quote, tallied
 
 
 def preflight(step: GoLive, work: Work) -> GoLivePreflight:
@@ -289,7 +289,7 @@ def _refusal(step: GoLive, work: Work, since: WritesSince) -> RefusedError:
 
 
 def _counted(since: WritesSince) -> str:
-    return f"{since.added:,} points added, {since.changed:,} changed, {since.deleted:,} deleted"
+    return tallied("point", (since.added, "added"), (since.changed, "changed"), (since.deleted, "deleted"))
 
 
 def lift_fence(step: GoLive, work: Work) -> None:
