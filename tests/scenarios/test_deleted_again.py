@@ -1,4 +1,4 @@
-"""What a fix or a revision has deleted does not come back by a rollback, and is no write that a rollback asks about."""
+"""What a fix or a revision has deleted does not come back by a rollback, and a rollback doesn't ask about it as a write."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_a_pass_stops_where_its_source_is_made_again_under_it(deployment, monkey
         return original(work, sides, **more)
 
     monkeypatch.setattr(rebuild, "prove", proven)
-    with pytest.raises(RepairNeededError, match="deleted and made again"):
+    with pytest.raises(RepairNeededError, match="deleted and recreated"):
         upgrade.upgrade(deployment.settings(), allow_gap=True)
     assert len(there(deployment)[f"{deployment.name}__g0001"]) == POINTS
 

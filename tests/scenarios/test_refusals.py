@@ -50,9 +50,9 @@ def pair(point):
         "thirty",
     ),
     "no such embedder": (ADD.replace('"words"', '"nobody"'), "nobody"),
-    "the collection is in trouble": (ADD, "disk is full"),
-    "an index in place, in trouble": (INDEX, "disk is full"),
-    "a clone, in trouble": (
+    "the collection is unhealthy": (ADD, "disk is full"),
+    "an index in place, unhealthy": (INDEX, "disk is full"),
+    "a clone, unhealthy": (
         """
 def upgrade():
     return [op.DropVector("{name}", "a", cutover="immediate"), op.AddVector("{name}", "c", VectorParams(size=2, distance=Distance.DOT),

@@ -178,7 +178,7 @@ def test_ids_may_be_exchanged_among_the_points(qdrant_config, tmp_path, monkeypa
     upgrade.upgrade(made.settings(), "0001")
     made.load(count, uuids=False)
     before = made.contents()
-    ids = fix.delete_points(made.name, ids=[count], reason="to be taken back", max_share=1, settings=made.settings())
+    ids = fix.delete_points(made.name, ids=[count], reason="to be undone", max_share=1, settings=made.settings())
     fix.undo(ids.done[0].log, settings=made.settings())
     again = fix.delete_points(made.name, ids=[count], reason="twice", max_share=1, settings=made.settings())
     made.load(1, start=count - 1, uuids=False)

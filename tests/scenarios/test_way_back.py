@@ -428,7 +428,7 @@ def upgrade():
     ids=["dense", "sparse"],
 )
 def test_what_was_written_to_a_vector_added_in_place_is_not_lost_without_consent(deployment, params, value, later):
-    """No generation keeps it where the vector is dropped again; of one that nobody has filled, nothing is asked."""
+    """No generation keeps it where the vector is dropped again; of one that was never filled, nothing is asked."""
     made = deployment
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings())
@@ -540,7 +540,7 @@ def test_what_was_begun_to_be_brought_back_is_finished(deployment, monkeypatch):
 
 @pytest.mark.parametrize("filled", [False, True])
 def test_an_abort_drops_no_vector_that_another_client_has_filled(deployment, monkeypatch, filled):
-    """The run had added it in place, and was interrupted: it can be finished, and then be taken back with consent."""
+    """The run had added it in place, and was interrupted: it can be finished, and then be undone with consent."""
     made = deployment
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings())

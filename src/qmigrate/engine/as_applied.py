@@ -14,7 +14,7 @@ from qmigrate.model.plan import OpRef
 
 
 def changed(code: Code, refs: Iterable[OpRef], checksums: Mapping[str, str]) -> tuple[tuple[OpRef, Said], ...]:
-    """Those of some operations that say something else than when they were applied.
+    """Those of some operations that differ from what was applied.
 
     Args:
         checksums: revision -> checksum of its file at that time; what is not in there is not compared.
@@ -35,7 +35,7 @@ def refuse_changed(code: Code, refs: Iterable[OpRef], checksums: Mapping[str, st
     """
     for ref, said in changed(code, refs, checksums):
         raise RefusedError(
-            f"the file of revision {ref.revision} says something else than what was applied ({said.describe()}): {why}",
+            f"the file of revision {ref.revision} differs from what was applied ({said.describe()}): {why}",
             hint=f"restore the file as it was applied; {hint}",
             facts={"revision": ref.revision},
         )

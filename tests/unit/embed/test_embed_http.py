@@ -115,7 +115,7 @@ def test_a_server_that_is_gone_is_named():
 
 
 def test_the_key_comes_from_a_variable_or_a_file(server, tmp_path):
-    """The file wins nothing over the variable: one of both is named, and a missing one is told before any request."""
+    """The file wins nothing over the variable: one of both is named, and a missing one is reported before any request."""
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     embedder(server, api_key_env=None, api_key_file=str(file)).embed(["a"])

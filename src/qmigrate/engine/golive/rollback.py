@@ -49,7 +49,7 @@ def _refuse_changed(step: GoLive, work: Work) -> None:
     """What was written since, also while the name moves, comes back by the code of the revisions that are undone.
 
     Raises:
-        RefusedError: that says something else than what was applied.
+        RefusedError: that differs from what was applied.
     """
     if None in (step.source, step.target) or step.apart or step.writes == "discard":
         return

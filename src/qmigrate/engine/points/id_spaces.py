@@ -146,12 +146,12 @@ class Spaces:
         """The file of a revision that gave other ids, or gives them now, must be the one that the points came by.
 
         Raises:
-            RefusedError: it says something else.
+            RefusedError: it differs.
         """
         for ref, said in changed(self._code, build.ops, self._built_by.get(build.target, {})):
             gave = said.then is not None and str(said.then["label"]).startswith("Rekey(")
             if gave or self._code.operation(ref).rekeys:
-                raise RefusedError(f"revision {ref.revision} says something else than then: {said.describe()}")
+                raise RefusedError(f"revision {ref.revision} differs from what was applied: {said.describe()}")
 
     @cached_property
     def hops(self) -> tuple[Hop, ...]:
