@@ -130,7 +130,7 @@ def test_a_refused_change_has_deleted_nothing_and_moved_no_name(made, refusal, m
     before = standing(made)
     made.revise("0002", body)
     with monkeypatch.context() as patch:
-        if "trouble" in refusal:
+        if "unhealthy" in refusal:
             break_down(patch)
         with pytest.raises(QmigrateError) as refused:
             upgrade.upgrade(made.settings(), allow_gap=True)
