@@ -1,4 +1,4 @@
-"""An Alembic project made on the spot beside a deployment: env.py as people write it, revisions, and ways to run it."""
+"""An Alembic project made on the spot next to a deployment: env.py as people write it, revisions, and ways to run it."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def qdrant_program() -> str:
 
 @pytest.fixture
 def qdrant_with(qdrant_program: str) -> Iterator[Callable[..., QdrantServer]]:
-    """Starts servers of the test's own: ``qdrant_with({"QDRANT__SERVICE__API_KEY": "k"})``; killed at its end."""
+    """Starts servers of the test's own: ``qdrant_with({"QDRANT__SERVICE__API_KEY": "k"})``; killed when it ends."""
     assert qdrant_program
     with ExitStack() as stack:
 

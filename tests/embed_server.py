@@ -21,10 +21,10 @@ class EmbeddingServer:
     Attributes:
         script: answers to give before the usual ones: (status, headers, body).
         seen: (path, headers, body) of each request.
-        limit: so many requests are answered as usual; later ones are told to come back.
+        limit: this many requests are answered as usual; later ones are asked to come back.
         bad: texts for which a request is answered 400.
         model: what it has; with `renames` OpenAI's answers name that one too, whatever was asked for.
-        together: requests that are kept until so many of them are under way.
+        together: requests that are kept until this many of them are under way.
     """
 
     def __init__(self) -> None:

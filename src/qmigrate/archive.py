@@ -35,6 +35,7 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.store import portable, records
+from qmigrate.text import counted
 
 FORMAT = "qmigrate.archive/1"
 #: How an archive is called.
@@ -311,7 +312,7 @@ class _Reader:
 
     def _close(self, told: int, count: int, lines: Iterator[bytes]) -> None:
         if told != count:
-            raise self._wrong(f"it counts {told:,} points, but {count:,} are there")
+            raise self._wrong(f"it counts {counted(told, 'point')}, but {count:,} are there")
         check = self.check
         if next(lines, None) is not None:
             raise self._wrong("it is after the closing line")

@@ -265,5 +265,5 @@ class StoppedError(QmigrateError):
     exit_code = 130
 
     def __init__(self, message: str, *, signal_number: int = 2) -> None:
-        super().__init__(message, hint="run the same command again: it resumes from here")
+        super().__init__(message, hint="run the same command again: it continues from here")
         self.exit_code = 128 + signal_number

@@ -13,7 +13,7 @@ from qmigrate.model.plan import Plan
 from qmigrate.model.state import Capabilities, CollectionState, Generation, Holding, KeptSnapshot, LiveCollection, World
 from qmigrate.ports import Store
 from qmigrate.store.weigh import weigh
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 #: Points that the size of a generation is taken from.
 SAMPLE = 16
@@ -85,7 +85,7 @@ def _holding(
 
 def _own_snapshots(ledger: Ledger, name: str) -> frozenset[tuple[str, str]]:
     """(generation, snapshot) of those that runs of this ledger made before a rebuild."""
-    # One that was only found there may be somebody else's.
+    # One that was only found there may be another client's.
     return frozenset(_key(one) for one in _of_runs(ledger, name) if one.made is not False)
 
 
@@ -98,7 +98,7 @@ def snapshots_of_runs(ledger: Ledger, name: str) -> frozenset[tuple[str, str]]:
 
 
 def _of_runs(ledger: Ledger, name: str) -> list[CopyBefore]:
-    # A restore names the one that it was made of, which anybody may have made.
+    # A restore names the one that it was made of, which any client may have made.
     made = [row.told.snapshot for row in ledger.history(name) if row.strategy != "restore"]
     # An archive is a file.
     return [one for one in made if one is not None and isinstance(one.collection, str)]
@@ -334,8 +334,8 @@ def _without_seal(state: CollectionState) -> RepairNeededError:
     assert state.live is not None  # noqa: S101  lacks_seal() looked
     what = "the seal of another generation" if state.live.seal else "no seal any more"
     return RepairNeededError(
-        f"{state.physical}, which serves {state.name}, has {what} and about {state.live.points:,} points: another "
-        "client has rewritten its metadata, or deleted and recreated it",
+        f"{state.physical}, which serves {state.name}, has {what} and about {counted(state.live.points, 'point')}: "
+        "another client has rewritten its metadata, or deleted and recreated it",
         hint=f"compare the points with what they were; {look} names the next steps",
         facts={"next": look},
     )
@@ -407,7 +407,7 @@ def hidden_on_several(name: str, capabilities: Capabilities) -> RepairNeededErro
         f"the alias {name} hides the old collection of that name, and this Qdrant has {capabilities.peers_words}: they "
         f"pass names on and resolve them again, so reads and writes of {old_alias(name)} reach both generations",
         hint=f"qmigrate gc {quote(name)} --now --generation {quote(name)} --discard-writes removes the old collection "
-        "alone, without a look at what it has taken past its fence, which can't be told there; the alias is an "
+        "alone, without checking what it has taken past its fence, which is unknown there; the alias is an "
         "ordinary one then",
     )
 

@@ -49,6 +49,12 @@ def counted(value: int, singular: str, plural: str | None = None) -> str:
     return f"{number(value)} {singular if value == 1 else plural or singular + 's'}"
 
 
+def tallied(singular: str, *figures: tuple[int, str]) -> str:
+    """``1 point added, 2 deleted``: a figure that is zero is left out; where all are, ``0 points added``."""
+    (first, word), *more = [one for one in figures if one[0]] or figures[:1]
+    return ", ".join([f"{counted(first, singular)} {word}", *(f"{number(value)} {other}" for value, other in more)])
+
+
 def size(value: int) -> str:
     """Bytes in decimal units: ``312 B``, ``46 MB``, ``1.3 GB``, up to ``EB``."""
     if value < 1000:

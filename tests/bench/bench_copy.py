@@ -124,7 +124,7 @@ def raw_read(store, points: int) -> None:
 
 
 def raw_write(store, pages: list, points: int) -> None:
-    """Upsert requests that are ready beforehand, four at a time."""
+    """Upsert requests that are prepared in advance, four at a time."""
     schema = store.describe(SOURCE).schema.with_(aliases=())
     store.create_collection("bench_write", schema, seal=None, defer_index=True)
 

@@ -1,4 +1,4 @@
-"""Filling a vector by a model: the product's own fill beside a plain loop, and beside its slowest part alone.
+"""Filling a vector by a model: the product's own fill next to a plain loop, and next to its slowest part alone.
 
 One server. Every embedder fills the same points in each round, once by the fill of a rebuild (ranges, pipeline,
 checkpoints) and once by the loop that one would write: scroll a page, embed point by point, upsert, wait (over the first
@@ -63,7 +63,7 @@ class Case:
     Attributes:
         field: of the payload: ``text``, ``uneven`` or ``image``.
         other: an embedder that fills the same points, to be compared with it.
-        model: whose published figures stand beside.
+        model: whose published figures are printed next to it.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Data fixes beside what they are made of, in one run: payload sync, deletion by ids, and the check for orphans.
+"""Data fixes next to what they are made of, in one run: payload sync, deletion by ids, and the check for orphans.
 
 One server, and for SQL a SQLite file (`--sql postgresql`: a PostgreSQL as the tests find one). Sync is compared with one ``set_payload`` per point (of a part of the points), deletion
 with raw batched deletes of the same ids, the check with reading the ids alone from Qdrant and the rows alone from SQL.
@@ -203,7 +203,7 @@ def orphans(bench: Bench, rounds: int) -> None:
 
 
 def read_ids(bench: Bench) -> None:
-    """Scroll through the ids and look at none."""
+    """Scroll through the ids and use none."""
     channel = grpc_channel(bench)
     ask = channel.unary_unary("/qdrant.Points/Scroll", request_serializer=grpc.ScrollPoints.SerializeToString)
     request = grpc.ScrollPoints(collection_name=NAME, limit=10_000)
@@ -227,7 +227,7 @@ def grpc_channel(bench: Bench):
 
 
 def read_rows(bench: Bench) -> None:
-    """Fetch all ids in their order by the driver alone, streamed, and look at none."""
+    """Fetch all ids in their order by the driver alone, streamed, and use none."""
     connection = bench.sql.raw_connection()
     named = {} if bench.sql.dialect.name == "sqlite" else {"name": "rows"}
     cursor = connection.driver_connection.cursor(**named)

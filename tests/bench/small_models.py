@@ -54,7 +54,7 @@ class Fixed:
 
 
 class ArrivalOrder:
-    """Another embedder's texts in the order in which they come, so many at a time, whatever their lengths."""
+    """Another embedder's texts in the order in which they come, a fixed number at a time, whatever their lengths."""
 
     max_weight = None
 

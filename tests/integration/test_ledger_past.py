@@ -79,7 +79,7 @@ def test_erased_ids_are_found_among_others(ledger):
 
 
 def test_erasures_are_recorded_by_ids_of_their_time(ledger):
-    """Before the first point goes, repeated without harm; later copies and other id spaces are told apart once it is over."""
+    """Before the first point goes, repeated without harm; later copies and other id spaces are recognised once it is over."""
     many = {number: {0} for number in range(1, 1201)} | {"00000000-0000-0000-0000-000000000007": {0}, 7: {0, 3}}
     with ledger.hold("docs", timeout=5) as lease:
         run = lease.open_run("fix", Job("docs", "b", ()), {}, actor="me", tool="t", server="s")

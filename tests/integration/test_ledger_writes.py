@@ -268,7 +268,7 @@ def test_a_rollback_row_takes_its_revision_out(ledger: Ledger, lease: Lease) -> 
         close(lease, opened(lease), entry)
     assert [entry.revision for entry in ledger.applied("notes")] == ["0001", "0003", "0002"]
     assert len(ledger.history()) == 5
-    assert ledger.history()[0].report == {"points": 5, "cosine": None}, "NaN is no JSON"
+    assert ledger.history()[0].report == {"points": 5, "cosine": None}, "NaN isn't JSON"
 
 
 def test_a_step_without_a_view_leaves_it_unless_it_closes_something(ledger: Ledger, lease: Lease) -> None:

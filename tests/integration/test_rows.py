@@ -170,7 +170,7 @@ def test_numbers_that_are_texts_are_seen_in_the_column(database, kind, ids, hint
     ],
 )
 def test_a_text_is_found_without_its_padding(database, kind, written, same, alike):
-    """Trailing spaces don't count; another case or normalisation may be another id, and is told apart from none."""
+    """Trailing spaces don't count; another case or normalisation may be another id, and counts as the same as none."""
     url = database(f"CREATE TABLE t (id {kind}, v INTEGER)")
     database("INSERT INTO t VALUES (:id, :v)", rows=[{"id": written, "v": 1}, {"id": "other", "v": 2}])
     rows = Rows(url, Query("SELECT id, v FROM t", "id", ("v",), of_values=True), name="app")
@@ -300,7 +300,7 @@ NO_TIMES = ["yesterday", "", "25.11.2026", 20261125, 20261125093000, 20418, -1, 
 
 
 def test_times_of_sqlite_are_compared_as_times(tmp_path):
-    """SQLite has no type for them: texts in any spelling, days, and numbers since 1970 are told apart."""
+    """SQLite has no type for them: texts in any spelling, days, and numbers since 1970 are recognised."""
     file = tmp_path / "app.db"
     with closing(sqlite3.connect(file)) as made, made:
         made.execute("CREATE TABLE t (id INTEGER, v INTEGER, at)")
@@ -392,7 +392,7 @@ def test_a_statement_that_is_refused_changes_nothing(database):
         said.run([{"id": 1}, {"id": 2}])
     said.close()
     assert read(asked(url, "SELECT id, n FROM assets", "id", ("n",))) == [(1, (1,)), (2, (2,))]
-    with closing(Statement(url, "UPDATE nobody SET n = 1 WHERE id = :id", name="app")) as wrong, pytest.raises(RowsError, match="nobody"):
+    with closing(Statement(url, "UPDATE absent SET n = 1 WHERE id = :id", name="app")) as wrong, pytest.raises(RowsError, match="absent"):
         wrong.check({"id": 1})
 
 

@@ -76,7 +76,7 @@ def test_the_command_line_and_the_environment_name_the_actor(made, door):
     """--actor before or behind the verb, else QMIGRATE_ACTOR; the flag wins; history shows it and filters by it."""
     words = ["fix", "delete", made.name, "--id", "1", "--reason", "r", "--yes", "--max-share", "1"]
     flags = {"flag": [*words, "--actor", KIM], "flag before": ["--actor", KIM, *words], "both": [*words, "--actor", KIM]}
-    env = {"QMIGRATE_ACTOR": KIM if door == "variable" else "somebody else"} if door in ("variable", "both") else {}
+    env = {"QMIGRATE_ACTOR": KIM if door == "variable" else "another user"} if door in ("variable", "both") else {}
     done = call(made.root, *flags.get(door, words), env=env)
     assert done.code == 0, done.text
     (row,) = audit(made)

@@ -27,7 +27,7 @@ def made(deployment):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """A terminal at which somebody says yes, after something else has happened."""
+    """A terminal at which a user says yes, after something else has happened."""
     meanwhile = []
 
     def answer(*_, **__) -> bool:
@@ -41,7 +41,7 @@ def asked(monkeypatch):
 
 
 def test_a_name_is_taken_from_what_was_shown(made, asked):
-    """It was moved on by somebody who knew why."""
+    """It was moved on by a user who knew why."""
     first, second = collection(made, f"{made.name}_x"), collection(made, f"{made.name}_y")
     lead(made, first)
     asked.append(lambda: lead(made, second))
@@ -77,7 +77,7 @@ def test_a_name_that_was_in_order_when_it_was_looked_at_is_moved_by_nobody(made)
 @pytest.mark.server
 @pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
 def test_only_the_drift_that_was_shown_is_taken_back(made, asked):
-    """Somebody adds another index while the question stands there."""
+    """Another user adds another index while the question stands there."""
     made.revise("0002", INDEX)
     upgrade.upgrade(made.settings())
 

@@ -140,7 +140,7 @@ SAME = {
     "a setting in place": ([SETTING], {"fuse": False}),
     "from nothing": ([], {}),
     "a generation": ([ADD], {"fuse": False}),
-    "dropped and made again": ([DROP, CREATE], {"fuse": False}),
+    "dropped and recreated": ([DROP, CREATE], {"fuse": False}),
 }
 
 

@@ -382,7 +382,7 @@ def test_unknown_names(made):
 
 
 def test_what_nobody_recorded_is_a_note(made):
-    """A collection of somebody else and an alias by hand are notes; with --strict they are drift, and can be accepted."""
+    """A collection of another client and an alias by hand are notes; with --strict they are drift, and can be accepted."""
     other = f"{made.name}_other"
     with by_hand(made) as client:
         client.create_collection(other, vectors_config=VECTOR)

@@ -109,7 +109,7 @@ def test_the_way_out_of_a_hidden_name_works_where_a_node_was_added(qdrant_progra
         made.__post_init__()
         way = f"qmigrate gc {made.name} --now --generation {made.name} --discard-writes"
         said = call(made.root, "check")
-        assert (way in said.text, "was made again" in said.text, "--vanished" in said.text) == (True, False, False)
+        assert (way in said.text, "was recreated" in said.text, "--vanished" in said.text) == (True, False, False)
         refused = call(made.root, *way.split()[1:-1], "--yes")
         assert (refused.code, way in refused.text) == (10, True), refused.text
         assert call(made.root, *way.split()[1:], "--yes").code == 0

@@ -226,7 +226,7 @@ def test_what_changed_meanwhile_survives(made, monkeypatch):
 
 @pytest.mark.parametrize("writer", [False, True])
 def test_what_was_exported_is_read_again_where_somebody_writes(made, monkeypatch, writer):
-    """Operation ids tell that nobody has: no point is read again. A write between two requests is seen: its point stays."""
+    """Operation ids show that none has: no point is read again. A write between two requests is seen: its point stays."""
     monkeypatch.setattr(journal, "PAGE", 2)
     monkeypatch.setattr(delete, "_WINDOW", 2)
     monkeypatch.setattr(delete.Removal, "window", 2)
@@ -337,7 +337,7 @@ TYPED = [
 
 @pytest.mark.parametrize(("held", "typed", "goes", "words"), TYPED, ids=lambda one: repr(one)[:20])
 def test_a_preset_selects_the_type_that_is_meant(made, held, typed, goes, words):
-    """Texts and numbers are told apart, the preview names them, and reports where the payload holds something else."""
+    """Strings and numbers are kept apart, the preview names them, and reports where the payload holds something else."""
     where = {"must": [{"key": "asset_id", "match": {"value": ":value"}}]}
     presets = {"asset": {"collection": made.name, "filter": where, "reason": "r", "max_share": 1.0}}
     made.extra["fixes"] = {"presets": presets}

@@ -37,7 +37,7 @@ MODELS = [
 @pytest.mark.server
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model["type"])
 def test_the_next_model_is_killed_and_opens_no_picture_twice(model, tmp_path, qdrant_server):
-    """Revision 0003, SIGKILL, and again: what Qdrant had acknowledged is not embedded anew, and every point is proven."""
+    """Revision 0003, SIGKILL, and again: what Qdrant had acknowledged is not embedded again, and every point is proven."""
     config = {**model, "image_roots": [str(tmp_path / "images")]}
     service = images.copy_service(
         tmp_path / "service",

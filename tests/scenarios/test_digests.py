@@ -117,7 +117,7 @@ def test_a_colliding_write_is_counted_and_carried_back(deployment, pair):
     deployment.revise("0002", SAME)
     upgrade.upgrade(deployment.settings())
     put(deployment, deployment.name, second)
-    with pytest.raises(RefusedError, match="0 points added, 1 changed, 0 deleted"):
+    with pytest.raises(RefusedError, match="1 point changed"):
         back.rollback(deployment.settings(), "0001")
     back.rollback(deployment.settings(), "0001", writes="carry")
     assert vector(deployment) == second
@@ -153,13 +153,13 @@ def test_a_rebuild_begun_without_a_key_is_finished_and_taken_back(deployment, pa
         ends_once(monkeypatch, deployment)
     upgrade.upgrade(deployment.settings())
     put(deployment, deployment.name, values(7))
-    with pytest.raises(RefusedError, match="0 points added, 1 changed, 0 deleted"):
+    with pytest.raises(RefusedError, match="1 point changed"):
         back.rollback(deployment.settings(), "0001")
     back.rollback(deployment.settings(), "0001", writes="carry")
     assert deployment.contents()[1][1] == {"a": values(7)}
     upgrade.upgrade(deployment.settings())
     put(deployment, deployment.name, pair[0])
-    with pytest.raises(RefusedError, match="0 points added, 1 changed, 0 deleted"):
+    with pytest.raises(RefusedError, match="1 point changed"):
         back.rollback(deployment.settings(), "0001")
     collected = [entry.generation for entry in gc.gc(deployment.settings(), deployment.name, now=True).collected]
     assert f"{deployment.name}__g0001" in collected

@@ -219,7 +219,7 @@ WRONG = {
         lambda made: with_store(made, lambda store: store.write_seal(f"{made.name}__g0002", {"ledger": "abc"})),
         *("collection NAME", "fail", "sealed by another ledger (abc", "ledger.url", 7),
     ),
-    "shadow of nobody": Wrong(_collection("NAME__g0009"), "shadow NAME__g0009", "info", "without a seal", "owner"),
+    "shadow of no ledger": Wrong(_collection("NAME__g0009"), "shadow NAME__g0009", "info", "without a seal", "owner"),
     "shadow of another ledger": Wrong(
         _collection("NAME__g0009", {"ledger": "abc"}), "shadow NAME__g0009", "warn", "another ledger (abc)", "ledger.url"
     ),

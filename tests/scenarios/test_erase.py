@@ -136,7 +136,7 @@ def prepared(app: App) -> tuple[Deployment, int, int]:
     upgrade.upgrade(made.settings())
     ledger = ledger_of(made)
     with ledger.hold(made.name, timeout=5) as lease:
-        failed = Quarantined(7, "b", "kept", "embed", f"{SECRET} is no text", SECRET, None)
+        failed = Quarantined(7, "b", "kept", "embed", f"{SECRET} isn't a text", SECRET, None)
         lease.quarantine(f"{made.name}__g0002", None, [failed])
     ledger.close()
     return made, synced.log, gone.log
@@ -196,9 +196,9 @@ def ids_of(made: Deployment, generation: int) -> set:
     return set(made.contents(f"{made.name}__g{generation:04d}"))
 
 
-@pytest.mark.parametrize("how", ["moved", "made again"])
+@pytest.mark.parametrize("how", ["moved", "recreated"])
 def test_no_other_collection_is_erased_from_beside_what_is_held(made, how):
-    """The name was moved, or its collection made again, by another client: refused, as where nothing is held."""
+    """The name was moved, or its collection recreated, by another client: refused, as where nothing is held."""
     made.revise("0002", HELD)
     upgrade.upgrade(made.settings())
     physical = f"{made.name}__g0001"
@@ -395,7 +395,7 @@ def emptied(made: Deployment) -> int:
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 def test_behind_a_reset_the_ids_go_on_that_were_there(made):
-    """What begins empty gets the ids of its time, not those of before a Rekey; so the very person goes, everywhere."""
+    """What begins empty gets the ids of its time, not those from before a Rekey; so the very person goes, everywhere."""
     emptied(made)
     program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
     everybody = set(range(1, 13))
@@ -414,7 +414,7 @@ def test_what_was_deleted_behind_a_reset_is_deleted_under_its_own_id_in_what_com
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 def test_whose_ids_a_collection_has_that_was_made_again_is_not_guessed(made):
-    """Dropped behind a Rekey and created again: nobody knows which ids its points share, so nothing is erased."""
+    """Dropped behind a Rekey and created again: which ids its points share is unknown, so nothing is erased."""
     made.revise("0002", REKEY)
     made.revise("0003", DROP)
     made.revise("0004", CREATE)
@@ -431,12 +431,12 @@ def test_whose_ids_a_collection_has_that_was_made_again_is_not_guessed(made):
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 def test_ids_are_told_by_the_rekey_as_it_was_applied(made):
-    """Taken back and written otherwise, it says nothing of the ids that it gave once; so nothing is erased by it."""
+    """Undone and rewritten, it says nothing of the ids that it gave once; so nothing is erased by it."""
     path = made.revise("0002", REKEY)
     upgrade.upgrade(made.settings())
     back.rollback(made.settings(), "0001")
     path.write_text(path.read_text().replace("point.id % 12 + 1", "(point.id + 1) % 12 + 1"))
-    with pytest.raises(RefusedError, match="__g0002 have other ids than those of .* is unknown: revision 0002 says something else than then"):
+    with pytest.raises(RefusedError, match="__g0002 have other ids than those of .* is unknown: revision 0002 differs from what was applied"):
         program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
     everybody = set(range(1, 13))
     assert [ids_of(made, one) for one in (1, 2)] == [everybody, everybody]

@@ -202,7 +202,7 @@ def test_an_asset_of_another_type_says_so(app):
 
 
 def test_what_kept_nothing_offers_no_undo(app):
-    """The undo is named after a deletion that was exported, not after one with --no-export; nothing found is no line."""
+    """The undo is named after a deletion that was exported, not after one with --no-export; nothing found prints no line."""
     words = ["fix", "delete", app.made.name, "--reason", "r", "--yes", "--expect", "1", "--id"]
     kept, gone = call(app.made.root, *words, "40"), call(app.made.root, *words, "41", "--no-export")
     assert (kept.code, "Undo it: qmigrate fix undo 1" in kept.out) == (0, True)

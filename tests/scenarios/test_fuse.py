@@ -65,7 +65,7 @@ ROWS = {
     "two functions and a filling": ([LOUDER, COUNTED, COMPUTED, ALIAS], ["2345"]),
     "functions see what is there": ([ADD, COMPUTED, COUNTED], ["2", "3", "4"]),
     "half, renamed": ([HALF, RENAME, INDEX], ["234"]),
-    "dropped and made again": ([ADD, DROP, CREATE, ADD, INDEX], ["2", "3", "456"]),
+    "dropped and recreated": ([ADD, DROP, CREATE, ADD, INDEX], ["2", "3", "456"]),
 }
 
 

@@ -211,7 +211,7 @@ def test_writes_to_the_old_generation_after_it_was_left_are_never_lost_silently(
     """New, changed and deleted points are named, and only --discard-writes deletes them; nothing is left open."""
     made = rebuilt(deployment)
     old = f"{made.name}__g0001"
-    write_behind(made, old, make_point(900), make_point(0, text="somebody else"), delete=[2])
+    write_behind(made, old, make_point(900), make_point(0, text="another client"), delete=[2])
     result = command.gc(made.settings(), made.name)
     [spared] = result.spared
     assert (result.collected, result.exit_code) == ((), 10)
@@ -551,7 +551,7 @@ def test_an_interrupted_gc_that_cannot_be_finished_stops_no_upgrade(deployment, 
 def test_a_write_between_the_check_and_the_deletion_spares_it(deployment, monkeypatch, when):
     """Checked again right before: by operation ids where there are any, else by reading."""
     if "path" in deployment.qdrant:
-        pytest.skip("in local mode nobody else can write while gc runs")
+        pytest.skip("in local mode no other process can write while gc runs")
     made = rebuilt(deployment)
     from qmigrate.engine.retire import late_writes as steps_left
     from qmigrate.engine.retire import retire
@@ -672,7 +672,7 @@ class TestSnapshots:
         assert physical(made) == ["__g0001", "__g0002"]
 
     def test_a_folder_that_cannot_be_written_spares_it(self, made):
-        """A file in the way of the folder is a refusal, not a traceback."""
+        """A file where the folder should be is a refusal, not a traceback."""
         (made.root / "exports").write_text("in the way")
         made.extra["fixes"] = {"exports": "exports"}
         configure(made, keep_snapshots=True)

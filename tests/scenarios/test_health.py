@@ -272,7 +272,7 @@ def test_answers_are_kept_and_failures_only_briefly(tmp_path):
 
 
 def test_the_first_answer_is_waited_for(tmp_path, monkeypatch):
-    """A part that answers only to who waits longer than usual is ready from the start; later on no one waits longer."""
+    """A part that answers only to who waits longer than usual is ready from the start; later on no check waits longer."""
     made = Deployment(
         tmp_path / "p", {"path": str(tmp_path / "q")}, f"sqlite:///{tmp_path}/l.db",
         extra={"health": {"timeout": "1ms", "first": "30s", "retries": 0, "cache": 0, "schema": False, "qdrant": False, "ledger": False}},
@@ -451,7 +451,7 @@ def words(size: int):
         ({"vectors": {"a": {"size": 8, "distance": "Dot"}}}, DriftError, "the distance Cosine"),
         ({"embedder": {"a": "words"}}, DriftError, "no model is recorded that filled the vector a"),
         ({"embedder": "other"}, DriftError, "filled with size 16"),
-        ({"embedder": "nobody"}, EmbedError, "'nobody' is not configured (known: words)"),
+        ({"embedder": "absent"}, EmbedError, "'absent' is not configured (known: words)"),
     ],
 )
 def test_what_is_expected_of_a_collection(expected, declared, error, said):

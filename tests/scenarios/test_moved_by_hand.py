@@ -139,7 +139,7 @@ def test_a_repair_of_a_name_looks_again(made, monkeypatch, what):
     assert made.contents() == before
 
 
-@pytest.mark.parametrize("how", ["in place", "rebuild", "rollback", "cutover", "drop taken back", "moment"])
+@pytest.mark.parametrize("how", ["in place", "rebuild", "rollback", "cutover", "drop undone", "moment"])
 def test_no_alias_hides_a_collection_of_another_client(made, monkeypatch, how):
     """A server takes such an alias without a word: refused before anything is done; a way back leaves the name there."""
     also, ways = f"{made.name}_also", {"in place": ALSO, "rebuild": BOTH, "moment": BOTH}
@@ -148,11 +148,11 @@ def test_no_alias_hides_a_collection_of_another_client(made, monkeypatch, how):
         upgrade.upgrade(made.settings())
         made.revise("0003", {"cutover": HOLD, "rollback": ADD}.get(how, DROP))
         upgrade.upgrade(made.settings())
-        if how != "drop taken back":
+        if how != "drop undone":
             lead(made, None, name=also)
     if how == "moment":
         if "path" in made.qdrant:
-            pytest.skip("local mode refuses it, and nobody else is there")
+            pytest.skip("local mode refuses it, and no other client is there")
         original = epoch_aliases.own_pairs
 
         def late(work, target, names):
@@ -168,7 +168,7 @@ def test_no_alias_hides_a_collection_of_another_client(made, monkeypatch, how):
     names = targets(made)
     verb = upgrade.upgrade if how in ways else partial(back.rollback, target="0002")
     verb = partial(cutover.cutover, names=[made.name]) if how == "cutover" else verb
-    if how in ("rollback", "drop taken back"):
+    if how in ("rollback", "drop undone"):
         verb(made.settings())
         assert (made.contents(also), also in targets(made)) == (before, False)
         return

@@ -259,7 +259,7 @@ def test_what_is_written_while_sql_is_asked_stays(made, monkeypatch, kind):
 
 @pytest.mark.parametrize("kind", [deleting, undoing, setting, unsetting])
 def test_what_another_client_puts_back_as_it_was_is_newer_and_stays(made, monkeypatch, kind):
-    """Between change and reading back: nobody could tell it from a server that takes no change, or ever finish it."""
+    """Between change and reading back: it would look like a server that takes no change, and never be finished."""
     original = edit._read_back
     before = made.contents() if kind is not undoing else {}
     act = kind(made)

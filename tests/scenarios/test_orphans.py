@@ -158,7 +158,7 @@ def test_a_sample_says_how_many_there_may_be(app, tmp_path):
 
 
 def test_missing_ids_reach_a_table_once_and_a_function_in_batches(app, monkeypatch):
-    """The table gets each id once however often it is run; a function gets lists; what doesn't fit is said beforehand."""
+    """The table gets each id once however often it is run; a function gets lists; what doesn't fit is reported in advance."""
     settings, name = app.made.settings(), app.made.name
     app.run('CREATE TABLE "to do" (id BIGINT, collection TEXT, found_at TIMESTAMP, PRIMARY KEY (collection, id))')
     words = ["fix", "orphans", name, "--sql", IDS, "--check", "--missing-table"]
@@ -421,7 +421,7 @@ def test_a_first_look_is_kept_for_a_later_run(app, monkeypatch):
         assert app.payloads() == before
         hands.ahead += timedelta(minutes=7)
     app.run("INSERT INTO faces (id) VALUES (2), (3)")
-    edited(app, PayloadEdit([4], {"person": "somebody new"}))
+    edited(app, PayloadEdit([4], {"person": "another person"}))
     hands.ahead += timedelta(minutes=7)
     done = call(app.made.root, *words, "2", "--no-wait", "--json")
     assert (done.code, done.json["data"]["done"][0]["changed"]) == (0, 2), done.text
@@ -502,7 +502,7 @@ def test_an_accent_that_is_written_otherwise_is_the_same(app):
 @pytest.mark.parametrize("field", [None, "n"])
 @pytest.mark.parametrize("grace", ["0s", "200ms"])
 def test_a_query_of_which_no_row_has_a_point_is_about_something_else(app, field, grace):
-    """The wrong column or database makes every point an orphan: whoever means that has seen how many, or looks only."""
+    """The wrong column or database makes every point an orphan: that needs the number of them, or is only a preview."""
     before, sql = app.payloads(), "SELECT id + 100000 AS id FROM faces"
     words = ["fix", "orphans", app.made.name, "--sql", sql, "--reason", "r", "--grace", grace]
     words += ["--id-field", field] if field else []

@@ -83,7 +83,7 @@ def test_writes_since_are_carried_back_into_the_hidden_collection(on_server):
     write(store, made.name, [make_point(100), make_point(0, text="changed")])
     store.delete(made.name, [2])
     store.close()
-    with pytest.raises(RefusedError, match="1 points added, 1 changed, 1 deleted"):
+    with pytest.raises(RefusedError, match="1 point added, 1 changed, 1 deleted"):
         back.rollback(made.settings(), "0001")
     back.rollback(made.settings(), "0001", writes="carry")
     found = made.contents()

@@ -1,4 +1,4 @@
-"""Search quality before the name moves: a miss stops the run, can be mended, and the run goes on; files of queries."""
+"""Search quality before the name moves: a miss stops the run, can be repaired, and the run continues; files of queries."""
 
 from __future__ import annotations
 

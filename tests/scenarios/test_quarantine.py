@@ -209,7 +209,7 @@ def test_a_point_that_changes_meanwhile_is_judged_anew(made, words, monkeypatch)
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 @pytest.mark.parametrize("when", ["before", "meanwhile", "at last"])
 def test_a_retry_brings_no_point_back_over_what_the_application_wrote(made, words, monkeypatch, when):
-    """A dropped point that is there again, without the vector, is filled as it is; one that comes meanwhile is let be."""
+    """A dropped point that is there again, without the vector, is filled as it is; one that comes during the run is skipped."""
     made.revise("0002", DROP)
     upgrade.upgrade(made.settings())
     words.wrong.clear()
@@ -402,7 +402,7 @@ def backwards(point):
 def upgrade():
     return [
         op.AddVector("{{name}}", "b", VECTOR, values=Embed("words", text="text", on_failure="drop")),
-        op.AddVector("{{name}}", "c", VECTOR, values=BESIDE),
+        op.AddVector("{{name}}", "c", VECTOR, values=NEXT_TO),
         op.DropVector("{{name}}", "a", cutover="immediate"),
     ]
 irreversible = "a test"
@@ -419,7 +419,7 @@ GIVEN = STEP.format(change=f'AddVector("{{name}}", "b", {VECTOR}, values=Empty()
 @pytest.mark.parametrize("beside", BESIDE)
 def test_a_dropped_point_comes_back_with_all_its_vectors(made, words, beside):
     """What else its rebuild has filled isn't lost with the one that failed, whatever it was made of."""
-    made.revise("0002", TWO.replace("{{", "{").replace("}}", "}").replace("VECTOR", VECTOR).replace("BESIDE", BESIDE[beside]))
+    made.revise("0002", TWO.replace("{{", "{").replace("}}", "}").replace("VECTOR", VECTOR).replace("NEXT_TO", BESIDE[beside]))
     upgrade.upgrade(made.settings())
     assert ids_of(BAD).isdisjoint(made.contents())
     words.wrong.clear()
@@ -435,17 +435,17 @@ def test_a_file_of_before_gives_a_point_back_whole_or_not_at_all(made, words, mo
     """Earlier versions kept dropped points without any of the vectors that were made: embedders make them, others can't."""
     monkeypatch.setattr(Maker, "left_out", lambda self, read: [self._ready(one, {}, self._payload(one)) for one in read])
     body = TWO.replace("{{", "{").replace("}}", "}").replace("VECTOR", VECTOR)
-    made.revise("0002", body.replace("BESIDE", BESIDE["embedded"]).replace('op.DropVector("{name}", "a", cutover="immediate"),', ""))
+    made.revise("0002", body.replace("NEXT_TO", BESIDE["embedded"]).replace('op.DropVector("{name}", "a", cutover="immediate"),', ""))
     upgrade.upgrade(made.settings())
     back.rollback(made.settings(), "0001")
-    made.revise("0002", body.replace("BESIDE", BESIDE["computed"]), down="0001")
+    made.revise("0002", body.replace("NEXT_TO", BESIDE["computed"]), down="0001")
     upgrade.upgrade(made.settings())
     words.wrong.clear()
     result = quarantine.retry(made.settings(), made.name)
     assert (result.filled, result.stranded) == (0, 3)
     assert {key[0] for key in open_rows(made)} == ids_of(BAD)
     back.rollback(made.settings(), "0001", writes="discard")
-    made.revise("0002", body.replace("BESIDE", BESIDE["embedded"]), down="0001")
+    made.revise("0002", body.replace("NEXT_TO", BESIDE["embedded"]), down="0001")
     words.wrong.update({make_point(number).payload["text"]: value for number, value in BAD.items()})
     upgrade.upgrade(made.settings())
     words.wrong.clear()

@@ -23,7 +23,7 @@ from qmigrate.errors import QmigrateError
 from qmigrate.ledger import Ledger
 from qmigrate.store.server import points
 
-#: REST requests that are no GET and read nevertheless.
+#: REST requests other than GET that only read.
 READING_POSTS = re.compile(r"/collections/[^/]+/points/(count|query|scroll)$")
 #: Methods of gRPC that read.
 READING_CALLS = frozenset(

@@ -50,9 +50,9 @@ def pair(point):
         "thirty",
     ),
     "no such embedder": (ADD.replace('"words"', '"nobody"'), "nobody"),
-    "the collection is in trouble": (ADD, "disk is full"),
-    "an index in place, in trouble": (INDEX, "disk is full"),
-    "a clone, in trouble": (
+    "the collection is unhealthy": (ADD, "disk is full"),
+    "an index in place, unhealthy": (INDEX, "disk is full"),
+    "a clone, unhealthy": (
         """
 def upgrade():
     return [op.DropVector("{name}", "a", cutover="immediate"), op.AddVector("{name}", "c", VectorParams(size=2, distance=Distance.DOT),
@@ -130,7 +130,7 @@ def test_a_refused_change_has_deleted_nothing_and_moved_no_name(made, refusal, m
     before = standing(made)
     made.revise("0002", body)
     with monkeypatch.context() as patch:
-        if "trouble" in refusal:
+        if "unhealthy" in refusal:
             break_down(patch)
         with pytest.raises(QmigrateError) as refused:
             upgrade.upgrade(made.settings(), allow_gap=True)

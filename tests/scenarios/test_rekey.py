@@ -116,7 +116,7 @@ def test_points_get_other_ids_and_back(qdrant_config, tmp_path):
     write(store, made.name, [late])
     store.delete(made.name, [sorted(after)[0]])
     store.close()
-    for writes, words in (("refuse", "1 points added, 0 changed, 1 deleted"), ("carry", "has no inverse"), ("now", "counted")):
+    for writes, words in (("refuse", "1 point added, 1 deleted"), ("carry", "has no inverse"), ("now", "counted")):
         with pytest.raises(RefusedError, match=words):
             back.rollback(made.settings(), "0001", writes=writes)
     assert late.id in made.contents()
@@ -178,7 +178,7 @@ def test_ids_may_be_exchanged_among_the_points(qdrant_config, tmp_path, monkeypa
     upgrade.upgrade(made.settings(), "0001")
     made.load(count, uuids=False)
     before = made.contents()
-    ids = fix.delete_points(made.name, ids=[count], reason="to be taken back", max_share=1, settings=made.settings())
+    ids = fix.delete_points(made.name, ids=[count], reason="to be undone", max_share=1, settings=made.settings())
     fix.undo(ids.done[0].log, settings=made.settings())
     again = fix.delete_points(made.name, ids=[count], reason="twice", max_share=1, settings=made.settings())
     made.load(1, start=count - 1, uuids=False)

@@ -195,7 +195,7 @@ def test_points_go_and_their_rows_are_marked(app, tmp_path):
 
 
 def test_on_a_terminal_it_is_shown_and_asked_once(app, monkeypatch):
-    """What would go and be run stands before the question; after a no nothing is changed, and a yes looks at statements no third time."""
+    """What would go and be run stands before the question; after a no nothing is changed, and a yes checks statements no third time."""
     before, tried = app.made.contents(), []
     check = Marks.check
     monkeypatch.setattr(Marks, "check", lambda self: (tried.append(self), check(self)))
@@ -458,7 +458,7 @@ def test_a_queue_that_can_not_be_is_refused(app):
 
 @pytest.mark.parametrize("how", ["queue alone", "unmarked allowed"])
 def test_what_the_database_refuses_is_known_before_any_point_goes(app, how):
-    """A plan shows no constraint: the row of the queue, too, is tried beforehand, in a transaction that is rolled back."""
+    """A plan shows no constraint: the row of the queue, too, is tried in advance, in a transaction that is rolled back."""
     preset = {**app.made.extra["fixes"]["presets"]["folder"], "queue": "strict_queue"}
     if how == "queue alone":
         del preset["mark"]

@@ -36,7 +36,7 @@ def shifted(point):
 def upgrade():
     return [op.Rekey("{name}", shifted, cutover="immediate")]
 """
-ELSE = "says something else than what was applied"
+ELSE = "differs from what was applied"
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_nothing_is_embedded_by_another_revision(made):
 
 @pytest.mark.parametrize("later", [OTHER, REKEY.replace("% 12", "% 12 * 1")])
 def test_an_erasure_is_told_no_ids_by_a_file_that_was_rewritten(made, later):
-    """A Rekey that was taken back, and written otherwise since: its generation still has the person, by another id."""
+    """A Rekey that was undone, and rewritten since: its generation still has the person, by another id."""
     apply(made, REKEY)
     rollback.rollback(made.settings(), "0001")
     made.revise("0002", later, down="0001")
@@ -182,7 +182,7 @@ def test_no_archive_of_another_revision_of_that_name_is_restored(made):
 
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 def test_whose_ids_a_copy_has_is_not_guessed(made):
-    """Where the Rekey that gave them can't be told any more, an erased id may be meant by any copy."""
+    """Where the Rekey that gave them is unknown by now, an erased id may be meant by any copy."""
     path = made.root / "qdrant_migrations" / "versions" / "0002_rev.py"
     apply(made, REKEY)
     rollback.rollback(made.settings(), "0001")

@@ -158,7 +158,7 @@ def test_the_way_goes_on_after_a_restore(deployment):
     upgrade.upgrade(made.settings())
     assert made.row().revision == "0002"
     put(made, make_point(802))
-    with pytest.raises(RefusedError, match="1 points added"):
+    with pytest.raises(RefusedError, match="1 point added"):
         back.rollback(made.settings(), "0001")
     back.rollback(made.settings(), "0001", writes="carry")
     assert len(made.contents()) == 22
@@ -450,7 +450,7 @@ def test_an_archive_becomes_another_collection(deployment):
 
 
 def test_an_archive_of_unknown_revisions_makes_a_collection_at_none(deployment, tmp_path):
-    """Without its revision files it can be looked at beside, but not take the place of a collection under management."""
+    """Without its revision files it can be restored next to it, but not take the place of a collection under management."""
     made = prepared(deployment)
     taken = archived(made, to=tmp_path / "moved")
     found = archive.summary(taken.path)
@@ -582,7 +582,7 @@ def test_snapshots_are_deleted_by_name_number_and_age(deployment):
 
 
 def test_the_newest_are_kept_of_each_kind(deployment):
-    """Of archives, and of what the server keeps and loses with its collection; a file of some points is no way back."""
+    """Of archives, and of what the server keeps and loses with its collection; a file of some points isn't a way back."""
     made = prepared(deployment)
     settings, server = made.settings(), "url" in made.qdrant
     taken = [archived(made).name for _ in range(2)]
@@ -1001,7 +1001,7 @@ def test_a_snapshot_that_was_restored_is_still_that_of_who_made_it(served):
 
 
 def later(made: Deployment, seconds: int) -> None:
-    """Until the server's clock, which tells whole seconds of a snapshot, has gone on by so many."""
+    """Until the server's clock, which reports whole seconds of a snapshot, has advanced by this many."""
     store, spare = made.store(), f"{made.name}x"
     store.create_collection(spare, CollectionSchema(vectors={"a": {"size": 2, "distance": "Dot"}}), seal=None, defer_index=False)
     first = store.create_snapshot(spare).created_at

@@ -239,7 +239,7 @@ def test_a_mark_never_writes_over_the_application_s_own_key(made):
 
 
 def _gc_says_what_it_can_not_find(made: Deployment) -> None:
-    """Marked points that can't be found are exit 10 where nothing else goes, too, and whether anybody was asked or not."""
+    """Marked points that can't be found are exit 10 where nothing else goes, too, and whether a question was asked or not."""
     lines = ("points that are marked as deleted can't be found", "→ index hidden.at: op.CreatePayloadIndex")
     alone = [call(made.root, "gc", *words) for words in (["--yes"], [], ["--dry-run"])]
     assert [one.code for one in alone] == [10, 10, 0]

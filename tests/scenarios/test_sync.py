@@ -162,7 +162,7 @@ REFUSED = [
 
 
 def test_nothing_changes_unless_every_check_passed(app):
-    """Caps, queries that are no SELECT or fail half-way, ids that don't fit: refused before the first write."""
+    """Caps, queries that aren't a SELECT or fail half-way, ids that don't fit: refused before the first write."""
     drift(app)
     before = app.payloads()
     for change, error, words in REFUSED:

@@ -180,7 +180,7 @@ def test_ensure_says_what_has_happened_to_what_is_lost(lost):
 
 @pytest.mark.parametrize("how", ["reset", "restore"])
 def test_what_is_made_again_by_another_client_is_neither_reset_nor_restored_over(deployment, how):
-    """It is not under management, whatever is kept of before: refused before anything is built, and nothing is open."""
+    """It is not under management, whatever is kept from earlier: refused before anything is built, and nothing is open."""
     made = deployment
     made.revise("0001", CREATE)
     assert call(made.root, "upgrade").code == 0

@@ -53,7 +53,7 @@ def test_no_freeze_waits_for_the_models_of_another_collection(deployment, monkey
 
 
 def test_a_stop_while_the_models_are_waited_for_is_about_no_point():
-    """What ends the wait is raised as it is: it is no failure of the payload that was next."""
+    """What ends the wait is raised as it is: it doesn't count as a failure of the payload that was next."""
 
     @contextmanager
     def stopped():

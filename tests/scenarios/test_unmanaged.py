@@ -19,7 +19,7 @@ A = CollectionSchema({"a": {"size": 8, "distance": "Cosine"}})
 
 @pytest.fixture(params=["folder", "bare"])
 def made(deployment: Deployment, request, tmp_path) -> Deployment:
-    """Five points that an application has written, four rows beside them; with an empty folder of revisions, and without."""
+    """Five points that an application has written, four rows in SQL; with an empty folder of revisions, and without."""
     url = f"sqlite:///{tmp_path}/app.db"
     engine = create_engine(url)
     with engine.begin() as sql:
@@ -100,7 +100,7 @@ def test_what_changes_points_still_needs_it(made, args, monkeypatch):
     """A change is refused with the way on, also on a terminal: no user is asked about what can't be done."""
     (made.root / "qdrant_migrations" / "versions").mkdir(parents=True, exist_ok=True)
     monkeypatch.setattr(Shell, "may_ask", property(lambda self: True))
-    monkeypatch.setattr(click, "confirm", lambda *_, **__: pytest.fail("nobody may be asked"))
+    monkeypatch.setattr(click, "confirm", lambda *_, **__: pytest.fail("no question may be asked"))
     said = call(made.root, *(one.format(made.name) for one in args))
     assert (said.code, f"qmigrate adopt {made.name}" in said.text) == (10, True), said.text
     assert len(made.contents()) == 5

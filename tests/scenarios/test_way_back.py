@@ -428,7 +428,7 @@ def upgrade():
     ids=["dense", "sparse"],
 )
 def test_what_was_written_to_a_vector_added_in_place_is_not_lost_without_consent(deployment, params, value, later):
-    """No generation keeps it where the vector is dropped again; of one that nobody has filled, nothing is asked."""
+    """No generation keeps it where the vector is dropped again; of one that was never filled, nothing is asked."""
     made = deployment
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings())
@@ -506,7 +506,7 @@ def test_what_comes_while_it_goes_back_is_no_dead_end(deployment, monkeypatch, h
         upgrade.upgrade(made.settings())
     back.abort(made.settings())
     assert (made.row().state, made.row().revision) == ("ready", "0002")
-    with pytest.raises(RefusedError, match="1 points added|1 deleted"):
+    with pytest.raises(RefusedError, match="1 point added|1 point deleted"):
         back.rollback(made.settings(), "0001")
     back.rollback(made.settings(), "0001", writes="discard")
     assert made.contents() == older
@@ -540,7 +540,7 @@ def test_what_was_begun_to_be_brought_back_is_finished(deployment, monkeypatch):
 
 @pytest.mark.parametrize("filled", [False, True])
 def test_an_abort_drops_no_vector_that_another_client_has_filled(deployment, monkeypatch, filled):
-    """The run had added it in place, and was interrupted: it can be finished, and then be taken back with consent."""
+    """The run had added it in place, and was interrupted: it can be finished, and then be undone with consent."""
     made = deployment
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings())

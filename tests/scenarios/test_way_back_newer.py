@@ -65,7 +65,7 @@ def test_points_that_are_newer_than_what_was_deleted_are_kept(made, monkeypatch,
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_what_is_kept_is_not_forgotten_where_another_host_goes_on(made, monkeypatch, lost):
-    """The file is on the host that was interrupted: without it nobody would know that it has the only copy."""
+    """The file is on the host that was interrupted: without it no other host would know that it has the only copy."""
     restore.restore(made.settings(), made.name, consent=True)
     deleted(made)
     with monkeypatch.context() as patch:

@@ -193,7 +193,7 @@ def test_a_write_back_can_be_given_up(app):
     [
         ((CHECKED.format(more=', missing="fail"'),), EmbedError, "there is no sum in app for it"),
         ((CHECKED.format(more=', algorithm="md5"'),), EmbedError, "its sum in app is not a valid md5 digest"),
-        (('write_back=WriteBack("UPDATE assets SET nobody = :now WHERE id = :id")',), RowsError, "nobody"),
+        (('write_back=WriteBack("UPDATE assets SET absent = :now WHERE id = :id")',), RowsError, "absent"),
         (('write_back=WriteBack("DELETE FROM assets WHERE id = :id", database="app2")',), DatabaseError, "app2"),
     ],
     ids=["no-checksum", "no-digest", "no-column", "no-database"],
@@ -219,7 +219,7 @@ def test_what_can_not_work_stops_before_anything_is_built(tmp_path, more, error,
 
 
 def test_what_is_held_is_not_told(tmp_path):
-    """Built and waiting for its cut-over nothing is told; then it is, for the revision that filled the vector last."""
+    """Built and waiting for its cut-over nothing is written back; then it is, for the revision that filled the vector last."""
     (tmp_path / "app.db").touch()
     made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db")
     app = App(made, f"sqlite:///{tmp_path}/app.db")

@@ -127,13 +127,13 @@ def _consent(shell: Shell, found: Review) -> None:
     from qmigrate.errors import RefusedError
 
     refusal = RefusedError(
-        f"{found.changes:,} ids would be erased for good: it can't be undone, and needs consent",
+        f"{counted(found.changes, 'id')} would be erased for good: it can't be undone, and needs consent",
         hint=f"review them first (--dry-run); --yes --expect {found.changes} does it",
         facts={"changes": found.changes},
     )
     ask(
         shell,
-        f"Erase {found.changes:,} ids for good?",
+        f"Erase {counted(found.changes, 'id')} for good?",
         refusal=refusal,
         otherwise="nothing was erased",
         lines=lambda: [

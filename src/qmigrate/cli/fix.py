@@ -15,7 +15,7 @@ from qmigrate.cli.layout import Text, columns, short
 from qmigrate.cli.shell import Age, Number, Shell, ask, with_shell
 from qmigrate.cli.upgrade import lock_timeout
 from qmigrate.cli.values import filter_of, parameters, point_id, value_of
-from qmigrate.text import counted, number
+from qmigrate.text import counted, number, tallied
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +56,7 @@ def show_retried(console: Console, result: Retried) -> None:
     if not result.collections:
         console.print("OK: every point has its vectors.")
         return
-    console.print(f"{counted(result.filled, 'point')} filled, {number(result.failed)} failed again.")
+    console.print(f"{tallied('point', (result.filled, 'filled'), (result.failed, 'failed again'))}.")
     if result.settled:
         console.print(f"{number(result.settled)} no longer needed it.")
     if result.stranded:
@@ -76,7 +76,7 @@ def show_retried(console: Console, result: Retried) -> None:
         console.print(Text.assemble("They stay listed: ", ("qmigrate fix quarantine", "bold")))
 
 
-#: Options of a deletion that say something beside another one only.
+#: Options of a deletion that have a meaning only with another one.
 _BESIDE = {"flag": "soft", "field": "prefix", "age_field": "older_than", "key": "sql", "database": "sql"}
 
 yes = click.option("--yes", is_flag=True, help="Don't ask.")
@@ -320,7 +320,7 @@ def _sync(settings: Settings, collection: str | None, given: dict[str, Any]) -> 
 
 
 def _check_beside(given: dict[str, Any]) -> None:
-    """Options that say nothing by themselves, or beside a preset, were to bound what goes, or to mark it only.
+    """Options without a meaning alone, or with a preset, were meant to limit what is deleted, or to mark it only.
 
     Raises:
         UsageError: one was typed so.
@@ -476,13 +476,13 @@ def consent(shell: Shell, found: Review, flags: str = "--yes", question: str | N
     if found.refusal is not None:
         raise found.refusal.error()
     refusal = RefusedError(
-        f"{found.changes:,} points would change, and that needs consent",
+        f"{counted(found.changes, 'point')} would change, and that needs consent",
         hint=f"review them first (--check, --dry-run); {flags} does it",
         facts={"changes": found.changes},
     )
     ask(
         shell,
-        question or f"Change {found.changes:,} points?",
+        question or f"Change {counted(found.changes, 'point')}?",
         refusal=refusal,
         otherwise="nothing was changed",
         lines=lambda: review_lines(found),

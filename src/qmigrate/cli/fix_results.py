@@ -56,8 +56,9 @@ def show_done(console: Console, result: FixResult, unit: str) -> None:
     for note in result.notes:
         console.print(f"note: {note}" if result.changed else f"0 points: {note}")
     for seen in result.looked:
-        strays, missing = counted(seen.strays, "point"), counted(seen.missing, "row")
-        what = f"  first look: {strays} without a row, {missing} without a point"
+        strays = [f"{counted(seen.strays, 'point')} without a row"] if seen.strays or not seen.missing else []
+        missing = [f"{counted(seen.missing, 'row')} without a point"] if seen.missing else []
+        what = f"  first look: {', '.join(strays + missing)}"
         console.print(Text.assemble((seen.collection, "bold"), what))
         again = f"run the same command again after {seen.due_at.astimezone():%Y-%m-%d %H:%M:%S}"
         for line in labelled("not yet", [again]):

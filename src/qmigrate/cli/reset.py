@@ -109,7 +109,7 @@ def _ask(
     found = command.review(settings, collection, reason=reason)
     if not shell.may_ask:
         raise RefusedError(
-            f"{found.points:,} points would be left behind, and that needs consent",
+            f"{counted(found.points, 'point')} would be left behind, and that needs consent",
             hint=f'--yes --expect {found.points} --confirm "{command.PHRASE}" does it',
             facts={"points": found.points},
         )

@@ -128,13 +128,13 @@ def _consent(shell: Shell, found: RetrainReview) -> None:
     from qmigrate.errors import RefusedError
 
     refusal = RefusedError(
-        f"{found.changes:,} points would be deleted and rows marked, and that needs consent",
+        f"{counted(found.changes, 'point')} would be deleted and rows marked, and that needs consent",
         hint=f"review them first (--dry-run); --yes --expect {found.changes} does it",
         facts={"changes": found.changes},
     )
     ask(
         shell,
-        f"Delete {found.changes:,} points, and mark the rows?",
+        f"Delete {counted(found.changes, 'point')}, and mark the rows?",
         refusal=refusal,
         otherwise="nothing was changed",
         lines=lambda: retrain_review_lines(found),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli.shell import Shell, to_plain, with_shell
-from qmigrate.text import visible_json
+from qmigrate.text import counted, visible_json
 
 if TYPE_CHECKING:
     from qmigrate.commands.schema import ChangelogEntry, Document, Schemas
@@ -137,7 +137,7 @@ def _about(found: Document) -> str:
     words = [f"Schema {source[found.source]}"]
     words += [f"revision {_code(found.revision)}"] if found.revision else []
     words += [f"collection {_code(found.physical)}"] if found.physical else []
-    words += [f"{found.points:,} points"] if found.points is not None else []
+    words += [counted(found.points, "point")] if found.points is not None else []
     return f"{', '.join(words)}."
 
 

@@ -1,4 +1,4 @@
-"""What somebody has agreed to is what was shown: a plan that is made again afterwards does that, or nothing."""
+"""A user has agreed to what was shown: a plan that is computed again afterwards does exactly that, or nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def as_shown(made: Plan, shown: Plan | None) -> Plan:
     """The plan, where it does what was shown.
 
     Args:
-        shown: while the question was asked; None where nobody was asked.
+        shown: while the question was asked; None where no question was asked.
 
     Raises:
         RefusedError: another client has changed something while the question stood there.

@@ -38,7 +38,7 @@ from qmigrate.planner import plan_fix
 from qmigrate.planner.fix import UNRECORDED
 from qmigrate.ports import Progress
 from qmigrate.settings.load import Settings
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 #: Of the largest number that is an id; a text of more digits can only be a UUID without hyphens.
 _DIGITS = 20
@@ -326,9 +326,10 @@ def check_compared(edit: JsonObject, counts: Sequence[Mapping[str, int]], expect
     if narrowed or expect == 0 or not points or not all(compares_nothing(edit, one) for one in counts):
         return
     rows = max(one.get("rows", 0) for one in counts)
-    returned = f"returns {rows:,} rows, and none has a point" if rows else "returns no row at all"
+    returned = f"returns {counted(rows, 'row')}, and none has a point" if rows else "returns no row at all"
     raise RefusedError(
-        f"the query on {said.database} {returned}: none of {points:,} points was compared, and nothing was changed",
+        f"the query on {said.database} {returned}: none of {counted(points, 'point')} was compared; "
+        "nothing was changed",
         hint="is it the right database, and is the key the point's id? --since asks for what has changed, and "
         "--expect 0 accepts that there are none",
         facts={"rows": rows, "points": points},

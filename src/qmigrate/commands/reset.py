@@ -23,6 +23,7 @@ from qmigrate.planner.plain_names import way_of
 from qmigrate.planner.reset import plan_reset
 from qmigrate.ports import Progress
 from qmigrate.settings.load import Settings
+from qmigrate.text import counted
 
 #: What is typed for it, and nothing else.
 PHRASE = "DELETE ALL VECTORS"
@@ -143,7 +144,7 @@ def _check_count(opened: Session, name: str, expect: int) -> None:
     points = opened.store.count(name) if opened.store.describe(name) is not None else expect
     if points != expect:
         raise RefusedError(
-            f"{name} has {points:,} points, and {expect:,} were expected; nothing was changed",
+            f"{name} has {counted(points, 'point')}, and {expect:,} were expected; nothing was changed",
             hint="count again: --dry-run",
             facts={"points": points},
         )

@@ -155,7 +155,7 @@ def undo(
 
     Raises:
         RefusedError: something was written since, or there is nothing to go back to; nothing was changed.
-        UsageError: nobody knows such a word for `writes`.
+        UsageError: `writes` is none of the known words.
     """
     check_writes(writes, ("refuse", "discard"))
 

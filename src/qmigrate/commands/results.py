@@ -13,7 +13,7 @@ from qmigrate.model.facts.fixes import Copies, EraseSelect, EraseVerify, Forget
 from qmigrate.model.facts.phases import F, Proof, Swap
 from qmigrate.model.facts.stored import known, loaded
 from qmigrate.model.plan import Plan
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ class Outcome:
         swap = next((one for one in moved if one is not None), None)
         parts = [", ".join(self.revisions)] if self.revisions else []
         if proof is not None:
-            parts.append(f"{proof.proven:,} of {proof.points:,} points proven")
+            parts.append(f"{proof.proven:,} of {counted(proof.points, 'point')} proven")
         if self.held is not None:
             parts.append(f"held as {self.held.physical}")
         else:

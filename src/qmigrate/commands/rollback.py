@@ -49,8 +49,8 @@ def rollback(
         parallel: collections at a time; None for as many as suit the server.
 
     Raises:
-        RefusedError: something was written since, or can't be taken back; nothing was changed.
-        UsageError: nobody knows such a word for `writes`.
+        RefusedError: something was written since, or can't be undone; nothing was changed.
+        UsageError: `writes` is none of the known words.
     """
     check_writes(writes)
     if dry_run:
@@ -92,8 +92,8 @@ def revert(
         writes: as for :func:`rollback`.
 
     Raises:
-        RefusedError: a collection has later revisions, or it can't be taken back; nothing was changed.
-        UsageError: nobody knows such a word for `writes`.
+        RefusedError: a collection has later revisions, or it can't be undone; nothing was changed.
+        UsageError: `writes` is none of the known words.
     """
     check_writes(writes)
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
@@ -119,7 +119,7 @@ def check_writes(writes: object, known: Sequence[str] = WRITES) -> None:
     """Another word would be taken for one of these, somewhere on the way.
 
     Raises:
-        UsageError: nobody knows it.
+        UsageError: it is none of them.
     """
     if writes not in known:
         raise UsageError(f"writes={writes!r} is unknown", hint=f"use one of: {', '.join(known)}")
@@ -187,7 +187,7 @@ def _refuse_filled(opened: Session, plan: Plan, writes: str) -> None:
     its author has said.
 
     Raises:
-        RefusedError: points have it, and nobody has agreed to lose that.
+        RefusedError: points have it, and no user has agreed to lose that.
     """
     if writes == "discard":
         return
@@ -199,7 +199,7 @@ def _refuse_filled(opened: Session, plan: Plan, writes: str) -> None:
         if filled > 0:
             back = ", ".join(closing.revision for closing in item.job.closes if closing.step == position)
             raise RefusedError(
-                f"{filled:,} points of {name} have the vector {vector!r}, which goes where {back} is taken back: what "
+                f"{filled:,} points of {name} have the vector {vector!r}, which is dropped when {back} is undone: what "
                 "was written to it since is in no other generation",
                 hint=f"qmigrate rollback … --only {quote(name)} --discard-writes loses it",
                 facts={"collection": name, "vector": vector, "points": filled},

@@ -29,6 +29,7 @@ from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation
 from qmigrate.planner.fix import fixed_by
+from qmigrate.text import counted
 
 #: How often it looks again because the collection was rebuilt.
 _MOST = 5
@@ -137,7 +138,7 @@ def _look(
                 opened.progress.begin(state.name, "first look", None)
                 with hold_lease(opened, state.name, lock_timeout) as lease:
                     seen = find_orphans(lease, place, edit)
-                opened.progress.end(f"{seen.strays:,} points without a row")
+                opened.progress.end(f"{counted(seen.strays, 'point')} without a row")
             found.append(_Waiting(state, edit, fix, seen))
     return found
 
@@ -297,7 +298,7 @@ def run_fix(
         if looked:
             return FixResult(tuple(done), tuple(resumed), looked)
         if len(wanted) > 1:
-            # What is deleted of the first one can't be taken back by a refusal of the second.
+            # What is deleted of the first one can't be undone by a refusal of the second.
             check_all(opened, without(make(observe(opened.ledger, opened.store)), over))
         _, outcomes = perform(
             opened,

@@ -74,7 +74,7 @@ def perform(  # noqa: PLR0913  what the verbs may choose
     while tried < MOST_PLANS or time.monotonic() < until:
         tried += 1
         world = observe(session.ledger, session.store, only=chosen)
-        # What has run is done: a fix would find there what has been written since, and nobody has agreed to that.
+        # What has run is done: a fix would find there what has been written since, and no user has agreed to that.
         plan = without(make_plan(world), ran)
         first = first or plan
         for item in plan.collections:

@@ -26,6 +26,7 @@ from qmigrate.model.state import CollectionState, Moment, World, moments_of
 from qmigrate.observe import observe, snapshots_of_runs
 from qmigrate.ports import Progress, Silent, Snapshot, Store
 from qmigrate.settings.load import Settings
+from qmigrate.text import counted
 from qmigrate.version import __version__
 
 #: Verb of the run that records a deletion.
@@ -136,7 +137,7 @@ def delete(
         others = [one for one in found if one.path is not None and one.name in foreign]
         # By the ledger's clock: a host whose own is wrong must not take what was made today for old.
         border = None if older_than is None else present(opened.ledger) - timedelta(seconds=older_than)
-        # Each by themselves: what another ledger has archived is no reason to let go of what is ours.
+        # Each separately: what another ledger has archived doesn't count when ours are chosen.
         chosen = [
             *_chosen([one for one in found if one not in others], patterns, keep, border),
             *_chosen(others, patterns, keep, border),
@@ -150,7 +151,7 @@ def delete(
             return DeletedSnapshots(rows, spared, preview=True)
         if not consent:
             raise RefusedError(
-                f"{len(rows):,} snapshots would be deleted for good: {', '.join(one.name for one in rows)}",
+                f"{counted(len(rows), 'snapshot')} would be deleted for good: {', '.join(one.name for one in rows)}",
                 hint="--yes deletes them; --dry-run shows them",
                 facts={"snapshots": [one.name for one in rows]},
             )
@@ -230,7 +231,7 @@ def moment_of(there: Sequence[Moment], when: datetime | None) -> Moment | None:
 def of_what_served(ledger: Ledger, one: SnapshotEntry) -> bool:
     """Whether an entry is of the generation that had the name when it was made.
 
-    A server keeps snapshots of every collection: also those that somebody made of a generation which was being built,
+    A server keeps snapshots of every collection: also those that a user made of a generation which was being built,
     or had been left.
     """
     when = one.created_at
@@ -324,7 +325,7 @@ def _archive(opened: Session, state: CollectionState, folder: Path) -> SnapshotE
     progress = opened.progress or Silent()
     progress.begin(state.name, "archive", live.points)
     made = export(opened.store, reached, folder / file_name(physical, stamp), header, progress.advance)
-    progress.end(f"{made.points:,} points in {made.path}")
+    progress.end(f"{counted(made.points, 'point')} in {made.path}")
     return of_archive(made)
 
 

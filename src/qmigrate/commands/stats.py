@@ -121,7 +121,7 @@ def _by_server(store: Store, name: str, schema: CollectionSchema, fields: Sequen
 
 
 def _has_several(store: Store, name: str, field: str) -> bool:
-    """Whether a point has more than one value there, or that can't be told."""
+    """Whether a point has more than one value there, or that is unknown."""
     where = {"must": [{"key": field, "values_count": {"gt": 1}}]}
     try:
         return any(store.scan(name, page=1, payload=False, vectors=False, where=where))

@@ -161,7 +161,7 @@ def planned(opened: Session, target: str, only: Iterable[str] | None, *, models:
     """The same in a session that is open, with an estimate for each collection.
 
     Args:
-        models: load the models that fill vectors anew, so that the plan says what changes.
+        models: load the models that fill vectors again, so that the plan says what changes.
 
     Raises:
         UsageError: the target lies behind.
@@ -250,7 +250,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
 
 
 def _check_target(target: str) -> None:
-    """What lies behind is no target: everything would count as done.
+    """An earlier revision can't be the target: everything would count as done.
 
     Raises:
         UsageError: it is ``base``, or relative and backwards.

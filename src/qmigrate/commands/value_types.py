@@ -16,6 +16,7 @@ from qmigrate.model.payload_path import values_at
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Store
 from qmigrate.store import records
+from qmigrate.text import counted
 
 #: Points whose payloads are read.
 _LOOKED_AT = 1000
@@ -71,7 +72,7 @@ def _misfits(key: str, kinds: Mapping[str, list[Any]], seen: Mapping[str, int], 
     if not points:
         return
     if not seen:
-        yield f"`{key}` is in none of the {points:,} points that were checked"
+        yield f"`{key}` is in none of the {counted(points, 'point')} that were checked"
         return
     held = " and ".join(_PLURAL[kind] for kind in sorted(seen))
     for kind, values in kinds.items():

@@ -12,6 +12,7 @@ from qmigrate.embed.staged import out_of_memory, settled
 from qmigrate.embed.vectors import Vector, as_vector, wrong
 from qmigrate.errors import EmbedError
 from qmigrate.ports import Embedder
+from qmigrate.text import counted
 
 #: What makes vectors of a batch.
 Encode = Callable[[Sequence[Any]], Any]
@@ -145,7 +146,7 @@ def checked(made: Any, count: int, size: int | None) -> Vectors:
     """
     if len(made) != count:
         raise EmbedError(
-            f"the embedder returned {len(made):,} vectors for {count:,} items",
+            f"the embedder returned {counted(len(made), 'vector')} for {counted(count, 'item')}",
             hint="it must return one vector per item, in their order",
         )
     if isinstance(made, np.ndarray) and made.dtype == np.float32 and made.ndim == 2:

@@ -1,7 +1,7 @@
 """Operations of revisions that were applied, used again: they must still say what they said then. It only reads.
 
 Points are brought to another schema by the code of the revisions in between. A file that was changed since, and
-accepted with another meaning, or rewritten after its revision was taken back, would lead them somewhere else.
+accepted with another meaning, or rewritten after its revision was undone, would lead them somewhere else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from qmigrate.model.plan import OpRef
 
 
 def changed(code: Code, refs: Iterable[OpRef], checksums: Mapping[str, str]) -> tuple[tuple[OpRef, Said], ...]:
-    """Those of some operations that say something else than when they were applied.
+    """Those of some operations that differ from what was applied.
 
     Args:
         checksums: revision -> checksum of its file at that time; what is not in there is not compared.
@@ -35,7 +35,7 @@ def refuse_changed(code: Code, refs: Iterable[OpRef], checksums: Mapping[str, st
     """
     for ref, said in changed(code, refs, checksums):
         raise RefusedError(
-            f"the file of revision {ref.revision} says something else than what was applied ({said.describe()}): {why}",
+            f"the file of revision {ref.revision} differs from what was applied ({said.describe()}): {why}",
             hint=f"restore the file as it was applied; {hint}",
             facts={"revision": ref.revision},
         )

@@ -19,7 +19,7 @@ def barrier(store: Store, name: str) -> OperationIds:
     """Pass through every shard's queue; the operation ids behind it.
 
     A server that doesn't tell its ids (before 1.17) is only flushed: the ids are empty, which counts as quiet only in
-    local mode, where nobody else can write.
+    local mode, where no other process can write.
     """
     if store.capabilities.local or store.capabilities.barrier:
         return store.barrier(name)
@@ -79,7 +79,7 @@ class Undisturbed:
     """Whether no other client has written to a collection since a barrier; asked right before each write of our own.
 
     For one shard on one node: each of its writes has the id after that of the write before. One that comes between
-    the question and our write shows in the answer to ours, and whoever asks again hears of it. What is accepted and
+    the question and our write shows in the answer to ours, and the next question reports it. What is accepted and
     waits to be done has no id yet that could be asked for: :meth:`settle` comes first.
 
     Args:

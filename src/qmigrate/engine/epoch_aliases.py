@@ -56,7 +56,7 @@ def is_same(work: Work, physical: str) -> bool:
     """Whether a collection that an application has made is still the one that the ledger knows, by its seal.
 
     An application may delete it and make it again, under an alias too (``adopt --alias``); generations have names that
-    nobody else makes.
+    no other program makes.
     """
     generation = None if is_made(physical) else work.generation(physical)
     if generation is None:

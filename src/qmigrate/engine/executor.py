@@ -89,7 +89,7 @@ class Ticker:
         if self._work.lease.remaining() <= min(self._need, self._work.settings.limits.lease_ttl / 2):
             raise LeaseHeldError(
                 f"the lease of {self._work.collection} could not be renewed in time; stopped before doing harm",
-                hint="run the same command again: it resumes from here",
+                hint="run the same command again: it continues from here",
             )
 
 

@@ -27,7 +27,7 @@ from qmigrate.model.state import (
 )
 from qmigrate.ports import Store
 from qmigrate.store import portable, records
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 #: `Header.kind` for an archive of a complete collection.
 WHOLE = "snapshot"
@@ -178,6 +178,6 @@ def save(work: Work, source: str) -> SourceSnapshot:
     path = run_file(work.settings.archives, source, work.run, started=started_at(ledger, work.run))
     work.progress.begin(work.collection, "archive", live.points)
     made = export(work.store, address, path, header, work.tick)
-    work.progress.end(f"{made.points:,} points")
+    work.progress.end(counted(made.points, "point"))
     entry = WrittenArchive(path.name, str(path), made.size, made.digest, made.points)
     return SourceSnapshot(archive=entry, aliases=work.store.aliases())

@@ -42,7 +42,7 @@ from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.transform import PointTransform
 from qmigrate.ports import Snapshot
 from qmigrate.store.faults import RefusedRequestError, TransientError
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 #: Points that are fetched at once.
 _BATCH = 256
@@ -60,7 +60,7 @@ def copy_sample(step: Build, work: Work) -> Fill:
         for pending in write(work, alias, maker, maker.make(found)):
             pending.wait()
         work.tick(len(found))
-    work.progress.end(f"{len(ids):,} points")
+    work.progress.end(counted(len(ids), "point"))
     return Fill(sampled=len(ids))
 
 
@@ -219,7 +219,7 @@ def fill(step: Build, work: Work) -> Fill:
         try_again(work, step.source, own(work, step.target), maker, base)
     stages = copy_ranges(work, step, maker, ranges)
     copied = sum(share.points for share in work.lease.ledger.ranges(work.run, work.step))
-    work.progress.end(f"{copied:,} points")
+    work.progress.end(counted(copied, "point"))
     # What an earlier attempt has copied took an unknown time.
     return replace(stages, copied=copied, fresh=copied - done, seconds=round(time.monotonic() - started, 3))
 

@@ -28,7 +28,7 @@ from qmigrate.ports import Store, Stored
 from qmigrate.rows.marks import Statement
 from qmigrate.sequences import parts
 from qmigrate.store import records
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 if TYPE_CHECKING:
     from qmigrate.settings.load import Settings
@@ -98,7 +98,7 @@ def _write_back(step: WriteRows, work: Work) -> WriteBack:
                 told = Told(told.points + len(rows), told.rows + statement.run(rows))
                 work.note(WriteBack(number, portion[-1], told))
                 work.tick(len(portion))
-        work.progress.end(f"{told.points:,} points, {told.rows:,} rows changed in {said.database}")
+        work.progress.end(f"{counted(told.points, 'point')}, {counted(told.rows, 'row')} changed in {said.database}")
         # No id is kept longer than it is needed.
         work.note(WriteBack(number + 1, None, told))
     return replace(work.facts(WriteBack), told=told)

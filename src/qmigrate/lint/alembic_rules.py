@@ -10,6 +10,7 @@ from qmigrate.lint.project import Project, Use
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 from qmigrate.revisions.alembic_files import SHORT, SqlProject, SqlRevision, Statement
 from qmigrate.revisions.python_source import PythonSource, Span, full_name, imported, span
+from qmigrate.text import counted
 
 #: Directives that do something with Qdrant; `require` only looks, unless the run turns it into one.
 STEPS = ("run", "apply", "revert", "fix")
@@ -95,7 +96,7 @@ def _long(project: Project) -> Iterator[Hit]:
                 if points is None:
                     said = f"qdrant.{one.name} does {label} here, and the number of points of {name} is unknown"
                 elif points > project.run_points:
-                    said = f"qdrant.{one.name} does {label} here, on {points:,} points of {name}"
+                    said = f"qdrant.{one.name} does {label} here, on {counted(points, 'point')} of {name}"
                 else:
                     continue
                 yield Hit(revision.source, one.span, said)

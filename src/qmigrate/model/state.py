@@ -60,7 +60,7 @@ class Capabilities:
 
     @property
     def alone(self) -> bool:
-        """Whether nobody else can write: the lock of the folder sees to that, unless its client is lent."""
+        """Whether no other process can write: the lock of the folder sees to that, unless its client is lent."""
         return self.local and not self.shared
 
     @property
@@ -344,7 +344,7 @@ class CollectionState:
 
     @property
     def in_hand(self) -> bool:
-        """Whether what has the name is under management: not what another client has made again of one taken away."""
+        """Whether what has the name is under management: not what another client has recreated of one taken away."""
         return self.managed and not (self.taken_away and self.live is not None)
 
     @property

@@ -11,6 +11,7 @@ from qmigrate.model.known import Each, Fields, Listed, Number, Whole
 from qmigrate.model.names import OWN_ALIAS, PROBE_PREFIX, is_made
 from qmigrate.model.schema import DISABLED, FIXED_CONFIG, Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities
+from qmigrate.text import counted
 
 #: Characters that Qdrant takes in no name.
 FORBIDDEN = frozenset('<>:"/\\|?*')
@@ -201,8 +202,8 @@ def why_heavy(change: Change) -> str:
 def why_heavy_when_big(change: Change, points: int) -> str:
     """Why a change that a small collection takes at once is made next to a big one."""
     what = {
-        "index.add": f"the index {shown(change.name)} is built over {points:,} points while writes wait",
-        "config.set": f"{change.name} makes the server rewrite the segments of {points:,} points",
+        "index.add": f"the index {shown(change.name)} is built over {counted(points, 'point')} while writes wait",
+        "config.set": f"{change.name} makes the server rewrite the segments of {counted(points, 'point')}",
     }
     return what[change.kind]
 

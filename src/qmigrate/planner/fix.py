@@ -25,7 +25,7 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_beside_held, unmanaged
 from qmigrate.operations.base import Operation
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 VERB = "fix"
 #: Why nothing is changed of a collection that is not under management; behind its name.
@@ -140,7 +140,7 @@ def plan_undo_fix(
     state = world.collections.get(name)
     if state is None or not state.managed or state.live is None:
         raise RefusedError(f"{name} does not exist any more, so nothing in it can be undone")
-    words = f"undo fix {loaded(UndoEdit, edit).log}: {told.changed or 0:,} points"
+    words = f"undo fix {loaded(UndoEdit, edit).log}: {counted(told.changed or 0, 'point')}"
     step = EditPoints(tuple(refs), str(state.physical), edit, Edit.of(edit).reason or words)
     return Plan(
         verb=VERB, target=(), collections=(planned_fix(world, name, [step], [words]),), checksums=checksums

@@ -16,7 +16,7 @@ from qmigrate.planner.members import Position
 from qmigrate.planner.plain_names import describe, in_order, settled
 from qmigrate.planner.rollback import names_before
 from qmigrate.revisions.graph import Revision, Revisions
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 #: Stands in the history where points came back that no revision was applied to.
 NO_REVISION = "base"
@@ -221,7 +221,7 @@ def _in_common(state: CollectionState, known: Sequence[Known]) -> int:
 
 
 def _lines(state: CollectionState, origin: Origin, known: Sequence[Known]) -> tuple[str, ...]:
-    points = f"{origin.points:,} points" if origin.points is not None else "its points (counted once it is recovered)"
+    points = counted(origin.points, "point") if origin.points is not None else "its points (counted once recovered)"
     now = f"; {state.live.points:,} serve now" if state.live else ""
     lines = [f"restore {points} of {_when(origin)} from {origin.kind} {origin.name}{now}"]
     applied = state.applied_revisions()

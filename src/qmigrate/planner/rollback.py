@@ -14,7 +14,7 @@ from qmigrate.planner.members import Position, newest, refs_of
 from qmigrate.planner.plain_names import refuse_to_uncover
 from qmigrate.planner.segment import fold, kept, segment
 from qmigrate.revisions.graph import Revisions
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 
 @dataclass(slots=True)
@@ -241,8 +241,8 @@ def _refuse_to_unname(state: CollectionState, entry: Applied, writes: str) -> No
     points = state.live.points if state.live else 0
     if points and writes not in ("discard", "now"):
         raise RefusedError(
-            f"revision {entry.revision} created {state.name}: undoing it removes the name of {points:,} points; "
-            "they stay in their generation until gc",
+            f"revision {entry.revision} created {state.name}: undoing it removes the name of {counted(points, 'point')}"
+            "; they stay in their generation until gc",
             hint=f"qmigrate rollback … --only {quote(state.name)} --discard-writes does it",
         )
 

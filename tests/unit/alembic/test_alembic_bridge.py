@@ -205,7 +205,7 @@ def test_a_glob_means_the_same_to_postgresql(pattern):
 
 
 def test_no_plugin_of_alembic_is_installed():
-    """An entry point there would break Alembic 1.18 to 1.20.0 for everyone in the environment."""
+    """An entry point there would break Alembic 1.18 to 1.20.0 for every project in the environment."""
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     assert "entry-points" not in project
     assert dataclasses.is_dataclass(Revision)

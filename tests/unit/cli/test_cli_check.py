@@ -99,7 +99,7 @@ def folder(tmp_path) -> Folder:
     made = Folder(tmp_path / "project")
     made.revise(f"{CREATE}, op.CreatePayloadIndex('docs', 'n', 'integer')")
     made.revise(f"{DROP}, op.DropPayloadIndex('docs', 'n')")
-    made.revise("op.DropCollection('docs'),  # qmigrate: ignore[QM302] nobody used it\n")
+    made.revise("op.DropCollection('docs'),  # qmigrate: ignore[QM302] no query used it\n")
     made.write("0009 ü.py", "def broken(:\n")
     return made
 
@@ -118,8 +118,8 @@ def test_for_people(folder):
     assert re.search(r"^  \d+: warning QM502  filters on n", said.out, re.M)
     assert "      → irreversible = " in said.out
     assert said.out.splitlines()[-1] == "4 revisions: 2 errors, 1 warning; 1 ignored with a reason. (8)"
-    assert "(nobody used it)" in offline(folder, "-v").out
-    assert "(nobody used it)" not in said.out
+    assert "(no query used it)" in offline(folder, "-v").out
+    assert "(no query used it)" not in said.out
 
 
 def test_as_json(folder):
@@ -130,7 +130,7 @@ def test_as_json(folder):
     assert json.loads(offline(folder, "--format", "json").out) == data
     assert (data["errors"], data["warnings"], data["exit_code"], data["files"]) == (2, 1, 8, 4)
     assert {one["code"] for one in data["findings"]} == {"QM001", "QM302", "QM502"}
-    assert data["suppressed"][0]["reason"] == "nobody used it"
+    assert data["suppressed"][0]["reason"] == "no query used it"
 
 
 def test_as_annotations(folder):
@@ -182,7 +182,7 @@ def check_sarif(log: dict) -> None:
         assert 1 <= region["startLine"] <= region["endLine"]
         assert all(isinstance(value, str) for value in result["partialFingerprints"].values())
         for one in result.get("suppressions", ()):
-            assert one == {"kind": "inSource", "justification": "nobody used it"}
+            assert one == {"kind": "inSource", "justification": "no query used it"}
     assert sorted(codes) == ["QM001", "QM302", "QM302", "QM502"]
     assert len({json.dumps(one["partialFingerprints"]) for one in run["results"]}) == 4
 

@@ -37,7 +37,7 @@ from qmigrate.commands.results import (
 from qmigrate.model.plan import Build, Closing, CollectionPlan, GoLive, InPlace, Job, Plan, Retire
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.text import counted, moment, number, rate, size, took
+from qmigrate.text import counted, moment, number, rate, size, tallied, took
 
 AT = datetime(2025, 11, 21, 14, 2, tzinfo=UTC)
 EMPTY = CollectionSchema()
@@ -404,3 +404,17 @@ def test_the_question_before_a_deletion_names_the_share():
     packages = Preview("packages", "delete", 3000, 113, {}, ())
     assert deletion(Review((packages,))) == "Delete 113 of 3,000 points of packages?"
     assert deletion(Review((packages, replace(packages, changes=1)))) == "Delete 114 of 6,000 points of 2 collections?"
+
+
+@pytest.mark.parametrize(
+    ("added", "deleted", "expected"),
+    [
+        (1, 2, "1 point added, 2 deleted"),
+        (2000, 0, "2,000 points added"),
+        (0, 1, "1 point deleted"),
+        (0, 0, "0 points added"),
+    ],
+)
+def test_figures_that_are_zero_are_left_out(added, deleted, expected):
+    """The first figure that is left has the noun; one that is zero is shown only where all are."""
+    assert tallied("point", (added, "added"), (deleted, "deleted")) == expected

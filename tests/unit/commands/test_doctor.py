@@ -89,7 +89,7 @@ CASES = {
         {"cluster": ClusterHealth(enabled=True, peers=(peer(1), peer(2, "1.17.1", watched=False)))},
         [("versions", "warn")],
     ),
-    "rolling upgrade beside a shadowed name": (
+    "rolling upgrade next to a shadowed name": (
         server.versions,
         {"nodes": (NODE, node(version=(1, 17, 1))), "physical": ("c", "c__g0001")},
         [("versions", "fail")],

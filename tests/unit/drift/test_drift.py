@@ -217,7 +217,7 @@ COLLECTIONS = (
     ("unmanaged", CollectionState("other", "plain", False, live=LiveCollection("other", schema())), around(), [("unmanaged", "note", "other")]),
     ("of another ledger", CollectionState("other", "plain", False, live=LiveCollection("other", schema(), seal=seal(ledger="M"))), around(),
      [("foreign", "note", "other")]),
-    ("dropped and made again", state(kind="plain", generations=(), declared=None, live=LiveCollection("docs", schema())), around(physical=frozenset({"docs"}), kept={}), [("unmanaged", "note", "docs")]),
+    ("dropped and recreated", state(kind="plain", generations=(), declared=None, live=LiveCollection("docs", schema())), around(physical=frozenset({"docs"}), kept={}), [("unmanaged", "note", "docs")]),
     ("dropped", state(kind="absent", live=None, generations=(Generation(1, "docs__g0001", None, (), schema(), "gone"),)), around(physical=frozenset()), []),
     ("gone", state(kind="absent", live=None), around(physical=frozenset({"docs__g0001"})), [("name", "drift", "docs")]),
     ("moved", state(live=LiveCollection("docs__g0001", schema())), around(), [("name", "drift", "docs")]),
@@ -225,8 +225,8 @@ COLLECTIONS = (
     ("two fields of the seal", state(live=LiveCollection("docs__g0002", schema(), seal=seal(state="building", generation=3))), around(),
      [("seal", "drift", "seal.generation"), ("seal", "drift", "seal.state")]),
     ("a way back gone", state(), around(kept={}, physical=frozenset({"docs__g0002"})), [("generation", "drift", "generation docs__g0001")]),
-    ("a way back made again", state(), around(kept={"docs__g0001": LiveCollection("docs__g0001", schema())}), [("generation", "drift", "generation docs__g0001")]),
-    ("a generation of nobody", state(), around(physical=frozenset({"docs__g0001", "docs__g0002", "docs__g0009"})), [("generation", "note", "generation docs__g0009")]),
+    ("a way back recreated", state(), around(kept={"docs__g0001": LiveCollection("docs__g0001", schema())}), [("generation", "drift", "generation docs__g0001")]),
+    ("a generation of no ledger", state(), around(physical=frozenset({"docs__g0001", "docs__g0002", "docs__g0009"})), [("generation", "note", "generation docs__g0009")]),
     ("unknown settings", state(live=LiveCollection("docs__g0002", schema(), seal=seal(), unknown=("params.new",))), around(), [("schema", "note", "unknown")]),
     ("fewer replicas than declared", state(**REPLICATED), replace(around(), capabilities=replace(SERVER, peers=3)), [("schema", "drift", "replicas")]),
     ("as many replicas as there are nodes", state(**REPLICATED), replace(around(), capabilities=replace(SERVER, peers=1)), []),
@@ -234,9 +234,9 @@ COLLECTIONS = (
     ("hidden", hidden(), BEHIND, [("hidden", "note", "hidden docs")]),
     ("hidden by an older server", hidden(), replace(BEHIND, capabilities=replace(SERVER, version=(1, 19, 0))), [("hidden", "drift", "hidden docs")]),
     ("hidden on three nodes", hidden(), replace(BEHIND, capabilities=replace(SERVER, peers=3)), [("hidden", "drift", "hidden docs")]),
-    ("hidden where nobody tells how many nodes", hidden(), replace(BEHIND, capabilities=replace(SERVER, peers=0)), [("hidden", "note", "hidden docs")]),
+    ("hidden where the number of nodes is unknown", hidden(), replace(BEHIND, capabilities=replace(SERVER, peers=0)), [("hidden", "note", "hidden docs")]),
     ("hidden without a way", hidden(), replace(BEHIND, aliases={"docs": "docs__g0002"}, kept={}), [("hidden", "drift", "hidden docs")]),
-    ("hidden by nobody known", state(hides=True), replace(BEHIND, kept={"docs__g0001": KEPT}, physical=frozenset({"docs", "docs__g0001", "docs__g0002"})),
+    ("hidden by no known run", state(hides=True), replace(BEHIND, kept={"docs__g0001": KEPT}, physical=frozenset({"docs", "docs__g0001", "docs__g0002"})),
      [("hidden", "drift", "hidden docs")]),
 )
 
@@ -294,7 +294,7 @@ UNDECLARED = (
 
 @pytest.mark.parametrize(("recorded", "live", "more", "wanted"), [row[1:] for row in UNDECLARED], ids=[row[0] for row in UNDECLARED])
 def test_settings_that_no_revision_declares_are_compared(recorded, live, more, wanted):
-    """With what was recorded when something was last applied; what qmigrate and servers do by themselves is no drift."""
+    """With what was recorded when something was last applied; what qmigrate and servers do by themselves isn't drift."""
     of = served(live, recorded=recorded, **more)
     around_it = replace(around(), physical=frozenset({"docs__g0002"}), kept={})
     seen = {one.path: (one.recorded, one.live) for one in collection_findings(of, around_it) if one.severity == "drift"}
@@ -308,7 +308,7 @@ def test_settings_that_no_revision_declares_are_compared(recorded, live, more, w
 
 @pytest.mark.parametrize(("recorded", "live", "more", "wanted"), [row[1:] for row in UNDECLARED], ids=[row[0] for row in UNDECLARED])
 def test_undeclared_drift_is_restored_as_far_as_a_server_can(recorded, live, more, wanted):
-    """A restoration brings back what was recorded; what was not set, and can't be unset, stays and is told as such."""
+    """A restoration brings back what was recorded; what was not set, and can't be unset, stays and is reported as such."""
     of = served(live, recorded=recorded, **more)
     possible = {path: values for path, values in wanted.items() if values[0] != NOT_SET}
     plan = plan_restoration(world(of), "docs")

@@ -91,7 +91,7 @@ def test_what_may_go_well_later_is_repeated(server, monkeypatch):
         ([(200, {}, "<html>")], {}, 1, "not JSON"),
         ([(200, {}, '{"data": [{"index": 1, "embedding": [1]}]}')], {}, 1, "not a list of embeddings"),
         ([(200, {}, '{"data": [{"index": 0, "embedding": "%%"}]}')], {}, 1, "not a list of embeddings"),
-        ([(200, {}, "[]")], {"api": "tei"}, 1, "0 vectors for 1 texts"),
+        ([(200, {}, "[]")], {"api": "tei"}, 1, "0 vectors for 1 text"),
     ],
 )
 def test_a_server_out_of_order_blames_no_text(server, script, more, tries, said):
@@ -115,7 +115,7 @@ def test_a_server_that_is_gone_is_named():
 
 
 def test_the_key_comes_from_a_variable_or_a_file(server, tmp_path):
-    """The file wins nothing over the variable: one of both is named, and a missing one is told before any request."""
+    """The file wins nothing over the variable: one of both is named, and a missing one is reported before any request."""
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     embedder(server, api_key_env=None, api_key_file=str(file)).embed(["a"])

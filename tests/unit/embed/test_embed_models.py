@@ -254,7 +254,7 @@ def test_sentence_transformers_gives_what_the_library_gives(sentences):
         load("words", base | {"prompt_name": "doc"}).fingerprint()
     with pytest.raises(EmbedError, match="can't be loaded"):
         load("words", base | {"model": "/nowhere/model"}).fingerprint()
-    with pytest.raises(EmbedError, match="failed for 1 items"):
+    with pytest.raises(EmbedError, match="failed for 1 item"):
         load("words", base).embed([picture_bytes()])
 
 

@@ -142,7 +142,7 @@ def test_the_size_is_known_before_anything_is_decoded(form: str, monkeypatch: py
     monkeypatch.setattr(sources, "MAX_PIXELS", 99)
 
     def decoded(*_args: object, **_more: object) -> None:
-        pytest.fail("decoded before the size was looked at")
+        pytest.fail("decoded before the size was checked")
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", decoded)
     with pytest.raises(EmbedError, match="10 x 10 pixels"):

@@ -164,7 +164,7 @@ def test_a_name_that_is_unknown_is_a_failure_of_that_image(names, monkeypatch):
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on PATH to make a certificate with")
 def test_a_certificate_is_that_of_the_name_not_of_the_address(names, tmp_path, monkeypatch):
-    """Over https the checked address is asked, and has to prove that it is the host of the URL, whoever came before."""
+    """Over https the checked address is asked, and has to prove that it is the host of the URL, whatever came before."""
     names["other.example"] = ["127.0.0.1"]
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "k.pem", "-out", "c.pem", "-days", "2"]
@@ -205,7 +205,7 @@ def test_a_certificate_is_that_of_the_name_not_of_the_address(names, tmp_path, m
         # A network's own NAT64, translated and compatible IPv4, also where what they lead to would be public.
         *[(one, False) for one in ("64:ff9b:1::a00:1", "64:ff9b:1:ffff::808:808", "64:ff9b:2::1")],
         *[(one, False) for one in ("::ffff:0:127.0.0.1", "::ffff:0:8.8.8.8", "::127.0.0.1", "::8.8.8.8")],
-        # Of one site, of documents, of no one yet; a tunnel to a private address behind a public prefix.
+        # Of one site, of documents, of no owner yet; a tunnel to a private address behind a public prefix.
         *[(one, False) for one in ("fec0::1", "5f00::1", "4000::1", "3fff::1", "100::1", "ff0e::1", "192.88.99.1")],
         *[(one, False) for one in ("2606:4700::5efe:10.0.0.1", "2606:4700::200:5efe:127.0.0.1")],
         ("2606:4700::5efe:8.8.8.8", True),
@@ -366,7 +366,7 @@ def test_no_message_about_an_image_holds_its_signature(kind, tmp_path, monkeypat
 
 def test_no_error_holds_a_signature_that_it_quotes():
     """An error that repeats the text of a library, and its hint, hold no secret of a URL."""
-    error = EmbedError(f"the server said: {SIGNED}", hint=f"look at {SIGNED}")
+    error = EmbedError(f"the server said: {SIGNED}", hint=f"open {SIGNED}")
     assert "=hush" not in f"{error} {error.message} {error.hint}"
     assert "width=3" in error.message
 

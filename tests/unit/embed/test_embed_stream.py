@@ -100,7 +100,7 @@ def test_an_outage_is_no_failure_of_an_item() -> None:
 
 def test_a_wrong_number_of_vectors_stops() -> None:
     """Vectors that can't be assigned to items are never guessed at."""
-    with pytest.raises(EmbedError, match="1 vectors for 2 items"):
+    with pytest.raises(EmbedError, match="1 vector for 2 items"):
         embed_all(Fake(lambda items: [[1.0, 2.0]]), ["a", "b"], size=2)
 
 

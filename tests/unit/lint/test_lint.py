@@ -120,7 +120,7 @@ def single(body: str, **more: str):
     return fill
 
 
-IRREVERSIBLE = 'irreversible = "nobody needs it"'
+IRREVERSIBLE = 'irreversible = "no query needs it"'
 DROP = 'op.DropVector("docs", "a", cutover="immediate")'
 TRANSFORM = 'op.TransformPoints("docs", change, inverse=change)'
 SCALAR = "ScalarQuantization(scalar=ScalarQuantizationConfig(type=ScalarType.INT8{}))"

@@ -32,7 +32,7 @@ from qmigrate.alembic import qdrant
 STEP = "0002"
 revision: str = "{id}"
 down_revision: Union[str, None] = {down!r}
-raise SystemExit("nobody may run this file")
+raise SystemExit("no process may run this file")
 
 
 def upgrade() -> None:
@@ -180,10 +180,10 @@ def test_a_rule_finds_what_it_is_there_for(code, file, make, tmp_path):
 
 def test_a_finding_is_on_its_line_and_can_be_ignored_with_a_reason(tmp_path):
     """A comment in Alembic's file silences the rule with a reason, and is a finding itself without one."""
-    folder = Both(tmp_path / "p", f"{REQUIRE}\n{DROP}  # qmigrate: ignore[QM605] nobody reads x since May")
+    folder = Both(tmp_path / "p", f"{REQUIRE}\n{DROP}  # qmigrate: ignore[QM605] no query reads x since May")
     assert folder.found() == []
     (ignored,) = folder.lint().suppressed
-    assert (ignored.finding.code, ignored.reason) == ("QM605", "nobody reads x since May")
+    assert (ignored.finding.code, ignored.reason) == ("QM605", "no query reads x since May")
     path = folder.alembic("a2", f"{DROP}  # qmigrate: ignore[QM605]")
     assert sorted(folder.found()) == [("a2.py", "QM002"), ("a2.py", "QM605")]
     (found,) = [one for one in folder.lint().findings if one.code == "QM605"]

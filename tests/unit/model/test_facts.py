@@ -103,7 +103,7 @@ def edits():
 
 
 def test_every_key_of_an_edit_is_one_of_its_kind():
-    """What an operation or a plan writes, somebody reads: a misspelt key would be read by nobody."""
+    """What an operation or a plan writes, other code reads: a misspelt key would be read by none."""
     assert {edit["kind"] for edit in edits()} == KINDS.keys()
     for edit in edits():
         kind = KINDS[edit["kind"]]

@@ -155,7 +155,7 @@ def test_mixed_plain_values_and_enums():
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, {1: "x"}, models.VectorParams, b"x", [object()]])
 def test_other_values_are_refused(value):
-    """What is no JSON is refused with a message that names what is expected."""
+    """What isn't JSON is refused with a message that names what is expected."""
     with pytest.raises(PlanError, match=r"the thing: expected an object of qdrant_client\.models or plain JSON"):
         plain(value, "the thing")
 

@@ -136,7 +136,7 @@ WAYS = (
 
 @pytest.mark.parametrize(("nodes", "setting", "allow_gap", "wanted"), WAYS)
 def test_a_name_is_hidden_only_on_a_single_node(nodes, setting, allow_gap, wanted):
-    """Several nodes resolve a passed name again, so that the hidden collection can't be told apart from the new one."""
+    """Several nodes resolve a passed name again, so that the hidden collection can't be distinguished from the new one."""
     seen = World("ledger", replace(SERVER, **nodes), {})
     assert way_of(seen, setting=setting, allow_gap=allow_gap) == wanted
     # What was found out by trying changes nothing where there are several nodes.

@@ -60,7 +60,7 @@ def test_a_place_that_is_named_is_there(question, places, tests):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_modules_that_a_page_names_are_there(page):
-    """A path with a room of the package in it is the path of a module or a room; blocks of code are not looked at."""
+    """A path with a room of the package in it is the path of a module or a room; blocks of code are not checked."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     tops = {package.partition("/")[0] for package in PACKAGES}
     for name in re.findall(r"`([a-z_]+(?:/[a-z_.]*)+)", text):

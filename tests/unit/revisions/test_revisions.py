@@ -342,12 +342,12 @@ def test_new_revisions_follow_the_head(tmp_path):
     """The packaged template makes files that load; numbers count on, the message is the docstring."""
     scripts = tmp_path / "s"
     assert initialise(scripts) == [scripts / "script.py.mako", scripts / "versions"]
-    first = create(scripts, "Add l14, beside b32!")
+    first = create(scripts, "Add l14, next to b32!")
     second = create(scripts, 'say """hi""" \\ and "bye"')
-    assert (first.path.name, first.down) == ("0001_add_l14_beside_b32.py", ())
+    assert (first.path.name, first.down) == ("0001_add_l14_next_to_b32.py", ())
     assert (second.id, second.down) == ("0002", ("0001",))
     assert [one.doc for one in Revisions.load(scripts).order()] == [
-        "Add l14, beside b32!",
+        "Add l14, next to b32!",
         'say """hi""" \\ and "bye"',
     ]
 

@@ -158,7 +158,7 @@ def test_a_worker_that_stalls_before_it_is_ready_counts_as_lost(monkeypatch, tmp
 
 
 def test_a_worker_that_stalls_while_it_copies_counts_as_lost(monkeypatch, tmp_path):
-    """Its range continues in another one: whoever waits hears it in time, and the end takes no longer than it may."""
+    """Its range continues in another one: the process that waits learns it in time, and the end takes no longer than it may."""
     monkeypatch.setattr(local, "SILENCE", 2.0)
     monkeypatch.setattr(local, "PATIENCE", 0.5)
     fake(monkeypatch, f"{SAY}say('loading'); say('ready'); lines.readline(); os.kill(os.getpid(), signal.SIGSTOP)")

@@ -86,7 +86,7 @@ _KINDS = {
 
 
 def error_to_dict(error: BaseException) -> dict[str, Any]:
-    """What :func:`heard` makes the error of."""
+    """What :func:`error_from_dict` makes the error of."""
     if isinstance(error, QmigrateError):
         known = [cls.__name__ for cls in type(error).__mro__ if getattr(errors, cls.__name__, None) is cls]
         facts = json.dumps(error.facts, default=str, skipkeys=True)

@@ -126,7 +126,7 @@ class JoinedWorker:
         if lease.remaining() <= min(self._work.store.request_timeout, limits.lease_ttl * _LEAST):
             raise LeaseHeldError(
                 f"the process that holds the lease of {self._order.collection} is gone; stopped before doing harm",
-                hint="run the same command again: it resumes from here",
+                hint="run the same command again: it continues from here",
             )
 
 

@@ -13,6 +13,7 @@ from qmigrate.embed.staged import out_of_memory
 from qmigrate.errors import EmbedError, QmigrateError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
+from qmigrate.text import counted
 
 DEFAULT_BATCH = 256
 
@@ -122,7 +123,7 @@ class _Function:
 
 def _shown(items: Sequence[Any]) -> str:
     if len(items) != 1:
-        return f"{len(items):,} items"
+        return counted(len(items), "item")
     text = repr(items[0])
     return text if len(text) <= 80 else f"{text[:77]}..."
 

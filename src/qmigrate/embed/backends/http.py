@@ -22,6 +22,7 @@ from qmigrate.errors import DriftError, EmbedderError, EmbedError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
 from qmigrate.settings.values import redact
+from qmigrate.text import counted
 
 #: Texts of one request; what TEI takes unless it is configured otherwise.
 DEFAULT_BATCH = 32
@@ -113,7 +114,7 @@ class _Server:
         except TransientError as error:
             raise EmbedderError(
                 f"embedder {self.name!r}: {self._url} {error}; given up after {error.tries:,} tries",
-                hint="run the same command again when the server is well: it resumes from here",
+                hint="run the same command again when the server is well: it continues from here",
             ) from error
         try:
             return answer.json()
@@ -132,7 +133,7 @@ class _Server:
         return DriftError(
             f"embedder {self.name!r}: {self._url} has another model now: {now} instead of {before}. None of "
             "its vectors were used",
-            hint="put the former one back and run the same command again: it resumes from here",
+            hint="put the former one back and run the same command again: it continues from here",
         )
 
     def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
@@ -344,7 +345,7 @@ class _Http:
             middle = len(items) // 2
             return self._some(items[:middle]) + self._some(items[middle:])
         if len(made) != len(items):
-            raise self._server.strange(f"{len(made):,} vectors for {len(items):,} texts")
+            raise self._server.strange(f"{counted(len(made), 'vector')} for {counted(len(items), 'text')}")
         return [_unit(vector) for vector in made] if self._normalize else made
 
 

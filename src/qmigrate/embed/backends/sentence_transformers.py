@@ -20,6 +20,7 @@ from qmigrate.embed.torch_models import Run, architecture_digest, choose_device,
 from qmigrate.errors import EmbedError, QmigrateError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
+from qmigrate.text import counted
 
 #: How far a vector of a text that was tokenized apart may be from the library's own.
 _NEAR = 1e-3
@@ -200,7 +201,7 @@ class _SentenceTransformers(TorchEmbedder[_Model]):
             if out_of_memory(error):
                 raise
             raise EmbedError(
-                f"embedder {self._options.name!r}: {self._model} failed for {len(part):,} items: "
+                f"embedder {self._options.name!r}: {self._model} failed for {counted(len(part), 'item')}: "
                 f"{type(error).__name__}: {error}"
             ) from error
 

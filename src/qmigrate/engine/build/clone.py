@@ -39,7 +39,7 @@ from qmigrate.model.schema import changes
 from qmigrate.model.state import LiveCollection
 from qmigrate.ports import RECOVER_LOCATIONS, Snapshot
 from qmigrate.store.faults import TransientError
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 #: Share of the points that may be missing in a clone of a collection that is written to: the proof repairs these. More
 #: would be a copy under another name, and a slow one.
@@ -240,7 +240,7 @@ def _incomplete(step: Build, work: Work, found: LiveCollection) -> str | None:
     # What was there both before and after the snapshot was in it, but for what was written meanwhile.
     least = int((1 - MAY_LACK) * min(wanted, work.facts(Preflight).points))
     if there < least or (quiet and there != wanted):
-        return f"the clone has {there:,} points, its source {wanted:,}"
+        return f"the clone has {counted(there, 'point')}, its source {wanted:,}"
     return None
 
 

@@ -19,6 +19,7 @@ from qmigrate.model.state import OPERATION_IDS_SINCE, LiveCollection
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
 from qmigrate.store import records
+from qmigrate.text import counted
 
 #: Ids of unfit points that a message names.
 NAMED = 5
@@ -208,7 +209,7 @@ def _check_field(work: Work, step: Build, name: str, vector: str, how: str) -> N
             hint='fill the field first, or leave those points without the vector: on_failure="keep_without_vector"',
         )
     raise QuarantineError(
-        f"{said}, and {may:,} points may fail. First ids: {ids}",
+        f"{said}, and {counted(may, 'point')} may fail. First ids: {ids}",
         hint=f"fill the field first, or let them pass: limits.max_quarantine: {lacking} in qmigrate.yaml",
     )
 

@@ -24,6 +24,7 @@ from qmigrate.ports import Stored
 from qmigrate.rows import Rows
 from qmigrate.rows.keys import canonical, spellings
 from qmigrate.store import records
+from qmigrate.text import counted
 
 #: Points of a page that holds one field only.
 _PAGE = 10_000
@@ -201,8 +202,8 @@ class ByField:
 
     def _nowhere(self, points: int) -> RefusedError:
         return RefusedError(
-            f"none of {points:,} points of {self._place.collection} has anything in {self._field}, so every row on "
-            f"{self._rows.name} would seem to have no point: nothing was changed",
+            f"none of {counted(points, 'point')} of {self._place.collection} has anything in {self._field}, so every "
+            f"row on {self._rows.name} would seem to have no point: nothing was changed",
             hint="is it the right payload field (--id-field)?",
         )
 

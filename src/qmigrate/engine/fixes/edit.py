@@ -43,7 +43,7 @@ from qmigrate.model.plan import EditPoints
 from qmigrate.model.schema import JsonObject
 from qmigrate.store.faults import TransientError
 from qmigrate.store.server.requests import repeated, sent_once
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 #: Kinds of fixes that the audit has although no point was there: a user has decided that these points go.
 LOGGED_EMPTY = frozenset({"delete", "soft"})
@@ -51,7 +51,7 @@ LOGGED_EMPTY = frozenset({"delete", "soft"})
 _REPORTED: tuple[type[Facts], ...] = (Select, EditChange, EditVerify)
 #: How often a group is sent again when one of its points went away in between.
 _TRIES = 5
-#: Points of a portion that are looked at right behind their change, and the seconds between looks.
+#: Points of a portion that are read right after their change, and the seconds between reads.
 _SEEN, _PAUSES = 16, (0.05, 0.2, 0.5, 1.0)
 
 
@@ -86,7 +86,7 @@ def select(step: EditPoints, work: Work) -> Select:
     if ids_to:
         # Now already, so that a file that can't be written refuses before anything is changed.
         write_ids(Path(ids_to), windows(work.lease.ledger, _journal(work)))
-    work.progress.end(f"{found.changes:,} of {found.points:,} points to change")
+    work.progress.end(f"{found.changes:,} of {counted(found.points, 'point')} to change")
     for line in unmet(work.collection, step.edit, found.counts) if not found.changes else ():
         work.progress.say(line)
     return found_by(found, known)
@@ -241,7 +241,7 @@ class _Portion:
         self.left: list[int] = []
 
     def change(self) -> EditChange:
-        """Look at them, and change what is as it was found, unless that look has grown old."""
+        """Read them, and change what is as it was found, unless that reading has grown old."""
         self._fix.settle(self._hand)
         look, states = Look(), self._fix.states(self._entries, writing=True)
         there = [entry for entry, state in zip(self._entries, states, strict=True) if state == "before"]
@@ -258,7 +258,7 @@ class _Portion:
         )
 
     def _see(self, written: Sequence[PointEdit]) -> None:
-        """Look at some of them right behind the change, of every shard: later nobody can tell who put a point back.
+        """Read some of them right after the change, of every shard: later it is unknown which client put a point back.
 
         Raises:
             VerificationError: they are what they were before.
@@ -274,7 +274,7 @@ class _Portion:
             self._hand.tick()
         raise VerificationError(
             f"point {left[0].id} is what it was before, right after it was changed: the server did not take the change",
-            hint="run the same command again: it goes on from here",
+            hint="run the same command again: it continues from here",
         )
 
     def _still(self, there: Sequence[PointEdit]) -> list[PointEdit]:
@@ -325,7 +325,7 @@ def verify(step: EditPoints, work: Work) -> EditVerify:
                 counted.gone + states.count("gone"),
             )
             work.tick(len(entries))
-    # What was let be on purpose may still be what it was.
+    # What was skipped on purpose may still be what it was.
     skipped = max(0, unchanged - work.facts(EditChange).moved)
     counted = replace(counted, changed_since=counted.changed_since + skipped)
     # Another client has written them since, or the server stores something else.

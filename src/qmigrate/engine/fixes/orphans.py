@@ -181,7 +181,7 @@ class Orphans(Removal):
         """See that a row has a point: else the query is about something else, and all points would be orphans.
 
         Raises:
-            RefusedError: none has, and nobody has seen how many points that means.
+            RefusedError: none has, and no user has seen how many points that means.
         """
         asked = self._asked
         agreed = any(one is not None for one in (asked.expect, asked.most, asked.filter, asked.sample))

@@ -239,19 +239,21 @@ def check_cap(
     facts: dict[str, object] = {"changes": found.changes, "points": found.points}
     if expected is not None and expected != found.changes:
         raise RefusedError(
-            f"{found.changes:,} points of {name} would change, but {expected:,} were expected; nothing was changed",
+            f"{counted(found.changes, 'point')} of {name} would change, but {expected:,} were expected; "
+            "nothing was changed",
             hint="preview again, without --yes, and expect the number shown",
             facts=facts,
         )
     if most is not None and found.changes > most:
         raise RefusedError(
-            f"{found.changes:,} points of {name} would change, but {most:,} were confirmed; nothing was changed",
+            f"{counted(found.changes, 'point')} of {name} would change, but {most:,} were confirmed; "
+            "nothing was changed",
             hint="preview again: there are more of them than were shown",
             facts=facts | {"most": most},
         )
     if share is not None and found.changes > share * found.points:
         raise RefusedError(
-            f"{found.changes:,} of {found.points:,} points of {name} would change, more than the cap of "
+            f"{found.changes:,} of {counted(found.points, 'point')} of {name} would change, more than the cap of "
             f"{share * 100:.6g}%; nothing was changed",
             hint="if that is right, raise it for this once: --max-share 1 (max_share= in a revision)",
             facts=facts | {"max_share": share},

@@ -81,7 +81,7 @@ class Purge(Removal):
     def _followed(self, found: Found) -> Iterator[tuple[list[PointId], list[PointId]]]:
         """Ids that still have the mark that was recorded, each once, and those that have another one by now."""
         before = self._purge.before
-        assert before is not None  # noqa: S101  whoever plans it says so
+        assert before is not None  # noqa: S101  the planner sets it
         seen: set[PointId] = set()
         marks: list[Any] = []
         for entries in self._entries():

@@ -80,7 +80,7 @@ def apply(step: GoLive, work: Work) -> Reapplied:
     older = _older(work, target)
     there = [_there(work, one, known.get(spaces.of(one), set())) for one in older]
     had = max(work.facts(Proof).deleted_again or 0, len(there[0]))
-    # Before the deletion: once they are gone, nobody can tell their other ids any more.
+    # Before the deletion: once they are gone, their other ids are unknown.
     drop_records(work, spaces, known, only=[source, *older])
     file = _kept(work, target, there[0], had) if step.apart else None
     if any(there):
@@ -160,7 +160,7 @@ def _spaces(step: GoLive, work: Work) -> Spaces:
 def _older(work: Work, target: str) -> list[str]:
     """The generation that is about to serve, and what a further way back would lead to, as far as its time goes.
 
-    Behind a restore or a reset stand points of another time. They are no others' older form, and no export has them:
+    After a restore or a reset come points of another time. They aren't an older form of others; no export has them:
     the undo of that keeps them first.
     """
     rows = {row.number: row for row in work.lease.ledger.generations(work.collection) if row.state == "retired"}

@@ -480,7 +480,7 @@ class Undo(PayloadFix):
         if spaces.root(then) != spaces.root(live):
             raise RefusedError(
                 f"fix {self._edit.log} has changed points of {then}, and those of {live} are other ones: one of "
-                "the two began empty, by a reset or anew",
+                "the two began empty, by a reset or as a new collection",
                 hint="go back to where it was first (qmigrate fix undo of the reset, or qmigrate rollback)",
             )
 

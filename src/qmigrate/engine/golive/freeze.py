@@ -116,7 +116,7 @@ def renew(work: Work, sides: Callable[[], Sides]) -> None:
         RefusedError: the last pass did not end within ``limits.freeze`` this time.
     """
     frozen, limit = work.frozen, work.settings.limits.freeze
-    # In local mode nothing is refused, but nobody else can write: unless the application has lent its client.
+    # In local mode nothing is refused, but no other process can write: unless the application has lent its client.
     fresh = frozen is not None and time.monotonic() - frozen.quiet_at <= TOKEN_RETURNS
     if frozen is None or (fresh and not work.store.capabilities.shared):
         return

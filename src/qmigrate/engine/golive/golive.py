@@ -45,7 +45,7 @@ from qmigrate.model.facts.stored import UNLEARNED, Unlearned, known, learned, lo
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.report import SweepReport
 from qmigrate.store.weigh import weigh
-from qmigrate.text import quote
+from qmigrate.text import quote, tallied
 
 
 def speed_of(work: Work, step: int) -> Measured | None:
@@ -226,9 +226,8 @@ def sweep_late(step: GoLive, work: Work) -> Sweep:
     since = None if interrupted else proof.source_ids
     report = sweep(work, sides, since=since, target_since=proof.target_ids)
     if report.carried or report.listed.count:
-        work.progress.say(
-            f"{work.collection}: {report.carried:,} late writes carried over, {report.listed.count:,} listed"
-        )
+        late = tallied("late write", (report.carried, "carried over"), (report.listed.count, "listed"))
+        work.progress.say(f"{work.collection}: {late}")
     return Sweep(sweep=report, dropped=_left_out(step, work, sides))
 
 

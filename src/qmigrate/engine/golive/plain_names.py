@@ -142,7 +142,7 @@ def _refuse_taken_again(work: Work, source: str) -> None:
 def _delete_and_take(
     step: GoLive, work: Work, pairs: Sequence[tuple[EpochAlias, str]], renew: Callable[[], None]
 ) -> None:
-    """A server that refuses such an alias while the collection is there is asked again and again from beside."""
+    """A server that refuses such an alias while the collection is there is asked repeatedly by another thread."""
     source = str(step.source)
     refuses = work.settings.rebuild.plain_names == "auto"
     failed: list[BaseException] = []
@@ -278,7 +278,7 @@ def forget_hidden_name(work: Work) -> None:
 def is_lost(step: GoLive, work: Work) -> bool:
     """Whether another client deleted the collection that was left, or made it again: an application's own one.
 
-    A delete by name reaches the hidden one, not what serves; and so does one by the name of before ``adopt --alias``.
+    A delete by name reaches the hidden one, not what serves; and so does one by the name from before ``adopt --alias``.
     """
     return step.place != "gap" and step.source is not None and not is_same(work, step.source)
 

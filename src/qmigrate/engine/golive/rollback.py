@@ -22,7 +22,7 @@ from qmigrate.model.transform import PointTransform
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.sequences import join
 from qmigrate.store import records
-from qmigrate.text import quote
+from qmigrate.text import quote, tallied
 
 
 def preflight(step: GoLive, work: Work) -> GoLivePreflight:
@@ -46,10 +46,10 @@ def preflight(step: GoLive, work: Work) -> GoLivePreflight:
 
 
 def _refuse_changed(step: GoLive, work: Work) -> None:
-    """What was written since, also while the name moves, comes back by the code of the revisions that are taken back.
+    """What was written since, also while the name moves, comes back by the code of the revisions that are undone.
 
     Raises:
-        RefusedError: that says something else than what was applied.
+        RefusedError: that differs from what was applied.
     """
     if None in (step.source, step.target) or step.apart or step.writes == "discard":
         return
@@ -289,7 +289,7 @@ def _refusal(step: GoLive, work: Work, since: WritesSince) -> RefusedError:
 
 
 def _counted(since: WritesSince) -> str:
-    return f"{since.added:,} points added, {since.changed:,} changed, {since.deleted:,} deleted"
+    return tallied("point", (since.added, "added"), (since.changed, "changed"), (since.deleted, "deleted"))
 
 
 def lift_fence(step: GoLive, work: Work) -> None:

@@ -50,7 +50,7 @@ def space_of(ledger: Ledger, code: Code | None, collection: str, physical: str) 
     """The id space of a generation, present or not; None where that isn't known, so that any may be meant."""
     if code is None:
         return None
-    # Of all of them it must be known: one that can't be told makes no ids those of its source.
+    # It must be known of all of them: where one is unknown, no ids count as those of its source.
     spaces = Spaces(ledger, code, collection, frozenset(row.physical for row in ledger.generations(collection)))
     try:
         return spaces.of(physical) if physical in spaces.rows else None
@@ -86,7 +86,7 @@ class Spaces:
         return self._known[physical]
 
     def root(self, physical: str) -> str | None:
-        """The generation in which the points of another began: one that began empty; None where nobody knows.
+        """The generation in which the points of another began: one that began empty; None where that is unknown.
 
         Those of two roots have nothing in common but ids.
         """
@@ -157,12 +157,12 @@ class Spaces:
         """The file of a revision that gave other ids, or gives them now, must be the one that the points came by.
 
         Raises:
-            RefusedError: it says something else.
+            RefusedError: it differs.
         """
         for ref, said in changed(self._code, build.ops, self._built_by.get(build.target, {})):
             gave = said.then is not None and str(said.then["label"]).startswith("Rekey(")
             if gave or self._code.operation(ref).rekeys:
-                raise RefusedError(f"revision {ref.revision} says something else than then: {said.describe()}")
+                raise RefusedError(f"revision {ref.revision} differs from what was applied: {said.describe()}")
 
     @cached_property
     def hops(self) -> tuple[Hop, ...]:

@@ -15,7 +15,7 @@ from qmigrate.model.facts.phases import Preflight
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.store.records import Digest, point_id
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 KEPT, DROPPED = "kept", "dropped"
 #: What is allowed where the settings say nothing: a share of the points, and a count for few points.
@@ -108,8 +108,8 @@ class Quarantine:
         reasons = Counter(row.reason for row in self.rows())
         named = "; ".join(f"{count:,}: {reason}" for reason, count in reasons.most_common(_NAMED))
         raise QuarantineError(
-            f"{len(self._rows):,} of {points:,} points of {name} could not be embedded so far, and {allowed:,} may: "
-            f"{named}. The live collection was not touched",
+            f"{len(self._rows):,} of {counted(points, 'point')} of {name} could not be embedded so far, and "
+            f"{allowed:,} may: {named}. The live collection was not touched",
             hint=f"qmigrate fix quarantine {quote(name)} lists them. Repair them and run qmigrate upgrade again: "
             "it continues "
             f"from here; limits.max_quarantine allows more; qmigrate abort {quote(name)} ends the run",

@@ -294,7 +294,7 @@ class _Redo:
         """Send what is collected and wait until it is acknowledged.
 
         Raises:
-            RepairNeededError: the source was made again while it was read: what it lacks may be nowhere else by now.
+            RepairNeededError: the source was recreated while it was read: what it lacks may be nowhere else by now.
         """
         points, gone, maker = self._points, self._gone, self._sides.maker
         self._points, self._gone = [], []

@@ -24,7 +24,7 @@ from qmigrate.model.schema import FOUR_BITS
 from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds
 from qmigrate.store import records
-from qmigrate.text import quote
+from qmigrate.text import counted, quote, tallied
 
 #: The cosine of two vectors that can't be compared: another kind, size or number of rows.
 INCOMPARABLE = -1.0
@@ -149,7 +149,7 @@ def approach(work: Work, sides: Sides, since: OperationIds | None, delta: int) -
     while True:
         work.progress.begin(work.collection, f"converge, pass {len(counts) + 1}", None)
         found = source_pass(work, sides)
-        work.progress.end(f"{found.redone:,} redone, {found.removed:,} removed")
+        work.progress.end(tallied("point", (found.redone, "redone"), (found.removed, "removed")))
         _refuse_writes(work, found.changed)
         stalls = stalls + 1 if counts and found.changed >= counts[-1].changed else 0
         counts.append(found)
@@ -160,8 +160,8 @@ def approach(work: Work, sides: Sides, since: OperationIds | None, delta: int) -
 def _refuse_writes(work: Work, changed: int) -> None:
     if changed and work.settings.rebuild.writes == "refuse":
         raise RefusedError(
-            f"{work.collection} was written to during the rebuild: {changed:,} points changed, and the policy is "
-            "writes: refuse",
+            f"{work.collection} was written to during the rebuild: {counted(changed, 'point')} changed, and the policy "
+            "is writes: refuse",
             hint="stop the writers and run qmigrate upgrade again, or use writes: converge",
         )
 

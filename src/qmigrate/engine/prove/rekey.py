@@ -25,6 +25,7 @@ from qmigrate.model.transform import PointId, PointTransform
 from qmigrate.ports import Stored
 from qmigrate.sequences import join
 from qmigrate.store import records
+from qmigrate.text import counted
 
 _IDS = "CREATE TABLE ids (new BLOB PRIMARY KEY, old BLOB, here BLOB, there BLOB) WITHOUT ROWID"
 
@@ -104,13 +105,14 @@ def check_ids(work: Work, source: str, transform: PointTransform) -> None:
         for page in work.store.scan(reach(work, source), payload=wanted, vectors=False):
             work.tick(len(page))
             _claim(table, transform, page, findings)
-    work.progress.end(f"{findings.count:,} points can't be given an id" if findings.count else "every new id is free")
+    refused = f"{counted(findings.count, 'point')} can't be given an id"
+    work.progress.end(refused if findings.count else "every new id is free")
     if findings.count:
         named = "; ".join(f"{identifier} {reason}" for identifier, reason in findings.named)
         more = "; …" if findings.count > len(findings.named) else ""
         raise VerificationError(
-            f"{findings.count:,} points of {work.collection} can't be given their new id: {named}{more}. Nothing was "
-            "written",
+            f"{counted(findings.count, 'point')} of {work.collection} can't be given their new id: {named}{more}. "
+            "Nothing was written",
             hint="repair these points or the revision, then: qmigrate upgrade",
             facts={"ids": {"count": findings.count, "named": [list(one) for one in findings.named]}},
         )

@@ -274,7 +274,7 @@ def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | No
     before, doubt = known.source + known.target, Doubt(late.doubt, seen)
     work.lease.carry(work.run, work.step, identifier, before, whole + seen, "running", doubt)
     alias = own(work, sides.target)
-    # What was made again while it is read lacks every point that nobody has deleted.
+    # A collection that was recreated while it is read lacks points that no client has deleted.
     check_same(work, sides.source)
     if stored is None:
         work.store.delete(alias, [identifier])

@@ -29,6 +29,7 @@ from qmigrate.model.transform import PointId, PointTransform
 from qmigrate.ports import PendingWrite
 from qmigrate.sequences import join
 from qmigrate.store import portable, records
+from qmigrate.text import counted
 
 #: Most points of one request; its bytes are bounded too.
 PAGE = 500
@@ -41,7 +42,7 @@ def preflight(step: Build, work: Work) -> Preflight:
     work.progress.begin(work.collection, "read archive", origin.points)
     seen = archive.verify(Path(origin.place), work.tick)
     archive.check_digest(Path(origin.place), seen.digest, str(origin.digest))
-    work.progress.end(f"{seen.points:,} points, every line in order")
+    work.progress.end(f"{counted(seen.points, 'point')}, every line in order")
     return Preflight(seen.points, origin.embedders or {})
 
 
@@ -55,7 +56,7 @@ def fill(step: Build, work: Work) -> Fill:
     work.progress.begin(work.collection, "fill", points, share.points)
     work.lease.progress(work.run, share.points, points)
     done = share.points if share.done else _Fill(step, work, share.points).run(share.cursor)
-    work.progress.end(f"{done:,} points")
+    work.progress.end(counted(done, "point"))
     return Fill(restored=done)
 
 

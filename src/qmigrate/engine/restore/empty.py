@@ -17,7 +17,7 @@ from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.store import records
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 
 class Base:
@@ -59,7 +59,7 @@ def settle(step: Build, work: Work, report: VerificationReport, base: Base) -> P
             facts={"report": report.to_json()},
         )
     base.commit()
-    work.progress.end(f"{report.proven:,} of {report.points:,} points proven")
+    work.progress.end(f"{report.proven:,} of {counted(report.points, 'point')} proven")
     return Proof(
         report=report,
         target_ids=dict(barrier(work.store, step.target)),
@@ -129,7 +129,7 @@ def preflight(step: Build, work: Work) -> Preflight:
     left, expected = work.store.count(address), origin_of(step).expect
     if expected is not None and left != expected:
         raise RefusedError(
-            f"{work.collection} has {left:,} points, but {expected:,} were expected; nothing was changed",
+            f"{work.collection} has {counted(left, 'point')}, but {expected:,} were expected; nothing was changed",
             hint="check again: --dry-run counts them",
             facts={"points": left},
         )
@@ -152,7 +152,7 @@ def converge(step: Build, work: Work) -> Proof:
     points = work.store.count(step.target)
     if points:
         raise VerificationError(
-            f"{step.target} was made empty for {work.collection}, and has {points:,} points: another client "
+            f"{step.target} was made empty for {work.collection}, and has {counted(points, 'point')}: another client "
             "writes to it by "
             "that name",
             hint=f"find that client; qmigrate abort {quote(work.collection)} removes {step.target}",

@@ -322,7 +322,7 @@ def _check(step: Retire, work: Work) -> RetireCheck:
     if work.store.capabilities.several and step.target in work.store.aliases():
         raise RefusedError(
             f"{step.target} is hidden by an alias of its name, and there are {work.store.capabilities.peers_words}: "
-            "whether it was written to past its fence can't be told, since requests to it reach what serves as well",
+            "whether it was written to past its fence is unknown, since requests to it reach what serves as well",
             hint=f"qmigrate gc {quote(work.collection)} --now --generation {quote(step.target)} "
             "--discard-writes removes it all the same",
         )
@@ -383,7 +383,7 @@ def _nothing() -> None:
 def _destroy(
     work: Work, physical: str, begun: Callable[[], None] = _nothing, quiet: Callable[[], None] = _nothing
 ) -> None:
-    """Delete a collection: recorded first, sent once under a lease that outlives the request, then looked at.
+    """Delete a collection: recorded first, sent once under a lease that outlives the request, then checked.
 
     Nothing makes a server refuse what a process that was paused sends late, so the generation is abandoned for good
     before the request goes out: the process that takes over finishes the deletion, and nothing serves from it again.
@@ -449,9 +449,9 @@ def _refuse_foreign(step: Retire, work: Work) -> None:
 
 
 def _is_there(step: Retire, work: Work) -> bool:
-    """Whether the generation is there: one that applications have named may be gone, and made again by them.
+    """Whether the generation is there: one that applications have named may be gone, and recreated by them.
 
-    What has the logical name itself is told apart by that: see :func:`_hidden_by`.
+    What has the logical name itself is recognised by that: see :func:`_hidden_by`.
     """
     if step.target not in work.store.physical_names():
         return False

@@ -1,6 +1,6 @@
 """What a data fix is to do, as a stored job says it: one frozen dataclass per kind. They decide nothing.
 
-An operation's ``edit()`` writes the keys; whoever carries it out reads them from here.
+An operation's ``edit()`` writes the keys; the code that carries it out reads them from here.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Edit:
         max_share: the largest share of the points that may change, 0 to 1; None for that of the settings.
         max_rate: points a second; None for no limit.
         expect: how many changes were consented to; None where nothing was counted.
-        most: up to how many points of a collection were agreed to; None where nobody was asked.
+        most: up to how many points of a collection were agreed to; None where no question was asked.
         ids_to: path of a file that gets the ids.
         log_empty: whether it is recorded also where there was no point.
         mark: rows of the application that are marked.
-        drops: whether what an interrupted fix has kept goes at the end: its run is taken back.
+        drops: whether what an interrupted fix has kept is deleted at the end: its run is undone.
     """
 
     kind: str = ""
@@ -153,7 +153,7 @@ class OrphansEdit(RemovalEdit):
     Attributes:
         grace: seconds between the two looks.
         id_field: payload field with the id that rows have; None for the point's own.
-        sample: so many points and rows at random; None for all.
+        sample: this many points and rows at random; None for all.
         look: whether it is only the first look.
         missing_to: path of a file that gets rows without a point.
         missing_table: table that gets them.
@@ -169,7 +169,7 @@ class OrphansEdit(RemovalEdit):
 
 @dataclass(frozen=True, slots=True)
 class EraseEdit(RemovalEdit):
-    """Of an erasure: whether snapshots that may hold the points are told of (``list``) or taken the place of."""
+    """Of an erasure: whether snapshots that may hold the points are listed (``list``) or replaced."""
 
     snapshots: str = "list"
 
@@ -193,7 +193,7 @@ class SyncEdit(Edit):
         json: columns that hold JSON.
         ids: only these points.
         since: a column, and the moment since which a row must have changed.
-        sample: so many points at random.
+        sample: this many points at random.
     """
 
     database: str = ""
@@ -217,7 +217,7 @@ class UndoEdit(Edit):
         generation: that it was about.
         file: path of what it has exported.
         started: when its run began, where no file is named.
-        log: its row of the audit; None where its run is taken back.
+        log: its row of the audit; None where its run is undone.
         overwrite: whether also what was changed since is.
         nothing: whether it had not begun to change anything.
         erased: points of it that were erased since.
@@ -264,7 +264,7 @@ class RetryEdit(Edit):
 
 @dataclass(frozen=True, slots=True)
 class CallEdit(Edit):
-    """Of a call: the function, and the name by which a second call of it is told from this one."""
+    """Of a call: the function, and the name that distinguishes a second call of it from this one."""
 
     function: str = ""
     key: str | None = None
@@ -272,7 +272,7 @@ class CallEdit(Edit):
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """A statement by which the application's SQL is told that points have a vector.
+    """A statement that records in the application's SQL that points have a vector.
 
     Attributes:
         vector: that they have.

@@ -1,7 +1,7 @@
 """What each phase learns and the journal keeps: one frozen dataclass per phase. They decide nothing.
 
 A field that still has its default was not learned. Under which key and when a field is kept, :mod:`.stored` says;
-those that a plain ``dict`` or ``list`` would suit are mappings and tuples, so that nobody changes what was kept.
+those that a plain ``dict`` or ``list`` would suit are mappings and tuples, so that no code changes what was kept.
 """
 
 from __future__ import annotations
@@ -414,7 +414,7 @@ class Closed(Facts):
         log: id of the audit's row; None where it has none.
         undo: kind of the fix that takes it back; None where nothing does.
         marked: rows that each statement has changed.
-        back_again: points that serve again since a reset was taken back.
+        back_again: points that serve again since a reset was undone.
     """
 
     phase: ClassVar[str] = "close"
@@ -501,7 +501,7 @@ class WriteBackPreflight(Facts):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Points that the application's SQL was told of, and rows that this has changed."""
+    """Points that were written back to the application's SQL, and rows that this has changed."""
 
     points: int = 0
     rows: int = 0
@@ -513,7 +513,7 @@ class WriteBack(Facts):
 
     Attributes:
         statement: the one that is worked on.
-        cursor: the last point that it was told of; None before the first, and once it is through.
+        cursor: the last point that was written back; None before the first, and once it is through.
         told: by all of them.
     """
 

@@ -1,7 +1,7 @@
 """The client's local mode as a ``ports.Store``: one process, one folder, no server. It talks to no network.
 
 What local mode can't do is not pretended: no snapshots, no enforced payload indexes or settings, no operation ids.
-The file lock of the folder proves that nobody else writes, so barriers and fences have nothing to say; where the
+The file lock of the folder proves that no other process writes, so barriers and fences have nothing to say; where the
 application has lent its own client, that proves nothing, and what it writes is looked for by reading.
 """
 

@@ -40,7 +40,7 @@ def barrier(nodes: Nodes, name: str) -> dict[str, int]:
 
 
 def flush(nodes: Nodes, name: str) -> None:
-    """The same writes alone; nodes that haven't heard yet of a name that was made a moment ago are left out."""
+    """The same writes alone; nodes that don't know yet a name that was made a moment ago are left out."""
     _pass_through(nodes.main, name)
     for node in nodes.watched:
         if node is not nodes.main:
@@ -65,7 +65,7 @@ def operation_ids(nodes: Nodes, name: str) -> dict[str, int]:
 
 
 def _meant(nodes: Nodes, name: str) -> tuple[str, bool]:
-    """The collection that a name stands for, and whether an alias of its own name hides it, by one look at the aliases.
+    """The collection that a name stands for, and whether an alias of its own name hides it, by one request.
 
     Whether there is such a collection shows in what is asked of it next.
     """

@@ -49,6 +49,7 @@ from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.sequences import parts
 from qmigrate.store import records
+from qmigrate.text import counted
 
 
 def clear(work: Work, spaces: Spaces, ids: Ids, tally: Tally) -> list[str]:
@@ -325,7 +326,7 @@ def select(step: Erase, work: Work) -> EraseSelect:
         work.lease.amend_run(work.run, _nameless_job(work))
         raise
     spaces = {physical: erasure.spaces.of(physical) for physical in erasure.present}
-    work.progress.end(f"{found.changes:,} ids to erase")
+    work.progress.end(f"{counted(found.changes, 'id')} to erase")
     more = EraseSelect(there=erasure.there, spaces=spaces)
     points, changes, counts = found.points, found.changes, dict(found.counts)
     return replace(more, points=points, changes=changes, counts=counts, sample=tuple(found.sample))
@@ -372,7 +373,7 @@ def change(step: Erase, work: Work) -> EraseChange:
             _delete_live(work, physical, mine, throttle)
         else:
             generations.delete(work, physical, mine, throttle)
-    work.progress.end(f"{sum(there.values()):,} points of {len(there):,} generations")
+    work.progress.end(f"{counted(sum(there.values()), 'point')} of {counted(len(there), 'generation')}")
     # Counted when they were selected: what an interrupted try has deleted isn't there to be counted any more.
     return EraseChange(there.get(step.target, 0), 0, 0, there)
 

@@ -161,7 +161,7 @@ def drop_records(
     """Take points out of bases, late writes and quarantines, so that nothing takes them for missing.
 
     Args:
-        tally: counts those of quarantines, where somebody wants to know.
+        tally: counts those of quarantines, where the caller needs that.
         only: the generations that lose them; None for all.
     """
     quarantined = tally.adding("quarantine") if tally is not None else None
