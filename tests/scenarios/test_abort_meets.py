@@ -11,7 +11,7 @@ from tests.harness import ADD, CREATE, Deployment, make_point
 from tests.scenarios.test_moved_by_hand import cut_at, lead, there
 
 from qmigrate import op
-from qmigrate.commands import cutover, fix, run_plan, upgrade
+from qmigrate.commands import cutover, fix, run_job, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.engine import phases as steps
 from qmigrate.errors import RefusedError
@@ -37,14 +37,14 @@ def made(qdrant_server, tmp_path):
 
 def while_it_waits(monkeypatch, what: Callable[[], None]) -> None:
     """The next that waits for a lease gets it only after this has happened."""
-    real, due = run_plan.hold_lease, [what]
+    real, due = run_job.hold_lease, [what]
 
     def hold(session, name, lock_timeout):
         if due:
             due.pop()()
         return real(session, name, lock_timeout)
 
-    monkeypatch.setattr(run_plan, "hold_lease", hold)
+    monkeypatch.setattr(run_job, "hold_lease", hold)
 
 
 def goes_on_and_dies(made: Deployment, monkeypatch, kind: str, phase: str) -> None:

@@ -16,6 +16,7 @@ from tests.scenarios.test_way_back import DROP, RENAME, put, target_of
 from qmigrate.commands import gc as command
 from qmigrate.commands import repair, status, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.commands.run_job import PlannedHere
 from qmigrate.engine.fixes import purge
 from qmigrate.engine.golive import golive
 from qmigrate.errors import DeniedError, NotFoundError, RefusedError, StoreError
@@ -141,17 +142,17 @@ def test_what_an_alias_points_to_is_never_deleted(deployment):
 def test_an_alias_that_appears_between_plan_and_deletion_spares_it(deployment, monkeypatch):
     """Names are read again right before: the rest of the job continues, and the exit code is 10."""
     made = rebuilt(deployment)
-    original = command.perform_held
+    original = command.run_job
 
-    def late(session, name, make_plan, **kwargs):
+    def late(session, name, choose, options):
         def planned(world):
-            plan = make_plan(world)
+            plan = choose.make_plan(world)
             session.store.create_alias(f"{made.name}_mine", f"{made.name}__g0001")
             return plan
 
-        return original(session, name, planned, **kwargs)
+        return original(session, name, PlannedHere(planned), options)
 
-    monkeypatch.setattr(command, "perform_held", late)
+    monkeypatch.setattr(command, "run_job", late)
     result = command.gc(made.settings(), made.name)
     assert result.exit_code == 10
     assert "is in use" in result.spared[0].reason

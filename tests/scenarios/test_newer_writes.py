@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import tenacity
 from tests.harness import CREATE, Deployment, write
 
 from qmigrate import op
@@ -144,16 +145,16 @@ def test_a_look_in_which_the_process_stood_still_is_done_again(made, monkeypatch
     """It is stopped for a minute between check and change, and another client writes in between."""
     act, now, paused = kind(made), [0.0], []
     monkeypatch.setattr(protocol, "_clocks", lambda: (now[0], 0.0))
-    change = edit._Portion._write
+    writing = edit._Portion.writing
 
-    def stopped(self, agreed, look):
+    def stopped(self):
         if not paused:
             paused.append(1)
             now[0] += protocol.LONGEST + 1
             written(made, self._hand.store, 2)
-        change(self, agreed, look)
+        return writing(self)
 
-    monkeypatch.setattr(edit._Portion, "_write", stopped)
+    monkeypatch.setattr(edit._Portion, "writing", stopped)
     (done,) = act().done
     assert (made.contents()[2][0], done.changed_meanwhile, paused) == (NEW, 1, [1])
 
@@ -210,17 +211,15 @@ def test_a_limiter_that_lets_a_few_pass_is_no_end(made, monkeypatch):
             raise TransientError("too many requests")
 
     monkeypatch.setattr(payload.PayloadFix, "write", limited)
-    monkeypatch.setattr(edit, "repeated", lambda call, timeout: _twice(call))
+    monkeypatch.setattr(edit, "tries", _twice)
     (done,) = setting(made)().done
     assert (done.changed, passed) == (COUNT, list(range(1, COUNT + 1)))
 
 
-def _twice(call):
+def _twice(_timeout):
     """What is waited for only so long: two tries."""
-    try:
-        return call()
-    except TransientError:
-        return call()
+    again = tenacity.retry_if_exception_type(TransientError)
+    return tenacity.Retrying(retry=again, stop=tenacity.stop_after_attempt(2), reraise=True)
 
 
 def test_portions_follow_the_speed_of_the_server():

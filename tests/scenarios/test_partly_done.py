@@ -11,6 +11,7 @@ from tests.harness import Deployment, make_point, write
 from tests.scenarios.cli import call
 
 from qmigrate.commands import run_plan
+from qmigrate.commands.failures import MovedError
 
 TWO = """
 def upgrade():
@@ -161,16 +162,16 @@ def statuses(made: Deployment, names) -> list:
 @pytest.mark.parametrize("how", ["--max-share", "--no-export", "--erase"])
 def test_a_fix_is_done_once_where_a_later_collection_moves_meanwhile(made, monkeypatch, how):
     """It is planned again, since another run has ended there; what was written to the first one since is not its own."""
-    original, moved = run_plan._run_planned, []
+    original, moved = run_plan.run_job, []
 
-    def run(session, plan, item, *args, **more):
-        if item.job.collection.endswith("_b") and not moved:
+    def run(session, name, *args):
+        if name.endswith("_b") and not moved:
             moved.append(1)
             write(session.store, f"{made.name}_a", [make_point(0, text="written since")])
-            raise run_plan.MovedError
-        return original(session, plan, item, *args, **more)
+            raise MovedError
+        return original(session, name, *args)
 
-    monkeypatch.setattr(run_plan, "_run_planned", run)
+    monkeypatch.setattr(run_plan, "run_job", run)
     more = ("--max-share", "1") if how == "--max-share" else (how, "--max-share", "1")
     said = call(made.root, "fix", "delete", f"{made.name}_*", "--id", "1", "--reason", "r", "--yes", "--expect", "1", *more)
     assert said.code == 0, said.text

@@ -110,13 +110,13 @@ def test_a_state_that_moves_under_way_is_refused_too(made, monkeypatch):
     from qmigrate.commands import run_plan
 
     path = written(made)
-    original = run_plan._run_planned
+    original = run_plan.run_job
 
     def late(session, *args, **kwargs):
         session.store.create_alias(f"{made.name}_more", f"{made.name}__g0001")
         return original(session, *args, **kwargs)
 
-    monkeypatch.setattr(run_plan, "_run_planned", late)
+    monkeypatch.setattr(run_plan, "run_job", late)
     with pytest.raises(RefusedError, match="moved since"):
         plan_file.upgrade_planned(made.settings(), path)
     assert not left(made).open_runs

@@ -15,6 +15,7 @@ from qmigrate.commands.candidates import Candidates, Left, find
 from qmigrate.commands.inline import with_inline
 from qmigrate.commands.names import named
 from qmigrate.commands.parallel import at_once
+from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.engine.executor import Stop, stop_on_signals
@@ -206,7 +207,7 @@ def _finish(opened: Session, found: Candidates, stop: Stop, lock_timeout: float 
     mine = [run.job.collection for run in opened.ledger.open_runs() if run.verb in ("adopt", "stamp")]
     chosen = [name for name in mine if name in found.names]
     if chosen:
-        finish_open_runs(opened, stop=stop, only=chosen, lock_timeout=lock_timeout)
+        finish_open_runs(opened, RunOptions(stop, lock_timeout, only=chosen))
 
 
 def _created(opened: Session, wanted: str) -> tuple[str, ...]:
@@ -347,7 +348,7 @@ def _record(
         refuse_differences(verdicts, choice)
         return plan_adopt(verb, verdicts, found.leaving(world), opened.revisions)
 
-    perform(opened, make, stop=stop, lock_timeout=lock_timeout, names=found.names, owned=False)
+    perform(opened, make, RunOptions(stop, lock_timeout, owned=False), names=found.names)
 
 
 def _result(opened: Session, found: Candidates, finding: _Finding, *, dry_run: bool) -> AdoptResult:

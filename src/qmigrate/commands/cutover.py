@@ -9,6 +9,7 @@ from qmigrate.commands.failures import Failures
 from qmigrate.commands.held_runs import held_collections
 from qmigrate.commands.parallel import at_once
 from qmigrate.commands.results import Held, Outcome, Resumed
+from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import finish_open_runs
 from qmigrate.commands.session import Session, session
 from qmigrate.engine.executor import stop_on_signals
@@ -82,7 +83,7 @@ def cutover(
         opened.parallel = at_once(opened.store, parallel)
         failures = Failures(opened.progress, keep_going=keep_going)
         resumed, outcomes = finish_open_runs(
-            opened, stop=stop, only=chosen, lock_timeout=lock_timeout, cutover=True, failures=failures
+            opened, RunOptions(stop, lock_timeout, only=chosen, cutover=True, failures=failures)
         )
         held = held_collections(opened, chosen)
     result = CutoverResult(chosen, tuple(resumed), tuple(outcomes), held, notes)

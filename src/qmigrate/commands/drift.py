@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qmigrate.commands.agreed import as_shown
 from qmigrate.commands.results import UpgradeResult
+from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import perform
 from qmigrate.commands.session import Session, session
 from qmigrate.drift import acceptance, effective, plan_restoration
@@ -144,9 +145,7 @@ def restore(
         made, outcomes = perform(
             opened,
             lambda world: as_shown(_plan(world, name), shown),
-            stop=stop,
-            lock_timeout=lock_timeout,
-            owned=False,
+            RunOptions(stop, lock_timeout, owned=False),
         )
     return UpgradeResult(plan=made, resumed=(), outcomes=tuple(outcomes))
 

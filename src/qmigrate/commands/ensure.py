@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qmigrate.commands.results import Outcome
+from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import finish_open_runs, perform
 from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.engine.executor import Stop
@@ -144,7 +145,7 @@ def _create(opened: Session, name: str) -> Ensured:
     stop = Stop()
     finished: list[Outcome] = []
     if opened.ledger.open_run(name) is not None:
-        _, finished = finish_open_runs(opened, stop=stop, only=[name])
+        _, finished = finish_open_runs(opened, RunOptions(stop, only=[name]))
     if opened.ledger.view(name) is None:
         _refuse_unmanaged(observe(opened.ledger, opened.store, only=[name]), name)
     wanted = opened.revisions.resolve("head", current=frozenset())
@@ -156,7 +157,7 @@ def _create(opened: Session, name: str) -> Ensured:
         made = plan_upgrade(world, opened.revisions, wanted, only=[name], create=frozenset({name}))
         return replace(made, verb=VERB)
 
-    _, outcomes = perform(opened, make, stop=stop, names=[name])
+    _, outcomes = perform(opened, make, RunOptions(stop), names=[name])
     made = _ensured(opened.ledger.view(name), created=bool(finished or outcomes))
     if made is None:
         raise _not_made(observe(opened.ledger, opened.store, only=[name]), name)

@@ -9,7 +9,8 @@ from typing import Any
 from qmigrate.commands.purge import Purge, due, purge
 from qmigrate.commands.results import Outcome
 from qmigrate.commands.run_fixes import Done
-from qmigrate.commands.run_plan import finish_open_runs, perform_held
+from qmigrate.commands.run_job import PlannedHere, RunOptions, run_job
+from qmigrate.commands.run_plan import finish_open_runs
 from qmigrate.commands.session import Session, session
 from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.engine.retire.retire import KINDS
@@ -168,7 +169,7 @@ def gc(  # noqa: PLR0913  the options of the verb
             writes="discard" if discard_writes else "refuse",
             shown=None if shown is None else frozenset(shown),
         )
-        finish_open_runs(opened, stop=stop, lock_timeout=lock_timeout, verb="gc")
+        finish_open_runs(opened, RunOptions(stop, lock_timeout), verb="gc")
         names = _names(opened, pattern)
         verdicts = _judged(opened, names, choice)
         _refuse_unknown(verdicts, only)
@@ -264,7 +265,7 @@ def _collect(sweep: _Sweep, name: str) -> None:
         return plan
 
     try:
-        outcome = perform_held(sweep.opened, name, make_plan, stop=sweep.stop, lock_timeout=sweep.lock_timeout)
+        ran = run_job(sweep.opened, name, PlannedHere(make_plan), RunOptions(sweep.stop, sweep.lock_timeout))
     except StoppedError:
         raise
     except QmigrateError as error:
@@ -273,8 +274,8 @@ def _collect(sweep: _Sweep, name: str) -> None:
             raise
         sweep.spared.append(Spared(name, None, error.message, error.hint, exit_code=error.exit_code))
         return
-    if outcome is not None:
-        _report(sweep, jobs[-1], outcome)
+    if ran is not None:
+        _report(sweep, jobs[-1], ran.outcome)
 
 
 def _report(sweep: _Sweep, job: Job, outcome: Outcome) -> None:

@@ -6,9 +6,10 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from qmigrate.commands.failures import MovedError
+from qmigrate.commands.session import Session
 from qmigrate.errors import QmigrateError, StoppedError, UsageError
 from qmigrate.model.plan import Job
 from qmigrate.model.schema import JsonObject
@@ -69,9 +70,35 @@ def chains(items: Sequence[Item], job: Callable[[Item], Job]) -> list[list[Item]
     return [[items[place] for place in chain] for _, chain in sorted(found, key=lambda one: one[1])]
 
 
-def each(
-    groups: Iterable[Sequence[Item]], work: Callable[[Item], Result], many: int, progress: Progress
-) -> list[Result]:
+class HasJob(Protocol):
+    """What a job belongs to."""
+
+    @property
+    def job(self) -> Job:
+        """It shows which names are touched."""
+
+
+Task = TypeVar("Task", bound=HasJob)
+
+
+def in_threads(tasks: Sequence[Task], work: Callable[[Task], None], session: Session) -> Sequence[Task]:
+    """Do the work of every task, as many at a time as the session allows, where several may run at the same time.
+
+    Returns:
+        What is left to the caller, one after the other: all of them where only one may run at a time, else nothing.
+    """
+    groups = chains(tasks, lambda task: task.job) if session.parallel > 1 else []
+    if len(groups) <= 1:
+        return tasks
+    session.several = True
+    try:
+        each(groups, work, session.parallel, session.progress)
+    finally:
+        session.several = False
+    return ()
+
+
+def each(groups: Iterable[Sequence[Item]], work: Callable[[Item], None], many: int, progress: Progress) -> None:
     """Do the work for every item: of a group one after the other, of different groups at the same time.
 
     When one fails, no further one is begun, and those under way are finished; a stop ends each at its next checkpoint.
@@ -79,36 +106,29 @@ def each(
     Args:
         many: groups at a time.
 
-    Returns:
-        The results in the order of the items.
-
     Raises:
         StoppedError: a stop was asked for.
         QmigrateError: the first one, by the order of the items, that failed.
     """
-    listed = [list(group) for group in groups]
-    if many <= 1 or len(listed) <= 1:
-        return [work(item) for group in listed for item in group]
     ended = threading.Event()
 
-    def one(group: Sequence[Item]) -> tuple[list[Result], BaseException | None]:
-        made: list[Result] = []
+    def one(group: Sequence[Item]) -> BaseException | None:
         for item in group:
             if ended.is_set():
                 break
             try:
-                made.append(work(item))
+                work(item)
             except BaseException as error:
                 ended.set()
-                return made, error
-        return made, None
+                return error
+        return None
 
+    listed = list(groups)
     with ThreadPoolExecutor(min(many, len(listed)), thread_name_prefix="collection") as pool:
         answers = _all_of([pool.submit(one, group) for group in listed], ended)
-    errors = [error for _, error in answers if error is not None]
+    errors = [error for error in answers if error is not None]
     if errors:
         raise _foremost(errors, progress)
-    return [result for made, _ in answers for result in made]
 
 
 def _all_of(futures: Sequence[Future[Result]], ended: threading.Event) -> list[Result]:

@@ -14,7 +14,8 @@ from qmigrate.commands.estimate import refuse_longer, with_estimates
 from qmigrate.commands.held_runs import held_collections
 from qmigrate.commands.parallel import at_once
 from qmigrate.commands.results import UpgradeResult
-from qmigrate.commands.run_plan import finish_open_runs, moved_since, perform_exactly
+from qmigrate.commands.run_job import RunOptions, moved_since
+from qmigrate.commands.run_plan import finish_open_runs, perform_exactly
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.sql_gate import waits, within_reach
 from qmigrate.commands.upgrade import check_names, planned, ways_back
@@ -254,12 +255,9 @@ def upgrade_planned(
             # As it is today: what was planned on may have grown since.
             today = with_estimates(opened, world, _of(saved.plan, left))
             refuse_longer(opened, world, today, max_estimate, [*interrupted, *_names(left)])
-        resumed, finished = finish_open_runs(
-            opened, stop=stop, only=interrupted, lock_timeout=lock_timeout, snapshot=not no_snapshot
-        )
-        outcomes = perform_exactly(
-            opened, _of(saved.plan, left), stop=stop, lock_timeout=lock_timeout, snapshot=not no_snapshot
-        )
+        options = RunOptions(stop, lock_timeout, only=interrupted, snapshot=not no_snapshot)
+        resumed, finished = finish_open_runs(opened, options)
+        outcomes = perform_exactly(opened, _of(saved.plan, left), options)
         held = held_collections(opened, tuple(_names(list(saved.plan.collections))))
         every = (*finished, *outcomes)
         back = ways_back(opened, every)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from qmigrate.commands.names import chosen_names
 from qmigrate.commands.results import Outcome
-from qmigrate.commands.run_plan import end_rehearsals, finish_open_runs, moved_since, perform_held
+from qmigrate.commands.run_job import PlannedHere, RunOptions, moved_since, rehearsed, run_job
+from qmigrate.commands.run_plan import finish_open_runs
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.upgrade import planned
 from qmigrate.engine.executor import Stop, stop_on_signals
@@ -91,7 +92,7 @@ def rehearse(
     """
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         names = chosen_names(opened, only)
-        finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout, verb="rehearse")
+        finish_open_runs(opened, RunOptions(stop, lock_timeout, only=names), verb="rehearse")
         made = planned(opened, target, names)
         done = [_rehearse(opened, item, points, stop, lock_timeout) for item in made.collections]
     return RehearsalResult(plan=made, rehearsals=tuple(one for one in done if one is not None))
@@ -115,16 +116,17 @@ def _rehearse(
         worlds.append(world)
         return plan_rehearsal(state, item, points)
 
-    perform_held(opened, name, lambda world: _leftovers(opened, world, name), stop=stop, lock_timeout=lock_timeout)
+    options = RunOptions(stop, lock_timeout)
+    run_job(opened, name, PlannedHere(lambda world: _leftovers(opened, world, name)), options)
     try:
-        outcome = perform_held(opened, name, make_plan, stop=stop, lock_timeout=lock_timeout)
+        ran = run_job(opened, name, PlannedHere(make_plan), options)
     except BaseException as error:
         # Also after Ctrl-C: throwaways are never left on purpose. A new stop, since the old one is used up.
-        end_rehearsals(opened, name, stop=Stop(), lock_timeout=lock_timeout)
+        run_job(opened, name, rehearsed, RunOptions(Stop(), lock_timeout))
         if isinstance(error, QmigrateError) and worlds:
             error.hint = "this was a rehearsal: nothing is left of it"
         raise
-    return _report(opened, item, worlds[-1], outcome) if outcome is not None else None
+    return _report(opened, item, worlds[-1], ran.outcome) if ran is not None else None
 
 
 def _leftovers(opened: Session, world: World, name: str) -> Plan:

@@ -12,6 +12,7 @@ from qmigrate.commands.agreed import as_shown
 from qmigrate.commands.meanings import CHANGED, SAME, Compared, compare, says
 from qmigrate.commands.names import check_recorded
 from qmigrate.commands.results import Repaired
+from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import finish_open_runs, perform
 from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.drift import plan_loss, plan_put_back
@@ -134,10 +135,8 @@ def name(
         plan, _ = perform(
             opened,
             lambda world: as_shown(plan_put_back(world, collection), shown),
-            stop=stop,
-            lock_timeout=lock_timeout,
+            RunOptions(stop, lock_timeout, owned=False),
             names=[collection],
-            owned=False,
         )
     if plan.collections or resumed:
         lines = [line for item in plan.collections for line in item.lines] or ["put back, as an interrupted run began"]
@@ -175,10 +174,8 @@ def vanished(
         plan, _ = perform(
             opened,
             lambda world: _loss(opened, world, owner, generation),
-            stop=stop,
-            lock_timeout=lock_timeout,
+            RunOptions(stop, lock_timeout, owned=False),
             names=[owner],
-            owned=False,
         )
     lines = [line for item in plan.collections for line in item.lines]
     return Repaired("vanished", generation, "; ".join(lines) or "recorded, as an interrupted run began")
@@ -193,7 +190,7 @@ def _loss(opened: Session, world: World, owner: str, generation: str) -> Plan:
 
 def _finish(opened: Session, collection: str, stop: Stop, lock_timeout: float | None) -> bool:
     """Resume an interrupted repair of the collection; an upgrade is not this verb's business."""
-    found = finish_open_runs(opened, stop=stop, only=[collection], verb=REPAIRED, lock_timeout=lock_timeout)[0]
+    found = finish_open_runs(opened, RunOptions(stop, lock_timeout, only=[collection]), verb=REPAIRED)[0]
     return bool(found)
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from qmigrate.commands.restore import tried
 from qmigrate.commands.results import Outcome, Resumed
+from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.engine.executor import stop_on_signals
@@ -114,15 +115,15 @@ def reset(
         )
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         same = {run.id for run in opened.ledger.open_runs() if _resets(run.job, collection)}
-        resumed, finished = finish_open_runs(opened, stop=stop, only=[collection], lock_timeout=lock_timeout)
+        options = RunOptions(stop, lock_timeout, only=[collection])
+        resumed, finished = finish_open_runs(opened, options)
         if same & {one.run for one in resumed}:
             return _result(opened, finished[-1], tuple(resumed))
         _check_count(opened, collection, expect)
         _, outcomes = perform(
             opened,
             lambda world: _plan(opened, tried(opened, world, collection), collection, reason, expect),
-            stop=stop,
-            lock_timeout=lock_timeout,
+            options,
             names=[collection],
         )
         return _result(opened, outcomes[-1], tuple(resumed))

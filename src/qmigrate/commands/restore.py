@@ -14,6 +14,7 @@ from qmigrate.commands.failures import Failures
 from qmigrate.commands.meanings import says_the_same
 from qmigrate.commands.results import SnapshotEntry, UpgradeResult
 from qmigrate.commands.rollback import check_writes
+from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import (
@@ -125,14 +126,14 @@ def _restored(
 ) -> UpgradeResult:
     """One collection, restored; an interrupted restore of it is finished first."""
     same = {run.id for run in opened.ledger.open_runs() if run.verb == VERB and _restores(run.job, origin, name)}
-    resumed, finished = finish_open_runs(opened, stop=stop, only=[name], lock_timeout=lock_timeout)
+    options = RunOptions(stop, lock_timeout, only=[name])
+    resumed, finished = finish_open_runs(opened, options)
     if same & {one.run for one in resumed}:
         return UpgradeResult(Plan(VERB, (), ()), tuple(resumed), tuple(finished))
     made, outcomes = perform(
         opened,
         lambda world: as_shown(_plan(opened, tried(opened, world, name), name, origin, into=into), shown),
-        stop=stop,
-        lock_timeout=lock_timeout,
+        options,
         names=[name],
     )
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
@@ -163,16 +164,15 @@ def undo(
         return plan_undo(_state(opened, world, name), opened.ledger.moments(name), writes=writes)
 
     def undone(opened: Session, name: str, stop: Stop) -> UpgradeResult:
-        resumed, finished = finish_open_runs(opened, stop=stop, only=[name], lock_timeout=lock_timeout)
+        options = RunOptions(stop, lock_timeout, only=[name])
+        resumed, finished = finish_open_runs(opened, options)
         if resumed:
             # What was under way may have been this very step; the state says what is left to do.
             state = _state(opened, observe(opened.ledger, opened.store), name)
             moments = opened.ledger.moments(name)
             if moments and (moments[-1].physical, moments[-1].strategy) == (state.physical, "undo"):
                 return UpgradeResult(Plan(VERB, (), ()), tuple(resumed), tuple(finished))
-        made, outcomes = perform(
-            opened, lambda world: make(opened, world, name), stop=stop, lock_timeout=lock_timeout, names=[name]
-        )
+        made, outcomes = perform(opened, lambda world: make(opened, world, name), options, names=[name])
         return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
 
     with session(settings, writes=not dry_run, progress=progress) as opened:

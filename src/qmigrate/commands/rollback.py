@@ -9,6 +9,7 @@ from dataclasses import replace
 from qmigrate.commands.names import chosen_names
 from qmigrate.commands.parallel import at_once
 from qmigrate.commands.results import UpgradeResult
+from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.snapshot import address
@@ -63,7 +64,8 @@ def rollback(
         opened.parallel = at_once(opened.store, parallel)
         names = chosen_names(opened, only)
         begun = begun_revisions(opened, "rollback", names)
-        resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout)
+        options = RunOptions(stop, lock_timeout, only=names)
+        resumed, finished = finish_open_runs(opened, options)
         keep: list[frozenset[str]] = []
 
         def make(world: World) -> Plan:
@@ -76,7 +78,7 @@ def rollback(
             # What was begun before is done by now, so that nothing more is expected.
             return plan if resumed else _explained(world, plan, target, names)
 
-        made, outcomes = perform(opened, make, stop=stop, lock_timeout=lock_timeout, only=names)
+        made, outcomes = perform(opened, make, options)
     # A downgrade() may declare hold as well.
     held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
@@ -98,7 +100,7 @@ def revert(
     check_writes(writes)
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         wanted = opened.revisions.get(revision).id
-        resumed, finished = finish_open_runs(opened, stop=stop)
+        resumed, finished = finish_open_runs(opened, RunOptions(stop))
 
         def make(world: World) -> Plan:
             keep = world.applied()
@@ -110,7 +112,7 @@ def revert(
             check_hidden(world, plan)
             return plan
 
-        made, outcomes = perform(opened, make, stop=stop)
+        made, outcomes = perform(opened, make, RunOptions(stop))
     held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
 
@@ -151,15 +153,10 @@ def abort(
     """
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         names = None if collection is None else chosen_names(opened, [collection])
-        resumed, finished = finish_open_runs(opened, stop=stop, only=names, lock_timeout=lock_timeout, verb="abort")
+        options = RunOptions(stop, lock_timeout, only=names, unfinished=True)
+        resumed, finished = finish_open_runs(opened, options, verb="abort")
         begun = {run.id for run in opened.ledger.open_runs()}
-        made, outcomes = perform(
-            opened,
-            lambda world: plan_abort(world, only=names, runs=begun),
-            stop=stop,
-            lock_timeout=lock_timeout,
-            unfinished=True,
-        )
+        made, outcomes = perform(opened, lambda world: plan_abort(world, only=names, runs=begun), options)
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
 
 

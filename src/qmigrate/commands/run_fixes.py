@@ -10,7 +10,8 @@ from datetime import datetime
 
 from qmigrate.commands.edits import check_all
 from qmigrate.commands.results import Erasure, Outcome, Resumed, erased_of
-from qmigrate.commands.run_plan import finish_open_runs, hold_lease, perform, without
+from qmigrate.commands.run_job import RunOptions, hold_lease
+from qmigrate.commands.run_plan import finish_open_runs, perform, without
 from qmigrate.commands.session import Session
 from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.engine.fixes import first_look
@@ -285,7 +286,8 @@ def run_fix(
             if same(run.job) or _has_waited(run.job, edits) or (planned is not None and _consented(run.job, planned))
         }
         unfinished = {run.job.collection: run.job for run in opened.ledger.open_runs()}
-        resumed, finished = finish_open_runs(opened, stop=stop, only=wanted, lock_timeout=lock_timeout)
+        options = RunOptions(stop, lock_timeout, only=wanted)
+        resumed, finished = finish_open_runs(opened, options)
         # What was just finished is in the audit: that its repetition finds nothing more is expected.
         repeated = frozenset(one.collection for one in resumed if _repeats(planned, unfinished.get(one.collection)))
         done = [one for outcome in finished for one in _done(outcome)]
@@ -300,13 +302,7 @@ def run_fix(
         if len(wanted) > 1:
             # What is deleted of the first one can't be undone by a refusal of the second.
             check_all(opened, without(make(observe(opened.ledger, opened.store)), over))
-        _, outcomes = perform(
-            opened,
-            lambda world: _unlogged(without(make(world), over), repeated),
-            stop=stop,
-            lock_timeout=lock_timeout,
-            only=wanted,
-        )
+        _, outcomes = perform(opened, lambda world: _unlogged(without(make(world), over), repeated), options)
     done += [one for outcome in outcomes for one in _done(outcome)]
     return FixResult(tuple(done), tuple(resumed))
 

@@ -14,6 +14,7 @@ from qmigrate.commands.held_runs import held_collections
 from qmigrate.commands.names import chosen_names
 from qmigrate.commands.parallel import at_once
 from qmigrate.commands.results import Outcome, UpgradeResult
+from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
@@ -235,13 +236,10 @@ def upgrade(  # noqa: PLR0913  the options of the verb
             _refuse_unmanaged(opened, world, only)
             return _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures, current=current)
 
-        resumed, finished = finish_open_runs(
-            opened, stop=stop, only=names, lock_timeout=lock_timeout, snapshot=not no_snapshot, failures=failures
-        )
+        options = RunOptions(stop, lock_timeout, only=names, snapshot=not no_snapshot, failures=failures)
+        resumed, finished = finish_open_runs(opened, options)
         notes = collect_due(opened, stop=stop, only=names, lock_timeout=lock_timeout)
-        made, outcomes = perform(
-            opened, make, stop=stop, lock_timeout=lock_timeout, snapshot=not no_snapshot, only=names, failures=failures
-        )
+        made, outcomes = perform(opened, make, options)
         held, back = held_collections(opened, names), ways_back(opened, every := (*finished, *outcomes))
     noted = replace(made, notes=(*notes, *made.notes))
     result = UpgradeResult(plan=noted, resumed=tuple(resumed), outcomes=every, held=held, back=back)

@@ -108,23 +108,54 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
         The run's id in the ledger.
     """
     work.tick = Ticker(work, stop)
+    _open(work, verb, checksums, actor, found)
+    with _recorded(work), _revoked(work, found), _taking_back(work), _leaving_no_alias(work):
+        position = 0
+        # Counted, not iterated: a phase may amend the job, and append a step.
+        while position < len(work.job.steps):
+            work.step, step = position, work.job.steps[position]
+            for phase in phases_of(step):
+                if _is_done(work, phase, found):
+                    continue
+                # A phase may amend the step, too.
+                step, work.phase = work.job.steps[position], phase.name
+                work.tick()
+                work.lease.journal(work.run, position, phase.name, "running")
+                facts = work.learn(phase.run(step, work))
+                if phase.name != "close":
+                    work.lease.journal(work.run, position, phase.name, "done", facts)
+            position += 1
+    return work.run
+
+
+def _open(work: Work, verb: str, checksums: Mapping[str, str], actor: str, found: OpenRun | None) -> None:
+    """Record a new run, or continue the one that was found."""
     if found is None:
         server = work.store.capabilities.label
         work.run = work.lease.open_run(verb, work.job, checksums, actor=actor, tool=work.tool, server=server)
-    else:
-        work.run = found.id
-        work.lease.resume_run(found.id)
-        work.learned = {(record.step, record.phase): dict(record.facts) for record in found.records}
+        return
+    work.run = found.id
+    work.lease.resume_run(found.id)
+    work.learned = {(record.step, record.phase): dict(record.facts) for record in found.records}
+
+
+@contextmanager
+def _revoked(work: Work, found: OpenRun | None) -> Iterator[None]:
+    """The process that had the job before can do nothing more while the block runs, also when it is only undone."""
+    superseded = work.state.open_run if work.job.supersedes is not None else None
+    earlier = superseded or found
+    # A held run was ended in good order: it has no alias and no request any more.
+    if earlier is not None and earlier.state != "held" and not earlier.job.throwaway:
+        generations = _generations(superseded.job if superseded else work.job)
+        revoke_earlier(work, generations, in_order=was_left_in_order(earlier))
+    yield
+
+
+@contextmanager
+def _recorded(work: Work) -> Iterator[None]:
+    """However the block ends, the ledger has it."""
     try:
-        superseded = work.state.open_run if work.job.supersedes is not None else None
-        earlier = superseded or found
-        if earlier is not None and earlier.state != "held" and not earlier.job.throwaway:
-            # The process that had it before must be unable to do anything more, also when it is only undone. A held run
-            # was ended in good order: it has no alias and no request any more.
-            generations = _generations(superseded.job if superseded else work.job)
-            revoke_earlier(work, generations, in_order=was_left_in_order(earlier))
-        with _taking_back(work), _leaving_no_alias(work):
-            _work_through(work, found)
+        yield
         if not work.job.steps:
             work.lease.finish_run(work.run, "done")
     except StoppedError:
@@ -147,7 +178,6 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
         said = without_secrets(f"{type(error).__name__}: {error}")
         _finish(work, "aborted" if work.job.repeatable else "failed", said)
         raise
-    return work.run
 
 
 @contextmanager
@@ -174,27 +204,6 @@ def _leaving_no_alias(work: Work) -> Iterator[None]:
             with suppress(QmigrateError):
                 release(work, _generations(work.job))
         raise
-
-
-def _work_through(work: Work, found: OpenRun | None) -> None:
-    position = 0
-    # Counted, not iterated: a phase may amend the job, and append a step.
-    while position < len(work.job.steps):
-        work.step = position
-        for phase in phases_of(work.job.steps[position]):
-            if not _is_done(work, phase, found):
-                _perform(work, phase)
-        position += 1
-
-
-def _perform(work: Work, phase: Phase[Facts]) -> None:
-    step = work.job.steps[work.step]
-    work.phase = phase.name
-    work.tick()
-    work.lease.journal(work.run, work.step, phase.name, "running")
-    facts = work.learn(phase.run(step, work))
-    if phase.name != "close":
-        work.lease.journal(work.run, work.step, phase.name, "done", facts)
 
 
 def _is_done(work: Work, phase: Phase[Facts], found: OpenRun | None) -> bool:

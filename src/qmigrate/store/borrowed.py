@@ -26,7 +26,7 @@ _TURNS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 _GUARD = threading.Lock()
 #: How often two views are compared: a name may be on its way.
 _LOOKS = 3
-#: Names in common that are looked at for a seal.
+#: Names in common that are checked for a seal.
 _NAMES = 5
 
 
@@ -138,10 +138,10 @@ class Borrowed:
         return LocalStore(self._client, location, turn), False
 
     def _check_same(self, store: Store) -> None:
-        """Stop where the client sees other names or seals than the settings' Qdrant; what can't be told is no reason.
+        """Stop where the client sees other names or seals than the settings' Qdrant; what is unknown doesn't count.
 
         Raises:
-            ConfigError: it looks at another Qdrant.
+            ConfigError: it is connected to another Qdrant.
         """
         why: str | None = None
         for _ in range(_LOOKS):
@@ -160,12 +160,12 @@ class Borrowed:
                 return
             time.sleep(0.1)
         raise ConfigError(
-            f"the client looks at another Qdrant than qmigrate.yaml names: {why}",
+            f"the client is connected to another Qdrant than qmigrate.yaml names: {why}",
             hint="name the same Qdrant in both: qdrant.url",
         )
 
     def _other_ledger(self, store: Store, names: Sequence[str]) -> str | None:
-        """How one name is under management of two ledgers; None where that is not so, or can't be told.
+        """How one name is under management of two ledgers; None where that is not so, or unknown.
 
         The same revisions give the same names in staging and in production.
         """

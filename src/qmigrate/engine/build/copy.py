@@ -187,7 +187,11 @@ def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) 
     else:
         rate, workers = work.settings.rebuild.max_rate, workers_of(work, todo)
         with copying(work, step, maker, own(work, step.target), workers=workers, rate=rate) as copies:
-            in_parallel(work, todo, lambda share: copies.copy(share, again=again))
+            if workers > 1:
+                in_parallel(work, todo, lambda share: copies.copy(share, again=again), workers)
+            else:
+                for share in todo:
+                    copies.copy(share, again=again)
             stages = copies.stages()
     return Fill(stages=stages, limited_by=limit(stages)) if stages else Fill()
 

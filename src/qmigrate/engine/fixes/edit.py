@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +43,7 @@ from qmigrate.model.fix import Found, PointEdit
 from qmigrate.model.plan import EditPoints
 from qmigrate.model.schema import JsonObject
 from qmigrate.store.faults import TransientError
-from qmigrate.store.server.requests import repeated, sent_once
+from qmigrate.store.server.requests import sent_once, tries
 from qmigrate.text import counted, quote
 
 #: Kinds of fixes that the audit has although no point was there: a user has decided that these points go.
@@ -199,7 +200,14 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: FixTarget, entries: Se
     portion = _Portion(fix, hand, entries)
     for attempt in range(_TRIES):
         try:
-            return _patiently(work, portion)
+            for once in portion.tries(work):
+                with once:
+                    agreed = portion.look()
+                    if agreed:
+                        with portion.writing() as careful:
+                            fix.write(careful, agreed)
+                        portion.see(agreed)
+            return portion.became
         except OldLookError as error:
             if error.portion and len(entries) > 1:
                 half = len(entries) // 2
@@ -216,48 +224,49 @@ def _change(work: Work, step: EditPoints, fix: Fix, hand: FixTarget, entries: Se
     )
 
 
-def _patiently(work: Work, portion: _Portion) -> EditChange:
-    """Try as long as the server is waited for, or something gets done: a limiter may let only a few requests pass."""
-    while True:
-        begun = len(portion.left)
-        try:
-            return repeated(portion.change, work.store.request_timeout)
-        except TransientError:
-            if len(portion.left) - begun < 2 or portion.left[-1] >= portion.left[begun]:
-                raise
-            work.tick()
-
-
 class _Portion:
     """Entries that are checked and changed together.
 
     Attributes:
         left: how many were to be changed, of each try.
+        became: how many became what, of the newest try.
     """
 
     def __init__(self, fix: Fix, hand: FixTarget, entries: Sequence[PointEdit]) -> None:
         self._fix, self._hand, self._entries = fix, hand, entries
-        self._slow = fix.looks_again
+        self._slow, self._look = fix.looks_again, Look()
         self.left: list[int] = []
+        self.became = EditChange()
 
-    def change(self) -> EditChange:
-        """Read them, and change what is as it was found, unless that reading has grown old."""
+    def tries(self, work: Work) -> Iterator[AbstractContextManager[object]]:
+        """As long as the server is waited for, or something gets done: a limiter may let only a few requests pass."""
+        while True:
+            begun = len(self.left)
+            try:
+                yield from tries(work.store.request_timeout)
+            except TransientError:
+                if len(self.left) - begun < 2 or self.left[-1] >= self.left[begun]:
+                    raise
+                work.tick()
+            else:
+                return
+
+    def look(self) -> list[PointEdit]:
+        """Read them: those that are as they were found are to be changed, unless that reading grows old."""
         self._fix.settle(self._hand)
-        look, states = Look(), self._fix.states(self._entries, writing=True)
+        self._look, states = Look(), self._fix.states(self._entries, writing=True)
         there = [entry for entry, state in zip(self._entries, states, strict=True) if state == "before"]
         agreed = self._still(there)
         self.left.append(len(agreed))
-        if agreed:
-            self._write(agreed, look)
-            self._see(agreed)
-        return EditChange(
+        self.became = EditChange(
             entries=len(self._entries),
             changed=states.count("after") + len(agreed),
             moved=states.count("moved") + len(there) - len(agreed),
             gone=states.count("gone"),
         )
+        return agreed
 
-    def _see(self, written: Sequence[PointEdit]) -> None:
+    def see(self, written: Sequence[PointEdit]) -> None:
         """Read some of them right after the change, of every shard: later it is unknown which client put a point back.
 
         Raises:
@@ -287,10 +296,12 @@ class _Portion:
         states = self._fix.states(agreed, writing=True)
         return [entry for entry, state in zip(agreed, states, strict=True) if state == "before"]
 
-    def _write(self, agreed: Sequence[PointEdit], look: Look) -> None:
+    @contextmanager
+    def writing(self) -> Iterator[FixTarget]:
+        """Where they are changed to, while the reading of them is not too old; each request is sent once."""
         slow, self._slow = self._slow, True
         if not slow:
-            look.check(LONGEST, portion=False)
+            self._look.check(LONGEST, portion=False)
         since = Look()
 
         def tick(count: int = 0, note: str = "") -> None:
@@ -298,7 +309,7 @@ class _Portion:
             since.check(WORTH, portion=True)
 
         with sent_once():
-            self._fix.write(replace(self._hand, tick=tick), agreed)
+            yield replace(self._hand, tick=tick)
         self._hand.pace.took(len(self._entries), since.age)
 
 

@@ -86,7 +86,9 @@ def apply(step: GoLive, work: Work) -> Reapplied:
     if any(there):
         # From here on an abort would leave them out of a generation that it says is untouched.
         work.note(replace(work.facts(Proof), deleted_again=had))
-    gone = [delete(work, one, ids) for one, ids in zip(older, there, strict=True)]
+    gone = []
+    for one, some in zip(older, there, strict=True):
+        gone.append(delete(work, one, some))
     release(work, older[1:])
     if gone[0]:
         kept = "; qmigrate history --deletions lists the number to restore them by" if file else ""

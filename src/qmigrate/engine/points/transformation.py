@@ -396,7 +396,10 @@ def send(work: Work, alias: EpochAlias, made: Made) -> list[PendingWrite]:
     """Start writing a page; what is dropped is not left there from an earlier time either."""
     if made.dropped:
         work.store.delete(alias, made.dropped)
-    return [work.store.upsert(alias, batch) for batch in records.batches(made.ready)]
+    sent = []
+    for batch in records.batches(made.ready):
+        sent.append(work.store.upsert(alias, batch))
+    return sent
 
 
 def try_again(work: Work, source: str, alias: EpochAlias, maker: Maker, base: str) -> None:

@@ -207,10 +207,14 @@ def repeated(call: Callable[[], Result], timeout: float) -> Result:
     """
     if _ONCE.get():
         return call()
-    retrying = tenacity.Retrying(
+    return tries(timeout)(call)
+
+
+def tries(timeout: float) -> tenacity.Retrying:
+    """The same for a block: iterated, each try is entered; the last error is raised as it is."""
+    return tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TransientError),
         wait=_pause,
         stop=_Patience(timeout),
         reraise=True,
     )
-    return retrying(call)
