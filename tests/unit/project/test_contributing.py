@@ -53,6 +53,18 @@ assert "rename payload text to body" in repr(plan), plan
 upgrade.upgrade(made.settings())
 assert len(payloads()) == 20
 assert all(one["body"].startswith(" text ") and "text" not in one for one in payloads())
+store = made.store()
+write(store, "docs", [make_point(7, text="new")])
+store.close()
+before = payloads()
+revise("0003", "0002", 'def upgrade():\\n    return [op.RenamePayload("docs", "body", "text")]\\n')
+try:
+    upgrade.upgrade(made.settings())
+except qmigrate.errors.PlanError as error:
+    assert "already has a key 'text'" in error.message, error.message
+else:
+    raise AssertionError("a key was replaced")
+assert payloads() == before
 """,
     "A new kind of data fix": """
 from qmigrate import op
