@@ -117,6 +117,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
         only: logical names to read; None reads all that the ledger or Qdrant have.
     """
     physical = frozenset(store.physical_names())
+    # Load-bearing, also for the second time: a plan is made without a lease, and checked against this look under it.
     known = store.aliases()
     aliases = {alias: target for alias, target in known.items() if not is_internal(alias, target)}
     views = ledger.collections()

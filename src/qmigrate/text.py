@@ -5,8 +5,10 @@ It prints nothing.
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 #: What a terminal obeys instead of showing it: control characters but tab and line feed, what turns the direction of
@@ -37,6 +39,13 @@ def _escape(character: str) -> str:
 def quote(text: object) -> str:
     """A value as a POSIX shell takes it for one word: every command that is shown can be pasted as it stands."""
     return shlex.quote(str(text))
+
+
+def closest(word: object, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant, also where only the case differs; None where none is close."""
+    options = sorted(known)
+    close = difflib.get_close_matches(str(word), options, n=1)
+    return next(iter(close), None) or next((one for one in options if one.lower() == str(word).lower()), None)
 
 
 def number(value: int | float) -> str:

@@ -11,7 +11,7 @@ from tests.scenarios.cli import call
 from qmigrate import ensure
 from qmigrate.alembic import BridgeError
 from qmigrate.commands import status, upgrade
-from qmigrate.engine import executor
+from qmigrate.engine.golive import golive
 from qmigrate.errors import DriftError, PlanError, RefusedError, RevisionError, UsageError
 
 CREATE_TWO = """
@@ -115,15 +115,12 @@ def test_what_an_inline_step_refuses(project):
 
 def test_an_interrupted_inline_step_is_resumed(project, monkeypatch):
     """Killed in the middle, it is finished by `qmigrate upgrade` or by Alembic again, which then just records it."""
-    perform = executor._perform
 
-    def dying(work, phase):
-        if phase.name == "swap":
-            raise SystemExit("killed")
-        perform(work, phase)
+    def dying(*_):
+        raise SystemExit("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(executor, "_perform", dying)
+        patched.setattr(golive, "swap", dying)
         with pytest.raises(SystemExit):
             project.upgrade()
     assert project.version() is None

@@ -155,8 +155,8 @@ def test_no_alias_hides_a_collection_of_another_client(made, monkeypatch, how):
             pytest.skip("local mode refuses it, and no other client is there")
         original = epoch_aliases.own_pairs
 
-        def late(work, target, names):
-            pairs = original(work, target, names)
+        def late(work, target, *given):
+            pairs = original(work, target, *given)
             collection(made, also)
             return pairs
 

@@ -188,8 +188,11 @@ def _refuse_filled(opened: Session, plan: Plan, writes: str) -> None:
     """
     if writes == "discard":
         return
+    dropped = list(_dropped(plan))
+    if not dropped:
+        return
     aliases, present = opened.store.aliases(), opened.store.physical_names()
-    for item, position, vector in _dropped(plan):
+    for item, position, vector in dropped:
         name, target = item.job.collection, str(item.job.steps[position].target)
         place = address(aliases, target) if target in present else None
         filled = opened.store.count(place) - opened.store.count(place, without_vector=vector) if place else 0

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from qmigrate.engine.work import Work
 from qmigrate.errors import LeaseHeldError, RefusedError, RepairNeededError, StoreError
@@ -25,10 +26,22 @@ from qmigrate.text import quote
 READ_BACK = 10.0
 
 
-def holder(work: Work) -> str | None:
+class Names(NamedTuple):
+    """What one look at a server's names has shown."""
+
+    aliases: Mapping[str, str]
+    physical: Collection[str]
+
+
+def look(work: Work) -> Names:
+    """Read every name, for checks that follow each other with no request in between."""
+    return Names(work.store.aliases(), work.store.physical_names())
+
+
+def holder(work: Work, seen: Names | None = None) -> str | None:
     """The collection that serves the logical name: what its alias points to, or the plain collection of that name."""
-    target = work.store.aliases().get(work.collection)
-    if target is None and work.collection in work.store.physical_names():
+    target = (seen.aliases if seen else work.store.aliases()).get(work.collection)
+    if target is None and work.collection in (seen.physical if seen else work.store.physical_names()):
         return work.collection
     return target
 
@@ -99,19 +112,26 @@ def nothing_of_ours(work: Work, physical: str) -> bool:
 def own(work: Work, physical: str) -> EpochAlias:
     """The alias to write to `physical` through, made when it isn't there."""
     alias = own_alias(physical, work.lease.epoch)
-    if work.store.aliases().get(alias) != physical:
-        make(work, [alias], physical)
+    # Load-bearing: a swap renames it away, and a later holder removes it, so that only the server knows.
+    known = work.store.aliases()
+    if known.get(alias) != physical:
+        make(work, [alias], physical, known)
     return alias
 
 
-def make(work: Work, aliases: Sequence[EpochAlias], physical: str) -> None:
+def make(
+    work: Work, aliases: Sequence[EpochAlias], physical: str, known: Mapping[str, str] | None = None
+) -> None:
     """Make own aliases, then check that the lease is still held: one made by an earlier holder is never used.
+
+    Args:
+        known: all aliases, where they have just been read.
 
     Raises:
         LeaseHeldError: another holder has taken over; none of them is left behind.
         RefusedError: an application has an alias of this name, which leads elsewhere.
     """
-    known = work.store.aliases()
+    known = work.store.aliases() if known is None else known
     for alias in aliases:
         if known.get(alias, physical) != physical:
             raise RefusedError(
@@ -154,12 +174,15 @@ def refuse_begun(work: Work, physical: str | None) -> None:
         )
 
 
-def refuse_hidden(work: Work, names: Sequence[str], *, apart_from: Sequence[str | None] = ()) -> set[str]:
+def refuse_hidden(
+    work: Work, names: Sequence[str], *, apart_from: Sequence[str | None] = (), seen: Names | None = None
+) -> set[str]:
     """Stop before another client's name is taken: a server lets an alias hide a collection without an error.
 
     Args:
         names: that are about to become aliases of a generation.
         apart_from: those that are seen to in another way: a plain collection that makes room.
+        seen: what the server has, where that has just been read.
 
     Returns:
         Those of the names that nothing has.
@@ -167,7 +190,10 @@ def refuse_hidden(work: Work, names: Sequence[str], *, apart_from: Sequence[str 
     Raises:
         RefusedError: a collection has one of them, or it is where another collection under management is served.
     """
-    known, present, views = work.store.aliases(), work.store.physical_names(), work.lease.ledger.collections()
+    if not names:
+        return set()
+    known, present = seen or look(work)
+    views = work.lease.ledger.collections()
     mine = {row.physical for row in work.lease.ledger.generations(work.collection)}
     for name in names:
         if name in apart_from:
@@ -206,9 +232,12 @@ def swap(work: Work, target: str, names: Sequence[str]) -> None:
         RepairNeededError: another client made a collection of one of the names in that very moment.
     """
     refuse_begun(work, target)
-    free = refuse_hidden(work, names, apart_from=(target,))
-    pairs = own_pairs(work, target, names)
+    # Load-bearing: the last look before the request that may hide a collection, or take a name that was given away.
+    seen = look(work)
+    free = refuse_hidden(work, names, apart_from=(target,), seen=seen)
+    pairs = own_pairs(work, target, names, seen.aliases)
     work.store.rename_aliases(pairs, [name for name in names if name == target])
+    # Load-bearing: no request makes an alias only where no collection has its name, so that is seen afterwards.
     hidden = sorted(free.intersection(work.store.physical_names())) if free else []
     if hidden:
         raise RepairNeededError(
@@ -227,6 +256,7 @@ def read_back(work: Work, names: Sequence[str], target: str | None) -> None:
     """
     deadline = time.monotonic() + max(READ_BACK, work.store.request_timeout)
     while True:
+        # Load-bearing: a node that is behind sends clients elsewhere until it shows the name too.
         nodes = work.store.aliases_of_nodes()
         if all(_shows(aliases, name, target) for aliases in nodes for name in names):
             return
@@ -244,15 +274,20 @@ def _shows(aliases: Mapping[str, str], name: str, target: str | None) -> bool:
     return aliases.get(name) == (None if name == target else target)
 
 
-def own_pairs(work: Work, target: str, names: Sequence[str]) -> list[tuple[EpochAlias, str]]:
+def own_pairs(
+    work: Work, target: str, names: Sequence[str], known: Mapping[str, str] | None = None
+) -> list[tuple[EpochAlias, str]]:
     """Own aliases of `target`, made now, and what each is to be renamed to; every one of them must still be there.
+
+    Args:
+        known: all aliases, where they have just been read.
 
     Raises:
         LeaseHeldError: another holder has taken over.
     """
     epoch = work.lease.epoch
     made = [own_alias(target, epoch, position) for position in range(len(names))]
-    make(work, made, target)
+    make(work, made, target, known)
     # The plain collection needs no alias: its own is only moved aside, to prove that it was still there.
     aside = [own_alias(target, epoch, len(names) + position) for position in range(len(names))]
     return [(old, new if name == target else name) for old, new, name in zip(made, aside, names, strict=True)]
@@ -321,6 +356,7 @@ def release(work: Work, physicals: Sequence[str | None]) -> None:
 
 def _own_aliases(work: Work, physicals: Sequence[str]) -> list[tuple[EpochAlias, re.Match[str]]]:
     found = []
+    # Load-bearing: what an earlier holder has made, or a failed request of ours, stands nowhere else.
     for alias, physical in work.store.aliases().items():
         match = OWN_ALIAS.match(alias)
         # One of such a name that leads elsewhere is an application's.

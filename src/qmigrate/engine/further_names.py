@@ -101,6 +101,7 @@ def moves(step: GoLive, work: Work) -> Moves:
     Going back, a further name that the undone revisions had declared is taken from it instead. One that was given
     to another collection since stays there, unless the revisions say themselves that it is taken.
     """
+    # Load-bearing: a name that was given to the generation since the plan moves with it, and is recorded first.
     known, found = work.store.aliases(), Moves()
     taken = _taken(step, work)
     refuse_taken(work.store, work.lease.ledger, work.ledger_id, work.collection, sorted(taken))
@@ -126,9 +127,13 @@ def moves(step: GoLive, work: Work) -> Moves:
     return found
 
 
-def to_move(step: GoLive, work: Work) -> list[str]:
-    """Names of the plan that are still to become those of the target; it leaves out the others."""
-    return _to_move(step, work, work.store.aliases(), _taken(step, work))
+def to_move(step: GoLive, work: Work, known: Mapping[str, str]) -> list[str]:
+    """Names of the plan that are still to become those of the target; it leaves out the others.
+
+    Args:
+        known: all aliases.
+    """
+    return _to_move(step, work, known, _taken(step, work))
 
 
 def _to_move(step: GoLive, work: Work, known: Mapping[str, str], taken: frozenset[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,12 @@ from qmigrate.model.known import Each, Fields, Listed, Number, Whole
 from qmigrate.model.names import OWN_ALIAS, PROBE_PREFIX, is_made
 from qmigrate.model.schema import DISABLED, FIXED_CONFIG, Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities
+<<<<<<< ours
 from qmigrate.text import counted
+||||||| base
+=======
+from qmigrate.text import closest
+>>>>>>> theirs
 
 #: Characters that Qdrant takes in no name.
 FORBIDDEN = frozenset('<>:"/\\|?*')
@@ -21,11 +25,8 @@ LONGEST_NAME = 200
 
 def did_you_mean(word: object, candidates: Iterable[str]) -> str:
     """``, did you mean 'x'?`` where one candidate is close, else nothing."""
-    options = sorted(candidates)
-    close = difflib.get_close_matches(str(word), options, n=1)
-    if not close:
-        close = [option for option in options if option.lower() == str(word).lower()][:1]
-    return f", did you mean {close[0]!r}?" if close else ""
+    close = closest(word, candidates)
+    return f", did you mean {close!r}?" if close is not None else ""
 
 
 def name_problem(name: str, what: str) -> str | None:

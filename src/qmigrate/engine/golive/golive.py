@@ -10,7 +10,17 @@ from datetime import UTC, datetime, timedelta
 from qmigrate.engine import closing
 from qmigrate.engine.barriers import barrier, delta_of, exact, nothing_written
 from qmigrate.engine.build import unchanged
-from qmigrate.engine.epoch_aliases import check_same, holder, own, reach, read_back, refuse_begun, refuse_hidden, swap
+from qmigrate.engine.epoch_aliases import (
+    check_same,
+    holder,
+    look,
+    own,
+    reach,
+    read_back,
+    refuse_begun,
+    refuse_hidden,
+    swap,
+)
 from qmigrate.engine.fixes import reapply_deletions
 from qmigrate.engine.further_names import moves, to_move
 from qmigrate.engine.golive import freeze, plain_names, rollback, unrelated
@@ -75,23 +85,24 @@ def speed_of(work: Work, step: int) -> Measured | None:
 
 def preflight(step: GoLive, work: Work) -> GoLivePreflight:
     """Only reads: both generations are there, and the name points where the plan saw it."""
-    present = work.store.physical_names()
+    # Load-bearing: nothing was planned on what has become of the names while the target was built, or a run waited.
+    seen = look(work)
     for physical in (step.source, step.target):
         if physical is not None and not plain_names.is_over(step, work, physical):
-            if physical not in present:
+            if physical not in seen.physical:
                 raise RepairNeededError(
                     f"{physical}, a generation of {work.collection}, is not in Qdrant any more",
                     hint="qmigrate status shows what is there",
                 )
             check_same(work, physical)
     refuse_begun(work, step.target)
-    serving = holder(work)
+    serving = holder(work, seen)
     # This step has moved nothing yet: what serves from the target by now, another client has moved there, unproven.
     early = serving == step.target != step.source and work.facts(Swap).names is None
     if early or (serving not in (step.source, step.target) and not plain_names.is_open(step, work)):
         raise _foreign_alias(work, step, serving)
     if step.target is not None:
-        refuse_hidden(work, to_move(step, work), apart_from=plain_names.makes_room(step, work))
+        refuse_hidden(work, to_move(step, work, seen.aliases), apart_from=plain_names.makes_room(step, work), seen=seen)
     if step.place == "shadow":
         plain_names.preflight(step, work)
     if step.back:
@@ -166,6 +177,7 @@ def swap_names(step: GoLive, work: Work) -> Swap:
         gone = [name for name in (*names, *found.dropped) if name != step.source]
         work.store.change_aliases(own(work, str(step.source)), make=found.given, drop=gone)
     else:
+        # Load-bearing: what another client has moved since the proof must not be overwritten.
         serving = holder(work)
         if serving != step.target:
             _move(step, work, serving, names)
@@ -279,6 +291,7 @@ def _closing_ids(step: GoLive, work: Work) -> Left | None:
 
 def _check_moved(step: GoLive, work: Work) -> None:
     """The name is where this step has moved it: it may have been moved back by hand since an interruption."""
+    # Load-bearing: what follows writes to one generation and seals it as the one that serves.
     serving = holder(work)
     if serving != step.target:
         raise _foreign_alias(work, step, serving)
@@ -321,6 +334,7 @@ def _dropped(work: Work) -> LeftOut | None:
 
 
 def _is_live(step: GoLive, work: Work) -> bool:
+    # Load-bearing: points are never deleted or written back in what serves already.
     return step.target is not None and holder(work) == step.target
 
 

@@ -37,11 +37,10 @@ def is_over(step: GoLive, work: Work, physical: str) -> bool:
 
 def is_open(step: GoLive, work: Work) -> bool:
     """Whether the run was interrupted in the gap: no collection has the name any more, and no alias has it yet."""
-    names = work.store.aliases()
     return (
         step.place == "gap"
         and _is_begun(work)
-        and work.collection not in names
+        and work.collection not in work.store.aliases()
         and work.collection not in _present(work)
     )
 
