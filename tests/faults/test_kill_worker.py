@@ -23,8 +23,8 @@ MODULE = '''
 import os, signal, threading
 from pathlib import Path
 
-from qmigrate.commands.workers.worker import Body
-from qmigrate.engine.phases import fill
+from qmigrate.commands.workers.worker import JoinedWorker
+from qmigrate.engine.build import copy
 from qmigrate.store import records
 
 here = Path(__file__).parent
@@ -33,9 +33,9 @@ worker = os.getpid() != int(os.environ["TEST_PARENT"])
 if worker:
     # Many pages in a range, and a checkpoint after each.
     records.page_size = lambda *_arguments, **_more: 10
-    fill.CHECKPOINT_EVERY = 0.0
-    stop = Body.stop
-    Body.stop = lambda self: (stop(self), told.set())
+    copy.CHECKPOINT_EVERY = 0.0
+    stop = JoinedWorker.stop
+    JoinedWorker.stop = lambda self: (stop(self), told.set())
 
 
 def taken(name):

@@ -21,6 +21,7 @@ from qmigrate.commands import fix, gc, upgrade
 from qmigrate.engine.fixes import edit
 from qmigrate.errors import PlanError, RefusedError
 from qmigrate.ledger import tables
+from qmigrate.ledger.reader import present
 from qmigrate.store import records
 
 NOW = datetime.now(UTC)
@@ -269,13 +270,7 @@ def test_age_is_counted_from_when_the_fix_began(made, monkeypatch):
             fix.fix(settings, wanted, expect=3)
     # It is found interrupted much later, when more would be old enough.
     with monkeypatch.context() as patched:
-
-        class Later(datetime):
-            @classmethod
-            def now(cls, tz=None):
-                return datetime.now(tz) + timedelta(days=85)
-
-        patched.setattr(edit, "datetime", Later)
+        patched.setattr(edit, "present", lambda ledger: present(ledger) + timedelta(days=85))
         (done,) = fix.fix(settings, wanted, expect=3).done
     assert (done.changed, set(made.contents())) == (3, everything - OLD)
     row = audit(made)[0]

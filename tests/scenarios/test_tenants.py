@@ -90,7 +90,7 @@ def test_no_glob_goes_around_the_tenants_of_another(shared, glob):
     """The settings name the collection by how it begins, the deletion by how it ends: whose points is asked all the same."""
     pattern = glob.format(shared.name[10:])
     done = call(shared.root, "fix", "delete", pattern, "--prefix", "/p", "--reason", "r", "--yes", "--expect", "8")
-    assert (done.code, "whose points are meant is not said" in done.text, len(left(shared))) == (2, True, 8), done.text
+    assert (done.code, "no tenant is named" in done.text, len(left(shared))) == (2, True, 8), done.text
 
 
 def test_programs_say_it_too(shared):
