@@ -12,12 +12,7 @@ from tests.scenarios.plain_names import plain
 from qmigrate.commands import cutover as command
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
-<<<<<<< ours
 from qmigrate.engine import phases as phase_table
-||||||| base
-=======
-from qmigrate.engine import phases as checklists
->>>>>>> theirs
 from qmigrate.engine.golive import golive
 from qmigrate.engine.work import Phase
 from qmigrate.errors import DriftError, QmigrateError, RefusedError, RepairNeededError, UsageError
@@ -318,13 +313,7 @@ def test_an_interruption_before_the_cut_over_began_leaves_it_held(held, monkeypa
         raise KeyboardInterrupt
 
     phases = tuple(Phase(one.facts, stop, waits=True) if one.waits else one for one in golive.PHASES)
-<<<<<<< ours
     monkeypatch.setitem(phase_table._CHECKLISTS, "golive", phases)
-||||||| base
-    monkeypatch.setitem(__import__("qmigrate.engine.phases").steps._CHECKLISTS, "golive", phases)
-=======
-    monkeypatch.setitem(checklists._CHECKLISTS, "golive", phases)
->>>>>>> theirs
     with pytest.raises(KeyboardInterrupt):
         command.cutover(held.settings(), [held.name])
     monkeypatch.undo()

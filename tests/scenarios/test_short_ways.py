@@ -60,7 +60,7 @@ def way() -> list[str]:
     ],
 )
 def test_the_way_to_a_request_is_short(made, monkeypatch, verb, request_, most):
-    """Whoever reads a traceback finds the part that failed: no frame is there only to call the next one."""
+    """The reader of a traceback finds the part that failed: no frame is there only to call the next one."""
     made.revise("0002", ADD)
     if verb == ("rollback",):
         assert call(made.root, "upgrade").code == 0
@@ -108,5 +108,5 @@ def test_a_clone_asks_no_more_often(qdrant_server, tmp_path, monkeypatch):
 
 
 def inside() -> bool:
-    """Whether the store asks itself: in local mode that is no request."""
+    """Whether the store asks itself: in local mode that is not a request."""
     return Path(traceback.extract_stack(limit=4)[0].filename).name == "local.py"

@@ -27,7 +27,7 @@ READ_BACK = 10.0
 
 
 class Names(NamedTuple):
-    """What one look at a server's names has shown."""
+    """The names of a server, as one request has shown them."""
 
     aliases: Mapping[str, str]
     physical: Collection[str]

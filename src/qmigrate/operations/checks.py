@@ -10,12 +10,7 @@ from qmigrate.model.known import Each, Fields, Listed, Number, Whole
 from qmigrate.model.names import OWN_ALIAS, PROBE_PREFIX, is_made
 from qmigrate.model.schema import DISABLED, FIXED_CONFIG, Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities
-<<<<<<< ours
-from qmigrate.text import counted
-||||||| base
-=======
-from qmigrate.text import closest
->>>>>>> theirs
+from qmigrate.text import closest, counted
 
 #: Characters that Qdrant takes in no name.
 FORBIDDEN = frozenset('<>:"/\\|?*')

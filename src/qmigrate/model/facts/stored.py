@@ -84,13 +84,7 @@ def loaded(kind: type[T], row: Mapping[str, Any]) -> T:
 
 
 def lenient(kind: type[T], row: Mapping[str, Any]) -> T:
-<<<<<<< ours
-    """The dataclass of a row that any client may have written: a value that is not of its field's kind says nothing."""
-||||||| base
-    """The dataclass of a row that anybody may have written: a value that is not of its field's kind says nothing."""
-=======
     """The dataclass of a row that another client may have written: a value not of its field's kind says nothing."""
->>>>>>> theirs
     hints = _hints(typing.cast("Any", kind))
     wrong = {
         _key(one)
