@@ -14,6 +14,9 @@ from tests.harness import ADD, CREATE, INDEX, Deployment, Repeated
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
 
+#: Minutes: see scripts/test --nightly.
+pytestmark = pytest.mark.nightly
+
 RENAME = """
 def upgrade():
     return [op.RenameVector("{name}", "a", "z", cutover="immediate")]

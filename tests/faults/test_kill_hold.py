@@ -15,6 +15,9 @@ from tests.scenarios.test_hold import REEMBED, seen
 from qmigrate.commands import cutover, upgrade
 from qmigrate.commands import rollback as back
 
+#: Minutes: see scripts/test --nightly.
+pytestmark = pytest.mark.nightly
+
 POINTS = 30
 
 

@@ -14,6 +14,9 @@ from tests.scenarios.test_rekey import POINTS, REKEY, deployed, expected, genera
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
 
+#: Minutes: see scripts/test --nightly.
+pytestmark = pytest.mark.nightly
+
 #: Where both generations could be left in disagreement: half filled, half proven, one base of two, name moved.
 KILLS = (
     "after checkpoint",

@@ -17,6 +17,9 @@ from qmigrate.commands import rollback as back
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import is_own_alias
 
+#: Minutes: see scripts/test --nightly.
+pytestmark = pytest.mark.nightly
+
 POINTS = 30
 
 

@@ -18,6 +18,9 @@ from qmigrate.commands.reset import PHRASE
 from qmigrate.errors import QmigrateError
 from qmigrate.model.names import is_own_alias
 
+#: Minutes: see scripts/test --nightly.
+pytestmark = pytest.mark.nightly
+
 DROP = """
 def upgrade():
     return [op.DropCollection("{name}")]

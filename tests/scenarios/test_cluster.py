@@ -196,7 +196,7 @@ def test_reading_goes_on_without_a_node(qdrant_program, tmp_path):
         # What writes needs every node, and names the one that is missing; so does what waits for all of them.
         for verb in (("upgrade",), ("wait", "--timeout", "1s")):
             said = call(made.root, *verb)
-            assert (said.code, gone in said.err, "Whatever writes needs every node" in said.err) == (9, True, True), said.err
+            assert (said.code, gone in said.err, "What writes needs every node" in said.err) == (9, True, True), said.err
         # What asks no shard continues as well: figures, and whether a service is ready.
         assert 'qmigrate_up{store="qdrant"} 1.0' in call(made.root, "metrics").out
         asked = Parts(made.settings(), 10.0)
