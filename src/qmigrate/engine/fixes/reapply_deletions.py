@@ -6,7 +6,7 @@ these are, is in the journals of the deletions, which are kept as long as an old
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,9 +31,6 @@ from qmigrate.sequences import parts
 from qmigrate.store import portable, records
 from qmigrate.text import quote
 
-#: Fact of a way back: how many points it deletes again where it goes to. It is there before the first of them goes.
-BEGUN = "deleted_again"
-
 
 class Reapplied(NamedTuple):
     """How many points were deleted again, and the file that has them, where one was written."""
@@ -48,13 +45,18 @@ def deleted_since(step: GoLive, work: Work) -> set[PointId]:
     Where writes since are discarded, so is a point that a client has written again; a deletion that was undone is none,
     nor is one of a point that changed while it was checked, and was skipped.
     """
+    return _deleted_since(step, work, _spaces(step, work, _older(work, str(step.target))))
+
+
+def _deleted_since(step: GoLive, work: Work, spaces: Spaces) -> set[PointId]:
     source, found = str(step.source), set[PointId]()
-    spaces = _spaces(step, work)
-    for row in _deletions(step, work):
+    audit = work.lease.ledger.deletions()
+    undone = {later.told.undoes for later in audit}
+    for row in _deletions(step, work, audit):
         if spaces.of(str(row.told.generation)) != spaces.of(source):
             # Done again already, on the way back to ids that the points of that time didn't have.
             continue
-        keeps = step.writes != "discard" or row.told.let_be > 0 or _undone(work, row)
+        keeps = step.writes != "discard" or row.told.let_be > 0 or row.id in undone
         for entries in windows(work.lease.ledger, journal_of(row.told)):
             for ids in parts(iter([entry.id for entry in entries])):
                 found |= set(ids) - (work.store.fetch_ids(reach(work, source), ids) if keeps else set())
@@ -71,13 +73,14 @@ def apply(step: GoLive, work: Work) -> Reapplied:
     Returns:
         How many the first of these had, and the file; neither where it had none.
     """
-    ids = deleted_since(step, work)
+    source, target = str(step.source), str(step.target)
+    older = _older(work, target)
+    spaces = _spaces(step, work, older)
+    ids = _deleted_since(step, work, spaces)
     if not ids:
         return Reapplied()
-    spaces, source, target = _spaces(step, work), str(step.source), str(step.target)
     known = {spaces.of(source): ids}
     spaces.spread(known, work.store, lambda physical: reach(work, physical))
-    older = _older(work, target)
     there = [_there(work, one, known.get(spaces.of(one), set())) for one in older]
     had = max(work.facts(Proof).deleted_again or 0, len(there[0]))
     # Before the deletion: once they are gone, their other ids are unknown.
@@ -154,9 +157,8 @@ def _kept(work: Work, target: str, wanted: list[PointId], had: int) -> str | Non
     return str(path)
 
 
-def _spaces(step: GoLive, work: Work) -> Spaces:
-    present = frozenset({str(step.source), *_older(work, str(step.target))})
-    return Spaces(work.lease.ledger, work.code, work.collection, present)
+def _spaces(step: GoLive, work: Work, older: Sequence[str]) -> Spaces:
+    return Spaces(work.lease.ledger, work.code, work.collection, frozenset({str(step.source), *older}))
 
 
 def _older(work: Work, target: str) -> list[str]:
@@ -181,15 +183,11 @@ def is_deletion(row: DeletionRow) -> bool:
     return row.count > 0 and row.told.run is not None
 
 
-def _deletions(step: GoLive, work: Work) -> Iterator[DeletionRow]:
+def _deletions(step: GoLive, work: Work, audit: Iterable[DeletionRow]) -> Iterator[DeletionRow]:
     """Those that were done since the target was left, be it by a later step of the very run that has left it."""
     leaving = work.lease.ledger.leaving(work.collection, str(step.target))
-    for row in work.lease.ledger.deletions():
+    for row in audit:
         mine = row.collection == work.collection and is_deletion(row)
         if mine and leaving is not None and (row.told.run or 0, row.told.step or 0) > (leaving.run, leaving.step):
             yield row
-
-
-def _undone(work: Work, row: DeletionRow) -> bool:
-    return any(later.told.undoes == row.id for later in work.lease.ledger.deletions())
 

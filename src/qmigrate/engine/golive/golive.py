@@ -118,8 +118,8 @@ def converge(step: GoLive, work: Work) -> Proof:
     deleted = reapply_deletions.Reapplied()
     if step.back and step.source is not None and step.target is not None:
         rollback.unbegun(step, work)
-    if step.back and step.source is not None and step.target is not None and not _is_live(step, work):
-        deleted = reapply_deletions.apply(step, work)
+        if not _is_live(step, work):
+            deleted = reapply_deletions.apply(step, work)
     proof = _converge(step, work)
     if not step.back and proof.report is not None:
         # A pass over a big collection that others write to takes long, and the name moves next.
