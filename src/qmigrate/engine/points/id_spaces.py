@@ -58,6 +58,12 @@ def space_of(ledger: Ledger, code: Code | None, collection: str, physical: str) 
         return None
 
 
+def _restored_from(build: Build) -> str | None:
+    """The generation whose points a restore brings back; None where it builds from what serves, or from nothing."""
+    origin = StoredOrigin.of(build.origin)
+    return str(origin.physical) if build.fill == "restore" and origin.kind != NOTHING else None
+
+
 class Spaces:
     """The id spaces of one collection's generations.
 
@@ -93,10 +99,10 @@ class Spaces:
         seen: set[str] = set()
         while physical in self._builds and physical not in seen:
             seen.add(physical)
-            build, origin = self._builds[physical], self._builds[physical].origin or {}
-            if build.source is None or origin.get("kind") == NOTHING:
+            build = self._builds[physical]
+            if build.source is None or StoredOrigin.of(build.origin).kind == NOTHING:
                 return physical
-            physical = str(origin.get("physical") if build.fill == "restore" else build.source)
+            physical = _restored_from(build) or build.source
         return None
 
     def before(self, physical: str) -> int:
@@ -109,10 +115,9 @@ class Spaces:
         build = self._builds.get(physical)
         if build is None or physical not in self.rows:
             return 0
-        origin = StoredOrigin.of(build.origin)
-        if build.fill == "restore" and origin.kind != NOTHING:
-            origin_of = str(origin.physical)
-            return self.of(origin_of) if origin_of in self.rows and origin_of != physical else 0
+        restored = _restored_from(build)
+        if restored is not None:
+            return self.of(restored) if restored in self.rows and restored != physical else 0
         # What a reset leaves empty gets points by the ids that there were.
         if build.source is None:
             return self._anew(physical)
@@ -148,9 +153,8 @@ class Spaces:
         seen: set[str] = set()
         while physical in self._builds and physical not in seen and physical != build:
             seen.add(physical)
-            origin = StoredOrigin.of(self._builds[physical].origin)
-            restored = self._builds[physical].fill == "restore" and origin.kind != NOTHING
-            physical = str(origin.physical if restored else self._builds[physical].source)
+            build_of = self._builds[physical]
+            physical = _restored_from(build_of) or str(build_of.source)
         return physical == build
 
     def _refuse_changed(self, build: Build) -> None:
