@@ -283,7 +283,7 @@ def _speeds(opened: Session) -> list[Speed]:
     for row in opened.ledger.history(None, _ROWS):
         speed = row.told.speed
         if speed is not None:
-            found.append(Speed(row.collection, **plain(speed)))
+            found.append(Speed(collection=row.collection, **plain(speed)))
     return found
 
 

@@ -155,7 +155,9 @@ def _report(opened: Session, item: CollectionPlan, world: World, outcome: Outcom
     schema = next((step.schema for step in reversed(item.job.steps) if isinstance(step, Build)), None)
     after = None
     if measured and schema is not None:
-        speed = Speed(item.job.collection, sampled, fill, sampled, prove, 0.0, 0, schema.bytes_per_point())
+        speed = Speed(
+            sampled, fill, sampled, prove, 0.0, 0, schema.bytes_per_point(), collection=item.job.collection
+        )
         rates = opened.settings.estimates
         after = round(projected(speed, total, schema, rates, local=world.capabilities.local), 1)
     return Rehearsal(

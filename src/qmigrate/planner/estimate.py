@@ -8,8 +8,9 @@ nothing scales with the size of a point. It is an estimate for people and entryp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from qmigrate.model.facts.history import Measured
 from qmigrate.model.names import rehearsal_name
 from qmigrate.model.plan import Build, CollectionPlan, InPlace, Job, Plan, Retire, Step
 from qmigrate.model.schema import Change, CollectionSchema, changes
@@ -24,23 +25,14 @@ _PAYLOAD_INDEX = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
+class Speed(Measured):
     """What an earlier run measured; see :func:`qmigrate.engine.golive.golive.speed_of`.
 
     Attributes:
-        width: bytes of a point by its declaration.
-        weight: the same by a sample; None of runs that took none.
+        collection: that the run was about.
     """
 
-    collection: str
-    points: int
-    fill: float
-    total: int
-    prove: float
-    index: float
-    embeds: int
-    width: int
-    weight: int | None = None
+    collection: str = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

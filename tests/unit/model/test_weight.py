@@ -100,7 +100,7 @@ def test_a_plan_and_gc_say_what_points_really_take(tmp_path):
 def test_a_speed_scales_with_what_points_weigh():
     """An earlier run with its weight: points of ten times the bytes take ten times as long, whatever was declared."""
     schema = CollectionSchema(vectors={"a": A})
-    speed = Speed("c", 1000, 10.0, 1000, 5.0, 5.0, 0, 232, 1000)
+    speed = Speed(1000, 10.0, 1000, 5.0, 5.0, 0, 232, 1000, collection="c")
     rates = EstimateSettings(step=0.0)
     seconds = [seconds_of_copy(Copy("c", 1000, 0, schema, 1000, weight), [speed], rates, local=False)[0] for weight in (1000, 10_000)]
     assert seconds == [pytest.approx(20.0), pytest.approx(200.0)]

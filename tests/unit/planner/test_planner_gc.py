@@ -157,7 +157,7 @@ WIDTH = SCHEMA.bytes_per_point()
 
 def speed(collection="c", points=1000, embeds=0, width=WIDTH) -> Speed:
     """A run of ten seconds to fill, five to prove and five to index."""
-    return Speed(collection, points, 10.0, points, 5.0, 5.0, embeds, width)
+    return Speed(points, 10.0, points, 5.0, 5.0, embeds, width, collection=collection)
 
 
 @pytest.mark.parametrize(

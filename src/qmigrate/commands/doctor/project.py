@@ -104,8 +104,8 @@ def _judged(patient: Deployment, use: _Use) -> Check | None:
         f"{use.embedder} is not the model that filled it ({_differences(use.recorded, now)}): searches with the new "
         "one in the old values find the wrong points"
     )
-    anew = f"op.Reembed({use.collection!r}, {use.vector!r}, …)"
-    hint = f"restore {use.embedder} in qmigrate.yaml, or fill it again: {anew}"
+    refill = f"op.Reembed({use.collection!r}, {use.vector!r}, …)"
+    hint = f"restore {use.embedder} in qmigrate.yaml, or fill it again: {refill}"
     facts = {"recorded": dict(use.recorded), "configured": dict(now)}
     return Check(name, False, detail, hint, 4, facts=facts)
 
