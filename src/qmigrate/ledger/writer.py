@@ -58,9 +58,6 @@ def journal_in(connection: Connection, lease: Fenced, key: PhaseKey, state: str,
 OPEN_STATES = ("running", "failed", "held")
 #: State of a run that ended in an error before it had changed anything; where consent was missing it is ``refused``.
 UNCHANGED = "unchanged"
-CLOSED_STATES = ("done", "refused", UNCHANGED, "aborted")
-#: Key of the audit's facts with those of the caller: none of them can be taken for one of ours.
-OWN = "own"
 #: What `schema_version` holds at least in tables that applications made; the whole id is in `revision`.
 SCHEMA_VERSION_LENGTH = 50
 
