@@ -63,7 +63,7 @@ LOOKS = [
     (("fix", "delete", "{}*", "--prefix", "/a", "--reason", "r", "--dry-run"), 0, "5 of 5 points would change"),
     (("fix", "sync", "{}", "--sql", ROWS, "--field", "kind", "--check"), 4, "1 of 5 points would change"),
     (("fix", "orphans", "{}", "--sql", ROWS, "--check"), 4, "2 of 5 points would change"),
-    (("fix", "orphans", "{}", "--sql", ROWS, "--check", "--sample", "3"), 4, "orphans"),
+    (("fix", "orphans", "{}", "--sql", ROWS, "--check", "--sample", "4"), 4, "orphans"),
     (("fix", "stats", "{}"), 0, "/a"),
     (("schema", "{}"), 0, "Cosine"),
     (("verify", "{}", "{}"), 0, ""),
