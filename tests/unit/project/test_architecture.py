@@ -58,6 +58,12 @@ def test_a_place_that_is_named_is_there(question, places, tests):
         assert list((ROOT / "tests").rglob(file)), f"{question} there is no test {file}"
 
 
+def test_each_function_that_the_page_names_is_there():
+    """Not only in the questions: in the story, in the rules and in *by piece*, too."""
+    named = {(file, name) for file, name in PLACE.findall(PAGE) if name}
+    assert [f"{file}:{name}" for file, name in sorted(named) if name not in defined(file)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_modules_that_a_page_names_are_there(page):
     """A path with a room of the package in it is the path of a module or a room; blocks of code are not checked."""
