@@ -21,7 +21,6 @@ from qmigrate.model.state import DELETING, OpenRun
 from qmigrate.observe import hidden_on_several
 from qmigrate.text import quote
 
-#: Fact of the phase that a holder was stopped in, in good order: its epoch.
 #: How long every node may take to show where a name leads, in seconds.
 READ_BACK = 10.0
 

@@ -1,4 +1,4 @@
-"""Whether a revision of Alembic is applied, from its files and its heads. It reads no database."""
+"""Whether a revision of Alembic is applied, from its files and the heads in its database. It changes nothing."""
 
 from __future__ import annotations
 

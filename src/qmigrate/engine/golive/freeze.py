@@ -1,7 +1,7 @@
 """Freeze (rule 8): the source refuses every write from the last pass until the swap. It moves no name.
 
 The earlier strict mode is recorded first. The freeze is bounded in time, undone when anything fails, and undone
-by a helper process when this one dies; ``perform`` looks for one without an owner.
+by a helper process when this one dies; every command that changes something first ends one without an owner.
 """
 
 from __future__ import annotations
