@@ -221,8 +221,24 @@ def _inexact(value: Any) -> str | None:
     return None
 
 
+class PayloadChange(Operation):
+    """A new payload for every point, by functions: the points are copied next to the live collection."""
+
+    __slots__ = ()
+
+    rewrites_payload: ClassVar[bool] = True
+
+    @abstractmethod
+    def functions(self) -> tuple[PayloadFunction, PayloadFunction | None]:
+        """What makes the new payload of a point, and what restores the old one: see ``PointTransform.rewriting``."""
+
+    def transform(self, schema: CollectionSchema) -> PointTransform:
+        """See the base class."""
+        return PointTransform.identity(schema.vector_names()).rewriting(*self.functions())
+
+
 @dataclass(frozen=True, slots=True)
-class TransformPoints(Operation):
+class TransformPoints(PayloadChange):
     """Give every point the payload that a function returns; points are copied next to the live collection.
 
     Args:
@@ -231,8 +247,6 @@ class TransformPoints(Operation):
             must give the same for the same point, and may be called more than once.
         inverse: the same for going back; without one, writes made since can't be carried back.
     """
-
-    rewrites_payload: ClassVar[bool] = True
 
     collection: str
     function: PayloadFunction
@@ -245,9 +259,9 @@ class TransformPoints(Operation):
         if self.inverse is not None and not callable(self.inverse):
             raise self.error(f"inverse must be a function of a point or None, not {self.inverse!r}")
 
-    def transform(self, schema: CollectionSchema) -> PointTransform:
+    def functions(self) -> tuple[PayloadFunction, PayloadFunction | None]:
         """See the base class."""
-        return PointTransform.identity(schema.vector_names()).rewriting(self.function, self.inverse)
+        return self.function, self.inverse
 
     def describe(self) -> str:
         """See the base class."""
