@@ -25,7 +25,7 @@ def test_a_stored_edit_gives_the_operation_back(made, payload, expected):
 
 @pytest.mark.parametrize("name", ["TrimPayload", "Call", "__all__", ""])
 def test_an_operation_that_is_not_there_is_refused(name):
-    """One of a later version, one that is no such fix, and what is no operation."""
+    """One of a later version, one that is no such fix, and a name without an operation."""
     with pytest.raises(RepairNeededError, match="no fix"):
         _operation_of({"kind": "payload", "operation": name, "arguments": {}})
 
