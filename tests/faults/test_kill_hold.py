@@ -10,7 +10,7 @@ from tests.conftest import clean
 from tests.faults.stride import thinned
 from tests.faults.test_kill import child, points_of
 from tests.harness import CREATE, Deployment, Repeated, make_point, write
-from tests.scenarios.test_hold import REEMBED, seen
+from tests.scenarios.test_cutover_hold import REEMBED, seen
 
 from qmigrate.commands import cutover, upgrade
 from qmigrate.commands import rollback as back

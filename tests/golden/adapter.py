@@ -92,8 +92,11 @@ def phases() -> dict[str, tuple[str, ...]]:
 
 
 def fixes() -> frozenset[str]:
-    """Kinds of data fixes that a stored job may hold, those with a checklist of their own left out."""
-    return frozenset(_FIXES)
+    """Kinds of data fixes that a stored job may hold, those with a checklist of their own left out.
+
+    And ``payload``: of operations that say what each point should be, and no operation of the package is one yet.
+    """
+    return frozenset(_FIXES) - {"payload"}
 
 
 def columns() -> dict[tuple[str, str], str]:

@@ -9,7 +9,7 @@ from tests.harness import ADD, CREATE, by_hand, make_point, write
 from tests.harness import INDEX as KIND
 from tests.scenarios.cli import left
 from tests.scenarios.plain_names import SCHEMA, plain
-from tests.scenarios.test_moved_by_hand import cut_at
+from tests.scenarios.test_alias_moved_by_hand import cut_at
 
 from qmigrate import op
 from qmigrate.commands import cutover, fix, upgrade

@@ -16,7 +16,7 @@ from tests.harness import ADD, CREATE, Deployment, audit, by_hand, make_point, w
 from tests.scenarios.app_sql import App, application
 from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
-from tests.scenarios.test_moved_by_hand import collection, lead
+from tests.scenarios.test_alias_moved_by_hand import collection, lead
 
 from qmigrate import archive, op
 from qmigrate import fix as program

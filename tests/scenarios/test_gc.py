@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.harness import ADD, CREATE, INDEX, Deployment, by_hand, make_point, write
 from tests.scenarios.cli import call, left
-from tests.scenarios.test_way_back import DROP, RENAME, put, target_of
+from tests.scenarios.test_rollback import DROP, RENAME, put, target_of
 
 from qmigrate.commands import gc as command
 from qmigrate.commands import repair, status, upgrade

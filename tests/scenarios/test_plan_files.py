@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.harness import ADD, CREATE, INDEX, Deployment
 from tests.scenarios.cli import call, left, refused
-from tests.scenarios.test_way_back import RENAME, target_of
+from tests.scenarios.test_rollback import RENAME, target_of
 
 from qmigrate.commands import gc, plan_file, sql_gate, upgrade
 from qmigrate.errors import DriftError, ForeignLedgerError, PendingError, RefusedError, UsageError

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.harness import ADD, CREATE, INDEX, Deployment, make_point
 from tests.scenarios.cli import call, left, refused
-from tests.scenarios.test_way_back import RENAME, put
+from tests.scenarios.test_rollback import RENAME, put
 
 from qmigrate.commands import gc, rehearse, upgrade
 from qmigrate.commands import rollback as back

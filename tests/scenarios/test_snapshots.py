@@ -19,7 +19,7 @@ from tests.conftest_qdrant import free_port
 from tests.harness import ADD, CREATE, INDEX, Deployment, by_hand, make_point, write
 from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
-from tests.scenarios.test_moved_by_hand import cut_at
+from tests.scenarios.test_alias_moved_by_hand import cut_at
 from tests.unit.root.test_archive import every_change, lines_of
 
 from qmigrate import archive

@@ -162,6 +162,3 @@ def stamp(
         )
     again = shlex.join(["qmigrate", "stamp", revision, *(word for name in only for word in ("--only", name))])
     shell.show(result, functools.partial(show_adopted, command=again))
-
-
-VERBS: tuple[click.Command, ...] = (adopt, stamp)

@@ -181,20 +181,30 @@ def root() -> None:
     """
 
 
+#: In the order in which they are used, which is that of the help.
 VERBS = (
-    *init.VERBS,
-    *adopt.VERBS,
-    *upgrade.VERBS,
-    *cutover.VERBS,
-    *inspect.VERBS,
-    *checking.VERBS,
-    *documents.VERBS,
-    *snapshot.VERBS,
-    *gc.VERBS,
-    *fix.VERBS,
-    *export.VERBS,
-    *monitoring.VERBS,
-    *repair.VERBS,
+    init.init,
+    init.revision,
+    adopt.adopt,
+    adopt.stamp,
+    upgrade.plan,
+    upgrade.upgrade,
+    upgrade.rollback,
+    upgrade.abort,
+    cutover.cutover,
+    inspect.status,
+    inspect.history,
+    inspect.verify,
+    inspect.doctor,
+    inspect.wait,
+    checking.check,
+    documents.schema,
+    snapshot.snapshot,
+    gc.gc,
+    fix.fix,
+    export.export,
+    monitoring.metrics,
+    repair.repair,
 )
 for verb in VERBS:
     root.add_command(verb)

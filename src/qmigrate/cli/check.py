@@ -176,6 +176,3 @@ def _lint(shell: Shell, strict: bool, form: str) -> int:
 def _lines(lines: list[str]) -> None:
     for line in lines:
         echo(f"{line}\n")
-
-
-VERBS: tuple[click.Command, ...] = (check,)

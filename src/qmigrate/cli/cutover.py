@@ -90,6 +90,3 @@ def cutover(
         )
     shell.show(result, show_cutover)
     return result.exit_code
-
-
-VERBS: tuple[click.Command, ...] = (cutover,)

@@ -53,6 +53,3 @@ def _head(found: Exported) -> str:
     fix = f", fix {found.log}" if found.log is not None else ""
     points = f", {counted(found.points, 'point')}" if found.points is not None else " (ids as the ledger keeps them)"
     return f"{found.collection}: {found.kind}{fix} of {moment(found.created_at)}{points}"
-
-
-VERBS: tuple[click.Command, ...] = (export,)

@@ -487,6 +487,3 @@ def consent(shell: Shell, found: Review, flags: str = "--yes", question: str | N
         otherwise="nothing was changed",
         lines=lambda: review_lines(found),
     )
-
-
-VERBS: tuple[click.Command, ...] = (fix,)

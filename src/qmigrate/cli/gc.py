@@ -237,6 +237,3 @@ def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool) -> None:
         otherwise="nothing was deleted",
         lines=lambda: preview(found),
     )
-
-
-VERBS: tuple[click.Command, ...] = (gc,)

@@ -46,6 +46,3 @@ def revision(
 
     settings = shell.settings(stores=False)
     shell.show(command.revision(settings, message, merge=merge, revision_id=rev_id), show_revision)
-
-
-VERBS: tuple[click.Command, ...] = (init, revision)

@@ -402,6 +402,3 @@ def wait(shell: Shell, timeout: float) -> None:
     with shell.progress() as progress:
         found = command.wait(shell.settings(), timeout, progress)
     shell.show(found, show_waited)
-
-
-VERBS: tuple[click.Command, ...] = (status, history, verify, doctor, wait)

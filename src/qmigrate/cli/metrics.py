@@ -34,6 +34,3 @@ def metrics(shell: Shell, textfile: Path | None) -> int:
     if textfile is None or shell.options.json:
         shell.show(found, lambda _, result: shell.document(exposition(result), end=""))
     return found.exit_code
-
-
-VERBS: tuple[click.Command, ...] = (metrics,)

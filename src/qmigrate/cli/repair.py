@@ -136,6 +136,3 @@ def _consent(shell: Shell, collection: str, yes: bool) -> None:
         refusal=RefusedError(f"ending the lease of {collection} needs consent", hint=hint),
         otherwise=f"the lease of {collection} is left as it is",
     )
-
-
-VERBS: tuple[click.Command, ...] = (repair,)

@@ -232,6 +232,3 @@ def schema(
     writers = {"yaml": as_yaml, "markdown": as_markdown, "json": as_json}
     wanted = form == "markdown" if changelog is None else changelog
     shell.show(found, lambda _, result: shell.document(writers[form](result, changelog=wanted)))
-
-
-VERBS: tuple[click.Command, ...] = (schema,)

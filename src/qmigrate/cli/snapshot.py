@@ -305,6 +305,3 @@ def _path(given: object) -> Path | None:
     from pathlib import Path
 
     return Path(str(given)) if given else None
-
-
-VERBS: tuple[click.Command, ...] = (snapshot,)

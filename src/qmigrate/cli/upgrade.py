@@ -200,6 +200,3 @@ def abort(shell: Shell, collection: str | None, lock_timeout: float | None) -> N
     with shell.progress() as progress:
         result = command.abort(shell.settings(), collection, lock_timeout=lock_timeout, progress=progress)
     shell.show(result, show_upgrade)
-
-
-VERBS: tuple[click.Command, ...] = (plan, upgrade, rollback, abort)

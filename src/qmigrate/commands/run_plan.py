@@ -54,6 +54,8 @@ def perform(
                     check_ownership(world, item.job.collection)
         running = _Running(session, _planned(plan), options, done=outcomes)
         try:
+            # The loop of `run_all`, written out: that method and `run` would be two frames more in every traceback
+            # between a command and Qdrant, whose length is limited (tests/scenarios/test_call_depth.py).
             with telling(running.done):
                 for task in in_threads(running.tasks, running.run, session):
                     running.keep(task, run_job(session, task.name, task.choose, options))
@@ -77,11 +79,7 @@ def perform_exactly(session: Session, plan: Plan, options: RunOptions) -> list[O
         RefusedError: a collection is not what its job was planned on; the jobs that were begun before are done.
     """
     options = replace(options, exact=True)
-    running = _Running(session, _planned(plan), options)
-    with telling(running.done):
-        for task in in_threads(running.tasks, running.run, session):
-            running.keep(task, run_job(session, task.name, task.choose, options))
-    return [ran.outcome for ran in running.ran()]
+    return [ran.outcome for ran in _Running(session, _planned(plan), options).run_all()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +109,15 @@ class _Running:
         self.done = [outcome.collection for outcome in done]
         self._ran: list[tuple[_Task, Ran]] = []
 
+    def run_all(self) -> list[Ran]:
+        """Run them all, as many at a time as the session allows; what has run, in the order of the tasks."""
+        with telling(self.done):
+            for task in in_threads(self.tasks, self.run, self._session):
+                self.run(task)
+        return self.ran()
+
     def run(self, task: _Task) -> None:
-        """Run one, in a thread of its own."""
+        """Run one."""
         self.keep(task, run_job(self._session, task.name, task.choose, self._options))
 
     def keep(self, task: _Task, ran: Ran | None) -> None:
@@ -158,11 +163,8 @@ def finish_open_runs(
         and verb in (None, begun.verb)
         and (begun.state != "held" or options.cutover)
     ]
-    running = _Running(session, mine, options)
-    with telling(running.done):
-        for task in in_threads(mine, running.run, session):
-            running.keep(task, run_job(session, task.name, task.choose, options))
-    pairs = [(ran.resumed, ran.outcome) for ran in running.ran() if ran.resumed is not None]
+    ran = _Running(session, mine, options).run_all()
+    pairs = [(one.resumed, one.outcome) for one in ran if one.resumed is not None]
     return [resumed for resumed, _ in pairs], [outcome for _, outcome in pairs]
 
 

@@ -19,23 +19,31 @@ __all__ = ["devices_for", "fingerprint_digest", "known_size", "load", "on_device
 
 @dataclass(frozen=True, slots=True)
 class _Backend:
-    """Where a type of embedder lives, which keys it takes, and which of these give the size of its vectors."""
+    """A type of embedder.
+
+    Attributes:
+        module: where it is.
+        keys: of the settings that it takes.
+        sizes: those of them that give the size of its vectors.
+        size: of its vectors where none of them does; None where only the model knows.
+    """
 
     module: str
     keys: frozenset[str]
     sizes: tuple[str, ...]
+    size: int | None = None
 
 
-def _backend(module: str, keys: str, *sizes: str) -> _Backend:
-    return _Backend(f"qmigrate.embed.backends.{module}", frozenset(keys.split()), sizes)
+def _backend(module: str, keys: str, *sizes: str, size: int | None = None) -> _Backend:
+    return _Backend(f"qmigrate.embed.backends.{module}", frozenset(keys.split()), sizes, size)
 
 
 #: Of every embedder that takes images; see ``sources.py``.
 _IMAGES = "image_roots image_hosts image_networks image_base64 image_timeout image_max_bytes"
 
 _BACKENDS: Mapping[str, _Backend] = {
-    "hashing": _backend("hashing", "size", "size"),
-    "pixels": _backend("pixels", f"size {_IMAGES}", "size"),
+    "hashing": _backend("hashing", "size", "size", size=256),
+    "pixels": _backend("pixels", f"size {_IMAGES}", "size", size=512),
     "callable": _backend("function", "function size max_batch version", "size"),
     "http": _backend(
         "http",
@@ -56,10 +64,6 @@ _BACKENDS: Mapping[str, _Backend] = {
         "truncate_dim",
     ),
 }
-
-
-#: Embedders of this package, which make vectors of a size of their own where none is given.
-_WITH_DEFAULT = frozenset({"hashing", "pixels"})
 
 
 def load(name: str, config: Mapping[str, Any]) -> Embedder:
@@ -91,17 +95,17 @@ def load(name: str, config: Mapping[str, Any]) -> Embedder:
                 f"keys of type {kind} are: {known}",
                 hint="correct embedders in qmigrate.yaml",
             )
-    embedder: Embedder = importlib.import_module(backend.module).build(Options(name, config))
+    embedder: Embedder = importlib.import_module(backend.module).build(Options(name, config, size=backend.size))
     return embedder
 
 
 def known_size(config: Mapping[str, Any]) -> int | None:
     """How many values its vectors have, where the settings alone give it; nothing is loaded and nothing is sent."""
     backend = _BACKENDS.get(str(config.get("type")))
-    said = [config[key] for key in backend.sizes if config.get(key) is not None] if backend is not None else []
-    if not said and config.get("type") in _WITH_DEFAULT and backend is not None:
-        said = [importlib.import_module(backend.module).DEFAULT_SIZE]
-    return said[0] if said and type(said[0]) is int else None
+    if backend is None:
+        return None
+    said = next((config[key] for key in backend.sizes if config.get(key) is not None), backend.size)
+    return said if type(said) is int else None
 
 
 def on_device(config: Mapping[str, Any], device: str) -> Mapping[str, Any]:

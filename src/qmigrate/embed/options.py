@@ -55,11 +55,13 @@ class Options:
     Args:
         name: of the embedder, for messages.
         config: its settings; keys are checked by the caller, values here.
+        size: of its vectors where the settings give none; None where only the model knows.
     """
 
-    def __init__(self, name: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, config: Mapping[str, Any], *, size: int | None = None) -> None:
         self.name = name
         self._config = config
+        self._size = size
 
     def integer(self, key: str, default: int | None, *, lowest: int = 1, highest: int = 65536) -> int | None:
         """A whole number within bounds; `default` where it is absent.
@@ -73,6 +75,17 @@ class Options:
         if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
             raise self.wrong(key, f"a whole number from {lowest:,} to {highest:,}", value)
         return value
+
+    def size(self, *, lowest: int) -> int:
+        """The size of its vectors: ``size`` of the settings, else that of its type.
+
+        Raises:
+            EmbedError: it is something else, or there is none.
+        """
+        found = self.integer("size", self._size, lowest=lowest)
+        if found is None:
+            raise self.wrong("size", "given", found)
+        return found
 
     def text(self, key: str) -> str | None:
         """A text that is not blank, or None where it is absent.

@@ -11,7 +11,7 @@ from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 from qmigrate.model import statement
 from qmigrate.operations.data import DataFix
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
-from qmigrate.operations.payload import DeletePayload, SetPayload
+from qmigrate.operations.payload import PayloadWrite
 
 #: Statements that change something, wherever they are in a query.
 _WRITES = re.compile(r"\b(insert\s+into|update|delete\s+from|merge\s+into|truncate|nextval)\b", re.IGNORECASE)
@@ -53,13 +53,13 @@ def _mixed(project: Project) -> Iterator[Hit]:
 
 def _no_cap(fix: DataFix) -> str | None:
     # Without a filter every point is meant.
-    if isinstance(fix, SetPayload | DeletePayload) and fix.filter is None:
+    if isinstance(fix, PayloadWrite) and fix.filter is None:
         return None
     return "it may change every point" if getattr(fix, "max_share", None) == 1 else None
 
 
 def _capped(fix: DataFix) -> str | None:
-    if isinstance(fix, SetPayload | DeletePayload) and fix.filter is None and fix.max_share is None:
+    if isinstance(fix, PayloadWrite) and fix.filter is None and fix.max_share is None:
         return "it is about every point, and has the cap of the settings"
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 PointId = int | str
@@ -82,6 +82,16 @@ class PointTransform:
     def identity(cls, names: frozenset[str]) -> PointTransform:
         """Carries the vectors `names` and the payload as they are."""
         return cls(vectors={name: name for name in sorted(names)})
+
+    def rewriting(self, there: PayloadFunction, back: PayloadFunction | None) -> PointTransform:
+        """The same, and every point gets the payload of a function.
+
+        Args:
+            there: makes the new payload.
+            back: restores every old payload exactly: a rollback carries by it what was written since. None where no
+                function can; then only the kept generation leads back.
+        """
+        return replace(self, payload=(there,), inverse=None if back is None else (back,))
 
     def then(self, later: PointTransform) -> PointTransform:
         """This transform followed by `later`, as one."""

@@ -163,13 +163,12 @@ class Operation(ABC):
         if wish is not None and wish not in RANKS:
             raise self.error(f'strategy must be "in_place", "clone", "copy" or None, not {wish!r}')
 
-    @abstractmethod
-    def check_schema(self, schema: CollectionSchema) -> None:
-        """The part of :meth:`check` that is the operation's own."""
+    def check_schema(self, schema: CollectionSchema) -> None:  # noqa: B027  most that touch points alone have none
+        """The part of :meth:`check` that is the operation's own; by default nothing."""
 
-    @abstractmethod
     def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
-        """The schema afterwards; None when the collection is dropped."""
+        """The schema afterwards, by default the same; None when the collection is dropped."""
+        return schema
 
     def transform(self, schema: CollectionSchema) -> PointTransform:
         """What happens to each point; by default nothing."""

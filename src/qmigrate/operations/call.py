@@ -69,9 +69,6 @@ class Call(DataFix):
         if self.key is None and not self.name.isidentifier():
             raise self.error(f"{self.name} is not a name that it can be recorded under", hint='key="…"')
 
-    def check_schema(self, schema: CollectionSchema) -> None:
-        """Any collection will do."""
-
     def edit(self) -> JsonObject:
         """See the base class."""
         called = function_name(self.function)

@@ -220,9 +220,6 @@ class DropCollection(Operation):
 
     name: str
 
-    def check_schema(self, schema: CollectionSchema) -> None:
-        """Nothing can be wrong."""
-
     def check(self, schema: CollectionSchema | None) -> None:
         """See the base class. By itself it means that readers will fail, so no ``cutover=`` is asked for."""
         self.check_words()

@@ -25,10 +25,6 @@ class DataFix(Operation):
 
     rewrites_payload: ClassVar[bool] = True
 
-    def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
-        """Points have no schema."""
-        return schema
-
     def strategy(self, schema: CollectionSchema, capabilities: Any, points: int = 0) -> Strategy:  # noqa: ARG002
         """On the live collection: nothing is rebuilt for it."""
         return Strategy("in_place", "points of the live collection, each recorded for undo")
@@ -118,9 +114,6 @@ class SyncPayload(DataFix):
         paths = [one for one in fields.values() if isinstance(one, str) and not PATH.fullmatch(one)]
         if paths and any(covers(column, paths[0]) for column in self.json):
             raise self.error(f"{paths[0]!r} is not a path into a column")
-
-    def check_schema(self, schema: CollectionSchema) -> None:
-        """Payloads have no schema."""
 
     def edit(self) -> JsonObject:
         """See the base class."""

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from qmigrate.model import payload_path, statement
-from qmigrate.model.schema import CollectionSchema, JsonObject
+from qmigrate.model.schema import JsonObject
 from qmigrate.operations.base import Key, Operation, assign, plain
 from qmigrate.operations.data import KEY, DataFix
 from qmigrate.settings.values import Seconds, duration_problem, parse_duration
@@ -109,9 +109,6 @@ class DeletePoints(DataFix):
         if problem is None and self.type is not None and not (self.type and _TYPE.issuperset(self.type)):
             problem = f"type must be capital letters, not {self.type!r}"
         return problem, None
-
-    def check_schema(self, schema: CollectionSchema) -> None:
-        """Any collection has points."""
 
     def edit(self) -> JsonObject:
         """See the base class."""
@@ -364,9 +361,6 @@ class DeleteOrphans(DataFix):
         problem, hint = self._removal().problem()
         if problem:
             raise self.error(problem, hint=hint)
-
-    def check_schema(self, schema: CollectionSchema) -> None:
-        """Any collection has points."""
 
     def edit(self) -> JsonObject:
         """See the base class."""

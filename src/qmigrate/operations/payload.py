@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
 from qmigrate.model import payload_path
 from qmigrate.model.schema import CollectionSchema, JsonObject
-from qmigrate.model.transform import PayloadFunction, PointTransform
+from qmigrate.model.transform import Payload, PayloadFunction, PointTransform
 from qmigrate.operations.base import Key, Operation, assign, plain
 from qmigrate.operations.data import KEY, DataFix
 from qmigrate.operations.values import function_name
@@ -18,38 +20,47 @@ from qmigrate.operations.values import function_name
 _INT64 = 2**63
 
 
+@dataclass(frozen=True, slots=True)
 class PayloadWrite(DataFix):
-    """What setting and deleting keys have in common: which points, and how many of them."""
+    """A fix that says of each point what some keys of its payload should be: here is the rest that it needs.
 
-    __slots__ = ()
+    Args:
+        collection: logical name or glob.
+        filter: of Qdrant: ``models.Filter``, or the same as JSON; asked again right before each write. None for every
+            point.
+        max_share: the largest share of the points that may change; None for ``fixes.max_share`` of the settings.
+        reason: for the record.
+    """
 
     collection: str
-    filter: Any
-    max_share: float | None
-    reason: str
+    _: KW_ONLY
+    filter: Any = None
+    max_share: float | None = None
+    reason: str = ""
 
-    def check_schema(self, schema: CollectionSchema) -> None:
-        """Payloads have no schema."""
+    def __post_init__(self) -> None:
+        """A filter becomes plain JSON."""
+        if self.filter is not None:
+            assign(self, filter=plain(self.filter, f"{self.label()}: filter", keep_none=True))
 
-    def edit_of(self, values: JsonObject, removed: Sequence[str]) -> JsonObject:
-        """The edit: what the keys become, and for which points."""
-        return {
-            "kind": "assign",
-            "undo": "undo",
-            "values": values,
-            "removed": list(removed),
-            "filter": self.filter,
-            "max_share": self.max_share,
-            "reason": self.reason or None,
-        }
+    @abstractmethod
+    def payload_keys(self) -> Sequence[str]:
+        """Keys at the top of a payload: it reads and writes no others."""
 
-    def check_points(self, keys: object) -> None:
-        """Checks what selects the points, and that the keys are keys.
+    @abstractmethod
+    def after(self, payload: Payload) -> Mapping[str, Any]:
+        """What these keys should be in a point; one that is left out is removed.
 
-        Raises:
-            PlanError: names what is wrong.
+        It must give the same for the same payload, also for what it has made of one.
+
+        Args:
+            payload: what the point has under these keys, and maybe more.
         """
+
+    def check_words(self) -> None:
+        """What selects the points, and that the keys are keys."""
         Operation.check_words(self)
+        keys: object = self.payload_keys()
         names = list(keys) if isinstance(keys, Mapping | list | tuple) else []
         if not names:
             raise self.error("no payload key is named")
@@ -66,12 +77,41 @@ class PayloadWrite(DataFix):
         if problem:
             raise self.error(problem)
 
+    def arguments(self) -> JsonObject:
+        """Those of its own, as plain JSON: with them a stored job makes it again."""
+        own = [one.name for one in fields(self) if one.name not in _COMMON]
+        return {name: plain(getattr(self, name), f"{self.label()}: {name}", keep_none=True) for name in own}
+
+    def edit(self) -> JsonObject:
+        """See the base class."""
+        return self.edit_of("payload", operation=type(self).__name__, arguments=self.arguments())
+
+    def edit_of(self, kind: str, **said: Any) -> JsonObject:
+        """An edit of a kind: which points, how many of them, and what is said of their keys."""
+        points = {"filter": self.filter, "max_share": self.max_share, "reason": self.reason or None}
+        return {"kind": kind, "undo": "undo", **said, **points}
+
+    def in_words(self) -> str:
+        """Its name as words: ``set payload``."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(self).__name__).lower()
+
     def points_in_words(self) -> str:
         """Which points, for people."""
         return "of every point" if self.filter is None else f"where {json.dumps(self.filter, ensure_ascii=False)}"
 
+    def describe(self) -> str:
+        """See the base class."""
+        return f"{self.in_words()} {', '.join(self.payload_keys())} {self.points_in_words()}"
 
-@dataclass(frozen=True, slots=True)
+    def touched(self) -> frozenset[Key]:
+        """The same key for the same points twice is a slip."""
+        return frozenset(("payload", name, self.points_in_words()) for name in self.payload_keys())
+
+
+_COMMON = frozenset(one.name for one in fields(PayloadWrite))
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class SetPayload(PayloadWrite):
     """Set payload keys to the same values for every point, or for those that a filter selects; other keys stay.
 
@@ -86,24 +126,33 @@ class SetPayload(PayloadWrite):
         reason: for the record.
     """
 
-    collection: str
     payload: Mapping[str, Any]
-    filter: Any = None
-    max_share: float | None = None
-    reason: str = ""
 
-    def __post_init__(self) -> None:
-        """Payload and filter become plain JSON."""
-        if isinstance(self.payload, Mapping):
-            assign(self, payload=plain(self.payload, f"{self.label()}: payload", keep_none=True))
-        if self.filter is not None:
-            assign(self, filter=plain(self.filter, f"{self.label()}: filter", keep_none=True))
+    def __init__(
+        self,
+        collection: str,
+        payload: Mapping[str, Any],
+        filter: Any = None,  # noqa: A002  its name in revisions
+        max_share: float | None = None,
+        reason: str = "",
+    ) -> None:
+        PayloadWrite.__init__(self, collection, filter=filter, max_share=max_share, reason=reason)
+        given = plain(payload, f"{self.label()}: payload", keep_none=True) if isinstance(payload, Mapping) else payload
+        assign(self, payload=given)
+
+    def payload_keys(self) -> Sequence[str]:
+        """Those that it sets."""
+        return list(self.payload)
+
+    def after(self, payload: Payload) -> Mapping[str, Any]:  # noqa: ARG002  the same for every point
+        """What it sets."""
+        return self.payload
 
     def check_words(self) -> None:
         """See the base class."""
         if not isinstance(self.payload, Mapping):
             raise self.error(f"the payload must be an object, not {self.payload!r:.60}")
-        self.check_points(self.payload)
+        PayloadWrite.check_words(self)
         for key, value in self.payload.items():
             if value is None:
                 raise self.error(
@@ -115,18 +164,10 @@ class SetPayload(PayloadWrite):
 
     def edit(self) -> JsonObject:
         """See the base class."""
-        return self.edit_of(dict(self.payload), ())
-
-    def describe(self) -> str:
-        """See the base class."""
-        return f"set payload {', '.join(self.payload)} {self.points_in_words()}"
-
-    def touched(self) -> frozenset[Key]:
-        """The same key for the same points twice is a slip."""
-        return frozenset(("payload", name, self.points_in_words()) for name in self.payload)
+        return self.edit_of("assign", values=dict(self.payload), removed=[])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class DeletePayload(PayloadWrite):
     """Delete payload keys of every point, or of those that a filter selects; other keys stay.
 
@@ -141,36 +182,30 @@ class DeletePayload(PayloadWrite):
         reason: for the record.
     """
 
-    collection: str
     keys: Sequence[str]
-    filter: Any = None
-    max_share: float | None = None
-    reason: str = ""
 
-    def __post_init__(self) -> None:
-        """One name stands for a list of it, and a filter becomes plain JSON."""
-        if isinstance(self.keys, str):
-            assign(self, keys=[self.keys])
-        elif isinstance(self.keys, tuple):
-            assign(self, keys=list(self.keys))
-        if self.filter is not None:
-            assign(self, filter=plain(self.filter, f"{self.label()}: filter", keep_none=True))
+    def __init__(
+        self,
+        collection: str,
+        keys: Sequence[str],
+        filter: Any = None,  # noqa: A002  its name in revisions
+        max_share: float | None = None,
+        reason: str = "",
+    ) -> None:
+        PayloadWrite.__init__(self, collection, filter=filter, max_share=max_share, reason=reason)
+        assign(self, keys=[keys] if isinstance(keys, str) else list(keys) if isinstance(keys, tuple) else keys)
 
-    def check_words(self) -> None:
-        """See the base class."""
-        self.check_points(self.keys)
+    def payload_keys(self) -> Sequence[str]:
+        """Those that it deletes."""
+        return self.keys
+
+    def after(self, payload: Payload) -> Mapping[str, Any]:  # noqa: ARG002  the same for every point
+        """None of them."""
+        return {}
 
     def edit(self) -> JsonObject:
         """See the base class."""
-        return self.edit_of({}, tuple(dict.fromkeys(self.keys)))
-
-    def describe(self) -> str:
-        """See the base class."""
-        return f"delete payload {', '.join(self.keys)} {self.points_in_words()}"
-
-    def touched(self) -> frozenset[Key]:
-        """The same key for the same points twice is a slip."""
-        return frozenset(("payload", name, self.points_in_words()) for name in self.keys)
+        return self.edit_of("assign", values={}, removed=list(dict.fromkeys(self.keys)))
 
 
 def _inexact(value: Any) -> str | None:
@@ -186,8 +221,24 @@ def _inexact(value: Any) -> str | None:
     return None
 
 
+class PayloadChange(Operation):
+    """A new payload for every point, by functions: the points are copied next to the live collection."""
+
+    __slots__ = ()
+
+    rewrites_payload: ClassVar[bool] = True
+
+    @abstractmethod
+    def functions(self) -> tuple[PayloadFunction, PayloadFunction | None]:
+        """What makes the new payload of a point, and what restores the old one: see ``PointTransform.rewriting``."""
+
+    def transform(self, schema: CollectionSchema) -> PointTransform:
+        """See the base class."""
+        return PointTransform.identity(schema.vector_names()).rewriting(*self.functions())
+
+
 @dataclass(frozen=True, slots=True)
-class TransformPoints(Operation):
+class TransformPoints(PayloadChange):
     """Give every point the payload that a function returns; points are copied next to the live collection.
 
     Args:
@@ -196,8 +247,6 @@ class TransformPoints(Operation):
             must give the same for the same point, and may be called more than once.
         inverse: the same for going back; without one, writes made since can't be carried back.
     """
-
-    rewrites_payload: ClassVar[bool] = True
 
     collection: str
     function: PayloadFunction
@@ -210,17 +259,9 @@ class TransformPoints(Operation):
         if self.inverse is not None and not callable(self.inverse):
             raise self.error(f"inverse must be a function of a point or None, not {self.inverse!r}")
 
-    def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
-        """Payloads have no schema but their indexes, and those have operations of their own."""
-        return schema
-
-    def transform(self, schema: CollectionSchema) -> PointTransform:
+    def functions(self) -> tuple[PayloadFunction, PayloadFunction | None]:
         """See the base class."""
-        return PointTransform(
-            vectors={name: name for name in sorted(schema.vector_names())},
-            payload=(self.function,),
-            inverse=(self.inverse,) if self.inverse is not None else None,
-        )
+        return self.function, self.inverse
 
     def describe(self) -> str:
         """See the base class."""

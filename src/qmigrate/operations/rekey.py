@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from string import Formatter
 from typing import Any, ClassVar
@@ -163,13 +163,9 @@ class Rekey(Operation):
                 hint=f'put it into the template: "{{{lacking[0]}}}:{self.id.template}"',
             )
 
-    def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
-        """Ids have no schema."""
-        return schema
-
     def transform(self, schema: CollectionSchema) -> PointTransform:
         """See the base class."""
-        return PointTransform(vectors={name: name for name in sorted(schema.vector_names())}, new_id=self.id)
+        return replace(PointTransform.identity(schema.vector_names()), new_id=self.id)
 
     def incompatible(self, schema: CollectionSchema) -> str | None:  # noqa: ARG002
         """See the base class."""

@@ -96,10 +96,6 @@ class AddVector(VectorOperation):
         """See the base class."""
         return f"add vector {vector_words(self.vector, self.params)} ← {self.values.describe()}{self.gated()}"
 
-    def touched(self) -> frozenset[Key]:
-        """See the base class."""
-        return frozenset({("vector", self.vector)})
-
 
 @dataclass(frozen=True, slots=True, init=False)
 class AlterVector(VectorOperation):
@@ -210,10 +206,6 @@ class AlterVector(VectorOperation):
         words = f"alter vector {vector_words(self.vector, self.params)}"
         return (f"{words} ← {self.values.describe()}" if self.values is not None else words) + self.gated()
 
-    def touched(self) -> frozenset[Key]:
-        """See the base class."""
-        return frozenset({("vector", self.vector)})
-
 
 @dataclass(frozen=True, slots=True)
 class Reembed(VectorOperation):
@@ -242,10 +234,6 @@ class Reembed(VectorOperation):
         self.check_values(self.values, (Embed, Compute))
         self.check_quality(self.quality, params)
 
-    def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
-        """The schema stays."""
-        return schema
-
     def transform(self, schema: CollectionSchema) -> PointTransform:
         """See the base class."""
         return replaced(schema, self.vector, self.values)
@@ -265,10 +253,6 @@ class Reembed(VectorOperation):
     def describe(self) -> str:
         """See the base class."""
         return f"fill vector {shown(self.vector)} anew ← {self.values.describe()}{self.gated()}"
-
-    def touched(self) -> frozenset[Key]:
-        """See the base class."""
-        return frozenset({("vector", self.vector)})
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -312,10 +296,6 @@ class DropVector(VectorOperation):
     def describe(self) -> str:
         """See the base class."""
         return f"drop vector {shown(self.vector)}"
-
-    def touched(self) -> frozenset[Key]:
-        """See the base class."""
-        return frozenset({("vector", self.vector)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qmigrate.errors import PlanError
 from qmigrate.model.schema import FOUR_BITS, CollectionSchema, JsonObject
 from qmigrate.model.transform import Filling, PointTransform
-from qmigrate.operations.base import Operation
+from qmigrate.operations.base import Key, Operation
 from qmigrate.operations.checks import did_you_mean, is_sparse, name_problem, shown
 from qmigrate.operations.quality import Recall
 from qmigrate.operations.values import Compute, CopyOf, Embed, Empty, Value
@@ -18,6 +18,10 @@ class VectorOperation(Operation):
     named_by = ("collection", "vector")
 
     vector: str
+
+    def touched(self) -> frozenset[Key]:
+        """The vector."""
+        return frozenset({("vector", self.vector)})
 
     def require(self, schema: CollectionSchema, name: str) -> JsonObject:
         """Parameters of a vector that must be there.

@@ -104,7 +104,8 @@ def edits():
 
 def test_every_key_of_an_edit_is_one_of_its_kind():
     """What an operation or a plan writes, other code reads: a misspelt key would be read by none."""
-    assert {edit["kind"] for edit in edits()} == KINDS.keys()
+    # No operation of the package writes this one: CONTRIBUTING.md shows how one does, and its test runs it.
+    assert {edit["kind"] for edit in edits()} == KINDS.keys() - {"payload"}
     for edit in edits():
         kind = KINDS[edit["kind"]]
         assert set(edit) <= {one.name for one in fields(kind)}, kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -97,6 +98,8 @@ upgrade.upgrade(made.settings())
 assert {len(vectors["b"]) for _, vectors in made.contents().values()} == {26}
 """,
 }
+#: Lines of code of a recipe, at most: without blanks, imports, comments and docstrings, with the lines of its diffs.
+MOST = {"A new operation": 17, "A new kind of data fix": 10, "A new verb": 15, "A new embedder": 12}
 EXTRA = {"A new embedder": {"embedders": {"words": {"type": "hashing", "size": 16}, "abc": {"type": "letters"}}}}
 
 
@@ -106,6 +109,18 @@ def recipes() -> dict[str, list[tuple[str, str, str]]]:
     section = text.partition("\n## Recipes\n")[2].partition("\n## ")[0]
     parts = re.split(r"^### (.+)\n", section, flags=re.MULTILINE)[1:]
     return {heading: BLOCK.findall(body) for heading, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def lines_of_code(text: str) -> int:
+    """Lines that are neither blank, comment, import nor docstring."""
+    silent: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        words = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if checking or words or isinstance(node, ast.Import | ast.ImportFrom):
+            silent.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = (line.strip() for number, line in enumerate(text.splitlines(), 1) if number not in silent)
+    return sum(bool(line) and not line.startswith("#") for line in lines)
 
 
 def apply(root: Path, blocks: list[tuple[str, str, str]]) -> list[Path]:
@@ -142,6 +157,15 @@ def test_there_is_a_trial_for_each_recipe():
     """A recipe that is added gets a program that tries it."""
     assert recipes().keys() == TRIED.keys()
     assert all(blocks for blocks in recipes().values())
+
+
+@pytest.mark.parametrize("heading", TRIED)
+def test_a_recipe_is_short(heading):
+    """What an extension has to say, and nothing that the package could know by itself."""
+    blocks = recipes()[heading]
+    code = sum(lines_of_code(text) for form, _, text in blocks if form == "python")
+    added = sum(line.startswith("+") for form, _, text in blocks if form == "diff" for line in text.splitlines())
+    assert code + added <= MOST[heading], (code, added)
 
 
 @pytest.mark.parametrize("heading", TRIED)

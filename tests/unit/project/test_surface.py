@@ -63,10 +63,21 @@ def test_import_loads_nothing_heavy():
 
 @pytest.mark.parametrize("name", op.__all__)
 def test_operations_are_documented_and_frozen(name):
-    """Every operation is a frozen slotted dataclass, and its docstring explains each argument."""
+    """Every operation is a frozen slotted dataclass, and its docstring, or that of its base, explains each argument."""
     found = getattr(op, name)
+    words = "\n".join(one.__doc__ or "" for one in found.__mro__ if issubclass(one, Operation))
     assert found.__dataclass_params__.frozen
     assert "__slots__" in vars(found)
     arguments = list(inspect.signature(found).parameters)
-    missing = [one for one in arguments if f"{one}: " not in (found.__doc__ or "")]
+    missing = [one for one in arguments if f"{one}: " not in words]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("SetPayload", ({"a": 1}, {"must": []}, 0.5, "why")), ("DeletePayload", ("a", {"must": []}, 0.5, "why"))],
+)
+def test_what_a_fix_has_from_its_base_keeps_its_position(name, arguments):
+    """Arguments that every fix of payload keys has may be given by position where they always could be."""
+    made = getattr(op, name)("docs", *arguments)
+    assert (made.collection, made.filter, made.max_share, made.reason) == ("docs", {"must": []}, 0.5, "why")

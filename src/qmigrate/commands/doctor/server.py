@@ -25,6 +25,8 @@ from qmigrate.text import counted, quote, size
 #: ``none`` doesn't open Qdrant, or can do without it · ``any`` a key that is let in · ``read`` reading everything ·
 #: ``rw`` writing and snapshots of the collection, besides reading everything · ``manage`` making collections and
 #: moving aliases.
+#: A table here, not a word at each command: the command line is a layer above doctor, and some rows are of an option.
+#: A verb, or an option that may need more, without a row fails tests/scenarios/test_rights.py.
 NEEDS: Mapping[str, str] = {
     "init": "none",
     "revision": "none",

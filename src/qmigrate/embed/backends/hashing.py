@@ -27,7 +27,6 @@ from qmigrate.ports import Embedder
 
 #: Counts up with every change of the output.
 ALGORITHM = 1
-DEFAULT_SIZE = 256
 #: Weights of a whole word, of a pair of words, and of all letter groups of a word together.
 WORD, PAIR, LETTERS = 1.0, 0.3, 0.6
 #: Weight of a stop word; any other word has 1.
@@ -55,7 +54,7 @@ _SIGN = 1 << 63
 
 def build(options: Options) -> Embedder:
     """From ``{type: hashing, size: 256}``; a larger size keeps more words apart."""
-    return _Hashing(options.name, options.integer("size", DEFAULT_SIZE, lowest=8) or DEFAULT_SIZE)
+    return _Hashing(options.name, options.size(lowest=8))
 
 
 class _Hashing:

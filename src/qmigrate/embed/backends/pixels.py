@@ -25,7 +25,6 @@ from qmigrate.ports import Embedder
 
 #: Counts up with every change of the output.
 ALGORITHM = 1
-DEFAULT_SIZE = 512
 #: Width and height that a picture is shrunk to.
 SIDE = 32
 _VALUES = SIDE * SIDE * 3
@@ -40,7 +39,7 @@ def build(options: Options) -> Embedder:
 
     Without ``image_roots`` no paths are taken; the other keys are those of :class:`ImageSources`.
     """
-    return _Pixels(options.integer("size", DEFAULT_SIZE, lowest=8) or DEFAULT_SIZE, ImageSources(options))
+    return _Pixels(options.size(lowest=8), ImageSources(options))
 
 
 class _Pixels:

@@ -31,6 +31,7 @@ Opener = Callable[[FixSource, JsonObject], Fix]
 _KINDS: Mapping[str, Opener] = {
     "sync": Sync,
     "assign": Assign,
+    "payload": Assign,
     "undo": Undo,
     "delete": Removal,
     "soft": SoftRemoval,

@@ -7,17 +7,19 @@ from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 
+from qmigrate import operations
 from qmigrate.engine.fixes.delete import Removal
 from qmigrate.engine.fixes.protocol import FixSource, FixTarget, Kept, settle
 from qmigrate.engine.work import Tick
+from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import Fixed
 from qmigrate.model.facts.audit import Audited
-from qmigrate.model.facts.edits import AssignEdit
-from qmigrate.model.facts.stored import loaded
+from qmigrate.model.facts.edits import AssignEdit, WriteEdit, edit_of
 from qmigrate.model.fix import Found, PointEdit, same, same_keys
 from qmigrate.model.payload_path import picked, roots, selected
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
+from qmigrate.operations.payload import DeletePayload, PayloadWrite, SetPayload
 from qmigrate.ports import PayloadEdit
 from qmigrate.store import records
 
@@ -106,15 +108,14 @@ def _removed(entry: PointEdit) -> list[str]:
 
 
 class Assign(PayloadFix, Removal):
-    """See :class:`qmigrate.operations.payload.SetPayload` and ``DeletePayload``, whose edit it takes."""
+    """Makes payload keys what a :class:`~qmigrate.operations.payload.PayloadWrite` says of each point."""
 
     window = 100_000
 
     def __init__(self, place: FixSource, edit: JsonObject) -> None:
         super().__init__(place, edit)
-        said = loaded(AssignEdit, edit)
-        self._values, self._removed = dict(said.values), list(said.removed)
-        self._keys = sorted({*self._values, *self._removed})
+        self._operation, self._recorded = _operation_of(edit)
+        self._keys = list(dict.fromkeys(self._operation.payload_keys()))
 
     def find(self, found: Found) -> Iterator[PointEdit]:
         """See :class:`~qmigrate.engine.fixes.protocol.Fix`; counts points ``selected``, and keys as a sync does."""
@@ -132,32 +133,43 @@ class Assign(PayloadFix, Removal):
         """Those that the filter still selects."""
         return Removal.still(self, entries)
 
-    def states(self, entries: Sequence[PointEdit], *, writing: bool = False) -> list[str]:
-        """By the keys that change; one that holds null is still there."""
-        if not self._removed:
-            return super().states(entries, writing=writing)
-        now = self.payloads(entries)
-        found = []
-        for entry in entries:
-            payload = now.get(entry.id)
-            state = self.state(payload, entry)
-            left = payload is not None and any(key in payload for key in self._removed)
-            found.append("before" if state == "after" and left else state)
-        return found
+    @staticmethod
+    def state(payload: Payload | None, entry: PointEdit) -> str:
+        """By the keys that change; one to be removed that holds null is still there."""
+        found = PayloadFix.state(payload, entry)
+        left = payload is not None and any(key in payload for key in entry.before.keys() - entry.after.keys())
+        return "before" if found == "after" and left else found
 
     def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
-        what = {"values": self._values, "removed": self._removed, "filter": self._filter}
-        kind = "SET_PAYLOAD" if self._values else "DELETE_PAYLOAD"
-        said = {name: value for name, value in what.items() if value}
-        return Fixed(kind, ", ".join(self._keys), 0, self._edit.reason, replace(told, said=said))
+        kind = self._operation.in_words().upper().replace(" ", "_")
+        said = {name: value for name, value in (*self._recorded.items(), ("filter", self._filter)) if value}
+        return Fixed(kind, ", ".join(sorted(self._keys)), 0, self._edit.reason, replace(told, said=said))
 
     def _entry(self, found: Found, identifier: PointId, payload: Payload) -> PointEdit | None:
-        set_ = [key for key, value in self._values.items() if not same(payload.get(key), value)]
-        gone = [key for key in self._removed if key in payload]
+        wanted = self._operation.after(payload)
+        set_ = [key for key in self._keys if key in wanted and not same(payload.get(key), wanted[key])]
+        gone = [key for key in self._keys if key not in wanted and key in payload]
         if not set_ and not gone:
             return None
         for key in (*set_, *gone):
             found.add("extra" if key in gone else "missing" if payload.get(key) is None else "different")
         before = {key: payload[key] for key in (*set_, *gone) if key in payload}
-        return PointEdit(identifier, before, {key: self._values[key] for key in set_})
+        return PointEdit(identifier, before, {key: wanted[key] for key in set_})
+
+
+def _operation_of(edit: JsonObject) -> tuple[PayloadWrite, JsonObject]:
+    """What says how each point should be, and what the audit keeps of that.
+
+    Raises:
+        RepairNeededError: this version of qmigrate has no such operation.
+    """
+    said = edit_of(edit)
+    if isinstance(said, AssignEdit):
+        values, removed = dict(said.values), list(said.removed)
+        return SetPayload("", values) if values else DeletePayload("", removed), {"values": values, "removed": removed}
+    name, arguments = (said.operation, dict(said.arguments)) if isinstance(said, WriteEdit) else ("", {})
+    kind = getattr(operations, name) if name in operations.__all__ else None
+    if kind is None or not issubclass(kind, PayloadWrite):
+        raise RepairNeededError(f"this version of qmigrate has no fix {name!r}", hint="use the version that planned it")
+    return kind("", **arguments), arguments

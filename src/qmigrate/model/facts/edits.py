@@ -183,6 +183,14 @@ class AssignEdit(RemovalEdit):
 
 
 @dataclass(frozen=True, slots=True)
+class WriteEdit(RemovalEdit):
+    """Of payload keys that become what an operation says of each point: its name, and its own arguments."""
+
+    operation: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class SyncEdit(Edit):
     """Of payload fields that are made equal to columns.
 
@@ -294,6 +302,7 @@ class Telling:
 KINDS: Mapping[str, type[Edit]] = {
     "sync": SyncEdit,
     "assign": AssignEdit,
+    "payload": WriteEdit,
     "undo": UndoEdit,
     "bring_back": UndoEdit,
     "delete": RemovalEdit,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.conftest import clean
 from tests.harness import ADD, CREATE, Deployment, make_point
-from tests.scenarios.test_moved_by_hand import cut_at, lead, there
+from tests.scenarios.test_alias_moved_by_hand import cut_at, lead, there
 
 from qmigrate import op
 from qmigrate.commands import cutover, fix, run_job, upgrade

@@ -7,7 +7,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 from tests.harness import CREATE, INDEX
 from tests.scenarios.cli import call
-from tests.scenarios.test_moved_by_hand import collection, lead
+from tests.scenarios.test_alias_moved_by_hand import collection, lead
 
 from qmigrate.cli import shell
 from qmigrate.commands import repair, snapshot, upgrade

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.harness import ADD, Deployment, make_point
 from tests.scenarios.plain_names import plain
-from tests.scenarios.test_moved_by_hand import lead, targets, there
+from tests.scenarios.test_alias_moved_by_hand import lead, targets, there
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from tests.harness import ADD, INDEX, by_hand, make_point, write
 from tests.scenarios.plain_names import SCHEMA, plain
-from tests.scenarios.test_moved_by_hand import HOLD, cut_at, lead, there
+from tests.scenarios.test_alias_moved_by_hand import HOLD, cut_at, lead, there
 
 from qmigrate import op
 from qmigrate.commands import adopt, fix, gc, upgrade

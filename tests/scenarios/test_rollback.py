@@ -8,7 +8,7 @@ import pytest
 from tests.harness import ADD, CREATE, INDEX, make_point, write
 from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
-from tests.scenarios.test_moved_by_hand import cut_at
+from tests.scenarios.test_alias_moved_by_hand import cut_at
 
 from qmigrate.commands import fix, gc, reset, upgrade
 from qmigrate.commands import rollback as back
