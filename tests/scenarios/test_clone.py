@@ -15,9 +15,9 @@ from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
 from qmigrate.engine import rebuild
 from qmigrate.errors import PlanError, RefusedError, RepairNeededError, StoreError
-from qmigrate.model import known
-from qmigrate.model.known import Fields
 from qmigrate.operations import base
+from qmigrate.parameters import own as known
+from qmigrate.parameters.own import Fields
 from qmigrate.ports import Recovery
 from qmigrate.store import shapes
 from qmigrate.store.server import capabilities

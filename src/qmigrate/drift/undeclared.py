@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmigrate.drift.schema import says_nothing
-from qmigrate.model import known
 from qmigrate.model.schema import DISABLED, Change, CollectionSchema, JsonObject, declared_differs
 from qmigrate.model.state import CollectionState, LiveCollection
+from qmigrate.parameters import own as known
 
 #: Stands for a value that was not set, and that no server can unset again.
 NOT_SET = "not set"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from qmigrate.model import known
-from qmigrate.model.known import Each, Fields, Listed, Number, Whole
 from qmigrate.model.names import OWN_ALIAS, PROBE_PREFIX, is_made
 from qmigrate.model.schema import DISABLED, FIXED_CONFIG, Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities
+from qmigrate.parameters import own as known
+from qmigrate.parameters.own import Each, Fields, Listed, Number, Whole
 from qmigrate.text import closest, counted
 
 #: Characters that Qdrant takes in no name.

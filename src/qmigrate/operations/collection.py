@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
-from qmigrate.model import known
 from qmigrate.model import names as patterns
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointTransform
@@ -22,6 +21,7 @@ from qmigrate.operations.checks import (
 )
 from qmigrate.operations.index import index_params
 from qmigrate.operations.vector_common import vector_words
+from qmigrate.parameters import own as known
 from qmigrate.text import quote
 
 

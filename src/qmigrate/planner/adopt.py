@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qmigrate.errors import DriftError, ForeignLedgerError, RefusedError, RepairNeededError, RevisionError
-from qmigrate.model.known import VECTOR
 from qmigrate.model.names import GENERATION
 from qmigrate.model.plan import Adopt, Closing, CollectionPlan, Job, Plan
 from qmigrate.model.schema import (
@@ -21,6 +20,7 @@ from qmigrate.model.schema import (
 )
 from qmigrate.model.state import Capabilities, CollectionState, LiveCollection, World
 from qmigrate.operations.checks import effective, shown
+from qmigrate.parameters.own import VECTOR
 from qmigrate.planner.members import Link, chain
 from qmigrate.revisions.graph import Revisions
 from qmigrate.text import quote

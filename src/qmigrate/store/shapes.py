@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmigrate.errors import StoreError
-from qmigrate.model.known import INDEX_INFO, INFO, VECTOR, Each, Fields, Listed
 from qmigrate.model.schema import (
     FIXED_CONFIG,
     TUNABLE_SPARSE_FIELDS,
@@ -17,6 +16,7 @@ from qmigrate.model.schema import (
     JsonObject,
     declared_differs,
 )
+from qmigrate.parameters.own import INDEX_INFO, INFO, VECTOR, Each, Fields, Listed
 
 
 def unknown_fields(config: Mapping[str, Any], payload_schema: Mapping[str, Any]) -> JsonObject:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from qmigrate.model import known
 from qmigrate.model.schema import DISABLED, Change, CollectionSchema, changed, changes
 from qmigrate.operations.checks import index_problem, value_problem
 from qmigrate.operations.text.source import WIDTH, CodeWriter, change_source, create_source, drop_source
+from qmigrate.parameters import own as known
 
 DENSE = {"size": 4, "distance": "Cosine"}
 

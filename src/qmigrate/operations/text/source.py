@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qmigrate.model import known
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, declared_differs
 from qmigrate.operations.checks import is_sparse, metadata_problem, shown, value_problem
 from qmigrate.operations.text import code
 from qmigrate.operations.text.code import WIDTH, Code, Group, Literal, call, laid_out, literal, mapping, quoted
+from qmigrate.parameters import own as known
 
 #: No part of a value can be expressed.
 NOTHING = object()

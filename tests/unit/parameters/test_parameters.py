@@ -8,9 +8,9 @@ import pytest
 from qdrant_client import models
 
 from qmigrate.errors import PlanError
-from qmigrate.model import known
 from qmigrate.operations.base import leaves, merged, plain
 from qmigrate.operations.checks import effective, is_sparse, value_problem
+from qmigrate.parameters import own as known
 
 #: Fields that newer clients offer and that qmigrate does not take yet.
 NOT_TAKEN = {"CreateCollection": {"payload", "id_tracker"}, "CollectionParamsDiff": {"payload", "id_tracker"}}
