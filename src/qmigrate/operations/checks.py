@@ -10,7 +10,7 @@ from qmigrate.model.schema import DISABLED, FIXED_CONFIG, Change, CollectionSche
 from qmigrate.model.state import Capabilities
 from qmigrate.parameters.catalogue import catalogue, installed, what_has_more
 from qmigrate.parameters.kinds import Each, Fields, Listed, Number, Whole, Words
-from qmigrate.parameters.own import DEFAULTS
+from qmigrate.parameters.own import DEFAULTS, DENSE, SPARSE
 from qmigrate.text import closest, counted
 
 #: Characters that Qdrant takes in no name.
@@ -138,7 +138,9 @@ def _number_problem(value: Any, kind: Whole | Number, where: str) -> str | None:
 
 def is_sparse(params: JsonObject) -> bool:
     """Whether parameters are a sparse vector's: no field of a dense one is there."""
-    return set(params) <= set(catalogue().sparse.known)
+    if not DENSE.isdisjoint(params):
+        return False
+    return SPARSE.issuperset(params) or params.keys() <= catalogue().sparse.known.keys()
 
 
 def vector_problem(params: JsonObject, where: str = "params") -> str | None:

@@ -22,6 +22,7 @@ from qmigrate.operations.checks import (
 from qmigrate.operations.index import index_params
 from qmigrate.operations.vector_common import vector_words
 from qmigrate.parameters.catalogue import catalogue
+from qmigrate.parameters.own import DENSE
 from qmigrate.text import quote
 
 
@@ -119,7 +120,7 @@ class CreateCollection(Operation):
     def __post_init__(self) -> None:
         label = self.label()
         given = plain_object(self.vectors, f"{label}: vectors") or {}
-        single = any(key in given and not isinstance(given[key], Mapping) for key in catalogue().vector.required)
+        single = any(key in given and not isinstance(given[key], Mapping) for key in DENSE)
         indexes = self.payload_indexes or {}
         if not isinstance(indexes, Mapping):
             raise self.error(f"payload_indexes must map fields to indexes, not be {indexes!r}")

@@ -51,6 +51,10 @@ NOT_IN_PARAMS: Mapping[str, str] = {
     "id_tracker": "as payload",
 }
 
+#: By these a vector is told before the client is imported: making an operation of plain values takes no client.
+#: Fields that every dense vector has; fields that only a sparse one has.
+DENSE, SPARSE = frozenset({"size", "distance"}), frozenset({"index", "modifier"})
+
 #: Blocks that the collection's info and the create call name differently: info -> create.
 OTHER_NAMES: Mapping[str, str] = {"optimizer_config": "optimizers_config"}
 

@@ -230,6 +230,13 @@ def test_own_words_are_words_of_the_client(name, words):
     assert words <= {one.value for one in getattr(models, name)}
 
 
+def test_the_fields_that_tell_a_vector_are_those_of_the_client():
+    """Dense vectors require theirs, and no dense vector has one of a sparse one's."""
+    assert set(catalogue().vector.required) == own.DENSE
+    assert set(catalogue().sparse.known) >= own.SPARSE
+    assert own.SPARSE.isdisjoint(catalogue().vector.known)
+
+
 def test_what_params_may_not_have_is_a_field_of_the_client_and_has_a_reason():
     """An exclusion is about something."""
     assert set(own.NOT_IN_PARAMS) <= set(models.CollectionParamsDiff.model_fields)
