@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qmigrate.model.names import OWN_ALIAS, PROBE_PREFIX, is_made
@@ -11,18 +11,12 @@ from qmigrate.model.state import Capabilities
 from qmigrate.parameters.catalogue import catalogue, installed, what_has_more
 from qmigrate.parameters.kinds import Each, Fields, Listed, Number, Whole, Words
 from qmigrate.parameters.own import DEFAULTS, DENSE, SPARSE
-from qmigrate.text import closest, counted
+from qmigrate.text import counted, did_you_mean
 
 #: Characters that Qdrant takes in no name.
 FORBIDDEN = frozenset('<>:"/\\|?*')
 #: Bytes of a vector's name.
 LONGEST_NAME = 200
-
-
-def did_you_mean(word: object, candidates: Iterable[str]) -> str:
-    """``, did you mean 'x'?`` where one candidate is close, else nothing."""
-    close = closest(word, candidates)
-    return f", did you mean {close!r}?" if close is not None else ""
 
 
 def name_problem(name: str, what: str) -> str | None:
@@ -155,7 +149,7 @@ def index_problem(params: JsonObject) -> str | None:
     if kind is None:
         return f"the index has no type; types are {', '.join(indexes)}"
     if not isinstance(kind, str) or kind not in indexes:
-        return f"unknown index type {kind!r}{did_you_mean(kind, indexes)}; types are {', '.join(indexes)}"
+        return f"unknown index type {kind!r}; types are {', '.join(indexes)}{did_you_mean(kind, indexes)}"
     return value_problem(params, indexes[kind], f"a {kind} index")
 
 

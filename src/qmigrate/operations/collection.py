@@ -11,7 +11,6 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.base import Key, Operation, Wish, assign, leaves, merged, plain, plain_object
 from qmigrate.operations.checks import (
-    did_you_mean,
     index_problem,
     logical_name_problem,
     metadata_problem,
@@ -23,7 +22,7 @@ from qmigrate.operations.index import index_params
 from qmigrate.operations.vector_common import vector_words
 from qmigrate.parameters.catalogue import catalogue
 from qmigrate.parameters.own import DENSE
-from qmigrate.text import quote
+from qmigrate.text import did_you_mean, quote
 
 
 @dataclass(frozen=True, slots=True)

@@ -413,7 +413,7 @@ def test_a_field_that_an_older_client_lacks_is_refused_with_the_version(client, 
         "hnsw_config has no field 'memory'; known: m, ef_construct, full_scan_threshold, max_indexing_threads, on_disk, "
         "inline_storage (qdrant-client 1.15.1 is installed, and qmigrate needs qdrant-client ≥ 1.20)"
     )
-    with pytest.raises(PlanError, match="has no field 'ef_constuct', did you mean 'ef_construct'"):
+    with pytest.raises(PlanError, match="has no field 'ef_constuct'; did you mean \"ef_construct\""):
         op.CreateCollection("docs", hnsw_config={"ef_constuct": 3}).check(None)
 
 
