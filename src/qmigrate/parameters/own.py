@@ -51,7 +51,7 @@ NOT_IN_PARAMS: Mapping[str, str] = {
     "id_tracker": "as payload",
 }
 
-#: By these a vector is told before the client is imported: making an operation of plain values takes no client.
+#: What a vector is, before the client is imported: making an operation of plain values takes no client.
 #: Fields that every dense vector has; fields that only a sparse one has.
 DENSE, SPARSE = frozenset({"size", "distance"}), frozenset({"index", "modifier"})
 
