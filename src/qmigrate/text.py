@@ -41,11 +41,26 @@ def quote(text: object) -> str:
     return shlex.quote(str(text))
 
 
-def closest(word: object, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant, also where only the case differs; None where none is close."""
+def closest(word: object, known: Iterable[str], *, alike: float = 0.6) -> str | None:
+    """The known word that was probably meant, also where only the case differs; None where none is close.
+
+    Args:
+        alike: how close, from 0 to 1.
+    """
     options = sorted(known)
-    close = difflib.get_close_matches(str(word), options, n=1)
+    close = difflib.get_close_matches(str(word), options, n=1, cutoff=alike)
     return next(iter(close), None) or next((one for one in options if one.lower() == str(word).lower()), None)
+
+
+def did_you_mean(word: object, known: Iterable[str], *, alike: float = 0.6, before: str = "") -> str:
+    """``; did you mean "x"?`` where one of the known words is close, else nothing.
+
+    Args:
+        alike: how close, from 0 to 1.
+        before: what each of the words begins with, besides.
+    """
+    close = closest(word, known, alike=alike)
+    return f'; did you mean "{before}{close}"?' if close is not None else ""
 
 
 def number(value: int | float) -> str:

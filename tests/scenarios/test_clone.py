@@ -15,9 +15,9 @@ from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
 from qmigrate.engine import rebuild
 from qmigrate.errors import PlanError, RefusedError, RepairNeededError, StoreError
-from qmigrate.model import known
-from qmigrate.model.known import Fields
 from qmigrate.operations import base
+from qmigrate.parameters.catalogue import catalogue
+from qmigrate.parameters.kinds import Fields
 from qmigrate.ports import Recovery
 from qmigrate.store import shapes
 from qmigrate.store.server import capabilities
@@ -416,9 +416,10 @@ def test_a_collection_that_nobody_explains_is_left_alone(made):
 @pytest.fixture
 def forgotten(monkeypatch):
     """This version doesn't know `payload_m` of HNSW: what a newer server's field is to an older qmigrate."""
-    older = Fields({name: kind for name, kind in known.HNSW.known.items() if name != "payload_m"})
-    info = Fields({**known.INFO.known, "hnsw_config": older})
-    monkeypatch.setattr(shapes, "INFO", info)
+    now = catalogue()
+    info = Fields({**now.info.known, "hnsw_config": now.info.known["hnsw_config"].without("payload_m")})
+    older = replace(now, info=info)
+    monkeypatch.setattr(shapes, "catalogue", lambda: older)
 
 
 def tuned(deployment: Deployment) -> None:

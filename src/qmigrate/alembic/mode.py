@@ -10,8 +10,8 @@ from enum import StrEnum
 from alembic.util import CommandError
 
 from qmigrate.errors import QmigrateError, UsageError
-from qmigrate.settings.values import did_you_mean, is_bare_number, parse_duration
-from qmigrate.text import visible
+from qmigrate.settings.values import is_bare_number, parse_duration
+from qmigrate.text import did_you_mean, visible
 
 
 class BridgeError(CommandError):

@@ -20,12 +20,12 @@ from qmigrate.commands.run_plan import finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.errors import ForeignLedgerError, QmigrateError, RefusedError
-from qmigrate.model.known import SERVER_DEFAULTS
 from qmigrate.model.names import has_wildcard
 from qmigrate.model.plan import Plan
 from qmigrate.model.state import World
 from qmigrate.observe import known_names, lacks_seal, observe
 from qmigrate.operations.text.source import CodeWriter, alias_source, create_source, drop_source
+from qmigrate.parameters.own import SERVER_DEFAULTS
 from qmigrate.planner.adopt import AdoptWish, Target, Verdict, judge, number_of, plan_adopt, refuse_differences
 from qmigrate.planner.members import chain
 from qmigrate.ports import Progress

@@ -17,12 +17,10 @@ from qmigrate.ledger import Ledger
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_ownership, observe, unmanaged
 from qmigrate.operations.checks import logical_name_problem
+from qmigrate.parameters.catalogue import catalogue
 from qmigrate.ports import Embedder, Store
 from qmigrate.settings.load import Settings
 from qmigrate.text import quote
-
-#: Fields of a vector that decide whether a search can use it; other settings are tuning.
-_DECISIVE = ("size", "distance", "datatype", "multivector_config")
 
 Fingerprint = Mapping[str, Any]
 
@@ -181,7 +179,7 @@ def _live(world: World, state: CollectionState) -> None:
         return
     for found in differences(state.declared, state.live.schema, local=world.capabilities.local):
         lost = found.kind in ("vector.add", "sparse.add")
-        if lost or (found.kind.startswith(("vector", "sparse")) and found.path.endswith(_DECISIVE)):
+        if lost or (found.kind.startswith(("vector", "sparse")) and found.path.endswith(catalogue().decisive)):
             raise DriftError(
                 f"{state.name}: {found.message}, so it is not what the ledger has recorded",
                 hint=f"qmigrate check --only {quote(state.name)}",

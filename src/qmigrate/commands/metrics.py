@@ -25,9 +25,10 @@ from qmigrate.operations.deletion import DeleteOrphans
 from qmigrate.planner.fix import fixed_by
 from qmigrate.ports import Store
 from qmigrate.settings.load import Settings
-from qmigrate.settings.values import check_keys, did_you_mean, integer_between
+from qmigrate.settings.values import check_keys, integer_between
 from qmigrate.store import ConnectionSettings, records
 from qmigrate.store.server.examine import Examiner
+from qmigrate.text import did_you_mean
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import GaugeMetricFamily

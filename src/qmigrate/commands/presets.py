@@ -15,7 +15,8 @@ from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.rows import Marking
 from qmigrate.rows.marks import GIVEN, QUEUED, named_in
 from qmigrate.settings.load import Settings
-from qmigrate.settings.values import check_keys, choice, did_you_mean, duration, is_bare_number, path, text
+from qmigrate.settings.values import check_keys, choice, duration, is_bare_number, path, text
+from qmigrate.text import did_you_mean
 
 #: What a preset may be, under ``kind``, and which verbs take it.
 DELETION, ORPHANS, SYNC = "deletion", "orphans", "sync"

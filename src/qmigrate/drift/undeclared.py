@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmigrate.drift.schema import says_nothing
-from qmigrate.model import known
 from qmigrate.model.schema import DISABLED, Change, CollectionSchema, JsonObject, declared_differs
 from qmigrate.model.state import CollectionState, LiveCollection
+from qmigrate.parameters.own import DEFAULTS
 
 #: Stands for a value that was not set, and that no server can unset again.
 NOT_SET = "not set"
@@ -189,8 +189,8 @@ def _unset(key: str, now: Any, own: Mapping[str, Any]) -> Any:
         return own[key]
     if says_nothing(key, now):
         return now
-    if key in known.DEFAULTS:
-        return known.DEFAULTS[key]
+    if key in DEFAULTS:
+        return DEFAULTS[key]
     return False if isinstance(now, bool) else NOT_SET
 
 

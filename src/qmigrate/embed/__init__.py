@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qmigrate.embed.options import Options, fingerprint_digest
 from qmigrate.errors import EmbedError
+from qmigrate.text import did_you_mean
 
 if TYPE_CHECKING:
     from qmigrate.ports import Embedder
@@ -83,16 +83,17 @@ def load(name: str, config: Mapping[str, Any]) -> Embedder:
     backend = _BACKENDS.get(kind) if isinstance(kind, str) else None
     if backend is None:
         known = ", ".join(sorted(_BACKENDS))
-        problem = "has no type" if kind is None else f"has the unknown type {kind!r}{_meant(kind, _BACKENDS)}"
+        problem = "has no type" if kind is None else f"has the unknown type {kind!r}"
+        meant = "" if kind is None else did_you_mean(kind, _BACKENDS)
         raise EmbedError(
-            f"embedder {name!r} {problem}; types are: {known}", hint="correct embedders in qmigrate.yaml"
+            f"embedder {name!r} {problem}; types are: {known}{meant}", hint="correct embedders in qmigrate.yaml"
         )
     for key in config:
         if key != "type" and key not in backend.keys:
             known = ", ".join(sorted(backend.keys))
             raise EmbedError(
-                f"embedder {name!r} has the unknown key {key!r}{_meant(key, backend.keys)}; "
-                f"keys of type {kind} are: {known}",
+                f"embedder {name!r} has the unknown key {key!r}; "
+                f"keys of type {kind} are: {known}{did_you_mean(key, backend.keys)}",
                 hint="correct embedders in qmigrate.yaml",
             )
     embedder: Embedder = importlib.import_module(backend.module).build(Options(name, config, size=backend.size))
@@ -127,8 +128,3 @@ def devices_for(config: Mapping[str, Any]) -> tuple[str, ...]:
 def _has_device(config: Mapping[str, Any]) -> bool:
     backend = _BACKENDS.get(str(config.get("type")))
     return backend is not None and "device" in backend.keys
-
-
-def _meant(word: object, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(word), sorted(known), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""

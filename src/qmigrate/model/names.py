@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Collection, Iterable
@@ -10,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import NewType, final
 
 from qmigrate.errors import LeaseHeldError, QmigrateError, UnknownNameError
+from qmigrate.text import did_you_mean
 
 #: A physical collection under management: ``<logical>__g0007``.
 GENERATION = re.compile(r"^(?P<name>.+)__g(?P<number>\d{4,})$")
@@ -290,9 +290,8 @@ def unknown(
     """
     glob = isinstance(given, str) and has_signs(given)
     said = f"no {kind} matches {given!r}" if glob else f"there is no {kind} {given!r}"
-    close = difflib.get_close_matches(str(given), sorted(known), n=1)
-    more = f'; did you mean "{close[0]}"?' if close else ""
-    return UnknownNameError(f"{said}{of}{more}", hint=hint or LISTED[kind], facts={"kind": kind, "name": str(given)})
+    said += of + did_you_mean(given, known)
+    return UnknownNameError(said, hint=hint or LISTED[kind], facts={"kind": kind, "name": str(given)})
 
 
 def check_known(kind: str, patterns: Iterable[str], known: Collection[str]) -> None:

@@ -1,27 +1,22 @@
-"""Names and parameters judged by the tables of `known`: the first problem in words, or None. No errors."""
+"""Names and parameters judged by the catalogue of parameters: the first problem in words, or None. No errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qmigrate.model import known
-from qmigrate.model.known import Each, Fields, Listed, Number, Whole
 from qmigrate.model.names import OWN_ALIAS, PROBE_PREFIX, is_made
 from qmigrate.model.schema import DISABLED, FIXED_CONFIG, Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities
-from qmigrate.text import closest, counted
+from qmigrate.parameters.catalogue import catalogue, installed, what_has_more
+from qmigrate.parameters.kinds import Each, Fields, Listed, Number, Whole, Words
+from qmigrate.parameters.own import DEFAULTS, DENSE, SPARSE
+from qmigrate.text import counted, did_you_mean
 
 #: Characters that Qdrant takes in no name.
 FORBIDDEN = frozenset('<>:"/\\|?*')
 #: Bytes of a vector's name.
 LONGEST_NAME = 200
-
-
-def did_you_mean(word: object, candidates: Iterable[str]) -> str:
-    """``, did you mean 'x'?`` where one candidate is close, else nothing."""
-    close = closest(word, candidates)
-    return f", did you mean {close!r}?" if close is not None else ""
 
 
 def name_problem(name: str, what: str) -> str | None:
@@ -45,24 +40,25 @@ def logical_name_problem(name: str, what: str) -> str | None:
 
 
 def value_problem(value: Any, kind: Any, where: str) -> str | None:
-    """Why a plain value is not of a kind of `known`."""
+    """Why a plain value is not of a kind of the catalogue."""
     if kind is Any:
         return None
     if isinstance(kind, Fields):
         return _fields_problem(value, kind, where)
     if isinstance(kind, tuple):
         return _choice_problem(value, kind, where)
-    if isinstance(kind, frozenset):
-        if isinstance(value, str) and value in kind:
+    if isinstance(kind, Words):
+        if isinstance(value, str) and value in kind.members:
             return None
-        return f"{where} must be one of {', '.join(sorted(kind))}, not {value!r}{did_you_mean(value, kind)}"
+        words = kind.members
+        return f"{where} must be one of {', '.join(sorted(words))}, not {value!r}{did_you_mean(value, words)}"
     if isinstance(kind, Each | Listed):
         return _items_problem(value, kind, where)
     if isinstance(kind, Whole | Number):
         return _number_problem(value, kind, where)
     if not isinstance(value, kind):
-        words = {bool: "True or False", str: "a string"}
-        return f"{where} must be {words.get(kind, kind.__name__)}, not {value!r}"
+        plain: dict[Any, str] = {bool: "True or False", str: "a string"}
+        return f"{where} must be {plain.get(kind, kind.__name__)}, not {value!r}"
     return None
 
 
@@ -71,16 +67,28 @@ def _fields_problem(value: Any, kind: Fields, where: str) -> str | None:
         return f"{where} must be an object, not {value!r}"
     for key, item in value.items():
         if key not in kind.known:
-            return f"{where} has no field {key!r}{did_you_mean(key, kind.known) or '; known: ' + ', '.join(kind.known)}"
+            return _no_field(key, kind, where)
         found = value_problem(item, kind.known[key], key)
         if found:
             return found
     missing = [key for key in kind.required if key not in value]
     if missing:
         return f"{where} has no {missing[0]}"
-    if kind is known.QUANTIZATION and len(value) != 1:
+    if kind.exclusive and len(value) != 1:
         return f"{where} must name one method ({', '.join(kind.known)}), not {len(value)}"
     return None
+
+
+def _no_field(key: str, kind: Fields, where: str) -> str:
+    if key in kind.unchecked:
+        return f"{where} has a field {key!r} that this version of qmigrate can't check yet"
+    problem = f"{where} has no field {key!r}"
+    close = did_you_mean(key, kind.known)
+    if close:
+        return problem + close
+    # The fields are those of the installed client; which one that is says why a field of the documentation is missing.
+    client = f" ({what_has_more(installed())})" if kind.model or kind.choices else ""
+    return f"{problem}; known: {', '.join(kind.known)}{client}"
 
 
 def _choice_problem(value: Any, kinds: tuple[Any, ...], where: str) -> str | None:
@@ -124,22 +132,25 @@ def _number_problem(value: Any, kind: Whole | Number, where: str) -> str | None:
 
 def is_sparse(params: JsonObject) -> bool:
     """Whether parameters are a sparse vector's: no field of a dense one is there."""
-    return set(params) <= set(known.SPARSE.known)
+    if not DENSE.isdisjoint(params):
+        return False
+    return SPARSE.issuperset(params) or params.keys() <= catalogue().sparse.known.keys()
 
 
 def vector_problem(params: JsonObject, where: str = "params") -> str | None:
     """Why these are not parameters of a dense or sparse vector."""
-    return value_problem(params, known.SPARSE if is_sparse(params) else known.VECTOR, where)
+    return value_problem(params, catalogue().sparse if is_sparse(params) else catalogue().vector, where)
 
 
 def index_problem(params: JsonObject) -> str | None:
     """Why these are not parameters of a payload index."""
     kind = params.get("type")
+    indexes = catalogue().indexes
     if kind is None:
-        return f"the index has no type; types are {', '.join(known.INDEXES)}"
-    if not isinstance(kind, str) or kind not in known.INDEXES:
-        return f"unknown index type {kind!r}{did_you_mean(kind, known.INDEXES)}; types are {', '.join(known.INDEXES)}"
-    return value_problem(params, known.INDEXES[kind], f"a {kind} index")
+        return f"the index has no type; types are {', '.join(indexes)}"
+    if not isinstance(kind, str) or kind not in indexes:
+        return f"unknown index type {kind!r}; types are {', '.join(indexes)}{did_you_mean(kind, indexes)}"
+    return value_problem(params, indexes[kind], f"a {kind} index")
 
 
 def metadata_problem(metadata: Mapping[str, Any] | None) -> str | None:
@@ -163,7 +174,7 @@ def effective(params: Mapping[str, Any]) -> JsonObject:
 def _is_default(key: str, value: Any) -> bool:
     if value is None or value in ({}, DISABLED):
         return True
-    default = known.DEFAULTS.get(key, False)
+    default = DEFAULTS.get(key, False)
     return value is False if default is False else bool(value == default)
 
 

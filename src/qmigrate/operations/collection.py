@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, ClassVar
 
-from qmigrate.model import known
 from qmigrate.model import names as patterns
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.base import Key, Operation, Wish, assign, leaves, merged, plain, plain_object
 from qmigrate.operations.checks import (
-    did_you_mean,
     index_problem,
     logical_name_problem,
     metadata_problem,
@@ -22,7 +20,9 @@ from qmigrate.operations.checks import (
 )
 from qmigrate.operations.index import index_params
 from qmigrate.operations.vector_common import vector_words
-from qmigrate.text import quote
+from qmigrate.parameters.catalogue import catalogue
+from qmigrate.parameters.own import DENSE
+from qmigrate.text import did_you_mean, quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class CreateCollection(Operation):
     def __post_init__(self) -> None:
         label = self.label()
         given = plain_object(self.vectors, f"{label}: vectors") or {}
-        single = any(key in given and not isinstance(given[key], Mapping) for key in known.VECTOR.required)
+        single = any(key in given and not isinstance(given[key], Mapping) for key in DENSE)
         indexes = self.payload_indexes or {}
         if not isinstance(indexes, Mapping):
             raise self.error(f"payload_indexes must map fields to indexes, not be {indexes!r}")
@@ -129,8 +129,13 @@ class CreateCollection(Operation):
             sparse_vectors=plain_object(self.sparse_vectors, f"{label}: sparse_vectors") or {},
             payload_indexes={name: index_params(schema, label) for name, schema in indexes.items()},
         )
-        for name in known.CREATE_CONFIG.known:
+        for name in self.settings():
             assign(self, **{name: plain(getattr(self, name), f"{label}: {name}", keep_none=name == "metadata")})
+
+    @classmethod
+    def settings(cls) -> tuple[str, ...]:
+        """The arguments that are settings of the collection, in the order in which they are written."""
+        return tuple(one.name for one in fields(cls) if one.kw_only)
 
     @property
     def is_glob(self) -> bool:
@@ -140,7 +145,7 @@ class CreateCollection(Operation):
     @property
     def config(self) -> JsonObject:
         """The fields of the create call that were given, besides the vectors."""
-        given = {name: getattr(self, name) for name in known.CREATE_CONFIG.known}
+        given = {name: getattr(self, name) for name in self.settings()}
         return {name: value for name, value in given.items() if value is not None}
 
     def check(self, schema: CollectionSchema | None) -> None:
@@ -158,7 +163,7 @@ class CreateCollection(Operation):
             problem = problem or index_problem(params)
             if problem:
                 raise self.error(f"payload index {name}: {problem}")
-        problem = value_problem(self.config, known.CREATE_CONFIG, "the collection") or metadata_problem(self.metadata)
+        problem = value_problem(self.config, catalogue().create, "the collection") or metadata_problem(self.metadata)
         if self.sharding_method == "custom":
             problem = 'sharding_method="custom" is not supported'
         if problem:
@@ -166,11 +171,11 @@ class CreateCollection(Operation):
 
     def _check_vectors(self) -> None:
         for name, params in sorted(self.vectors.items()):
-            problem = name_problem(name, "the vector's name") or value_problem(params, known.VECTOR, "params")
+            problem = name_problem(name, "the vector's name") or value_problem(params, catalogue().vector, "params")
             if problem:
                 raise self.error(f"vector {shown(name)}: {problem}")
         for name, params in sorted(self.sparse_vectors.items()):
-            problem = name_problem(name, "the vector's name") or value_problem(params, known.SPARSE, "params")
+            problem = name_problem(name, "the vector's name") or value_problem(params, catalogue().sparse, "params")
             if not name:
                 problem = "a sparse vector needs a name"
             if name in self.vectors:
@@ -309,15 +314,15 @@ class UpdateCollection(Operation):
         if not (self.config or self.params or self.vectors_config or self.sparse_vectors_config):
             raise self.error("it changes nothing: no setting is given")
         problem = (
-            value_problem(self.config, known.UPDATE_CONFIG, "the collection")
-            or value_problem(self.params, known.COLLECTION_PARAMS, "params")
+            value_problem(self.config, catalogue().update, "the collection")
+            or value_problem(self.params, catalogue().params, "params")
             or metadata_problem(self.config.get("metadata"))
         )
         if problem:
             raise self.error(problem)
         families = (
-            ("vector", self.vectors_config, schema.vectors, known.VECTOR_DIFF),
-            ("sparse vector", self.sparse_vectors_config, schema.sparse, known.SPARSE),
+            ("vector", self.vectors_config, schema.vectors, catalogue().vector_diff),
+            ("sparse vector", self.sparse_vectors_config, schema.sparse, catalogue().sparse),
         )
         for family, wanted, present, kind in families:
             for name, diff in sorted(wanted.items()):
@@ -385,7 +390,7 @@ class Reshard(Operation):
         """See the base class."""
         if not self._given:
             raise self.error("give shard_number or replication_factor")
-        problem = value_problem(self._given, known.CREATE_CONFIG, "the collection")
+        problem = value_problem(self._given, catalogue().create, "the collection")
         if schema.config.get("sharding_method") == "custom":
             problem = "the collection uses custom sharding, which is not supported"
         if problem:

@@ -9,7 +9,8 @@ from qmigrate.errors import PlanError
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities
 from qmigrate.operations.base import Key, Operation, Strategy, Wish, assign, plain
-from qmigrate.operations.checks import did_you_mean, index_problem
+from qmigrate.operations.checks import index_problem
+from qmigrate.text import did_you_mean
 
 
 def index_params(schema: Any, label: str) -> JsonObject:

@@ -6,9 +6,10 @@ from qmigrate.errors import PlanError
 from qmigrate.model.schema import FOUR_BITS, CollectionSchema, JsonObject
 from qmigrate.model.transform import Filling, PointTransform
 from qmigrate.operations.base import Key, Operation
-from qmigrate.operations.checks import did_you_mean, is_sparse, name_problem, shown
+from qmigrate.operations.checks import is_sparse, name_problem, shown
 from qmigrate.operations.quality import Recall
 from qmigrate.operations.values import Compute, CopyOf, Embed, Empty, Value
+from qmigrate.text import did_you_mean
 
 
 class VectorOperation(Operation):

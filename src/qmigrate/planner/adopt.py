@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qmigrate.errors import DriftError, ForeignLedgerError, RefusedError, RepairNeededError, RevisionError
-from qmigrate.model.known import VECTOR
 from qmigrate.model.names import GENERATION
 from qmigrate.model.plan import Adopt, Closing, CollectionPlan, Job, Plan
 from qmigrate.model.schema import (
-    TUNABLE_SPARSE_FIELDS,
-    TUNABLE_VECTOR_FIELDS,
     Change,
     CollectionSchema,
     JsonObject,
@@ -21,12 +18,10 @@ from qmigrate.model.schema import (
 )
 from qmigrate.model.state import Capabilities, CollectionState, LiveCollection, World
 from qmigrate.operations.checks import effective, shown
+from qmigrate.parameters.catalogue import catalogue
 from qmigrate.planner.members import Link, chain
 from qmigrate.revisions.graph import Revisions
 from qmigrate.text import quote
-
-#: Undeclared fields that decide the values of a vector: the server's default is another one.
-_DECISIVE = frozenset({"modifier", *VECTOR.known}) - TUNABLE_VECTOR_FIELDS - TUNABLE_SPARSE_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +54,14 @@ def differences(live: CollectionSchema, recorded: CollectionSchema, can: Capabil
     for family, present, wanted in families:
         for name in sorted(present.keys() & wanted.keys()):
             more = effective(present[name]).keys() - effective(wanted[name]).keys()
-            if more & _DECISIVE and (family, name) not in named:
+            if more & _decisive() and (family, name) not in named:
                 found.append(Change(f"{family}.alter", name, wanted[name], present[name]))
     return tuple(describe_difference(change) for change in found)
+
+
+def _decisive() -> frozenset[str]:
+    """Undeclared fields that decide the values of a vector: the server's default is another one."""
+    return frozenset({"modifier", *catalogue().decisive})
 
 
 def describe_difference(change: Change) -> str:
@@ -113,7 +113,7 @@ def _fields(before: Any, after: Any, path: str = "") -> list[str]:
         name = f"{path}.{key}" if path else key
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += _fields(old, new, name) if declared_differs(old, new) else []
-        elif declared_differs(old, new) or (new is None and key in _DECISIVE and effective({key: old})):
+        elif declared_differs(old, new) or (new is None and key in _decisive() and effective({key: old})):
             found.append(f"{name} {_value(old)}, recorded {_value(new)}")
     return found
 

@@ -25,6 +25,7 @@ from qmigrate.settings.sections import (
 )
 from qmigrate.settings.spelling import refuse_globs, refuse_misspelt
 from qmigrate.settings.values import ValueContext
+from qmigrate.text import did_you_mean
 
 # Annotated[type, reader]: the field is a key of the file, and this is how its value is read.
 
@@ -292,7 +293,7 @@ class Settings:
         found = self.databases.get(name)
         if found is None:
             raise ConfigError(
-                f"no database {name!r} in the settings{read.did_you_mean(name, self.databases)}",
+                f"no database {name!r} in the settings{did_you_mean(name, self.databases)}",
                 hint="name it under databases: in qmigrate.yaml",
             )
         if found.url is None:

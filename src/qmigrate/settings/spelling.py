@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from qmigrate.errors import ConfigError
 from qmigrate.model.names import has_wildcard
+from qmigrate.text import did_you_mean
 
 _PREFIX = "QMIGRATE_"
 #: Variables that are read, by this package or by the entrypoint of its image, without their beginning.
@@ -47,9 +47,8 @@ def refuse_misspelt(environ: Mapping[str, str], more: Collection[str], data: obj
         name = variable.removeprefix(_PREFIX)
         if name == variable or name in known or variable in named or _LINK.fullmatch(name):
             continue
-        close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_ALIKE)
-        if close or name.startswith(_PLACES):
-            meant = f'; did you mean "{_PREFIX}{close[0]}"?' if close else ""
+        meant = did_you_mean(name, known, alike=_ALIKE, before=_PREFIX)
+        if meant or name.startswith(_PLACES):
             raise ConfigError(
                 f"the environment variable {variable} is not a setting of qmigrate{meant}",
                 hint=f"rename it, or unset it; known are {', '.join(_PREFIX + one for one in sorted(VARIABLES))}",

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from qmigrate.errors import ConfigError, without_secrets
 from qmigrate.settings.spelling import refuse_misread
-from qmigrate.text import closest
+from qmigrate.text import did_you_mean
 
 _WORDS = {"second": 1.0, "sec": 1.0, "minute": 60.0, "min": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0}
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0} | {
@@ -76,12 +76,6 @@ def redact(url: str) -> str:
         return f"{user}:***@" if ":" in match.group(0) or not user else f"{user}@"
 
     return without_secrets(_CREDENTIALS.sub(masked, url))
-
-
-def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """``; did you mean "x"?`` where one of the known words is close, else nothing."""
-    close = closest(word, known)
-    return f'; did you mean "{close}"?' if close is not None else ""
 
 
 def check_keys(data: Mapping[Any, Any], known: Iterable[str], at: str) -> None:

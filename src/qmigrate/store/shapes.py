@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmigrate.errors import StoreError
-from qmigrate.model.known import INDEX_INFO, INFO, VECTOR, Each, Fields, Listed
 from qmigrate.model.schema import (
     FIXED_CONFIG,
     TUNABLE_SPARSE_FIELDS,
@@ -17,6 +16,8 @@ from qmigrate.model.schema import (
     JsonObject,
     declared_differs,
 )
+from qmigrate.parameters.catalogue import catalogue
+from qmigrate.parameters.kinds import Each, Fields, Listed
 
 
 def unknown_fields(config: Mapping[str, Any], payload_schema: Mapping[str, Any]) -> JsonObject:
@@ -31,8 +32,9 @@ def unknown_fields(config: Mapping[str, Any], payload_schema: Mapping[str, Any])
         known one (an object where a number was) counts as unknown too; a null has no value and never counts.
     """
     found: JsonObject = {}
+    parts = catalogue()
     for key, value in config.items():
-        kind = INFO.known.get(key)
+        kind = parts.info.known.get(key)
         if kind is None:
             _note(found, key, value)
         elif key == "params" and isinstance(value, Mapping):
@@ -42,7 +44,7 @@ def unknown_fields(config: Mapping[str, Any], payload_schema: Mapping[str, Any])
     for field, entry in payload_schema.items():
         path = f"payload_schema.{field}"
         data_type = entry.get("data_type") if isinstance(entry, Mapping) else None
-        known = INDEX_INFO.get(data_type) if isinstance(data_type, str) else None
+        known = parts.index_info.get(data_type) if isinstance(data_type, str) else None
         if known is None:
             _note(found, path, entry)
         else:
@@ -57,7 +59,7 @@ def _walk_params(found: JsonObject, params: Mapping[str, Any], kind: Fields) -> 
         if key not in kind.known:
             _note(found, path, value)
         elif key == "vectors" and isinstance(value, Mapping) and not isinstance(value.get("size", {}), Mapping):
-            _walk(found, path, value, VECTOR)
+            _walk(found, path, value, catalogue().vector)
         else:
             _walk(found, path, value, kind.known[key])
 
@@ -99,33 +101,6 @@ SEAL = "qmigrate"
 #: Metadata key of what :func:`qmigrate.store.server.collections.create` put off.
 DEFERRED = "qmigrate_deferred"
 
-#: Blocks of the info's config: its key -> the create call's key.
-_BLOCKS = {
-    "hnsw_config": "hnsw_config",
-    "optimizer_config": "optimizers_config",
-    "wal_config": "wal_config",
-    "quantization_config": "quantization_config",
-    "strict_mode_config": "strict_mode_config",
-}
-#: Fields of the info's ``params`` that are carried by their own names.
-_PARAMS = frozenset(
-    {
-        "shard_number",
-        "sharding_method",
-        "replication_factor",
-        "write_consistency_factor",
-        "read_fan_out_factor",
-        "read_fan_out_delay_ms",
-        "on_disk_payload",
-        "payload",
-        "id_tracker",
-    }
-)
-#: Of these, what a PATCH takes under ``params``.
-_TUNABLE_PARAMS = _PARAMS - FIXED_CONFIG
-#: What the create call doesn't know: it is set right afterwards.
-_AFTER_CREATION = frozenset({"read_fan_out_factor", "read_fan_out_delay_ms"})
-
 
 def without_nulls(value: Any) -> Any:
     """The same JSON without keys whose value is null."""
@@ -161,8 +136,9 @@ def described(config: JsonObject, payload_schema: JsonObject) -> Described:
     sparse = params.pop("sparse_vectors", {})
     if not isinstance(vectors.get("size", {}), Mapping):
         vectors = {"": vectors}
-    settings = {name: value for name, value in params.items() if name in _PARAMS}
-    for name, target in _BLOCKS.items():
+    parts = catalogue()
+    settings = {name: value for name, value in params.items() if name in parts.carried}
+    for name, target in parts.blocks.items():
         if config.get(name) is not None:
             settings[target] = without_nulls(config[name])
     metadata = dict(config.get("metadata") or {})
@@ -186,7 +162,7 @@ def create_body(schema: CollectionSchema, seal: JsonObject | None) -> tuple[Json
     if schema.config.get("metadata"):
         # A null inside it is the user's own.
         body["metadata"] = dict(schema.config["metadata"])
-    later = {name: body.pop(name) for name in _AFTER_CREATION & body.keys()}
+    later = {name: body.pop(name) for name in catalogue().after_creation & body.keys()}
     if seal is not None:
         body["metadata"] = {**body.get("metadata", {}), SEAL: seal}
     return body, later
@@ -231,7 +207,7 @@ def _config_patch(change: Change) -> JsonObject:
         return {name: without_nulls(after) if after else "Disabled"}
     if after is None:
         raise StoreError(f"the server can't unset {name}: it has no value that means none")
-    if name in _TUNABLE_PARAMS:
+    if name in catalogue().tunable:
         return {"params": {name: after}}
     return {name: without_nulls(after)}
 

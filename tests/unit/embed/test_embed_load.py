@@ -55,10 +55,10 @@ def test_of_a_model_only_what_is_said_is_known(config, size):
     ("config", "said"),
     [
         ({}, "has no type"),
-        ({"type": "hasing"}, "did you mean 'hashing'?"),
+        ({"type": "hasing"}, 'did you mean "hashing"?'),
         ({"type": "word2vec"}, "types are: " + ", ".join(sorted(embed._BACKENDS))),
         ({"type": ["hashing"]}, "unknown type"),
-        ({"type": "hashing", "sise": 64}, "did you mean 'size'?"),
+        ({"type": "hashing", "sise": 64}, 'did you mean "size"?'),
         ({"type": "pixels", "model": "x"}, "keys of type pixels are: image_base64, image_hosts"),
         ({"type": "hashing", "size": "256"}, "size must be a whole number"),
         ({"type": "hashing", "size": True}, "size must be a whole number"),

@@ -11,10 +11,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from qmigrate.model import known
 from qmigrate.model.schema import DISABLED, Change, CollectionSchema, changed, changes
 from qmigrate.operations.checks import index_problem, value_problem
+from qmigrate.operations.collection import CreateCollection
 from qmigrate.operations.text.source import WIDTH, CodeWriter, change_source, create_source, drop_source
+from qmigrate.parameters.catalogue import catalogue
+from qmigrate.parameters.kinds import Each, Fields, Listed, Number, Whole, Words
+from qmigrate.parameters.own import SERVER_DEFAULTS
 
 DENSE = {"size": 4, "distance": "Cosine"}
 
@@ -35,24 +38,25 @@ def folded(source: CodeWriter, schema: CollectionSchema | None = None) -> Collec
 
 
 def values(kind):
-    """Valid values of a kind of `known`."""
-    if isinstance(kind, known.Fields):
-        if kind is known.QUANTIZATION:
-            return st.one_of(*(st.fixed_dictionaries({name: values(one)}) for name, one in kind.known.items()))
+    """Valid values of a kind of the catalogue."""
+    if isinstance(kind, Fields):
+        if kind.choices:
+            return st.one_of(*(values(one) for one in kind.choices))
         required = {name: values(kind.known[name]) for name in kind.required}
         optional = {name: values(one) for name, one in kind.known.items() if name not in kind.required}
         return st.fixed_dictionaries(required, optional=optional)
     if isinstance(kind, tuple):
         return st.one_of(*(values(one) for one in kind))
-    if isinstance(kind, frozenset):
-        return st.sampled_from(sorted(kind))
-    if isinstance(kind, known.Each):
-        return st.dictionaries(NAMES, plain if kind.of is object else values(kind.of), max_size=2)
-    if isinstance(kind, known.Listed):
+    if isinstance(kind, Words):
+        return st.sampled_from(sorted(kind.members))
+    if isinstance(kind, Each):
+        # An empty one inside other settings says nothing, and no text says that.
+        return st.dictionaries(NAMES, values(kind.of), min_size=1, max_size=2)
+    if isinstance(kind, Listed):
         return st.lists(values(kind.of), max_size=3)
-    if isinstance(kind, known.Whole):
+    if isinstance(kind, Whole):
         return st.integers(kind.least, min(kind.most or 2**31, 2**31))
-    if isinstance(kind, known.Number):
+    if isinstance(kind, Number):
         return st.floats(kind.least, kind.most if kind.most is not None else 1e6, allow_nan=False)
     return {bool: st.booleans(), str: TEXTS}.get(kind, plain)
 
@@ -65,31 +69,14 @@ plain = st.recursive(
     max_leaves=4,
 )
 VECTORS = st.one_of(
-    st.fixed_dictionaries({"": values(known.VECTOR)}),
-    st.dictionaries(NAMES.filter(lambda name: '"' not in name), values(known.VECTOR), max_size=2),
+    st.fixed_dictionaries({"": values(catalogue().vector)}),
+    st.dictionaries(NAMES.filter(lambda name: '"' not in name), values(catalogue().vector), max_size=2),
 )
-
-
-def _index(kind, fields):
-    if kind == "text":
-        fields = {**fields, "scoring": st.one_of(st.booleans(), st.just({"type": "bm25"}))}
-        stemmers = st.just({"type": "none"}) | st.builds(
-            lambda language: {"type": "snowball", "language": language}, st.sampled_from(sorted(known.STEMMED))
-        )
-        fields["stemmer"] = stemmers
-    return st.fixed_dictionaries({"type": st.just(kind)}, optional=fields)
-
-
-INDEXES = st.one_of(
-    *(
-        _index(kind, {name: values(one) for name, one in found.known.items() if name != "type"})
-        for kind, found in known.INDEXES.items()
-    )
-)
+INDEXES = st.one_of(*(values(one) for one in catalogue().indexes.values()))
 CONFIG = st.fixed_dictionaries(
     {},
     optional={
-        **{name: values(kind) for name, kind in known.CREATE_CONFIG.known.items() if name != "metadata"},
+        **{name: values(catalogue().create.known[name]) for name in CreateCollection.settings() if name != "metadata"},
         "sharding_method": st.just("auto"),
         "metadata": st.dictionaries(TEXTS.filter(lambda key: not key.startswith("qmigrate")), plain, max_size=3),
         "read_fan_out_factor": st.integers(1, 4),
@@ -101,7 +88,7 @@ SCHEMAS = st.builds(
         vectors, {name: one for name, one in sparse.items() if name not in vectors}, indexes, config, aliases
     ),
     VECTORS,
-    st.dictionaries(NAMES.filter(lambda name: '"' not in name), values(known.SPARSE), max_size=2),
+    st.dictionaries(NAMES.filter(lambda name: '"' not in name), values(catalogue().sparse), max_size=2),
     st.dictionaries(NAMES, INDEXES, max_size=3),
     CONFIG,
     st.sampled_from([(), ("other",), ("another", "one")]),
@@ -135,8 +122,8 @@ def test_leaving_defaults_out_is_never_a_difference(schema):
     """What is left out is what the server fills in: no declared field differs, and nothing else is gone."""
     found = folded(create_source("things", schema))
     assert found is not None
-    filled = {**known.SERVER_DEFAULTS, **found.config}
-    for name, value in known.SERVER_DEFAULTS.items():
+    filled = {**SERVER_DEFAULTS, **found.config}
+    for name, value in SERVER_DEFAULTS.items():
         if isinstance(value, dict):
             filled[name] = {**value, **(found.config.get(name) or {})}
     assert changes(found.with_(config={"strict_mode_config": {"enabled": False}, **filled}), schema) == ()
@@ -274,7 +261,7 @@ def test_a_name_with_brackets_means_itself(name):
 
 
 FILLED = {
-    **known.SERVER_DEFAULTS,
+    **SERVER_DEFAULTS,
     "strict_mode_config": {"enabled": False},
 }
 
@@ -286,7 +273,7 @@ def test_a_baseline_reads_like_a_person_wrote_it():
         indexes={"user_id": {"type": "keyword"}},
         config={**FILLED, "shard_number": 1, "optimizers_config": {**FILLED["optimizers_config"], "indexing_threshold": 20000}},
     )
-    source = create_source("things", schema, defaults={**known.SERVER_DEFAULTS, "shard_number": 1})
+    source = create_source("things", schema, defaults={**SERVER_DEFAULTS, "shard_number": 1})
     assert source.imports() == (
         "from qdrant_client.models import Distance, OptimizersConfigDiff, PayloadSchemaType, VectorParams\n"
         "from qmigrate import op"
@@ -322,5 +309,5 @@ def test_the_formatter_has_nothing_to_change(schema):
 
 def test_every_table_is_covered():
     """The strategies of this file make values that operations take, so the round trips mean something."""
-    assert value_problem({"m": 4}, known.HNSW, "x") is None
-    assert set(known.CREATE_CONFIG.known) >= set(known.SERVER_DEFAULTS)
+    assert value_problem({"m": 4}, catalogue().create.known["hnsw_config"], "x") is None
+    assert set(CreateCollection.settings()) >= set(SERVER_DEFAULTS)

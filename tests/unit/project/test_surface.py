@@ -55,6 +55,8 @@ def test_import_loads_nothing_heavy():
         "import json, sys\n"
         "from qmigrate import Embed, op\n"
         "op.AddVector('c', 'v', {'size': 4, 'distance': 'Cosine'}, values=Embed('e', text='t')).describe()\n"
+        "op.AddVector('c', 's', {'modifier': 'idf'}, values=Embed('e', text='t')).describe()\n"
+        "op.CreateCollection('c', {'v': {'size': 4, 'distance': 'Dot'}}, {'s': {}}, {'f': 'keyword'}, hnsw_config={'m': 8})\n"
         "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,8 +18,7 @@ from qmigrate.model.state import CollectionState
 from qmigrate.operations.base import Operation
 from qmigrate.ports import Embedder
 from qmigrate.revisions.graph import Revisions
-from qmigrate.settings.values import did_you_mean
-from qmigrate.text import counted
+from qmigrate.text import counted, did_you_mean
 from qmigrate.version import __version__
 
 

@@ -11,11 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qmigrate.model import known
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, declared_differs
 from qmigrate.operations.checks import is_sparse, metadata_problem, shown, value_problem
-from qmigrate.operations.text import code
+from qmigrate.operations.collection import CreateCollection
+from qmigrate.operations.text import objects
 from qmigrate.operations.text.code import WIDTH, Code, Group, Literal, call, laid_out, literal, mapping, quoted
+from qmigrate.parameters.catalogue import catalogue
+from qmigrate.parameters.kinds import Each, Fields
+from qmigrate.parameters.own import SERVER_DEFAULTS
 
 #: No part of a value can be expressed.
 NOTHING = object()
@@ -39,15 +42,15 @@ def without_defaults(key: str, value: Any, defaults: Mapping[str, Any]) -> Any:
 
 
 def known_part(value: Any, kind: Any, where: str) -> tuple[Any, list[str]]:
-    """The part of a value that is of a kind of `known`, and what is not, by its path."""
+    """The part of a value that is of a kind of the catalogue, and what is not, by its path."""
     if value_problem(value, kind, where) is None:
         return value, []
-    if not isinstance(kind, known.Fields | known.Each) or not isinstance(value, Mapping):
+    if not isinstance(kind, Fields | Each) or not isinstance(value, Mapping):
         return NOTHING, [f"{where} = {value!r}"]
     kept: JsonObject = {}
     lost: list[str] = []
     for key, item in value.items():
-        inner = kind.of if isinstance(kind, known.Each) else kind.known.get(key, NOTHING)
+        inner = kind.of if isinstance(kind, Each) else kind.known.get(key, NOTHING)
         if inner is NOTHING:
             lost.append(f"{where}.{key} = {item!r}")
             continue
@@ -60,8 +63,6 @@ def known_part(value: Any, kind: Any, where: str) -> tuple[Any, list[str]]:
     return kept, lost
 
 
-#: Fields of ``UpdateCollection(params=…)``.
-_PARAMS = frozenset(known.COLLECTION_PARAMS.known)
 #: Fields of ``Reshard``.
 _RESHARD = frozenset({"shard_number"})
 
@@ -156,7 +157,7 @@ def create_source(
     name: str,
     schema: CollectionSchema,
     *,
-    defaults: Mapping[str, Any] = known.SERVER_DEFAULTS,
+    defaults: Mapping[str, Any] = SERVER_DEFAULTS,
     unknown: Iterable[str] = (),
 ) -> CodeWriter:
     """Operations that make a collection of `schema`.
@@ -174,20 +175,20 @@ def create_source(
     config = {key: without_defaults(key, value, defaults) for key, value in schema.config.items()}
     config = {key: value for key, value in config.items() if value not in (None, {})}
     parts: dict[str, Code] = {}
-    vectors = _each(draft, schema.vectors, known.VECTOR, "vector", code.VECTOR)
+    vectors = _each(draft, schema.vectors, catalogue().vector, "vector")
     if vectors:
         parts["vectors"] = vectors[""] if set(vectors) == {""} else mapping(vectors)
-    sparse = _each(draft, schema.sparse, known.SPARSE, "sparse vector", code.SPARSE)
+    sparse = _each(draft, schema.sparse, catalogue().sparse, "sparse vector")
     if sparse:
         parts["sparse_vectors"] = mapping(sparse)
     indexes = _indexes(draft, schema.indexes)
     if indexes:
         parts["payload_indexes"] = mapping(indexes)
-    for key in (key for key in known.CREATE_CONFIG.known if key in config):
-        found = _setting(draft, key, config.pop(key), known.CREATE_CONFIG.known[key])
+    for key in (key for key in CreateCollection.settings() if key in config):
+        found = _setting(draft, key, config.pop(key), catalogue().create.known[key])
         if found is not None:
             parts[key] = found
-    later = {key: config.pop(key) for key in sorted(_PARAMS & config.keys())}
+    later = {key: config.pop(key) for key in sorted(catalogue().params.known.keys() & config.keys())}
     draft.lost += [f"{key} = {value!r}" for key, value in sorted(config.items())]
     draft.lost += [f"{key}, a setting that this version of qmigrate doesn't know" for key in unknown]
     draft.add(call("op.CreateCollection", Literal(quoted(name)), **parts))
@@ -212,7 +213,7 @@ def alias_source(name: str, aliases: Iterable[str]) -> CodeWriter:
 
 
 def change_source(
-    name: str, found: Iterable[Change], *, defaults: Mapping[str, Any] = known.SERVER_DEFAULTS
+    name: str, found: Iterable[Change], *, defaults: Mapping[str, Any] = SERVER_DEFAULTS
 ) -> CodeWriter:
     """Operations that make these changes of a collection; drift, accepted.
 
@@ -239,7 +240,7 @@ def change_source(
         else:
             _vector_change(draft, name, change, verb)
     shards = {key: settings.pop(key) for key in sorted(_RESHARD & settings.keys())}
-    params = {key: settings.pop(key) for key in sorted(_PARAMS & settings.keys())}
+    params = {key: settings.pop(key) for key in sorted(catalogue().params.known.keys() & settings.keys())}
     if params:
         settings["params"] = params
     if settings:
@@ -249,14 +250,12 @@ def change_source(
     return draft.finished()
 
 
-def _each(
-    draft: _Draft, found: Mapping[str, JsonObject], kind: Any, family: str, writer: code.Writer
-) -> dict[str, Code]:
+def _each(draft: _Draft, found: Mapping[str, JsonObject], kind: Fields, family: str) -> dict[str, Code]:
     made = {}
     for name, params in found.items():
         part = draft.said(params, kind, f"{family} {shown(name)}")
         if part is not NOTHING:
-            made[name] = writer(part, draft.used)
+            made[name] = objects.written(part, kind, draft.used)
     return made
 
 
@@ -265,12 +264,12 @@ def _indexes(draft: _Draft, found: Mapping[str, JsonObject]) -> dict[str, Code]:
     for name, params in sorted(found.items()):
         part = _index_part(draft, name, params)
         if part is not NOTHING:
-            made[name] = code.index(part, draft.used)
+            made[name] = objects.index(part, draft.used)
     return made
 
 
 def _index_part(draft: _Draft, name: str, params: JsonObject) -> Any:
-    kind = known.INDEXES.get(str(params.get("type")))
+    kind = catalogue().indexes.get(str(params.get("type")))
     if kind is None:
         draft.lost.append(f"payload index {name} = {params!r}")
         return NOTHING
@@ -285,7 +284,7 @@ def _setting(draft: _Draft, key: str, value: Any, kind: Any) -> Code | None:
         value = _metadata(draft, value)
         return literal(value) if value else None
     part = draft.said(value, kind, key)
-    return None if part is NOTHING else code.written(code.CONFIG.get(key), part, draft.used)
+    return None if part is NOTHING else objects.written(part, kind, draft.used)
 
 
 def _metadata(draft: _Draft, metadata: JsonObject) -> JsonObject:
@@ -307,11 +306,11 @@ def _update(draft: _Draft, name: str, settings: Mapping[str, Any]) -> None:
     parts: dict[str, Code] = {}
     for key, value in settings.items():
         if key == "params":
-            part = draft.said(value, known.COLLECTION_PARAMS, key)
+            part = draft.said(value, catalogue().params, key)
             if part is not NOTHING and part:
-                parts[key] = code.COLLECTION_PARAMS(part, draft.used)
-        elif key in known.UPDATE_CONFIG.known:
-            found = _setting(draft, key, value, known.UPDATE_CONFIG.known[key])
+                parts[key] = objects.written(part, catalogue().params, draft.used)
+        elif key in catalogue().update.known:
+            found = _setting(draft, key, value, catalogue().update.known[key])
             if found is not None:
                 parts[key] = found
         else:
@@ -370,7 +369,7 @@ def _index_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
         return
     part = _index_part(draft, change.name, change.after)
     if part is not NOTHING:
-        draft.add(call("op.CreatePayloadIndex", *arguments, code.index(part, draft.used)))
+        draft.add(call("op.CreatePayloadIndex", *arguments, objects.index(part, draft.used)))
 
 
 def _alias_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
@@ -386,10 +385,11 @@ def _vector_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
         draft.add(call("op.DropVector", *arguments, cutover=Literal('"immediate"')))
         return
     sparse = is_sparse(change.after)
-    part = draft.said(change.after, known.SPARSE if sparse else known.VECTOR, f"vector {shown(change.name)}")
+    kind = catalogue().sparse if sparse else catalogue().vector
+    part = draft.said(change.after, kind, f"vector {shown(change.name)}")
     if part is NOTHING:
         return
-    arguments.append((code.SPARSE if sparse else code.VECTOR)(part, draft.used))
+    arguments.append(objects.written(part, kind, draft.used))
     if verb == "add":
         draft.words.add("Empty")
         draft.add(call("op.AddVector", *arguments, values=Group("Empty(", (), ")")))
