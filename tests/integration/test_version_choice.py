@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from contextlib import closing, contextmanager
 from itertools import count
+from types import SimpleNamespace
 
+import httpx
 import numpy as np
 import pytest
 from tests.harness import write
 
 from qmigrate.engine.epoch_aliases import release
 from qmigrate.engine.prove.choice import ByContent, ByVersion, choose
+from qmigrate.engine.prove.versions import listing
 from qmigrate.engine.work import Work
-from qmigrate.errors import NoVersionsError
+from qmigrate.errors import LeaseHeldError, NotFoundError, NoVersionsError
 from qmigrate.ledger import Ledger
 from qmigrate.model.ids import pages_of, points_of
+from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import Job
-from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.schema import Change, CollectionSchema
 from qmigrate.model.state import CollectionState
 from qmigrate.model.transform import Point
 from qmigrate.ports import Placement, Silent, VersionPage
@@ -110,6 +116,7 @@ REASONS = {
     "limit": ({"strict_mode_config": {**STRICT, "max_query_limit": 100}}, "max_query_limit"),
     "rate": ({"strict_mode_config": {**STRICT, "read_rate_limit": 1000}}, "read_rate_limit"),
     "replicas": ({"replication_factor": 2}, "several replicas"),
+    "hidden": ({"optimizers_config": {"prevent_unoptimized": True}}, "prevent_unoptimized"),
 }
 
 
@@ -171,7 +178,7 @@ class Lying:
         change: number by id, as it is said -> as it is reported.
     """
 
-    def __init__(self, store, change) -> None:
+    def __init__(self, store, change=lambda found, whole: found) -> None:
         self._store = store
         self._change = change
 
@@ -220,3 +227,169 @@ def test_a_server_whose_numbers_say_nothing(work, server_store, fresh_name, chan
     assert isinstance(found, ByContent)
     assert re.search(words, found.reason)
     assert server_store.count(shadow) == 0
+
+
+@server
+def test_the_trial_is_fenced(work, server_store, fresh_name):
+    """A later holder has removed the own alias: nothing is written any more, and nothing is said about versions."""
+    source, shadow = names(fresh_name)
+    made(server_store, source, count=0)
+    made(server_store, shadow, count=0)
+
+    class Late(Lying):
+        def upsert(self, name, points, **more):
+            """Too late."""
+            self._store.drop_alias(name)
+            return self._store.upsert(name, points, **more)
+
+    work.store = Late(server_store)
+    with pytest.raises(NotFoundError):
+        choose(work, source, shadow)
+    assert server_store.count(shadow) == 0
+
+
+@server
+def test_a_holder_of_the_past_tries_nothing(work, server_store, fresh_name, tmp_path):
+    """Its lease is another's: no alias is left behind."""
+    source, shadow = names(fresh_name)
+    made(server_store, source, count=0)
+    made(server_store, shadow, count=0)
+
+    def lost():
+        raise LeaseHeldError("taken over")
+
+    work.lease = SimpleNamespace(epoch=work.lease.epoch, renew=lost, ledger=work.lease.ledger)
+    with pytest.raises(LeaseHeldError):
+        choose(work, source, shadow)
+    assert not [alias for alias in server_store.aliases() if alias.startswith(fresh_name)]
+    assert server_store.count(shadow) == 0
+
+
+def wait_until(holds):
+    """Poll for at most a minute."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def flat(pages):
+    """All ids of pages."""
+    return [one for page in pages for one in points_of(page)]
+
+
+@server
+def test_a_listing_is_compared_with_an_earlier_one(work, server_store, fresh_name):
+    """New, written and deleted points are candidates; points without the vector have no number."""
+    source, _ = names(fresh_name)
+    made(server_store, source)
+    write(server_store, source, [Point(100, {}, {"large": [1.0] * 8})])
+    with listing(work, source, "small") as before:
+        assert flat(before.unlisted(server_store.scan_ids(source))) == [100]
+        server_store.delete(EpochAlias(source), [3])
+        write(server_store, source, [Point(one, {}, {"small": [1.0, 2.0]}) for one in (5, 50)])
+        with listing(work, source, "small") as now:
+            assert flat(now.changed_since(before)) == [3, 5, 50]
+        with listing(work, source, "small", most=4) as again:
+            assert flat(again.changed_since(before)) == [3, 5, 50]
+
+
+@server
+def test_writes_that_nobody_waited_for_are_listed(work, server_store, qdrant_server, fresh_name):
+    """The barrier stands behind them."""
+    source, _ = names(fresh_name)
+    made(server_store, source, count=3000)
+    with listing(work, source, "small") as before:
+        for start in range(0, 3000, 1000):
+            body = {"payload": {"n": -1}, "points": list(range(start, start + 1000))}
+            path = f"{qdrant_server.url}/collections/{source}/points/payload?wait=false"
+            httpx.post(path, json=body).raise_for_status()
+        with listing(work, source, "small") as now:
+            assert len(flat(now.changed_since(before))) == 3000
+
+
+@server
+def test_building_the_graph_moves_no_number(work, server_store, fresh_name):
+    """Points in other segments are the same points."""
+    source, _ = names(fresh_name)
+    schema = CollectionSchema(
+        vectors={"a": {"size": 64, "distance": "Dot"}}, config={"optimizers_config": {"indexing_threshold": 50}}
+    )
+    server_store.create_collection(source, schema, seal=None, defer_index=True)
+    rows = np.random.default_rng(3).normal(size=(3000, 64)).astype(np.float32)
+    write(server_store, source, [Point(number, {}, {"a": row}) for number, row in enumerate(rows)])
+    with listing(work, source, "a") as before:
+        server_store.build_index(EpochAlias(source), schema)
+        wait_until(lambda: (seen := server_store.readiness(source)).settled and seen.indexed >= 2000)
+        with listing(work, source, "a") as now:
+            assert flat(now.changed_since(before)) == []
+            assert len(flat(page.ids for page in now.pages())) == 3000
+
+
+@server
+def test_shards_that_move_meanwhile_are_no_listing(work, server_store, fresh_name):
+    """The contents are read then."""
+    source, _ = names(fresh_name)
+    made(server_store, source)
+    placements = iter([Placement(((0, 1, "Active"),)), Placement(((0, 2, "Active"),))])
+
+    class Moving(Lying):
+        def placement(self, _name):
+            """Another one each time."""
+            return next(placements)
+
+    work.store = Moving(server_store)
+    with pytest.raises(NoVersionsError, match="moved"):
+        listing(work, source, "small")
+
+
+@server
+def test_strict_mode_that_comes_later_ends_a_listing(work, server_store, fresh_name):
+    """As a refusal of its own kind, at once."""
+    source, _ = names(fresh_name)
+    made(server_store, source)
+    strict = {"enabled": True, "search_allow_exact": False}
+    server_store.apply(EpochAlias(source), Change("config.set", "strict_mode_config", strict, None))
+    with pytest.raises(NoVersionsError, match="can't be listed"):
+        listing(work, source, "small")
+    strict = {"enabled": True, "search_allow_exact": True, "max_query_limit": 10}
+    server_store.apply(EpochAlias(source), Change("config.set", "strict_mode_config", strict, None))
+    with pytest.raises(NoVersionsError, match="can't be listed"):
+        listing(work, source, "small")
+
+
+@server
+def test_next_to_writers_what_is_not_listed_is_found_by_its_id(work, server_store, fresh_name):
+    """No point is written without being a candidate later on, and none that stays is lost from sight."""
+    source, _ = names(fresh_name)
+    made(server_store, source, count=4000)
+    ended = threading.Event()
+    written: set[int] = set()
+
+    def client():
+        other = connect(server_store._settings)
+        rows = np.random.default_rng(7)
+        while not ended.is_set():
+            ids = sorted({int(one) for one in rows.integers(0, 2000, 200)})
+            other.edit_vectors(EpochAlias(source), {one: {"small": [3.0, 4.0]} for one in ids})
+            written.update(ids)
+        other.close()
+
+    with listing(work, source, "small") as before:
+        writer = threading.Thread(target=client)
+        writer.start()
+        try:
+            for _ in range(5):
+                with listing(work, source, "small") as now:
+                    listed = set(flat(page.ids for page in now.pages()))
+                    candidates = set(flat(now.changed_since(before)))
+                missing = sorted(set(range(4000)) - listed)
+                assert candidates >= set(missing)
+                asked = flat(page.ids for page in server_store.versions(source, "small", ids=missing))
+                assert sorted(asked) == missing
+                assert {one for one in candidates if one >= 2000} <= set(missing)
+        finally:
+            ended.set()
+            writer.join()
+        with listing(work, source, "small") as last:
+            assert set(flat(last.changed_since(before))) == written

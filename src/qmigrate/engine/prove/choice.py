@@ -105,6 +105,8 @@ def _described(work: Work, name: str) -> LiveCollection:
         raise NoVersionsError(f"{name} is not there")
     if found.custom_sharding:
         raise NoVersionsError(f"{name} has custom shard keys")
+    if found.prevents_unoptimized:
+        raise NoVersionsError(f"{name} hides points until they are optimized (prevent_unoptimized)")
     settled(work.store.placement(reached))
     if int(found.schema.config.get("replication_factor") or 1) > 1:
         raise NoVersionsError(f"{name} is to have several replicas, each of which counts its own operations")

@@ -42,7 +42,12 @@ def decoded(answer: bytes) -> list[VersionPage]:
     try:
         return _fast(answer)
     except ForeignError:
-        found = messages.QueryResponse.FromString(answer).result
+        return _slow(answer)
+
+
+def _slow(answer: bytes) -> list[VersionPage]:
+    """The same by the library, message by message."""
+    found = messages.QueryResponse.FromString(answer).result
     numbers = [(one.id.num, one.version) for one in found if one.id.WhichOneof("point_id_options") == "num"]
     texts = [(one.id.uuid, one.version) for one in found if one.id.WhichOneof("point_id_options") == "uuid"]
     return [
