@@ -136,6 +136,7 @@ def test_every_way_of_listing_shows_the_same(server_store, qdrant_server, filled
     }
     assert numbers(server_store, filled, ids=[]) == {}
     monkeypatch.setattr(versions, "SLICE", 7)
+    assert versions.slices_of(60) == 9
     monkeypatch.setattr(versions, "IDS", 7)
     assert numbers(server_store, filled) == whole
     assert numbers(server_store, filled, ids=list(whole)) == whole

@@ -359,6 +359,18 @@ def test_strict_mode_that_comes_later_ends_a_listing(work, server_store, fresh_n
 
 
 @server
+def test_strict_mode_that_asks_for_indexes_lets_listings_pass(work, server_store, fresh_name):
+    """A slice is not a field of payloads, and an id neither."""
+    source, shadow = names(fresh_name)
+    strict = {"enabled": True, "unindexed_filtering_retrieve": False, "unindexed_filtering_update": False}
+    for name in (source, shadow):
+        made(server_store, name, SCHEMA.with_(config={"strict_mode_config": strict}))
+    assert choose(work, source, shadow) == ByVersion("small", "small")
+    with listing(work, source, "small") as found:
+        assert flat(page.ids for page in found.pages()) == list(range(30))
+
+
+@server
 def test_next_to_writers_what_is_not_listed_is_found_by_its_id(work, server_store, fresh_name):
     """No point is written without being a candidate later on, and none that stays is lost from sight."""
     source, _ = names(fresh_name)

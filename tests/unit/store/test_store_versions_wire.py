@@ -96,3 +96,12 @@ def test_a_part_of_an_answer_is_an_error():
             continue
         # What ends behind a result is an answer with fewer of them: the frame of gRPC vouches for its length.
         assert found(part).items() <= found(versions.decoded(whole)).items()
+
+
+@pytest.mark.parametrize(
+    ("points", "slices"),
+    [(0, 2), (1, 2), (32_000, 2), (32_001, 3), (256_000, 16), (1_000_000, 16), (1_600_001, 17), (10_000_000, 100)],
+)
+def test_the_number_of_slices(points, slices):
+    """Each costs the server a walk through all ids, and the larger it is the more memory."""
+    assert versions.slices_of(points) == slices

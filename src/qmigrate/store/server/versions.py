@@ -25,8 +25,11 @@ from qmigrate.store.server.points import ForeignError, Points, add_ids
 from qmigrate.store.server.rest import Rest
 from qmigrate.store.shapes import described
 
-#: Points of one slice. Smaller ones cost more, since the server checks every id for each; larger ones need more memory.
-SLICE = 16_000
+#: Points of one slice at least, and at most. For each slice the server checks every id of the collection, which takes
+#: some 40 ns, so that few of them are better; the larger an answer is, the more memory it needs there.
+SLICE, LARGEST = 16_000, 100_000
+#: Slices up to which they are small.
+FEW = 16
 #: Ids of one request where there are no slices.
 IDS = 10_000
 #: Requests under way at once: one is worked on while the answer of the other is decoded.
@@ -209,15 +212,18 @@ def _request(name: str, vector: str, size: int) -> Any:
     return request
 
 
+def slices_of(points: int) -> int:
+    """Into how many slices a collection is divided: two at least, so that a trial with few points tries them, too."""
+    return max(2, min(FEW, -(-points // SLICE)), -(-points // LARGEST))
+
+
 def _by_slice(common: Any, points: int) -> Iterator[Any]:
-    total = max(1, -(-points // SLICE))
+    total = slices_of(points)
     for index in range(total):
         request = _copy(common)
-        request.limit = 2 * (points // total) + 1000
-        # The smallest number of slices that the server takes.
-        if total > 1:
-            part = request.filter.must.add().slice
-            part.total, part.index = total, index
+        request.limit = points // total * 5 // 4 + 1000
+        part = request.filter.must.add().slice
+        part.total, part.index = total, index
         yield request
 
 
