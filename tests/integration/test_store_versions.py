@@ -8,6 +8,7 @@ import httpx
 import pytest
 from tests.harness import write
 
+from qmigrate.errors import NotFoundError, NoVersionsError
 from qmigrate.model.ids import points_of
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.schema import Change, CollectionSchema
@@ -145,3 +146,28 @@ def test_every_way_of_listing_shows_the_same(server_store, qdrant_server, filled
     over_rest = connect(qdrant_server.settings(prefer_rest=True))
     assert numbers(over_rest, filled) == whole
     over_rest.close()
+
+
+def test_a_count_that_is_too_low_cuts_nothing_off(server_store, fresh_name, monkeypatch):
+    """The server's count is approximate: an answer as long as its limit is asked for again."""
+    server_store.create_collection(fresh_name, SCHEMA, seal=None, defer_index=False)
+    write(server_store, fresh_name, [Point(number, {}, {"b": [1.0, 1.0]}) for number in range(5000)])
+    known = versions.info_of
+    monkeypatch.setattr(versions, "info_of", lambda node, name: {**known(node, name), "points_count": 0})
+    assert sorted(numbers(server_store, fresh_name, "b")) == list(range(5000))
+
+
+def test_what_can_not_be_listed_says_so(server_store, filled):
+    """Without a vector of that name, and without a collection."""
+    with pytest.raises(NoVersionsError, match="no dense vector 'c'"):
+        numbers(server_store, filled, "c")
+    with pytest.raises(NotFoundError, match="absent"):
+        numbers(server_store, f"{filled}_absent")
+
+
+def test_points_without_the_vector_are_not_listed(server_store, filled):
+    """Nor by their ids."""
+    write(server_store, filled, [Point(1000, {}, {"b": [1.0, 1.0]})])
+    assert 1000 not in numbers(server_store, filled, "a")
+    assert numbers(server_store, filled, "a", ids=[1000]) == {}
+    assert 1000 in numbers(server_store, filled, "b")

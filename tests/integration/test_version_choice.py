@@ -405,3 +405,63 @@ def test_next_to_writers_what_is_not_listed_is_found_by_its_id(work, server_stor
             writer.join()
         with listing(work, source, "small") as last:
             assert set(flat(last.changed_since(before))) == written
+
+
+class Recording(Lying):
+    """Notes the order of what is asked."""
+
+    def __init__(self, store) -> None:
+        super().__init__(store)
+        self.asked: list[str] = []
+
+    def barrier(self, name):
+        """Noted."""
+        self.asked.append("barrier")
+        return self._store.barrier(name)
+
+    def placement(self, name):
+        """Noted."""
+        self.asked.append("placement")
+        return self._store.placement(name)
+
+    def versions(self, name, vector, *, ids=None):
+        """Noted."""
+        self.asked.append("versions")
+        return self._store.versions(name, vector, ids=ids)
+
+
+@server
+def test_a_listing_stands_behind_a_barrier_and_between_two_readings_of_the_shards(work, server_store, fresh_name):
+    """What was accepted before has its number by then, and no shard was moved meanwhile."""
+    source, _ = names(fresh_name)
+    made(server_store, source, count=3)
+    work.store = Recording(server_store)
+    listing(work, source, "small").close()
+    assert work.store.asked == ["placement", "barrier", "versions", "placement"]
+
+
+PLACES = {
+    "moving": (Placement(((0, 1, "Active"),), ("shard 0 from peer 1 to 2",)), "are being moved"),
+    "replicas": (Placement(((0, 1, "Active"), (0, 2, "Active"))), "several replicas"),
+    "inactive": (Placement(((0, 1, "Partial"),)), "Partial"),
+}
+
+
+@server
+@pytest.mark.parametrize("which", [0, 1], ids=["source", "shadow"])
+@pytest.mark.parametrize(("placement", "words"), PLACES.values(), ids=PLACES)
+def test_shards_whose_numbers_mean_nothing(work, server_store, fresh_name, placement, words, which):
+    """Of either side; the settings don't tell."""
+    both = names(fresh_name)
+    for name in both:
+        made(server_store, name, count=0)
+
+    class Placed(Lying):
+        def placement(self, name):
+            """Another one for one of the two."""
+            return placement if name == both[which] else self._store.placement(name)
+
+    work.store = Placed(server_store)
+    found = choose(work, *both)
+    assert isinstance(found, ByContent)
+    assert words in found.reason
