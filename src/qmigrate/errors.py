@@ -177,6 +177,13 @@ class UnchangedError(StoreError):
     """Qdrant has refused the first change of a step, and everything is as it was: the run is over."""
 
 
+class NoVersionsError(StoreError):
+    """Point versions can't be listed, or don't show what was written: contents have to be read instead.
+
+    The message is the reason, in one sentence.
+    """
+
+
 class DeniedError(StoreError):
     """The api key is missing or wrong, or its rights are too small.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,36 @@ class Snapshot:
     size: int
     checksum: str | None
     created_at: datetime | None = None
+
+
+class VersionPage(NamedTuple):
+    """Some points with the numbers of the operations that last wrote them, in their shards.
+
+    Attributes:
+        ids: of one kind, as an array, see :mod:`qmigrate.model.ids`; in no order.
+        numbers: of the same length, ``uint64``.
+    """
+
+    ids: Page
+    numbers: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the shards of a collection are; empty in local mode.
+
+    Attributes:
+        replicas: (shard, peer, state) of each, sorted.
+        moving: transfers and reshardings that are under way, one line each, sorted.
+    """
+
+    replicas: tuple[tuple[int, int, str], ...] = ()
+    moving: tuple[str, ...] = ()
+
+    @property
+    def most(self) -> int:
+        """Replicas of the shard that has the most; 0 where that is not known."""
+        return max(Counter(shard for shard, _, _ in self.replicas).values(), default=0)
 
 
 #: How a server can be given one of its own snapshots, in the order in which they are tried: it fetches it from its own
@@ -174,6 +205,23 @@ class Store(Protocol):
 
     def fetch_ids(self, name: str, ids: Sequence[PointId]) -> set[PointId]:
         """Those of these ids that exist; faster than :meth:`fetch`."""
+
+    def versions(self, name: str, vector: str, *, ids: Sequence[PointId] | None = None) -> Iterator[VersionPage]:
+        """The number of the operation that last wrote each point; in no order.
+
+        Points without the vector are not listed. **A point that isn't listed isn't gone**: next to large updates some
+        are left out, and have to be asked for by their ids.
+
+        Args:
+            vector: a dense vector, or multivector, of the collection.
+            ids: of the points that are asked for; None for all.
+
+        Raises:
+            NoVersionsError: there are no such numbers (local mode), or strict mode forbids to list them.
+        """
+
+    def placement(self, name: str) -> Placement:
+        """Where the shards are now, as one node sees it."""
 
     def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
         """Payloads of the points that exist, exactly: integers of 2^63 and more, which :meth:`fetch` shows as doubles.

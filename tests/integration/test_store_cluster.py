@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
@@ -11,7 +12,9 @@ import pytest
 from tests.conftest_qdrant import QdrantServer, clean, free_port, running
 from tests.harness import write
 
-from qmigrate.errors import StoreError
+from qmigrate.engine.prove.versions import Circumstances, settled
+from qmigrate.errors import NoVersionsError, StoreError
+from qmigrate.model.ids import points_of
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import Point
 from qmigrate.store import connect
@@ -112,3 +115,53 @@ def test_a_cluster_that_is_not_watched_whole_is_not_judged(cluster, nodes, fresh
             assert "qdrant.nodes" in caught.value.hint
     finally:
         partial.close()
+
+
+PLAIN = CollectionSchema(vectors=SCHEMA.vectors, config={"shard_number": 3, "replication_factor": 1})
+
+
+def listed(store, name):
+    """Version by id."""
+    return {
+        one: int(number)
+        for page in store.versions(name, "a")
+        for one, number in zip(points_of(page.ids), page.numbers, strict=True)
+    }
+
+
+def test_versions_are_listed_where_no_shard_has_a_second_replica(cluster, nodes, fresh_name):
+    """Of every node's shards, whichever node is asked; two replicas of a shard count on their own."""
+    fill(cluster, fresh_name)
+    with pytest.raises(NoVersionsError, match="several replicas"):
+        settled(cluster.placement(fresh_name))
+    plain = f"{fresh_name}_plain"
+    cluster.create_collection(plain, PLAIN, seal=None, defer_index=False)
+    write(cluster, plain, [Point(number, {}, {"a": [1.0, 2.0, 3.0, float(number)]}) for number in range(60)])
+    settled(cluster.placement(plain))
+    before = listed(cluster, plain)
+    assert sorted(before) == list(range(60))
+    for node in nodes:
+        asked = connect(node.settings())
+        assert listed(asked, plain) == before
+        asked.close()
+    put(nodes[1], plain, 7, wait="true")
+    now = listed(cluster, plain)
+    assert {one for one in now if now[one] != before[one]} == {7}
+
+
+def test_a_shard_that_was_moved_shows_in_the_placement(cluster, nodes, fresh_name):
+    """Its numbers are others then, and equal ones may hide a write."""
+    cluster.create_collection(fresh_name, PLAIN, seal=None, defer_index=False)
+    write(cluster, fresh_name, [Point(number, {}, {"a": [1.0, 2.0, 3.0, float(number)]}) for number in range(60)])
+    before = Circumstances(settled(cluster.placement(fresh_name)), {})
+    shard, peer, _ = before.placement.replicas[0]
+    to = next(other for _, other, _ in before.placement.replicas if other != peer)
+    move = {"shard_id": shard, "from_peer_id": peer, "to_peer_id": to, "method": "stream_records"}
+    path = f"{nodes[0].url}/collections/{fresh_name}/cluster"
+    httpx.post(path, json={"move_shard": move}, timeout=30).raise_for_status()
+    deadline = time.monotonic() + 60
+    while (now := cluster.placement(fresh_name)).moving or now == before.placement or now.most > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with pytest.raises(NoVersionsError, match="moved"):
+        Circumstances(now, {}).check_follows(before)

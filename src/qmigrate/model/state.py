@@ -43,6 +43,7 @@ class Capabilities:
         prefixes: filters may ask for texts that begin with something, by an index that is made for it.
         silent: why nodes that were named gave no answer, one line each; only what reads goes on without them.
         shared: in local mode, the application has lent its own open client, and may go on writing by it.
+        versions: each point has the number of the operation that last wrote it.
     """
 
     local: bool
@@ -57,6 +58,7 @@ class Capabilities:
     prefixes: bool = False
     silent: tuple[str, ...] = ()
     shared: bool = False
+    versions: bool = False
 
     @property
     def alone(self) -> bool:

@@ -295,8 +295,7 @@ def with_id(stored: Stored, identifier: PointId) -> Stored:
     """A copy under another id."""
     renamed = type(stored)()
     renamed.CopyFrom(stored)
-    kind = {"num": identifier} if isinstance(identifier, int) else {"uuid": identifier}
-    renamed.id.CopyFrom(grpc.PointId(**kind))
+    renamed.id.CopyFrom(_message_of(identifier))
     return renamed
 
 
@@ -328,6 +327,17 @@ def make_ready(
     parts.update({name: vector_wire(value) for name, value in values.items()})
     _set_vectors(ready, parts)
     return bytes(ready.SerializeToString())
+
+
+def new_point(identifier: PointId, vectors: Mapping[str, Any]) -> Ready:
+    """A point without a payload, as the bytes of a ``PointStruct``: what :func:`vector_wire` takes, by name."""
+    made = grpc.PointStruct(id=_message_of(identifier))
+    _set_vectors(made, {name: vector_wire(value) for name, value in vectors.items()})
+    return bytes(made.SerializeToString())
+
+
+def _message_of(identifier: PointId) -> Any:
+    return grpc.PointId(num=identifier) if isinstance(identifier, int) else grpc.PointId(uuid=identifier)
 
 
 def _carried(stored: Stored, transform: PointTransform) -> Iterator[tuple[str, Any]]:
@@ -377,8 +387,7 @@ def vector_wire(value: Any) -> bytes:
 
 def with_vectors(identifier: PointId, vectors: Mapping[str, Any]) -> Any:
     """A ``PointVectors`` message: what :func:`vector_wire` takes, by name."""
-    kind = {"num": identifier} if isinstance(identifier, int) else {"uuid": identifier}
-    made = grpc.PointVectors(id=grpc.PointId(**kind))
+    made = grpc.PointVectors(id=_message_of(identifier))
     _set_vectors(made, {name: vector_wire(value) for name, value in vectors.items()})
     return made
 

@@ -21,14 +21,26 @@ import numpy as np
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
-from qmigrate.errors import NotFoundError, StoreError
+from qmigrate.errors import NotFoundError, NoVersionsError, StoreError
 from qmigrate.model.ids import Page, pages_of
 from qmigrate.model.names import Permit
 from qmigrate.model.payload_path import drop, put, spelled
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
-from qmigrate.ports import Beat, OperationIds, PayloadEdit, PendingWrite, Readiness, Ready, Recovery, Snapshot, Stored
+from qmigrate.ports import (
+    Beat,
+    OperationIds,
+    PayloadEdit,
+    PendingWrite,
+    Placement,
+    Readiness,
+    Ready,
+    Recovery,
+    Snapshot,
+    Stored,
+    VersionPage,
+)
 from qmigrate.store import exact, faults, filters, records
 from qmigrate.store.local import shapes
 from qmigrate.store.local.folder import MEMORY, TURNS, in_memory, open_folder
@@ -82,6 +94,19 @@ class Absent(ABC):
             StoreError: always.
         """
         raise self._no_snapshots(source)
+
+    def versions(self, name: str, vector: str, *, ids: Sequence[PointId] | None = None) -> Iterator[VersionPage]:  # noqa: ARG002
+        """Local mode has none.
+
+        Raises:
+            NoVersionsError: always.
+        """
+        raise NoVersionsError("local mode has no point versions")
+
+    def placement(self, name: str) -> Placement:
+        """There are no shards."""
+        self.must_exist(name)
+        return Placement()
 
     def recovering(self, target: str) -> bool | None:  # noqa: ARG002
         """Never."""

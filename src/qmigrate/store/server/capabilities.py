@@ -22,6 +22,8 @@ Version = tuple[int, int, int]
 VECTOR_NAMES_SINCE: Version = (1, 18, 1)
 #: ``update_mode``: known since 1.17, and the same when a server replays its log since this one.
 INSERTS_SINCE: Version = (1, 19, 0)
+#: Filters by ``slice``: a share of the points, by the hash of their ids.
+SLICES_SINCE: Version = (1, 19, 0)
 #: ``match: {prefix}``, and keyword indexes that serve it. Older servers ignore what they don't know of an index.
 PREFIXES_SINCE: Version = (1, 19, 0)
 
@@ -78,6 +80,7 @@ def read(nodes: Nodes) -> Capabilities:
         peers=_peers(cluster),
         prefixes=oldest >= PREFIXES_SINCE,
         silent=nodes.silent,
+        versions=True,
     )
 
 

@@ -12,7 +12,7 @@ from qmigrate.errors import NotFoundError, StoreError
 from qmigrate.model.names import Permit
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import LiveCollection
-from qmigrate.ports import Readiness
+from qmigrate.ports import Placement, Readiness
 from qmigrate.store.faults import SlowError, TransientError
 from qmigrate.store.server.nodes import Nodes, aliases, physical_of
 from qmigrate.store.server.rest import Rest, segment
@@ -57,6 +57,16 @@ def shards_of(told: JsonObject) -> list[Shard]:
         if entry["shard_id"] in found:
             found[entry["shard_id"]].transfers.append(f"{entry['from']} to {entry['to']}")
     return [found[number] for number in sorted(found)]
+
+
+def placement(node: Rest, name: str) -> Placement:
+    """Where the shards are; shards that move, and collections that get more or fewer of them, are named."""
+    told: JsonObject = node.get(f"{path_of(name)}/cluster")
+    shards = shards_of(told)
+    moving = [f"shard {shard.number} from peer {way}" for shard in shards for way in shard.transfers]
+    moving += [f"resharding {entry}" for entry in told.get("resharding_operations") or ()]
+    replicas = sorted((shard.number, peer, state) for shard in shards for peer, state in shard.replicas.items())
+    return Placement(tuple(replicas), tuple(sorted(moving)))
 
 
 def place(nodes: Nodes, name: str, factor: int) -> tuple[str, ...]:

@@ -267,12 +267,8 @@ class Points:
             response_deserializer=lambda raw: (messages.GetResponse.FromString(raw), exact.may_hold_large(raw)),
         )
         # Ids alone are decoded by the page, without a message per point.
-        self._scroll_bytes = self._channels[0].unary_unary(
-            "/qdrant.Points/Scroll", request_serializer=messages.ScrollPoints.SerializeToString
-        )
-        self._get_bytes = self._channels[0].unary_unary(
-            "/qdrant.Points/Get", request_serializer=messages.GetPoints.SerializeToString
-        )
+        self._scroll_bytes = self.reader("Scroll", messages.ScrollPoints.SerializeToString)
+        self._get_bytes = self.reader("Get", messages.GetPoints.SerializeToString)
         # Points arrive here as bytes, so the request is bytes too: nothing is parsed only to be serialised again.
         self._upsert = self._channels[1].unary_unary(
             "/qdrant.Points/Upsert", response_deserializer=messages.PointsOperationResponse.FromString
@@ -282,6 +278,10 @@ class Points:
         """Close the connections."""
         for channel in self._channels:
             channel.close()
+
+    def reader(self, method: str, serializer: Callable[[Any], bytes]) -> Any:
+        """A reading method of the service whose answers stay bytes, for :meth:`start` and :meth:`repeated`."""
+        return self._channels[0].unary_unary(f"/qdrant.Points/{method}", request_serializer=serializer)
 
     def start(self, method: Any, request: Any) -> Any:
         """Send a request without waiting for its answer; a future."""

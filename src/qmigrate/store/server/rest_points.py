@@ -138,6 +138,24 @@ def _query_batch(rest: Rest, request: Any) -> Any:
     return messages.QueryBatchResponse(result=results)
 
 
+def _query(rest: Rest, request: Any) -> Any:
+    """A search for ids and versions."""
+    body: JsonObject = {
+        "query": list(request.query.nearest.dense.data),
+        "params": {"exact": request.params.exact},
+        "limit": request.limit,
+        **_selectors(request),
+    }
+    if request.using:
+        body["using"] = request.using
+    if request.HasField("filter"):
+        body["filter"] = filter_of(request.filter)
+    found = _sent(rest, "POST", request, "/points/query", body)["points"]
+    return messages.QueryResponse(
+        result=[messages.ScoredPoint(id=_id(point["id"]), version=point["version"]) for point in found]
+    )
+
+
 def _update_batch(rest: Rest, request: Any) -> Any:
     operations: list[JsonObject] = []
     for one in request.operations:
@@ -164,6 +182,7 @@ _METHODS: Mapping[str, Callable[[Rest, Any], Any]] = {
     "Upsert": _upsert,
     "Delete": _delete,
     "UpdateVectors": _update_vectors,
+    "Query": _query,
     "QueryBatch": _query_batch,
     "UpdateBatch": _update_batch,
 }

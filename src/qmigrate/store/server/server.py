@@ -13,7 +13,19 @@ from qmigrate.model.names import Permit
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
-from qmigrate.ports import Beat, OperationIds, PayloadEdit, PendingWrite, Readiness, Ready, Recovery, Snapshot, Stored
+from qmigrate.ports import (
+    Beat,
+    OperationIds,
+    PayloadEdit,
+    PendingWrite,
+    Placement,
+    Readiness,
+    Ready,
+    Recovery,
+    Snapshot,
+    Stored,
+    VersionPage,
+)
 from qmigrate.store import exact, filters, records
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.faults import RefusedRequestError
@@ -31,6 +43,7 @@ from qmigrate.store.server.nodes import Nodes
 from qmigrate.store.server.points import Points
 from qmigrate.store.server.rest import own_client
 from qmigrate.store.server.snapshots import Recoveries
+from qmigrate.store.server.versions import Versions
 
 
 class ServerStore:
@@ -43,6 +56,7 @@ class ServerStore:
         self._capabilities = able
         self._hides = hiding.Hides()
         self._points = Points(settings, lambda name: fencing.strict_mode(found.main, name), self.payloads, found.main)
+        self._versions = Versions(self._points, found.main, slices=able.version >= capabilities.SLICES_SINCE)
 
     @classmethod
     def open(cls, settings: ConnectionSettings, *, partial: bool = False) -> ServerStore:
@@ -143,6 +157,14 @@ class ServerStore:
     def fetch_ids(self, name: str, ids: Sequence[PointId]) -> set[PointId]:
         """Those of these ids that exist."""
         return self._points.fetch_ids(name, ids)
+
+    def versions(self, name: str, vector: str, *, ids: Sequence[PointId] | None = None) -> Iterator[VersionPage]:
+        """The number of the operation that last wrote each point; see :class:`~qmigrate.ports.Store`."""
+        return self._versions.listed(name, vector, ids)
+
+    def placement(self, name: str) -> Placement:
+        """Where the shards are now, as the asked node sees it."""
+        return collections.placement(self._main, name)
 
     def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
         """Payloads of the points that exist, exactly."""
