@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 from sqlalchemy import select
 
+from qmigrate.engine.points.base import BaseEntry, BasePages, pack, unpack
 from qmigrate.errors import LedgerError, QmigrateError
 from qmigrate.ledger import ANY_RANGE, Lease, Ledger, Quarantined, bases, tables
 from qmigrate.model.plan import Job
+from qmigrate.store.records import order_key
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -218,3 +221,50 @@ def test_quarantined_points_are_counted_once(ledger: Ledger, lease: Lease) -> No
     for _ in range(2):
         lease.checkpoint(run, 0, 0, 9, 9, False, "i", [], failed[:1])
     assert [row.attempts for row in ledger.quarantine(["i"])] == [2]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_single_points_of_a_base_are_replaced_where_they_stand(ledger: Ledger, lease: Lease, seed: int) -> None:
+    """Any sequence of replaced, added and dropped entries gives the base that a pass over all would have written."""
+    random = Random(seed)
+    border = order_key(500)
+    model = {order_key(random.randrange(1000)): entry(random) for _ in range(300)}
+    for number in (0, 1):
+        keys = sorted(key for key in model if (key >= border) == number)
+        pages = [keys[at : at + 40] for at in range(0, len(keys), 40)]
+        lease.stage_base("g", number, [pack((key, model[key]) for key in page) for page in pages])
+    lease.commit_base("g")
+    for _ in range(12):
+        base = BasePages(lease, "g")
+        for number in (0, 1):
+            low, high = (0, 500) if number == 0 else (500, 1000)
+            keys = {order_key(random.randrange(low, high)) for _ in range(random.choice((1, 20, 200)))}
+            assert base.read(number, keys) == {key: model[key] for key in keys if key in model}
+            changed = {key: entry(random) if random.random() < 0.5 else None for key in keys}
+            base.write(number, changed)
+            model.update({key: one for key, one in changed.items() if one is not None})
+            for key, one in changed.items():
+                if one is None:
+                    model.pop(key, None)
+        assert list(unpack(ledger.base_pages("g"))) == sorted(model.items())
+
+
+def test_a_base_without_pages_gets_its_first(ledger: Ledger, lease: Lease) -> None:
+    """A range in which nothing was, and one whose points have all gone, take entries too, in order."""
+    lease.fix_ranges(opened(lease), 0, [(None, 7), (7, None)])
+    lease.commit_base("g")
+    base = BasePages(lease, "g")
+    one, other = BaseEntry(bytes(16), b"1" * 16), BaseEntry(bytes(16), b"2" * 16)
+    base.write(1, {order_key(9): one})
+    base.write(0, {order_key(3): one})
+    base.write(1, {order_key(8): other, order_key(10): other})
+    assert [key for key, _ in unpack(ledger.base_pages("g"))] == [order_key(one) for one in (3, 8, 9, 10)]
+    base.write(1, dict.fromkeys([order_key(8), order_key(9), order_key(10)]))
+    base = BasePages(lease, "g")
+    base.write(1, {order_key(11): one})
+    assert list(unpack(ledger.base_pages("g"))) == [(order_key(3), one), (order_key(11), one)]
+
+
+def entry(random: Random) -> BaseEntry:
+    """An entry with any digests."""
+    return BaseEntry(random.randbytes(16), random.randbytes(16))

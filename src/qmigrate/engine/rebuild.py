@@ -259,7 +259,7 @@ def converge(step: Build, work: Work) -> Proof:
     )
     # A clone has no base to make source passes against: the last pass reads both sides, and writes what differs.
     since = None if step.fill == "clone" else work.facts(Fill).source_ids
-    return prove(work, sides, since=since, delta=delta_of(work))
+    return prove(work, sides, since=since, delta=delta_of(work), cloned=step.fill == "clone")
 
 
 def quality(step: Build, work: Work) -> Quality:

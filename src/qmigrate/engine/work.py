@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qmigrate.settings.load import Settings
 
 F_co = TypeVar("F_co", bound=Facts, covariant=True)
+T = TypeVar("T")
 
 
 class Tick(Protocol):
@@ -166,6 +167,7 @@ class Work:
         hands: who starts worker processes; None where this process does all by itself.
         begun_only: whether a clean-up of another caller is finished: it deletes no more than what has begun to go.
         delegated: whether worker processes have sent requests for this run, which this process doesn't see.
+        kept: what phases have kept for later ones of this process, by its type; a resumed run has none of it.
     """
 
     collection: str
@@ -190,10 +192,15 @@ class Work:
     hands: WorkerPool | None = None
     begun_only: bool = False
     delegated: bool = False
+    kept: dict[type[Any], Any] = field(default_factory=dict)
 
     def facts(self, of: type[F], step: int | None = None) -> F:
         """What a phase of this step (or of `step`) has learned; defaults where nothing."""
         return loaded(of, self.learned.get((self.step if step is None else step, of.phase), {}))
+
+    def recall(self, of: type[T]) -> T | None:
+        """What a phase of this process has kept of this type; None where it has not."""
+        return self.kept.get(of)
 
     def note(self, facts: Facts) -> None:
         """Journal facts in the middle of the running phase: before work that can't be recognised afterwards.

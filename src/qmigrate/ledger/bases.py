@@ -5,7 +5,7 @@ It also notes the points that a pass is about to make again: see :meth:`BaseWrit
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection, and_, delete, select, update
 
@@ -54,6 +54,30 @@ class BaseWrites(Fenced):
             if seen:
                 connection.execute(delete(dirty).where(dirty.c.generation == physical))
         self._sweep(physical)
+
+    def replace_pages(
+        self, physical: str, pages: Mapping[tuple[int, int], bytes], added: Mapping[int, bytes]
+    ) -> None:
+        """Replace single pages of the committed base, at once: all of them count, or none.
+
+        Args:
+            pages: (number of the range, number of the page) -> its new body.
+            added: number of a range -> one further page.
+        """
+        with self._write() as connection:
+            committed, _ = _head(connection, physical)
+            table = fingerprints.c
+            mine = and_(table.generation == physical, table.version == (committed or 0))
+            for (number, page), body in pages.items():
+                where = and_(mine, table.range_number == number, table.page == page)
+                connection.execute(update(fingerprints).where(where).values(body=body))
+            for number, body in added.items():
+                append_committed(connection, physical, number, [body])
+
+    def settle_dirty(self, physical: str) -> None:
+        """What was recomputed was read again, and the base has it: every entry of it counts."""
+        with self._write() as connection:
+            connection.execute(delete(dirty).where(dirty.c.generation == physical))
 
     def mark_dirty(self, physical: str, range_number: int, keys: Sequence[bytes]) -> None:
         """These points are about to be recomputed: until the next commit the base is not valid for them.

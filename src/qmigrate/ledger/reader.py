@@ -488,6 +488,27 @@ class LedgerReader(ErasureReads):
                 return
             place = (rows[-1]["range_number"], rows[-1]["page"])
 
+    def base_heads(self, physical: str, size: int) -> list[tuple[int, int, bytes]]:
+        """Of each page of the committed base: its range, its number there, and its first bytes; in order.
+
+        Args:
+            size: how many bytes.
+        """
+        table, version = tables.fingerprints.c, self._committed(physical)
+        query = (
+            select(table.range_number, table.page, func.substr(table.body, 1, size).label("head"))
+            .where(table.generation == physical, table.version == (version or 0))
+            .order_by(table.range_number, table.page)
+        )
+        return [(row["range_number"], row["page"], bytes(row["head"] or b"")) for row in self._rows(query)]
+
+    def base_page(self, physical: str, range_number: int, page: int) -> bytes:
+        """One page of the committed base; empty where there is none of that number."""
+        table, version = tables.fingerprints.c, self._committed(physical)
+        mine = and_(table.generation == physical, table.version == (version or 0))
+        rows = self._rows(select(table.body).where(mine, table.range_number == range_number, table.page == page))
+        return bytes(rows[0]["body"]) if rows else b""
+
     def carries(self, run: int, step: int) -> list[Carry]:
         """Late writes that this step carried over or listed."""
         table = tables.carries

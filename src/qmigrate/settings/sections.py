@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 from qmigrate.errors import ConfigError
 from qmigrate.settings import values as read
 
-_WRITES = read.choice("converge", "freeze", "refuse")
+_WRITES = read.choice("converge", "freeze", "refuse", "auto")
 
 
 def _room(value: Any, at: str) -> float:
@@ -52,7 +52,8 @@ class RebuildSettings:
 
     Attributes:
         writes: ``converge`` carries what is written since; ``freeze`` has the source refuse writes from the last
-            pass until the swap; ``refuse`` stops when anything is written.
+            pass until the swap; ``refuse`` stops when anything is written; ``auto`` is ``freeze`` where that pause is
+            expected to be shorter than ``limits.write_pause``, else ``converge``.
         snapshot: ``auto`` takes a server-side snapshot first where the server can; ``off`` never.
         verify: ``full``: every point is proven.
         holdover: seconds that the old generation is kept, from the swap on; a later value changes no earlier promise.
@@ -124,6 +125,7 @@ class LimitSettings:
         ready_timeout: how long a built collection may take until it is indexed.
         settle: how long to wait for a source that is still optimizing.
         freeze: how long a source may refuse writes before a swap.
+        write_pause: with ``writes: auto``, the longest expected pause for which writes are refused.
     """
 
     lock_timeout: Annotated[float, read.duration] = 60.0
@@ -132,6 +134,7 @@ class LimitSettings:
     ready_timeout: Annotated[float, read.positive_duration] = 1800.0
     settle: Annotated[float, read.duration] = 60.0
     freeze: Annotated[float, read.positive_duration] = 120.0
+    write_pause: Annotated[float, read.positive_duration] = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from qmigrate.engine.barriers import barrier
 from qmigrate.engine.epoch_aliases import holder, own, reach, release
 from qmigrate.engine.golive.freeze_watchdog import Watch
+from qmigrate.engine.prove.delta import can_list, is_listed, seconds_of_delta
 from qmigrate.engine.prove.passes import Sides
 from qmigrate.engine.prove.proof import approach, prove
 from qmigrate.engine.prove.sweep import TOKEN_RETURNS, fence, is_last, record_fence
@@ -33,6 +34,28 @@ class _TooLongError(Exception):
     """The time that a freeze may take is over."""
 
 
+def prove_if_short(work: Work, sides: Sides, *, since: OperationIds | None, delta: int) -> Proof | None:
+    """With ``writes: auto``: freeze and prove where the pause is expected to be within ``limits.write_pause``.
+
+    How long it takes is known from the newest pass: within the freeze there is one more of its kind.
+
+    Args:
+        since: operation ids of the source at the earlier proof; None when nothing is known of them.
+        delta: reach of one barrier.
+
+    Returns:
+        What was proven; None where it would take too long, and the proof that there is still is the newest.
+    """
+    proven = None if is_listed(work, sides) else prove(work, sides, since=since, delta=delta)
+    expected, limit = seconds_of_delta(work, sides), work.settings.limits.write_pause
+    if expected is not None and expected <= limit:
+        work.progress.say(f"{work.collection}: writes will be refused for about {expected:.1f} s")
+        return prove_frozen(work, sides, since=since, delta=delta)
+    why = "what was written can't be listed" if expected is None else f"it would take {expected:.1f} s"
+    work.progress.say(f"{work.collection}: writes go on during the swap, since {why}")
+    return proven
+
+
 def prove_frozen(work: Work, sides: Sides, *, since: OperationIds | None, delta: int) -> Proof:
     """Converge, freeze the source and prove again; nothing can be written between this proof and the swap.
 
@@ -48,10 +71,11 @@ def prove_frozen(work: Work, sides: Sides, *, since: OperationIds | None, delta:
     """
     limit = work.settings.limits.freeze
     for _ in range(MOST_TRIES):
-        approach(work, sides, dict(since) if since is not None else None, delta)
+        if not can_list(work, sides):
+            approach(work, sides, dict(since) if since is not None else None, delta)
         # Another collection may have the models for hours: they are waited for before, not while writes are refused.
         with work.code.turn.of(work, work.tick):
-            begin(work, sides.source, delta)
+            begin(work, sides.source, delta, lambda: _catch_up(work, sides, delta))
             try:
                 return _proven(work, sides, time.monotonic() + limit)
             except _TooLongError:
@@ -64,11 +88,26 @@ def prove_frozen(work: Work, sides: Sides, *, since: OperationIds | None, delta:
     )
 
 
-def begin(work: Work, source: str, delta: int) -> None:
-    """Refuse writes from now on, with a helper that ends it when this process dies."""
+def _catch_up(work: Work, sides: Sides, delta: int) -> None:
+    """Passes until one is short, so that the delta pass within the freeze is."""
+    if can_list(work, sides):
+        prove(work, sides, since=None, delta=delta)
+
+
+def begin(work: Work, source: str, delta: int, ready: Callable[[], None]) -> None:
+    """Refuse writes from now on, with a helper that ends it when this process dies.
+
+    Args:
+        ready: what is done once the helper stands by, which takes a second, and before writes are refused.
+    """
     if work.frozen is not None:
         return
     watch = Watch.start(work, source, record_fence(work, source))
+    try:
+        ready()
+    except BaseException:
+        watch.release()
+        raise
     work.frozen = Frozen(source, watch, delta)
     work.on_failure.append(end)
     work.progress.say(f"{work.collection}: writes are refused from here on until the name has moved")

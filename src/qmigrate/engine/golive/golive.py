@@ -148,6 +148,12 @@ def _converge(step: GoLive, work: Work) -> Proof:
         return freeze.prove_frozen(
             work, sides_of(step, work), since=_proof(work).source_ids, delta=delta_of(work)
         )
+    if work.settings.rebuild.writes == "auto":
+        proven = freeze.prove_if_short(
+            work, sides_of(step, work), since=_proof(work).source_ids, delta=delta_of(work)
+        )
+        if proven is not None:
+            return proven
     proof = _proof(work)
     now = barrier(work.store, step.source)
     quiet = nothing_written(work, proof.source_ids, now, delta=delta_of(work))

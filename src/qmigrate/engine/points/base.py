@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, NamedTuple
 
 from qmigrate.store.records import DIGEST_SIZE, KEY_SIZE, Digest, digest_under, order_key
 
 if TYPE_CHECKING:
-    from qmigrate.ledger import Carry, Ledger
+    from qmigrate.ledger import Carry, Lease, Ledger
 
 ENTRY_SIZE = KEY_SIZE + 2 * DIGEST_SIZE
 #: Entries of a stored page.
@@ -110,3 +111,60 @@ class PageWriter:
         page = pack(self._entries)
         self._entries = []
         return [page]
+
+
+class BasePages:
+    """The committed base of a rebuild by single points: which page has them, and what it has; others stay unread.
+
+    Args:
+        lease: of the ledger that keeps it.
+        name: of the base.
+    """
+
+    def __init__(self, lease: Lease, name: str) -> None:
+        self._lease = lease
+        self._name = name
+        self._heads: dict[int, list[tuple[bytes, int]]] = {}
+        self._look()
+
+    def _look(self) -> None:
+        self._heads.clear()
+        for number, page, head in self._lease.ledger.base_heads(self._name, KEY_SIZE):
+            # A page that lost all of its points has no place in the order any more.
+            if head:
+                self._heads.setdefault(number, []).append((head, page))
+
+    def read(self, number: int, keys: Iterable[bytes]) -> dict[bytes, BaseEntry]:
+        """The entries of some points of one range, also of those that a pass has recomputed since."""
+        found: dict[bytes, BaseEntry] = {}
+        wanted = set(keys)
+        for page in {self._page_of(number, key) for key in wanted} - {None}:
+            body = self._lease.ledger.base_page(self._name, number, int(page or 0))
+            found.update((key, entry) for key, entry in unpack([body]) if key in wanted)
+        return found
+
+    def write(self, number: int, entries: Mapping[bytes, BaseEntry | None]) -> None:
+        """Replace the entries of some points of one range, add new ones in their places, and drop those with None."""
+        by_page: dict[int | None, dict[bytes, BaseEntry | None]] = {}
+        for key, entry in entries.items():
+            by_page.setdefault(self._page_of(number, key), {})[key] = entry
+        pages, added = {}, {}
+        for page, changed in by_page.items():
+            known = {} if page is None else dict(unpack([self._lease.ledger.base_page(self._name, number, page)]))
+            known.update((key, entry) for key, entry in changed.items() if entry is not None)
+            gone = {key for key, entry in changed.items() if entry is None}
+            body = pack((key, known[key]) for key in sorted(known) if key not in gone)
+            if page is not None:
+                pages[(number, page)] = body
+            elif body:
+                added[number] = body
+        self._lease.replace_pages(self._name, pages, added)
+        if added:
+            self._look()
+
+    def _page_of(self, number: int, key: bytes) -> int | None:
+        """The page in whose stretch a key lies; None where the range has no page yet."""
+        heads = self._heads.get(number)
+        if not heads:
+            return None
+        return heads[max(bisect_right(heads, (key, 1 << 62)) - 1, 0)][1]

@@ -159,7 +159,7 @@ def last_pass(work: Work, sides: Sides, sample: Sample) -> VerificationReport:
     work.lease.discard_stage(sides.base)
     judge = Judge(sides.maker, sides.digest(work), based=work.lease.ledger.has_base(sides.base))
     ranges = work.lease.ledger.ranges(work.run, sides.step)
-    shares = [_Share(number=share.number, start=share.start, stop=share.stop, sample=sample) for share in ranges]
+    shares = [Share(number=share.number, start=share.start, stop=share.stop, sample=sample) for share in ranges]
     in_parallel(work, shares, lambda share: _prove_share(work, sides, judge, share, size))
     for share in shares:
         share.add_to(report)
@@ -168,7 +168,7 @@ def last_pass(work: Work, sides: Sides, sample: Sample) -> VerificationReport:
 
 
 @dataclass(slots=True)
-class _Share:
+class Share:
     """One range of the last pass: its borders and its own counts, so that threads share nothing."""
 
     number: int
@@ -189,7 +189,7 @@ class _Share:
         whole.failures.count += self.report.failures.count - len(self.report.failures.named)
 
 
-def _prove_share(work: Work, sides: Sides, judge: Judge, share: _Share, size: int) -> None:
+def _prove_share(work: Work, sides: Sides, judge: Judge, share: Share, size: int) -> None:
     """Walk one range three ways; suspects are repaired in batches without losing the order of the base."""
     span = (share.start, share.stop)
     both = join(keyed(work, sides.source, span, size), keyed(work, sides.target, span, size))
@@ -215,9 +215,9 @@ def _prove_share(work: Work, sides: Sides, judge: Judge, share: _Share, size: in
     work.lease.stage_base(sides.base, share.number, share.pages.take())
 
 
-def _settle(work: Work, sides: Sides, judge: Judge, share: _Share) -> None:
+def _settle(work: Work, sides: Sides, judge: Judge, share: Share) -> None:
     """Repair the suspects, read them again, and write the entries of the settled points to the base in order."""
-    mended = _repair(work, sides, judge, share) if share.suspects else {}
+    mended = repair(work, sides, judge, share) if share.suspects else {}
     work.tick(sum(1 for _, entry in share.settled if entry is not None) + len(mended))
     for key, entry in share.settled:
         final = entry or mended.get(key)
@@ -228,7 +228,8 @@ def _settle(work: Work, sides: Sides, judge: Judge, share: _Share) -> None:
     share.settled, share.suspects = [], []
 
 
-def _repair(work: Work, sides: Sides, judge: Judge, share: _Share) -> dict[bytes, BaseEntry]:
+def repair(work: Work, sides: Sides, judge: Judge, share: Share) -> dict[bytes, BaseEntry]:
+    """Make the suspects of a share again, read them back, and return the entries of those that are equal now."""
     present = [(key, stored) for key, stored in share.suspects if stored is not None]
     gone = [records.id_of_key(key) for key, stored in share.suspects if stored is None]
     share.report.repaired += len(share.suspects)

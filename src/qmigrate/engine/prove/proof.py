@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from qmigrate.engine.barriers import barrier, nothing_written
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.dropped import archive_dropped
 from qmigrate.engine.prove import rekey
+from qmigrate.engine.prove.delta import Listed, TooManyError, can_list, delta_pass, is_listed, keep, lists
 from qmigrate.engine.prove.passes import PassCounts, Sample, Sides, last_pass, source_pass
 from qmigrate.engine.work import Work
 from qmigrate.errors import RefusedError, VerificationError
-from qmigrate.model.facts.phases import Proof
+from qmigrate.model.facts.phases import DeltaPass, Proof
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import FOUR_BITS
 from qmigrate.model.transform import PointId
@@ -91,12 +93,32 @@ LOWEST_COSINE = 0.999
 LOWEST_OF_FOUR_BITS = 0.95
 #: A source pass that changed no more than this is close enough for the last one.
 SMALL_PASS = 100
+#: A delta pass that reads more than this share of what the one before has read makes no headway: under steady writes
+#: that is its length.
+PLATEAU = 0.8
 #: Passes in a row that did not shrink before the last pass is made all the same.
 STALLS = 3
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One pass that is a proof.
+
+    Attributes:
+        report: on all points.
+        source_ids: operation ids of the source before its contents were read.
+        began: when, as `time.monotonic`: what was written later may not be in it.
+        read: how many points a delta pass has read; None of a pass over all.
+    """
+
+    report: VerificationReport
+    source_ids: OperationIds
+    began: float
+    read: int | None = None
+
+
 def prove(
-    work: Work, sides: Sides, *, since: OperationIds | None, delta: int, carrying: bool = False
+    work: Work, sides: Sides, *, since: OperationIds | None, delta: int, carrying: bool = False, cloned: bool = False
 ) -> Proof:
     """Converge and prove; the base is committed when this returns.
 
@@ -104,6 +126,7 @@ def prove(
         since: operation ids of the source when its copy began; None to make no source pass.
         delta: reach of one barrier.
         carrying: whether differences are expected: a rollback that brings writes along.
+        cloned: whether the server has copied: few points are expected to differ, and no base says which.
 
     Returns:
         What was proven; the ids are those of barriers around the last pass.
@@ -113,12 +136,59 @@ def prove(
         RefusedError: policy ``refuse`` and something was written.
     """
     started = time.monotonic()
-    passes = approach(work, sides, since, delta)
+    quiet = cloned or (
+        since is not None
+        and nothing_written(work, since, barrier(work.store, reach(work, sides.source)), delta=delta)
+    )
+    # Where delta passes follow the proof, none has to come before it.
+    at_once = quiet or (not carrying and can_list(work, sides))
+    passes = 0 if at_once else approach(work, sides, since, delta)
+    last = _pass(work, sides, passes, carrying=carrying, quiet=quiet)
+    if is_listed(work, sides) and work.frozen is None:
+        last = _until_short(work, sides, last, delta)
+    left_out = None
+    if not carrying and sides.maker is not None:
+        left_out = archive_dropped(work, sides.source, sides.target, sides.maker)
+    return Proof(
+        dropped=left_out,
+        report=last.report,
+        source_ids=dict(last.source_ids),
+        target_ids=dict(barrier(work.store, reach(work, sides.target))),
+        barrier_delta=delta,
+        epoch=work.lease.epoch,
+        seconds=round(time.monotonic() - started, 3),
+        late=None if last.read is None else DeltaPass(last.read, round(time.monotonic() - last.began, 3)),
+    )
+
+
+def _until_short(work: Work, sides: Sides, last: _Pass, delta: int) -> _Pass:
+    """Delta passes until one is short, or no shorter than the one before: its length is that of the late window."""
+    while not nothing_written(work, last.source_ids, barrier(work.store, reach(work, sides.source)), delta=delta):
+        before, last = last, _pass(work, sides, last.report.passes + 1, carrying=False)
+        if last.read is None or last.read <= SMALL_PASS or last.read > (before.read or last.read) * PLATEAU:
+            break
+    return last
+
+
+def _pass(work: Work, sides: Sides, passes: int, *, carrying: bool, quiet: bool = False) -> _Pass:
+    """One pass that proves all: over what was written since the newest one where that is known, else over all points.
+
+    Args:
+        passes: passes before it.
+        quiet: whether nothing was written so far: then a later pass is unlikely, and nothing is listed for it.
+    """
+    began = time.monotonic()
+    needless = quiet and work.settings.rebuild.writes in ("converge", "refuse")
+    before, now = (None, None) if carrying or needless else lists(work, sides)
     source_ids = barrier(work.store, reach(work, sides.source))
-    work.progress.begin(work.collection, "verify", None)
-    points = work.store.count(reach(work, sides.source))
+    points = before.report.points if before and before.report else work.store.count(reach(work, sides.source))
     sample = Sample(min(1.0, work.settings.rebuild.sample / max(points, 1)))
-    report = rekey.last_pass(work, sides) if sides.rekeys else last_pass(work, sides, sample)
+    found = _changed_only(work, sides, before, now, sample) if before is not None and now is not None else None
+    if found is None:
+        work.progress.begin(work.collection, "verify", None)
+        report, read = (rekey.last_pass(work, sides) if sides.rekeys else last_pass(work, sides, sample)), None
+    else:
+        report, read = found
     report.passes = passes
     if not carrying:
         _refuse_writes(work, report.repaired)
@@ -126,18 +196,22 @@ def prove(
     work.progress.end(_summary(report))
     if not report.holds:
         raise _failed(work, report, sides, carrying=carrying)
-    left_out = None
-    if not carrying and sides.maker is not None:
-        left_out = archive_dropped(work, sides.source, sides.target, sides.maker)
-    return Proof(
-        dropped=left_out,
-        report=report,
-        source_ids=dict(source_ids),
-        target_ids=dict(barrier(work.store, reach(work, sides.target))),
-        barrier_delta=delta,
-        epoch=work.lease.epoch,
-        seconds=round(time.monotonic() - started, 3),
-    )
+    keep(work, now, report, time.monotonic() - began if read is not None else None)
+    if before is not None:
+        before.close()
+    return _Pass(report, source_ids, began, read)
+
+
+def _changed_only(
+    work: Work, sides: Sides, before: Listed, now: Listed, sample: Sample
+) -> tuple[VerificationReport, int] | None:
+    """A delta pass; None where a pass over all is faster."""
+    work.progress.begin(work.collection, "verify what was written", None)
+    try:
+        return delta_pass(work, sides, before, now, sample)
+    except TooManyError:
+        work.progress.end("so much was written that all points are read again")
+        return None
 
 
 def approach(work: Work, sides: Sides, since: OperationIds | None, delta: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from qmigrate.engine.epoch_aliases import check_same, own, reach
 from qmigrate.engine.points.base import BaseEntry, PageWriter, left_by, unpack
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.points.transformation import Made, Maker, write
+from qmigrate.engine.prove.delta import written_since
 from qmigrate.engine.prove.passes import Sides, forgive, keyed, page_of
 from qmigrate.engine.work import Work
 from qmigrate.errors import EmbedError, PlanError, RepairNeededError
@@ -100,7 +101,7 @@ def sweep(
         report.rounds += 1
         guard = TokenGuard(work, own(work, sides.source)) if not now else None
         started = time.monotonic()
-        carried |= _read_and_carry(work, sides, report, guard)
+        carried |= _read_and_carry(work, sides, report, now, guard)
         alone = guard is not None and guard.clean()
         taken = work.store.take_tokens(own(work, sides.source))
         before, now = now, barrier(work.store, reach(work, sides.source))
@@ -181,7 +182,9 @@ class Late(NamedTuple):
     begun: bool
 
 
-def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenGuard | None) -> dict[PointId, str]:
+def _read_and_carry(
+    work: Work, sides: Sides, report: SweepReport, ids: OperationIds, guard: TokenGuard | None
+) -> dict[PointId, str]:
     """One reading of the old side against the base, with the carries of this step laid over it.
 
     A carry that was begun by a process that died is gone into again, whatever the old side holds now: what that
@@ -197,10 +200,9 @@ def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenG
     # An id that was inserted once stays doubtful for that, whatever comes late for it afterwards.
     inserted = {one.point_id for one in journal if one.doubt is not None and one.doubt.reason == MAY_UNDO}
     judge = Judge(sides.maker, sides.digest(work))
+    journaled = {records.order_key(one.point_id) for one in journal}
     carried: dict[PointId, str] = {}
-    base = unpack(sides.base_pages(work))
-    source = keyed(work, sides.source, (None, None), page_of(work, sides.source))
-    for key, stored, entry in join(source, base):
+    for key, stored, entry in _points(work, sides, journaled, ids, guard):
         if guard is not None:
             guard()
         known = done.get(key, entry or BaseEntry(records.ABSENT, records.ABSENT))
@@ -215,6 +217,22 @@ def _read_and_carry(work: Work, sides: Sides, report: SweepReport, guard: TokenG
         if _carried(work, sides, judge, late, report, kept=key in ours):
             carried[identifier] = late.doubt
     return carried
+
+
+def _points(
+    work: Work, sides: Sides, journaled: Set[bytes], ids: OperationIds, guard: TokenGuard | None
+) -> Iterator[tuple[bytes, Stored | None, BaseEntry | None]]:
+    """Points of the old side with their base, in order: those that can have been written late, or all of them.
+
+    Args:
+        journaled: order keys of what this step has carried or listed.
+        ids: behind the newest barrier.
+    """
+    written = written_since(work, sides, ids, journaled) if guard is None else None
+    if written is not None:
+        return written
+    base = unpack(sides.base_pages(work))
+    return join(keyed(work, sides.source, (None, None), page_of(work, sides.source)), base)
 
 
 def _carried(

@@ -211,12 +211,15 @@ class VersionTable:
             yield taken[0] if len(taken) == 1 else _ordered(taken)
 
 
-def listing(work: Work, name: str, vector: str, *, most: int = IN_MEMORY) -> VersionTable:
+def listing(
+    work: Work, name: str, vector: str, *, behind: OperationIds | None = None, most: int = IN_MEMORY
+) -> VersionTable:
     """List the versions of a generation, behind a barrier: what was accepted before has its number by then.
 
     Args:
         name: physical.
         vector: by which is listed, see :func:`qmigrate.engine.prove.choice.choose`.
+        behind: operation ids of a barrier that has just passed, behind which is listed; None for one of its own.
         most: points in memory.
 
     Returns:
@@ -227,7 +230,7 @@ def listing(work: Work, name: str, vector: str, *, most: int = IN_MEMORY) -> Ver
     """
     reached = reach(work, name)
     placement = settled(work.store.placement(reached))
-    operations = barrier(work.store, reached)
+    operations = barrier(work.store, reached) if behind is None else behind
     table = VersionTable(Circumstances(placement, operations), most=most)
     try:
         for page in work.store.versions(reached, vector):

@@ -226,6 +226,19 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class DeltaPass:
+    """The last pass, where it has read only what was written since the one before.
+
+    Attributes:
+        points: that it has read.
+        seconds: from its listing on: what is written later is late.
+    """
+
+    points: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Proof(Facts):
     """Of a build, and of the go-live behind it.
 
@@ -242,6 +255,7 @@ class Proof(Facts):
         deleted_again: points that fixes had deleted, and that were deleted here too.
         kept: the file that has these.
         brought: of a way back: whether anything may have been written to the parent; None where that was not noted.
+        late: the last pass, where it was a delta pass.
     """
 
     phase: ClassVar[str] = "converge"
@@ -257,6 +271,7 @@ class Proof(Facts):
     deleted_again: int | None = None
     kept: str | None = None
     brought: bool | None = None
+    late: DeltaPass | None = None
 
     def renewed(self, later: Proof) -> Proof:
         """With what a later phase of that name has learned since."""

@@ -1,0 +1,341 @@
+"""Delta passes (rule 11): behind a full proof only what was written since is read again. They move no name.
+
+A server reports for every point which operation has written it last. These numbers are listed *before* the contents
+that they vouch for are read: a point whose number is the same in the next listing has not been written in between, on
+either side, so what was proven of it still holds. A point with another number, and one that either listing lacks, is
+read again on both sides and judged as in every other pass.
+
+What was listed lives in this process. A run that is resumed knows nothing of it, and begins with a full pass.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
+
+from qmigrate.engine.epoch_aliases import reach
+from qmigrate.engine.points.base import BaseEntry, BasePages
+from qmigrate.engine.points.compare import Judge
+from qmigrate.engine.prove.choice import ByContent, ByVersion, choose
+from qmigrate.engine.prove.passes import REDO_BATCH, Sample, Share, Sides, forgive, repair
+from qmigrate.engine.prove.versions import VersionTable, listing
+from qmigrate.engine.work import Work
+from qmigrate.errors import NoVersionsError
+from qmigrate.ledger import Range
+from qmigrate.model.ids import Page, points_of
+from qmigrate.model.report import Findings, VerificationReport
+from qmigrate.ports import OperationIds, Stored
+from qmigrate.store import records
+
+#: A delta pass that would read more than this share of all points is slower than a full pass, which has threads.
+MOST_OF_ALL = 0.2
+
+
+class TooManyError(Exception):
+    """Too many points were written: a full pass is faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Both sides as they were listed right before the newest pass over them.
+
+    Attributes:
+        by: the vectors by which they are listed.
+        base: name of the base that has what the pass has seen.
+        epoch: lease epoch of the holder.
+        source: versions of the source.
+        target: versions of the target.
+        seconds: that listing both took.
+        report: of the newest pass, on all points; None before it has ended.
+        took: seconds of that pass with its listing, where it was a delta pass.
+    """
+
+    by: ByVersion
+    base: str
+    epoch: int
+    source: VersionTable
+    target: VersionTable
+    seconds: float
+    report: VerificationReport | None = None
+    took: float | None = None
+
+    def close(self) -> None:
+        """Give back its memory and files."""
+        self.source.close()
+        self.target.close()
+
+
+def is_listed(work: Work, sides: Sides) -> bool:
+    """Whether both sides were listed before the newest pass over them, by this process and holder."""
+    known = work.recall(Listed)
+    return known is not None and known.base == sides.base and known.epoch == work.lease.epoch
+
+
+def lists(work: Work, sides: Sides) -> tuple[Listed | None, Listed | None]:
+    """List both sides, before anything of them is read.
+
+    Returns:
+        What was listed before the newest pass, where that can be compared with what is listed now; and what is listed
+        now, None where versions can't be had.
+    """
+    known = work.recall(Listed) if is_listed(work, sides) else None
+    work.kept.pop(Listed, None)
+    by = way(work, sides)
+    if isinstance(by, ByContent):
+        return None, None
+    try:
+        now = _listed(work, sides, by)
+    except NoVersionsError as error:
+        work.progress.say(f"{work.collection}: all points are read, since {error.message}")
+        return None, None
+    if known is None:
+        return None, now
+    try:
+        now.source.circumstances.check_follows(known.source.circumstances)
+        now.target.circumstances.check_follows(known.target.circumstances)
+    except NoVersionsError as error:
+        work.progress.say(f"{work.collection}: all points are read again, since {error.message}")
+        return None, now
+    return known, now
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How changes between two sides are found, as it was tried for a base."""
+
+    base: str
+    found: ByVersion | ByContent
+
+
+def way(work: Work, sides: Sides) -> ByVersion | ByContent:
+    """How changes between these sides are found; tried once for each pair, by writing to the target."""
+    known = work.recall(_Way)
+    if known is None or known.base != sides.base:
+        if sides.rekeys or sides.exchange or sides.maker is None:
+            found: ByVersion | ByContent = ByContent("a point has another id, or no inverse, on the other side")
+        else:
+            found = choose(work, sides.source, sides.target)
+        known = work.kept[_Way] = _Way(sides.base, found)
+    return known.found
+
+
+def can_list(work: Work, sides: Sides) -> bool:
+    """Whether versions of both sides can be listed."""
+    return isinstance(way(work, sides), ByVersion)
+
+
+def _listed(work: Work, sides: Sides, by: ByVersion) -> Listed:
+    started = time.monotonic()
+    source = listing(work, sides.source, by.source)
+    try:
+        target = listing(work, sides.target, by.shadow)
+    except BaseException:
+        source.close()
+        raise
+    return Listed(by, sides.base, work.lease.epoch, source, target, time.monotonic() - started)
+
+
+def keep(work: Work, now: Listed | None, report: VerificationReport, took: float | None) -> None:
+    """A pass that came after a listing has proven all points: the next one needs to read only what is written since.
+
+    Args:
+        took: seconds of a delta pass with its listing; None of a pass over all.
+    """
+    if now is not None:
+        work.kept[Listed] = replace(now, report=replace(report), took=took)
+
+
+def seconds_of_delta(work: Work, sides: Sides) -> float | None:
+    """How long the next delta pass is expected to take; None where there can be none."""
+    known = work.recall(Listed)
+    if known is None or not is_listed(work, sides):
+        return None
+    return known.seconds if known.took is None else known.took
+
+
+def delta_pass(work: Work, sides: Sides, before: Listed, now: Listed, sample: Sample) -> tuple[
+    VerificationReport, int
+]:
+    """Read what either listing has otherwise than `before`, repair it, and prove it; the base is written in place.
+
+    Args:
+        before: from before the newest pass, with its report.
+        now: from right before this one.
+        sample: gets pairs that are to be embedded a second time.
+
+    Returns:
+        A report on all points, which is that of `before` brought up to date; and how many points were read again.
+
+    Raises:
+        TooManyError: a full pass is faster; what was repaired so far is in the base.
+    """
+    assert before.report is not None  # noqa: S101  the caller has made a pass before
+    judge = Judge(sides.maker, sides.digest(work))
+    earlier = replace(before.report, passes=before.report.passes + 1, repaired=0, failures=Findings())
+    counts = _Counts(work, sides, judge, earlier)
+    most = max(REDO_BATCH * 4, int(before.report.points * MOST_OF_ALL))
+    base, ranges = BasePages(work.lease, sides.base), work.lease.ledger.ranges(work.run, sides.step)
+    read = 0
+    for number, keys in groupby(candidates(work, sides, before, now), key=lambda key: _range_of(ranges, key)):
+        for batch in _batches(keys, REDO_BATCH):
+            read += len(batch)
+            if read > most:
+                raise TooManyError
+            counts.settle(base, Share(number, None, None, sample), batch)
+            work.tick(len(batch))
+    work.lease.settle_dirty(sides.base)
+    return counts.report, read
+
+
+def candidates(work: Work, sides: Sides, before: Listed, now: Listed) -> Iterator[bytes]:
+    """Order keys, ascending and each once, of every point that may not be what the newest pass has seen.
+
+    Points that another client has written, on either side; those that we have written since; those that are in no
+    listing; those that were being recomputed when a pass ended.
+    """
+    streams = [
+        now.source.changed_since(before.source),
+        now.target.changed_since(before.target),
+        _unlisted(work, sides.source, now.by.source, now.source),
+        _unlisted(work, sides.target, now.by.shadow, now.target),
+    ]
+    keys = heapq.merge(*map(_keys, streams), sorted(dirty_keys(work, sides)))
+    return (key for key, _ in groupby(keys))
+
+
+def _unlisted(work: Work, name: str, vector: str, table: VersionTable) -> Iterator[Page]:
+    """Ids that are there and in no listing: points without the vector, and what a listing has missed."""
+    reached = reach(work, name)
+    points, known = work.store.count(reached), sum(len(page.ids) for page in table.pages())
+    if known == points:
+        return
+    lacking = list(work.store.scan_ids(reached, where={"must_not": [{"has_vector": vector}]}))
+    if known + sum(map(len, lacking)) == points:
+        yield from lacking
+    else:
+        yield from table.unlisted(work.store.scan_ids(reached))
+
+
+def _keys(pages: Iterable[Page]) -> Iterator[bytes]:
+    return (records.order_key(identifier) for page in pages for identifier in points_of(page))
+
+
+def dirty_keys(work: Work, sides: Sides) -> Iterator[bytes]:
+    """Order keys of the points that a pass has begun to make again, and whose base entry doesn't count until then."""
+    for page in work.lease.ledger.dirty(sides.base):
+        for at in range(0, len(page), records.KEY_SIZE):
+            yield page[at : at + records.KEY_SIZE]
+
+
+def _range_of(ranges: Sequence[Range], key: bytes) -> int:
+    """The number of the range in which a key lies."""
+    starts = [records.order_key(one.start) if one.start is not None else b"" for one in ranges]
+    return ranges[max(bisect_right(starts, key) - 1, 0)].number
+
+
+def _batches(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    rest = iter(keys)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _by_key(points: Iterable[Stored]) -> dict[bytes, Stored]:
+    return {records.order_key(records.point_id(stored)): stored for stored in points}
+
+
+class _Counts:
+    """The report on all points, kept up to date as points are settled again."""
+
+    def __init__(self, work: Work, sides: Sides, judge: Judge, report: VerificationReport) -> None:
+        self._work = work
+        self._sides = sides
+        self._judge = judge
+        self.report = report
+        # Recomputed by a pass that has not ended: the base doesn't count for these.
+        self._dirty = set(dirty_keys(work, sides))
+
+    def settle(self, base: BasePages, share: Share, keys: Sequence[bytes]) -> None:
+        """Judge a batch of points, recompute what is not f(source), and write what was seen into the base."""
+        work, sides = self._work, self._sides
+        ids = [records.id_of_key(key) for key in keys]
+        here = _by_key(work.store.fetch(reach(work, sides.source), ids))
+        there = _by_key(work.store.fetch(reach(work, sides.target), ids))
+        counted = base.read(share.number, keys)
+        self._forget(counted)
+        entries: dict[bytes, BaseEntry | None] = {}
+        for key in keys:
+            stored, counterpart = here.get(key), there.get(key)
+            if stored is None and counterpart is None:
+                forgive(sides.maker, [records.id_of_key(key)])
+                entries[key] = None
+                continue
+            share.report.points += stored is not None
+            entry = counted.get(key) if key not in self._dirty else None
+            entries[key] = self._judge.proven(stored, counterpart, entry, share.report)
+            if entries[key] is None:
+                share.suspects.append((key, stored))
+            elif counterpart is not None:
+                share.sample.offer(key, stored, counterpart)
+        if share.suspects:
+            entries.update(repair(work, sides, self._judge, share))
+        base.write(share.number, entries)
+        share.add_to(self.report)
+
+    def _forget(self, counted: Mapping[bytes, BaseEntry]) -> None:
+        """What the report has of points that are judged again."""
+        maker = self._sides.maker
+        filled = maker is not None and bool(maker.transform.filled)
+        quarantine = maker.quarantine if maker is not None else None
+        for key, entry in counted.items():
+            self.report.points -= 1
+            self.report.proven -= 1
+            if entry.target == records.ABSENT:
+                self.report.dropped -= 1
+            elif filled and quarantine is not None and records.id_of_key(key) in quarantine:
+                self.report.without_vector -= 1
+            elif filled:
+                self.report.embedded -= 1
+
+
+def written_since(
+    work: Work, sides: Sides, ids: OperationIds, further: Iterable[bytes]
+) -> Iterator[tuple[bytes, Stored | None, BaseEntry | None]] | None:
+    """Points of the source that were written since it was listed for the newest pass, with their base; in order.
+
+    Args:
+        ids: behind the barrier that has just passed: the source was fenced before.
+        further: order keys of points that are to be among them in any case.
+
+    Returns:
+        None where all points have to be read.
+    """
+    known = work.recall(Listed)
+    if known is None or not is_listed(work, sides):
+        return None
+    try:
+        now = listing(work, sides.source, known.by.source, behind=ids)
+        now.circumstances.check_follows(known.source.circumstances)
+    except NoVersionsError as error:
+        work.progress.say(f"{work.collection}: all points are read, since {error.message}")
+        return None
+    changed = _keys(now.changed_since(known.source))
+    unlisted = _keys(_unlisted(work, sides.source, known.by.source, now))
+    keys = heapq.merge(changed, unlisted, sorted(further))
+    return _with_base(work, sides, (key for key, _ in groupby(keys)))
+
+
+def _with_base(
+    work: Work, sides: Sides, keys: Iterable[bytes]
+) -> Iterator[tuple[bytes, Stored | None, BaseEntry | None]]:
+    base, ranges = BasePages(work.lease, sides.base), work.lease.ledger.ranges(work.run, sides.step)
+    for number, share in groupby(keys, key=lambda key: _range_of(ranges, key)):
+        for batch in _batches(share, REDO_BATCH):
+            work.tick()
+            found = _by_key(work.store.fetch(reach(work, sides.source), [records.id_of_key(key) for key in batch]))
+            entries = base.read(number, batch)
+            for key in batch:
+                yield key, found.get(key), entries.get(key)

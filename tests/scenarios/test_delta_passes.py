@@ -1,0 +1,177 @@
+"""What was written behind a full proof is found by version, whatever kind of write it was and whatever a listing lacks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient
+from tests.conftest import clean
+from tests.harness import ADD, CREATE, Deployment, make_point, write
+
+from qmigrate.commands import upgrade
+from qmigrate.engine.golive import golive
+from qmigrate.engine.prove import proof
+from qmigrate.engine.work import Work
+from qmigrate.ports import PayloadEdit, VersionPage
+from qmigrate.store.server.server import ServerStore
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(180)]
+
+POINTS = 60
+
+
+@pytest.fixture
+def made(qdrant_server, tmp_path):
+    """A loaded collection with a pending rebuild that is to freeze, so that both sides are listed at the first proof."""
+    deployment = Deployment(
+        tmp_path / "project",
+        {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 5},
+        f"sqlite:///{tmp_path}/ledger.db",
+        extra={"rebuild": {"writes": "freeze"}},
+    )
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(POINTS, uuids=True)
+    deployment.revise("0002", ADD)
+    yield deployment
+    clean(deployment)
+
+
+@pytest.fixture
+def read(monkeypatch) -> list[int | None]:
+    """How many points each pass has read; None for a pass over all."""
+    found: list[int | None] = []
+    delta, full = proof.delta_pass, proof.last_pass
+
+    def delta_pass(*args):
+        report, count = delta(*args)
+        found.append(count)
+        return report, count
+
+    def last_pass(*args):
+        found.append(None)
+        return full(*args)
+
+    monkeypatch.setattr(proof, "delta_pass", delta_pass)
+    monkeypatch.setattr(proof, "last_pass", last_pass)
+    return found
+
+
+def behind_the_proof(monkeypatch, action) -> None:
+    """Do something to the old generation between the proof of the build and the freeze."""
+    original = golive.freeze.prove_frozen
+
+    def late(work: Work, sides, **options):
+        action(work.store, sides.source)
+        return original(work, sides, **options)
+
+    monkeypatch.setattr(golive.freeze, "prove_frozen", late)
+
+
+def _edited(store, name):
+    store.edit_payloads(name, [PayloadEdit([4, 5], {"kind": "other"})])
+
+
+def _and_back(store, name):
+    write(store, name, [make_point(6, text="for a moment")])
+    write(store, name, [make_point(6)])
+
+
+def _deleted_and_added(store, name):
+    store.delete(name, [10])
+    write(store, name, [make_point(9)])
+
+
+def _vectors(store, name):
+    store.edit_vectors(name, {13: {"a": [1.0] * 8}})
+
+
+#: What is done -> how many points the delta pass behind it reads.
+KINDS = {
+    "nothing": (lambda store, name: None, 0),
+    "changed": (lambda store, name: write(store, name, [make_point(0, text="changed")]), 1),
+    "added": (lambda store, name: write(store, name, [make_point(1000), make_point(1001, uuid_id=True)]), 2),
+    "deleted": (lambda store, name: store.delete(name, [1, 2, 4]), 3),
+    "payload edited": (_edited, 2),
+    "vector edited": (_vectors, 1),
+    "written and written back": (_and_back, 1),
+    "deleted and added": (_deleted_and_added, 1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_what_was_written_is_read_again(made, read, monkeypatch, kind):
+    """Both sides agree afterwards, and no other point was read."""
+    action, expected = KINDS[kind]
+    behind_the_proof(monkeypatch, action)
+    before = made.contents()
+    (outcome,) = upgrade.upgrade(made.settings()).outcomes
+    assert read[0] is None
+    assert None not in read[1:]
+    assert max(read[1:]) == expected, read
+    report = outcome.report["1.converge"]["report"]
+    now = made.contents()
+    assert (report["points"], report["proven"], report["embedded"]) == (len(now), len(now), len(now))
+    assert all("b" in vectors for _, vectors in now.values())
+    old = made.contents(f"{made.name}__g0001")
+    assert {one: payload for one, (payload, _) in now.items()} == {one: payload for one, (payload, _) in old.items()}
+    assert (len(now) == len(before)) == (kind not in ("added", "deleted"))
+
+
+@pytest.mark.parametrize("when", ["second listing", "every listing"])
+def test_what_a_listing_lacks_is_asked_for_by_id(made, read, monkeypatch, when):
+    """A point that isn't listed isn't gone: it is read, and found changed or as it was."""
+    original, calls = ServerStore.versions, []
+    missed = [5, 7, 8]
+
+    def fewer(self, name, vector, *, ids=None):
+        calls.append(name)
+        for page in original(self, name, vector, ids=ids):
+            if ids is None and (when == "every listing" or len(calls) > 8) and page.ids.dtype.kind == "u":
+                kept = ~_isin(page.ids, missed)
+                page = VersionPage(page.ids[kept], page.numbers[kept])
+            yield page
+
+    monkeypatch.setattr(ServerStore, "versions", fewer)
+    behind_the_proof(monkeypatch, lambda store, name: write(store, name, [make_point(7, text="changed")]))
+    (outcome,) = upgrade.upgrade(made.settings()).outcomes
+    assert read[0] is None
+    assert max(found or 0 for found in read[1:]) <= len(missed) + 1
+    assert made.contents()[8][0]["text"] == "changed"
+    assert outcome.report["1.converge"]["report"]["points"] == POINTS
+
+
+def _isin(ids, missed):
+    return np.isin(ids, np.array(missed, dtype=ids.dtype))
+
+
+def test_points_without_the_vector_are_read_each_time(made, read, monkeypatch):
+    """They have no version, so that nothing but their contents shows a write."""
+    client = QdrantClient(url=made.qdrant["url"], grpc_port=made.qdrant["grpc_port"])
+    client.delete_vectors(made.name, ["a"], [13, 16])
+    client.close()
+    behind_the_proof(
+        monkeypatch, lambda store, name: store.edit_payloads(name, [PayloadEdit([13], {"kind": "changed"})])
+    )
+    upgrade.upgrade(made.settings())
+    assert read[0] is None
+    assert max(found or 0 for found in read[1:]) == 2
+    assert made.contents()[13][0]["kind"] == "changed"
+
+
+def test_shards_that_moved_make_all_points_be_read(made, read, monkeypatch):
+    """Numbers of a moved shard may be equal although a point was written."""
+    original, calls = ServerStore.placement, []
+
+    def moved(self, name):
+        calls.append(name)
+        found = original(self, name)
+        return found if len(calls) < 12 else replace(found, replicas=((0, 99, "Active"),))
+
+    monkeypatch.setattr(ServerStore, "placement", moved)
+    behind_the_proof(monkeypatch, lambda store, name: write(store, name, [make_point(0, text="changed")]))
+    upgrade.upgrade(made.settings())
+    assert read.count(None) >= 2, read
+    assert made.contents()[1][0]["text"] == "changed"

@@ -1,0 +1,63 @@
+"""Writers that never stop, next to passes that read only what was written: nothing is lost, and little is read."""
+
+from __future__ import annotations
+
+import pytest
+from tests.harness import ADD, CREATE, Deployment
+from tests.scenarios.test_writing_during_upgrade import POINTS, Writer, listed, wrong
+
+from qmigrate.commands import upgrade
+from qmigrate.engine.prove import delta
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(280)]
+
+
+@pytest.fixture(params=["converge", "freeze", "auto"])
+def busy(qdrant_server, tmp_path, request):
+    """A loaded collection on a real server with two writers at work, under each policy."""
+    from tests.conftest import clean
+
+    made = Deployment(
+        tmp_path / "project",
+        {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 5},
+        f"sqlite:///{tmp_path}/ledger.db",
+        extra={"rebuild": {"max_rate": 3000, "writes": request.param}, "limits": {"write_pause": "60s"}},
+    )
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(POINTS, uuids=False)
+    writers = [Writer(made, seed) for seed in (0, 1)]
+    for writer in writers:
+        writer.start()
+    yield made, writers
+    for writer in writers:
+        writer.stop()
+    clean(made)
+
+
+def test_what_was_written_is_found_by_version(busy, monkeypatch):
+    """The last pass reads what was written; every acknowledged write is there or listed, with no doubt under a freeze."""
+    deployment, writers = busy
+    read = []
+    original = delta.delta_pass
+
+    def counting(work, sides, before, now, sample):
+        report, count = original(work, sides, before, now, sample)
+        read.append(count)
+        assert report.points == report.proven
+        return report, count
+
+    monkeypatch.setattr("qmigrate.engine.prove.proof.delta_pass", counting)
+    deployment.revise("0002", ADD)
+    result = upgrade.upgrade(deployment.settings())
+    for writer in writers:
+        writer.stop()
+    odd = wrong(deployment, writers)
+    ids, count = listed(result.outcomes[0])
+    print(read, {k: v.get("late") for k, v in result.outcomes[0].report.items() if isinstance(v, dict)}, count)
+    assert odd.keys() <= ids or (count > 20 and len(odd) <= count), f"silently lost: {odd}, listed {ids}"
+    if deployment.extra["rebuild"]["writes"] != "converge":
+        assert not odd
+        assert not count
+    assert read
+    assert read[-1] < POINTS / 2
