@@ -380,10 +380,6 @@ class LedgerReader(ErasureReads):
             for row in self._rows(query)
         ]
 
-    def accepted(self) -> dict[str, str]:
-        """Revision -> the checksum that was accepted for it last."""
-        return {row["revision"]: row["checksum"] for row in self._accepted()}
-
     def _accepted(self) -> list[Any]:
         return self._rows(select(tables.accepted).order_by(tables.accepted.c.id))
 
