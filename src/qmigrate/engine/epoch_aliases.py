@@ -34,7 +34,10 @@ class Names(NamedTuple):
 
 
 def look(work: Work) -> Names:
-    """Read every name, for checks that follow each other with no request in between."""
+    """Read every name, for checks that follow each other with no request in between.
+
+    Whoever asks for names, here or at the store, says at that place what would be lost without it: *Load-bearing*.
+    """
     return Names(work.store.aliases(), work.store.physical_names())
 
 

@@ -180,4 +180,5 @@ def save(work: Work, source: str) -> SourceSnapshot:
     made = export(work.store, address, path, header, work.tick)
     work.progress.end(counted(made.points, "point"))
     entry = WrittenArchive(path.name, str(path), made.size, made.digest, made.points)
+    # Load-bearing: an archive has points, no names; without these a person couldn't restore what clients used.
     return SourceSnapshot(archive=entry, aliases=work.store.aliases())

@@ -65,6 +65,7 @@ def change(step: InPlace, work: Work) -> InPlaceChange:
     if nothing_of_ours(work, step.target):
         return InPlaceChange()
     work.progress.begin(work.collection, "change", None)
+    # Load-bearing: the live generation is changed through it, and a holder that was replaced must get 404.
     alias = own(work, step.target)
     # An attempt before this one may have changed something, whatever is seen now.
     before = work.store.describe(alias) if (work.step, work.phase) not in work.learned else None

@@ -168,6 +168,7 @@ def _older(work: Work, target: str) -> list[str]:
     the undo of that keeps them first.
     """
     rows = {row.number: row for row in work.lease.ledger.generations(work.collection) if row.state == "retired"}
+    # Load-bearing: gc or another client may have deleted one since the plan; a deletion there would only fail.
     names, builds = frozenset(work.store.physical_names()), work.lease.ledger.builds(work.collection)
     row, found = work.generation(target), [target]
     while row is not None and row.parent in rows and rows[row.parent].physical not in found:
