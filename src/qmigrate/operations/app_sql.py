@@ -112,7 +112,7 @@ class WriteBack:
 
     def describe(self) -> str:
         """A few words for people."""
-        return f"told to {self.database} when it is live"
+        return f"recorded in {self.database} once it is live"
 
     def said(self, vector: str, revision: str) -> JsonObject:
         """The statement as plain data, for a job: what of it is the same for every point comes later.

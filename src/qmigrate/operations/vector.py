@@ -264,7 +264,7 @@ class Reembed(VectorOperation):
 
     def describe(self) -> str:
         """See the base class."""
-        return f"fill vector {shown(self.vector)} anew ← {self.values.describe()}{self.gated()}"
+        return f"fill vector {shown(self.vector)} again ← {self.values.describe()}{self.gated()}"
 
     def touched(self) -> frozenset[Key]:
         """See the base class."""
