@@ -135,7 +135,7 @@ def started_at(ledger: Ledger, run: int) -> datetime | None:
 
 
 def is_ours(header: Header, ledger_id: str | None) -> bool:
-    """Whether a file is of this ledger: the same names may stand for other points in another one."""
+    """Whether a file is of this ledger: in another one the same names may mean other points."""
     return header.ledger in (None, ledger_id)
 
 

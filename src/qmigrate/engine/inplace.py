@@ -60,7 +60,7 @@ def _refuse_filled(step: InPlace, work: Work) -> None:
 
 
 def change(step: InPlace, work: Work) -> InPlaceChange:
-    """Every change through an own alias, so that a holder of the past changes nothing; each may be repeated."""
+    """Every change through an own alias, so that an earlier holder changes nothing; each may be repeated."""
     check_begun(work, step.target)
     if nothing_of_ours(work, step.target):
         return InPlaceChange()

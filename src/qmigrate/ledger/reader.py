@@ -132,7 +132,7 @@ class LedgerReader(ErasureReads):
             schema: PostgreSQL schema of the tables; None for the connection's default.
             file_systems: where a SQLite file may lie besides file systems that are known to be local.
             actor: who writes, for every record; None for the user of the system.
-            metadata: further facts of the caller, plain JSON; they stand in the audit.
+            metadata: further facts of the caller, plain JSON; they go into the audit.
 
         Raises:
             ConfigError: the URL can't be used.

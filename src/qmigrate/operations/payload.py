@@ -148,7 +148,7 @@ class DeletePayload(PayloadWrite):
     reason: str = ""
 
     def __post_init__(self) -> None:
-        """One name stands for a list of it, and a filter becomes plain JSON."""
+        """One name means a list of it, and a filter becomes plain JSON."""
         if isinstance(self.keys, str):
             assign(self, keys=[self.keys])
         elif isinstance(self.keys, tuple):

@@ -120,7 +120,7 @@ def test_another_sentence_for_an_operation_is_no_difference():
     again = op.Reembed("c", "v", values=Embed("e", text="t", write_back=WriteBack("UPDATE a SET b = 1 WHERE id = :id")))
     index = op.CreatePayloadIndex("c", "kind", "keyword")
     stored = meaning_of([again, index], "")
-    earlier = "fill vector v anew ← embed e(t), told to app when it is live"
+    earlier = "the sentence of an earlier version"
     assert "fill vector v again ← embed e(t), recorded in app once it is live" in stored["operations"][0]["says"]
     stored["operations"][0]["says"] = earlier
     assert differences(stored, meaning_of([again, index], "")) == ()

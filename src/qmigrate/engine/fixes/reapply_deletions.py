@@ -127,7 +127,7 @@ def _kept(work: Work, target: str, wanted: list[PointId], had: int) -> str | Non
             f"{had - len(wanted):,} points of {target} were deleted again by this run, and {path}, which they are in, "
             "is not here",
             hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
-            f"if it is lost: {making(path.parent)}touch {quote(path)} says so",
+            f"if it is lost: {making(path.parent)}touch {quote(path)} confirms it",
         )
     if work.facts(Proof).kept:
         # A person has said that it is lost.

@@ -1,4 +1,4 @@
-"""Operations as JSON and back: for those that stand in no file. It takes data only, never code."""
+"""Operations as JSON and back: for those that are in no file. It takes data only, never code."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def _digest(body: Sequence[ast.stmt]) -> str:
 
 
 class _Silent(ast.NodeTransformer):
-    """Takes docstrings, and other texts that stand for themselves, out."""
+    """Takes docstrings, and other texts that are statements by themselves, out."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
