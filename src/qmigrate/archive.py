@@ -312,7 +312,7 @@ class _Reader:
 
     def _close(self, told: int, count: int, lines: Iterator[bytes]) -> None:
         if told != count:
-            raise self._wrong(f"it counts {counted(told, 'point')}, but {count:,} are there")
+            raise self._wrong(f"it should have {counted(told, 'point')}, but has {count:,}")
         check = self.check
         if next(lines, None) is not None:
             raise self._wrong("it is after the closing line")

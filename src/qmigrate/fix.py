@@ -293,7 +293,7 @@ def stats(  # noqa: PLR0913  what is counted, what stands next to it, and where
     Args:
         depth: count by the first parts of a folder.
         prefix: only what lies in this folder.
-        sql: a row per folder or value, whose columns stand next to it.
+        sql: a row per folder or value, whose columns are shown next to it.
         key: its column with that; by default the field's name.
     """
     from qmigrate.commands import stats as command

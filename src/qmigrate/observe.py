@@ -116,8 +116,10 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
     Args:
         only: logical names to read; None reads all that the ledger or Qdrant have.
     """
+    # Load-bearing: what isn't listed is planned as new or as gone. Also for the second time: a plan is made without a
+    # lease, and checked against this look under it.
     physical = frozenset(store.physical_names())
-    # Load-bearing, also for the second time: a plan is made without a lease, and checked against this look under it.
+    # Load-bearing: the source of a plan is what the name leads to, not what the ledger remembers; twice as above.
     known = store.aliases()
     aliases = {alias: target for alias, target in known.items() if not is_internal(alias, target)}
     views = ledger.collections()

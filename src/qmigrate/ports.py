@@ -115,14 +115,12 @@ class Readiness:
         settled: green, no queued update, no deferred point, no optimization running or queued.
         detail: for the progress line, e.g. ``yellow, 3 optimizations queued``.
         failed: the optimizer's error, or None.
-        indexed: vectors that are indexed, approximate.
         points: points, approximate.
     """
 
     settled: bool
     detail: str
     failed: str | None = None
-    indexed: int = 0
     points: int = 0
 
 
@@ -481,13 +479,6 @@ class Progress(Protocol):
 
     def say(self, line: str) -> None:
         """One line that a user should read."""
-
-
-class Beside(Protocol):
-    """A :class:`Progress` that can show several collections at a time."""
-
-    def beside(self) -> Progress:
-        """A display for one of them; it may be used until this one is closed."""
 
 
 def beside(progress: Progress) -> Progress:

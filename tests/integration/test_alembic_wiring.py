@@ -284,7 +284,7 @@ def test_one_of_several_replicas_migrates_and_the_others_wait(request, kind):
     project = request.getfixturevalue(kind)
     project.revise("a1", RUN + f"    {TABLE.format('ran')}")
     with project.engine() as engine, only_one(engine, "alembic_version", 0):
-        assert "another Alembic run works on alembic_version" in refusal(
+        assert "another Alembic run is working on alembic_version" in refusal(
             project, "qdrant_lock_timeout=0s", kind=LeaseHeldError
         )
         started = [project.spawn("upgrade", "head") for _ in range(2)]

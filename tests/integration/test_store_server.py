@@ -226,7 +226,7 @@ def test_an_unknown_threshold_is_never_guessed(server_store, fresh_name):
         server_store.build_index(fresh_name, CollectionSchema(vectors={"a": VECTOR}))
 
 
-def test_no_graph_is_built_before_build_index(server_store, fresh_name):
+def test_no_graph_is_built_before_build_index(qdrant_server, server_store, fresh_name):
     """Points above the threshold stay unindexed while it is deferred, and are indexed afterwards."""
     schema = CollectionSchema(
         vectors={"a": {"size": 64, "distance": "Dot"}},
@@ -234,9 +234,15 @@ def test_no_graph_is_built_before_build_index(server_store, fresh_name):
     )
     make(server_store, fresh_name, schema, defer_index=True)
     write(server_store, fresh_name, [Point(n, {}, {"a": [float(n % 7 + d) for d in range(64)]}) for n in range(1000)])
-    assert settle(server_store, fresh_name).indexed == 0
+
+    def indexed():
+        settle(server_store, fresh_name)
+        reply = httpx.get(f"{qdrant_server.url}/collections/{fresh_name}")
+        return reply.json()["result"].get("indexed_vectors_count") or 0
+
+    assert indexed() == 0
     server_store.build_index(fresh_name, schema)
-    while settle(server_store, fresh_name).indexed < 900:
+    while indexed() < 900:
         time.sleep(0.02)
 
 

@@ -188,7 +188,7 @@ def test_an_existing_history_is_found_to_fit_in_the_middle(made):
     assert (found.rows[0].how, found.rows[0].revision, found.file) == ("history", "0001", None)
     assert rows(made)[made.name].pending == ("0002", "0003")
     back_again = made.contents()
-    with pytest.raises(RefusedError, match="no way back over it"):
+    with pytest.raises(RefusedError, match="a rollback can't go below it"):
         back.rollback(made.settings(), "base")
     assert back_again == made.contents()
 
@@ -269,7 +269,7 @@ def test_a_lost_ledger_is_rebuilt_from_the_seals(made, tmp_path):
     assert rows(mine)[mine.name].state == "ready"
     assert mine.contents() == before
     assert described(mine, f"{mine.name}__g0001").seal["ledger"] == described(mine, mine.name).seal["ledger"]
-    with pytest.raises(RefusedError, match="no way back over it"):
+    with pytest.raises(RefusedError, match="a rollback can't go below it"):
         back.rollback(mine.settings(), "0001")
     mine.revise("0003", 'def upgrade():\n    return [op.DropVector("{name}", "b", cutover="immediate")]')
     upgrade.upgrade(mine.settings())
@@ -525,7 +525,7 @@ def test_without_a_usual_schema_the_glob_is_named_as_unused(made):
     create(made, f"{made.name}_2", CollectionSchema({"a": {"size": 4, "distance": "Dot"}}))
     found = adopt(made.settings(), f"{made.name}*")
     assert f'"{made.name}*"' not in found.text
-    assert any("stands for none" in note for note in found.notes)
+    assert any("is used for none" in note for note in found.notes)
 
 
 def seal_of_another(deployment: Deployment, name: str) -> None:

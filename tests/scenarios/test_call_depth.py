@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from tests.conftest import clean
@@ -19,6 +21,10 @@ from qmigrate.store.local.local import LocalStore
 from qmigrate.store.server.server import ServerStore
 
 SOURCES = str(Path(qmigrate.__file__).parent)
+#: Functions of ``epoch_aliases`` that ask for names because their caller needs them.
+ASKING = frozenset(
+    ("epoch_aliases", name) for name in ("look", "holder", "reach", "own", "is_same", "check_same", "refuse_hidden")
+)
 
 @pytest.fixture
 def made(tmp_path) -> Deployment:
@@ -43,8 +49,7 @@ def watched(monkeypatch, name: str, seen: Callable[[], None], store: type = Loca
 
 def way() -> list[str]:
     """Functions of the package between the command line, or the beginning of the thread, and the request."""
-    found = [frame for frame in traceback.extract_stack() if frame.filename.startswith(SOURCES)]
-    names = [f"{Path(frame.filename).stem}.{frame.name}" for frame in found]
+    names = [f"{Path(frame.filename).stem}.{frame.name}" for frame in frames()]
     main = threading.current_thread() is threading.main_thread()
     # The tests begin with `run`, which `main` calls.
     return ["app.main", *names[names.index("app.run") :]] if main else names
@@ -87,26 +92,76 @@ def test_names_are_asked_for_as_often_as_safety_needs(made, monkeypatch, verb, r
     made.revise("0002", revision)
     if verb == "rollback":
         assert call(made.root, "upgrade").code == 0
-    asked: Counter[str] = Counter()
-    for name in ("aliases", "physical_names", "aliases_of_nodes"):
-        watched(monkeypatch, name, lambda name=name: asked.update([name] if not inside() else []))
+    asked, sites = asks(monkeypatch, LocalStore)
     assert call(made.root, verb).code == 0
     assert dict(asked) == expected
+    assert unexplained(sites) == []
+
+
+def test_a_comment_counts_only_where_it_stands(tmp_path):
+    """Directly above the request, over several lines or in the middle of a call; not behind a line of code."""
+    file = tmp_path / "a.py"
+    file.write_text("# Load-bearing: x\n# and more\nask()\nask()\nf(\n    # Load-bearing: y\n    ask(),\n)\n# why\nask()\n")
+    assert [number for number in range(1, 11) if says_why(str(file), number)] == [2, 3, 7]
 
 
 @pytest.mark.server
 def test_a_clone_asks_no_more_often(qdrant_server, tmp_path, monkeypatch):
     """The same count on a server, for a rebuild that begins as a clone."""
     made = deploy(qdrant_server, tmp_path)
-    asked: Counter[str] = Counter()
-    for name in ("aliases", "physical_names", "aliases_of_nodes"):
-        watched(monkeypatch, name, lambda name=name: asked.update([name]), ServerStore)
+    asked, sites = asks(monkeypatch, ServerStore)
     said = call(made.root, "upgrade")
     clean(made)
     assert said.code == 0, said.text
-    assert dict(asked) == {"aliases": 20, "physical_names": 6, "aliases_of_nodes": 1}
+    assert dict(asked) == {"aliases": 19, "physical_names": 5, "aliases_of_nodes": 1}
+    assert unexplained(sites) == []
+
+
+class Site(NamedTuple):
+    """A place in the code."""
+
+    file: str
+    line: int
+
+
+def site() -> Site:
+    """The place that decides to ask for names: none of the functions that only ask for others."""
+    found = next(one for one in reversed(frames()) if (Path(one.filename).stem, one.name) not in ASKING)
+    return Site(found.filename, found.lineno or 0)
+
+
+def asks(monkeypatch, store: type) -> tuple[Counter[str], set[Site]]:
+    """Every request for names from now on: how many of each, and the places that decide to ask."""
+    asked: Counter[str] = Counter()
+    sites: set[Site] = set()
+
+    def ask(name: str) -> None:
+        if frames() and not inside():
+            asked.update([name])
+            sites.add(site())
+
+    for name in ("aliases", "physical_names", "aliases_of_nodes"):
+        watched(monkeypatch, name, lambda name=name: ask(name), store)
+    return asked, sites
+
+
+def unexplained(sites: Iterable[Site]) -> list[Site]:
+    """Places without a comment ``# Load-bearing: …`` that says what would be lost without the request."""
+    return sorted(one for one in sites if not says_why(*one))
+
+
+def says_why(file: str, line: int) -> bool:
+    """Whether the comment directly above a line says what would be lost without the request."""
+    above = Path(file).read_text(encoding="utf-8").splitlines()[: line - 1]
+    comment = list(takewhile(lambda text: text.strip().startswith("#"), reversed(above)))
+    return any(text.strip().startswith("# Load-bearing: ") for text in comment)
 
 
 def inside() -> bool:
     """Whether the store asks itself: in local mode that is not a request."""
-    return Path(traceback.extract_stack(limit=4)[0].filename).name == "local.py"
+    return Path(frames()[-1].filename).name == "local.py"
+
+
+def frames() -> list[traceback.FrameSummary]:
+    """Those of the package that lead here."""
+    return [frame for frame in traceback.extract_stack() if frame.filename.startswith(SOURCES)]

@@ -306,7 +306,7 @@ def test_leftovers_are_removed_and_nothing_else(deployment):
     said = call(made.root, "repair", "--leftovers", "--json").json["data"]
     expected = {f"{made.name}__g0001__e1", f"{made.name}__g0002__e2__0", f"{stem}a", f"{stem}c"}
     assert set(said["subject"].split(", ")) >= expected
-    assert {f"{stem}b", running} <= set(said["detail"].partition("left as it is: ")[2].split(", "))
+    assert {f"{stem}b", running} <= set(said["detail"].partition("left unchanged: ")[2].split(", "))
     store = made.store()
     try:
         kept = {made.name, f"{made.name}__g0001__e99", f"{made.name}model__e5"}

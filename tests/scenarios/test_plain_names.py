@@ -322,7 +322,7 @@ def test_a_collection_that_is_made_again_in_the_gap_is_never_hidden_silently(dep
             if "hides it now" not in refused.message:
                 with pytest.raises(RepairNeededError, match="made a collection"):
                     upgrade.upgrade(made.settings())
-                assert len(made.contents()) == 1, "it was left as it is"
+                assert len(made.contents()) == 1, "it was left unchanged"
             store = made.store()
             real(store, by_hand(made.name))
             store.close()

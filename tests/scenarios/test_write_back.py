@@ -96,7 +96,7 @@ def test_rows_are_told_of_what_serves_and_of_nothing_else(app):
     revise(app, 'on_failure="keep_without_vector"', CHECKED.format(more=""), TOLD)
     planned = upgrade.plan(app.made.settings()).collections[0]
     assert [step.kind for step in planned.job.steps] == ["build", "golive", "write_back"]
-    assert "checked by sha256 in app, told to app when it is live" in planned.lines[0]
+    assert "checked by sha256 in app, recorded in app once it is live" in planned.lines[0]
     assert any("app is updated for each point that got b, at least once" in line for line in planned.reasons)
     assert app.told() == {}
     report = upgrade.upgrade(app.made.settings()).outcomes[0].report

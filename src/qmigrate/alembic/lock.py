@@ -65,11 +65,11 @@ def _held(take: Callable[[], bool], timeout: float, version_table: str) -> Itera
         left = deadline - time.monotonic()
         if left <= 0:
             raise LeaseHeldError(
-                f"another Alembic run works on {version_table} and was not done within {timeout:g} s",
+                f"another Alembic run is working on {version_table} and did not finish within {timeout:g} s",
                 hint="wait for it, or wait longer: alembic -x qdrant_lock_timeout=30m upgrade head",
             )
         if not said:
-            log.info("another Alembic run works on %s: waiting up to %g s", version_table, timeout)
+            log.info("another Alembic run is working on %s: waiting up to %g s", version_table, timeout)
             said = True
         time.sleep(min(POLL, left))
     yield

@@ -113,7 +113,7 @@ def _restore(shell: Shell, collection: str, yes: bool) -> None:
             shell,
             "Change the live collection?",
             refusal=RefusedError(f"changing the live collection {collection} needs consent", hint="add --yes"),
-            otherwise=f"{collection} is left as it is",
+            otherwise=f"{collection} is unchanged",
         )
 
     settings = shell.settings()
@@ -134,5 +134,5 @@ def _consent(shell: Shell, collection: str, yes: bool) -> None:
         shell,
         question,
         refusal=RefusedError(f"ending the lease of {collection} needs consent", hint=hint),
-        otherwise=f"the lease of {collection} is left as it is",
+        otherwise=f"the lease of {collection} is unchanged",
     )

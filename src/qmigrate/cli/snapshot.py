@@ -215,7 +215,7 @@ def _restore(shell: Shell, collection: str, name: str | None, options: dict[str,
         show_restore_plan(shell.console(stderr=True), shown)
         consent = shell.confirm(f"Restore {options['into'] or collection}?")
         if not consent:
-            raise RefusedError(f"{options['into'] or collection} is left as it is")
+            raise RefusedError(f"{options['into'] or collection} is unchanged")
     with shell.progress() as progress:
         result = command.restore(
             settings,
@@ -293,7 +293,7 @@ def delete(
         seen = chosen(names, keep=keep, older_than=older_than, dry_run=True)
         show_deleted(shell.console(stderr=True), seen)
         if seen.rows and not shell.confirm("Delete them for good?"):
-            raise RefusedError("every snapshot is left as it is")
+            raise RefusedError("no snapshot was deleted")
         # Exactly what was shown: a newer one may have been made while the question stood there.
         names, keep, older_than, yes = tuple(ExactName(row.name) for row in seen.rows), None, None, True
         if not names:

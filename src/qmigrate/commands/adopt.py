@@ -307,15 +307,15 @@ def _source(
 
 
 def _odd_notes(pattern: str, groups: Sequence[Sequence[Target]], usual: Sequence[Target] | None) -> tuple[str, ...]:
-    """What the glob of the revision does not stand for."""
+    """Collections that the revision names one by one, since its glob is for another schema."""
     odd = sorted(target.name for group in groups if group is not usual for target in group)
     if not odd:
         return ()
     listed = ", ".join(odd[:8]) + (f" and {len(odd) - 8:,} more" if len(odd) > 8 else "")
     if usual is None:
-        return (f"no schema is the most common: the revision names each of {listed}, and {pattern} stands for none",)
+        return (f"no schema is the most common: the revision names each of {listed}, and {pattern} is used for none",)
     many = counted(len(usual), "collection")
-    return (f"in the revision {pattern} stands for {many} of one schema; by name, with another schema: {listed}",)
+    return (f"the revision uses {pattern} for {many} of one schema, and names those of another schema: {listed}",)
 
 
 def _write_baseline(opened: Session, finding: _Finding, choice: AdoptWish) -> AdoptWish:

@@ -61,7 +61,7 @@ class Gate:
         if self.held:
             parts.append(f"built, proven and held: {', '.join(self.held)}")
         if self.running:
-            parts.append(f"another process works on {', '.join(self.running)} now")
+            parts.append(f"another process is working on {', '.join(self.running)}")
         if self.interrupted:
             parts.append(f"interrupted: {', '.join(self.interrupted)}; the same command resumes from there")
         return "; ".join(parts)

@@ -209,7 +209,7 @@ def leftovers(settings: Settings, *, progress: Progress | None = None) -> Repair
         gone, kept = _probes(opened)
     removed += gone
     detail = f"removed {', '.join(removed)}" if removed else "there was nothing to remove"
-    return Repaired("leftovers", ", ".join(removed), detail + (f"; left as it is: {', '.join(kept)}" if kept else ""))
+    return Repaired("leftovers", ", ".join(removed), detail + (f"; left unchanged: {', '.join(kept)}" if kept else ""))
 
 
 def _aliases(opened: Session) -> list[str]:

@@ -127,7 +127,7 @@ class Wish:
         if not values:
             raise UsageError("name what is to be trained again", hint="--value V, or --from-file FILE")
         if len(values) > MOST_VALUES:
-            raise UsageError(f"{len(values):,} values are more than the {MOST_VALUES:,} of one run", hint="split them")
+            raise UsageError(f"one run takes at most {MOST_VALUES:,} values, not {len(values):,}", hint="split them")
         made: dict[str, tuple[DeletePoints, JsonObject]] = {}
         for value in values:
             operation, edit = self._edit(settings, value)

@@ -271,7 +271,7 @@ def _refuse_unmanaged(opened: Session, world: World, only: Iterable[str] | None)
         about = [operation for operation in operations if operation.matches(name)]
         # An exact name is refused with the revision that says it.
         if about and all(operation.is_glob for operation in about):
-            raise unmanaged(world.ledger_id, state, "is not under management, so nothing of it is changed")
+            raise unmanaged(world.ledger_id, state, "is not under management, so it is not changed")
 
 
 class _Counted:

@@ -53,17 +53,6 @@ def read_input(payload: Mapping[str, Any], spec: str) -> str | None:
     return "".join(parts).strip() if found else None
 
 
-def input_fields(spec: str) -> tuple[str, ...]:
-    """The payload fields that `spec` reads, each once, in order, so that points without them can be counted.
-
-    Raises:
-        EmbedError: the template is malformed.
-    """
-    if "{" not in spec and "}" not in spec:
-        return (spec,)
-    return tuple(dict.fromkeys(field for _, field in _parse(spec) if field is not None))
-
-
 @lru_cache(maxsize=256)
 def _parse(template: str) -> tuple[tuple[str, str | None], ...]:
     pieces: list[tuple[str, str | None]] = []

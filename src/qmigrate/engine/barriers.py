@@ -114,7 +114,7 @@ class Undisturbed:
 
 
 def wait_for_stragglers(work: Work, name: str) -> None:
-    """Wait (bounded) until the ids of `name` stand still, so that requests under way finish."""
+    """Wait (bounded) until the ids of `name` no longer change, so that requests under way finish."""
     deadline = time.monotonic() + min(STRAGGLER_LIMIT, max(work.store.request_timeout, 0.0))
     if not work.store.capabilities.barrier:
         return

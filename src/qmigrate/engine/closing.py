@@ -96,6 +96,7 @@ def close_golive(
 def _seal(work: Work, row: Generation, applied: Sequence[str], embedders: JsonObject) -> None:
     """Write the seal of the generation that serves; an earlier holder writes none."""
     seal = seal_of(work, row.number, "live", applied[-1] if applied else None, embedders)
+    # Load-bearing: a swap has renamed the earlier alias away, and a late seal of an earlier holder must get 404.
     work.store.write_seal(own(work, row.physical), seal)
 
 

@@ -135,7 +135,7 @@ def started_at(ledger: Ledger, run: int) -> datetime | None:
 
 
 def is_ours(header: Header, ledger_id: str | None) -> bool:
-    """Whether a file is of this ledger: the same names may stand for other points in another one."""
+    """Whether a file is of this ledger: in another one the same names may mean other points."""
     return header.ledger in (None, ledger_id)
 
 
@@ -180,4 +180,5 @@ def save(work: Work, source: str) -> SourceSnapshot:
     made = export(work.store, address, path, header, work.tick)
     work.progress.end(counted(made.points, "point"))
     entry = WrittenArchive(path.name, str(path), made.size, made.digest, made.points)
+    # Load-bearing: an archive has points, no names; without these a person couldn't restore what clients used.
     return SourceSnapshot(archive=entry, aliases=work.store.aliases())

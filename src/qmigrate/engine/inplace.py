@@ -60,11 +60,12 @@ def _refuse_filled(step: InPlace, work: Work) -> None:
 
 
 def change(step: InPlace, work: Work) -> InPlaceChange:
-    """Every change through an own alias, so that a holder of the past changes nothing; each may be repeated."""
+    """Every change through an own alias, so that an earlier holder changes nothing; each may be repeated."""
     check_begun(work, step.target)
     if nothing_of_ours(work, step.target):
         return InPlaceChange()
     work.progress.begin(work.collection, "change", None)
+    # Load-bearing: the live generation is changed through it, and a holder that was replaced must get 404.
     alias = own(work, step.target)
     # An attempt before this one may have changed something, whatever is seen now.
     before = work.store.describe(alias) if (work.step, work.phase) not in work.learned else None

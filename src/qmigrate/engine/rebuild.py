@@ -74,6 +74,8 @@ def preflight(step: Build, work: Work) -> Preflight:
             _check(replace(later, source=step.source), work)
     for later in work.job.steps[work.step + 1 :]:
         if isinstance(later, GoLive) and later.target == step.target:
+            # Load-bearing: a name that another client has is refused here without a trace; the swap would only find it
+            # after the whole build.
             refuse_hidden(work, later.aliases, apart_from=makes_room(later, work))
     return _check(step, work)
 
@@ -120,6 +122,7 @@ def snapshot(step: Build, work: Work) -> SourceSnapshot:
     return SourceSnapshot(
         # One that was only found may be another client's: an abort leaves it.
         snapshot=ServerSnapshot(made.name, made.size, made.checksum, step.source, made=ours),
+        # Load-bearing: a snapshot has no names; without these a person couldn't restore what clients used.
         aliases=work.store.aliases(),
         # A server reports the size of its disk, never how much is free.
         disk=Disk(made.size, work.store.disk_size()) if cloned else None,
@@ -228,6 +231,7 @@ def index(step: Build, work: Work) -> Index:
     """Final HNSW and optimizer settings; wait until really ready; read back what the server took."""
     started = time.monotonic()
     if _gets_points(step):
+        # Load-bearing: the fill may be that of an earlier holder, whose alias doesn't lead there any more.
         work.store.build_index(own(work, step.target), step.schema)
     strict = step.schema.config.get(HELD_BACK)
     if strict:
@@ -251,6 +255,7 @@ def converge(step: Build, work: Work) -> Proof:
     sides = Sides(
         source=step.source,
         target=step.target,
+        # Load-bearing: passes repair through it, and those of a holder that was replaced must get 404.
         alias=own(work, step.target),
         base=base_name(step.source, step.target, back=False),
         step=work.step,

@@ -231,7 +231,7 @@ class Work:
     def build_step(self) -> int:
         """Position of the build that made what this step goes live with, or the one that it is; -1 where there is none.
 
-        Steps of other builds may stand between the two.
+        Steps of other builds may come between the two.
         """
         target = self.job.steps[self.step].target if self.step < len(self.job.steps) else None
         for position in range(min(self.step, len(self.job.steps) - 1), -1, -1):

@@ -179,7 +179,7 @@ def _checksum(stored: Stored, vector: str) -> str | None:
 
 
 def _with_a_way_on(error: QmigrateError, step: WriteRows, work: Work) -> QmigrateError:
-    """The same error, with the note that the swap stands, and how to continue."""
+    """The same error, with the note that the swap remains, and how to continue."""
     more = f"qmigrate upgrade resumes it; qmigrate abort {quote(work.collection)} leaves SQL as it is"
     return type(error)(
         f"{work.collection} is live on {step.target}, but SQL was not updated completely: {error.message}",

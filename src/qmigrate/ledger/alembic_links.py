@@ -1,4 +1,4 @@
-"""Revisions that stand in a revision of Alembic, kept with their operations. It decides nothing and takes no code."""
+"""Revisions inside a revision of Alembic, kept with their operations. It decides nothing and takes no code."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class LedgerReader(ErasureReads):
             schema: PostgreSQL schema of the tables; None for the connection's default.
             file_systems: where a SQLite file may lie besides file systems that are known to be local.
             actor: who writes, for every record; None for the user of the system.
-            metadata: further facts of the caller, plain JSON; they stand in the audit.
+            metadata: further facts of the caller, plain JSON; they go into the audit.
 
         Raises:
             ConfigError: the URL can't be used.
@@ -379,10 +379,6 @@ class LedgerReader(ErasureReads):
             )
             for row in self._rows(query)
         ]
-
-    def accepted(self) -> dict[str, str]:
-        """Revision -> the checksum that was accepted for it last."""
-        return {row["revision"]: row["checksum"] for row in self._accepted()}
 
     def _accepted(self) -> list[Any]:
         return self._rows(select(tables.accepted).order_by(tables.accepted.c.id))

@@ -47,7 +47,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class AnyJson(TypeDecorator[Any]):
-    """JSON, or what else an application has written into a column of texts, as it stands."""
+    """JSON, or what else an application has written into a column of texts, unchanged."""
 
     impl = JSON(none_as_null=True)
     cache_ok = True

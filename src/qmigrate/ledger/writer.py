@@ -17,7 +17,7 @@ from qmigrate.ledger.fence import Fenced, elapsed, next_number, upsert
 from qmigrate.ledger.meanings import keep
 from qmigrate.ledger.quarantine import save_quarantined
 from qmigrate.model.facts.audit import Audited
-from qmigrate.model.facts.stored import learned, loaded
+from qmigrate.model.facts.stored import learned
 from qmigrate.model.names import REHEARSAL, Permit
 from qmigrate.model.plan import ASIDE, Closing, Job
 from qmigrate.model.schema import JsonObject
@@ -148,11 +148,6 @@ class RunWrites(Fenced):
         if found:
             with self._write() as connection:
                 keep(connection, self.ledger.database, found)
-
-    def supersede(self, run: int) -> None:
-        """Another run takes the place of this one; nothing happens when it is ended already."""
-        with self._write() as connection:
-            self._abort(connection, run)
 
     def progress(self, run: int, done: int, total: int) -> None:
         """Points done of points in all, for ``status`` from another terminal."""
@@ -326,24 +321,6 @@ class RunWrites(Fenced):
             mine = and_(table.c.collection == self.collection, table.c.physical == physical)
             connection.execute(delete(table).where(mine))
             connection.execute(delete(failed).where(failed.c.generation == physical))
-
-    def log_deletion(
-        self,
-        kind: str,
-        target: str,
-        count: int,
-        *,
-        reason: str | None,
-        actor: str,
-        facts: JsonObject | None = None,
-    ) -> int:
-        """Record a deletion of points; see :class:`~qmigrate.ledger.codec.DeletionRow`.
-
-        Returns:
-            The row's id.
-        """
-        with self._write() as connection:
-            return self._log(connection, Fixed(kind, target, count, reason, loaded(Audited, facts or {})), actor)
 
     def _log(self, connection: Connection, fixed: Fixed, actor: str) -> int:
         result = connection.execute(

@@ -98,7 +98,7 @@ def _swapped_at_once(project: Project) -> Iterator[Hit]:
             yield Hit(
                 use.source,
                 use.span,
-                f"vector {shown(use.operation.vector)} goes in the same revision that adds {shown(one.vector)}",
+                f"vector {shown(use.operation.vector)} is dropped in the same revision that adds {shown(one.vector)}",
             )
 
 

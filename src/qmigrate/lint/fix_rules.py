@@ -60,7 +60,7 @@ def _no_cap(fix: DataFix) -> str | None:
 
 def _capped(fix: DataFix) -> str | None:
     if isinstance(fix, PayloadWrite) and fix.filter is None and fix.max_share is None:
-        return "it is about every point, and has the cap of the settings"
+        return "it changes every point, and only the cap of the settings applies"
     return None
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qmigrate.errors import PlanError, RevisionError
+from qmigrate.errors import PlanError
 from qmigrate.model import names as patterns
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.operations.base import Operation, check_contradictions
 from qmigrate.revisions.alembic_files import SqlProject
-from qmigrate.revisions.file import Revision, is_revision
+from qmigrate.revisions.file import Revision, files_of
 from qmigrate.revisions.python_source import PythonSource, Span
 
 
@@ -89,14 +89,7 @@ class Project:
         Raises:
             RevisionError: there is no such folder, or it can't be read.
         """
-        versions = scripts / "versions"
-        if not versions.is_dir():
-            raise RevisionError(f"there is no folder {versions}", hint="qmigrate init makes it")
-        try:
-            files = sorted(file for file in versions.glob("*.py") if is_revision(file))
-        except OSError as error:
-            raise RevisionError(f"{versions} can't be read: {error.strerror}") from error
-        made = cls(tuple(PythonSource.read(file) for file in files), embedders, folder=scripts.name)
+        made = cls(tuple(PythonSource.read(file) for file in files_of(scripts)), embedders, folder=scripts.name)
         made.order, made.circle = _ordered(made.sources)
         made.uses = tuple(_uses(made.order))
         return made

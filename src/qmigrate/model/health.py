@@ -89,10 +89,6 @@ class Stored:
     snapshots_running: int = 0
 
 
-#: What a key may do with one collection, the least first.
-ACCESS = ("none", "r", "prw", "rw")
-
-
 @dataclass(frozen=True, slots=True)
 class KeyRights:
     """What the server lets the key do: seen by trying, with requests that change nothing.
@@ -102,7 +98,8 @@ class KeyRights:
         accepted: whether the server lets the key (or its absence) in.
         reads: it may read everything, also telemetry and the cluster.
         manages: it may create and delete collections, and move aliases.
-        collections: for a key that is limited to some collections: name -> one of :data:`ACCESS`.
+        collections: for a key that is limited to some collections: name -> ``none``, ``r``, ``prw`` or
+            ``rw``, the least first.
         reason: the server's words for the first refusal.
     """
 

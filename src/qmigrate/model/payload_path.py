@@ -156,7 +156,7 @@ def _separators(folder: str) -> str:
 
 
 class Blocked:
-    """What stands in the place of a value whose path leads through something that is not an object."""
+    """What takes the place of a value whose path leads through something that is not an object."""
 
     def __repr__(self) -> str:
         return "(not an object)"

@@ -9,8 +9,6 @@ from typing import Any, ClassVar
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 
-#: Fills of a build by which a generation takes the place of one that stays complete: the way back is its parent.
-REBUILDS = ("copy", "clone")
 #: Direction of a history row that records where the points came from, not what is applied.
 RESTORED = "restore"
 #: Direction of a history row that records that points were changed on purpose, not what is applied.

@@ -87,7 +87,7 @@ class SweepReport:
 
     Attributes:
         rounds: how often the old side was read after the swap; 0 when a barrier showed that nothing came late.
-        carried: late writes that now stand in the new generation.
+        carried: late writes that are now in the new generation.
         listed: ids where the new generation had taken another write since: see ``docs/safety.md``.
         may_undo: how many of them were on neither side at the proof and were inserted: a delete through the name in
             between would have met nothing, and is undone by that. All of them: ``qmigrate history --carried``.

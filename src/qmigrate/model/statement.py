@@ -56,7 +56,7 @@ def cut(sql: str) -> str | None:
 
 
 def _is_boundless(level: str, plain: str) -> bool:
-    """Whether what stands outside of the inner parentheses changes rows, and excludes none."""
+    """Whether what is outside of the inner parentheses changes rows, and excludes none."""
     words = re.findall(r"\w+", level.lower())
     if not words or "where" in words:
         return False
@@ -72,7 +72,7 @@ def _is_boundless(level: str, plain: str) -> bool:
 
 
 def _levels(plain: str) -> Iterator[str]:
-    """The content of every pair of parentheses without what stands in inner ones, and what stands outside of all."""
+    """The content of every pair of parentheses without what is in inner ones, and what is outside of all."""
     while (found := re.search(r"\(([^()]*)\)", plain)) is not None:
         yield found.group(1)
         plain = f"{plain[: found.start()]} {plain[found.end() :]}"
@@ -80,7 +80,7 @@ def _levels(plain: str) -> Iterator[str]:
 
 
 def outside(plain: str) -> str:
-    """A statement without what stands in parentheses."""
+    """A statement without what is in parentheses."""
     *_, last = _levels(plain)
     return last
 

@@ -29,7 +29,7 @@ class Checksum:
     Args:
         sql: one SELECT with the ids of the points and their checksums, without ORDER BY.
         key: its column with the id.
-        column: its column with the checksum: hexadecimal digits (``sha256:`` may stand before them), or the bytes.
+        column: its column with the checksum: hexadecimal digits (``sha256:`` may precede them), or the bytes.
         field: a payload field that holds the checksum of what the point was made of. It is compared then, and no file
             is read. None: the digest of the input is made, of the bytes of an image's file, or of a text in UTF-8.
         algorithm: of that digest, as :mod:`hashlib` calls it.
@@ -112,7 +112,7 @@ class WriteBack:
 
     def describe(self) -> str:
         """A few words for people."""
-        return f"told to {self.database} when it is live"
+        return f"recorded in {self.database} once it is live"
 
     def said(self, vector: str, revision: str) -> JsonObject:
         """The statement as plain data, for a job: what of it is the same for every point comes later.

@@ -88,7 +88,7 @@ class Operation(ABC):
 
     @property
     def written(self) -> str:
-        """The pattern as it stands in the revision, or marked as a name by :meth:`bound`."""
+        """The pattern as the revision has it, or marked as a name by :meth:`bound`."""
         written = getattr(self, self.named_by[0])
         return written if isinstance(written, str) else str(written)
 

@@ -252,7 +252,7 @@ class Reembed(VectorOperation):
 
     def describe(self) -> str:
         """See the base class."""
-        return f"fill vector {shown(self.vector)} anew ← {self.values.describe()}{self.gated()}"
+        return f"fill vector {shown(self.vector)} again ← {self.values.describe()}{self.gated()}"
 
 
 @dataclass(frozen=True, slots=True, init=False)

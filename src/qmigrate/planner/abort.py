@@ -62,7 +62,7 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
     for position in _unfinished(run):
         step = run.job.steps[position]
         if isinstance(step, InPlace | RunCode | EditPoints) and _was_made_again(state, world, step.target):
-            lines.append(f"{step.target} has lost its seal (deleted and recreated?): it is left as it is")
+            lines.append(f"{step.target} has lost its seal (deleted and recreated?): it is left unchanged")
         elif isinstance(step, Build):
             # Later ones first: they may have been made from the earlier ones.
             steps.insert(0, Retire(step.target, f"abort of run {run.id}"))
@@ -210,8 +210,8 @@ def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position
         raise RefusedError(
             f"run {run.id} has begun to delete points again in {step.target} which fixes have deleted since, and keeps "
             "them for an undo, so it can only be finished",
-            hint="finish it: qmigrate upgrade goes on with it; then qmigrate history --deletions has the number that "
-            "gives them back",
+            hint="finish it: qmigrate upgrade continues it; then qmigrate history --deletions shows the number for "
+            "qmigrate fix undo",
         )
     brought = record is not None and run.facts(Proof, position).brought is not False
     if brought and not step.apart and step.writes != "discard":
@@ -222,13 +222,13 @@ def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position
 
 
 def _refuse_deleted_again(run: OpenRun, step: GoLive, position: int) -> None:
-    """A way back that has begun to delete where it goes to: what that generation was is in no place any more."""
+    """A rollback that has begun to delete in its target: what that generation was before is nowhere any more."""
     if step.back and run.facts(Proof, position).deleted_again is not None:
         raise RefusedError(
             f"run {run.id} has begun to delete in {step.target}, too, what fixes have deleted since it was left, so it "
             "can only be finished",
-            hint="finish it: qmigrate upgrade goes on with it; what of that can be given back, qmigrate history "
-            "--deletions lists",
+            hint="finish it: qmigrate upgrade continues it; qmigrate history --deletions lists what can be "
+            "undone",
         )
 
 

@@ -27,7 +27,6 @@ class OwnAlias:
     alias: str
     physical: str
     collection: str
-    epoch: int
     state: str
 
 
@@ -49,9 +48,8 @@ def own_aliases(
             # An alias such as model__e5 is an application's own when it leads elsewhere.
             continue
         collection = collection_of(physical)
-        epoch = int(match["epoch"])
-        state = _state(known.get(collection), epoch, collection in open_runs)
-        found.append(OwnAlias(alias, physical, collection, epoch, state))
+        state = _state(known.get(collection), int(match["epoch"]), collection in open_runs)
+        found.append(OwnAlias(alias, physical, collection, state))
     return found
 
 

@@ -25,7 +25,7 @@ NO_REVISION = "base"
 def plan_restore(
     world: World, revisions: Revisions, state: CollectionState, origin: Origin, *, plain: str = "shadow"
 ) -> Plan:
-    """Build the next generation of `state` from `origin` and go live with it; the live one is left as it is.
+    """Build the next generation of `state` from `origin` and go live with it; the live one is left unchanged.
 
     Args:
         state: of the name that gets the points; it may be absent.

@@ -129,7 +129,7 @@ def _adopted(state: CollectionState, entry: Applied) -> RefusedError:
     """Nothing lies before an adoption."""
     return RefusedError(
         f"revision {entry.revision} was not applied to {state.name} but found there by adopt or stamp, so what was "
-        "before it is not known: there is no way back over it",
+        "before it is not known: a rollback can't go below it",
         hint=f"name a later target, or leave it out with --only; qmigrate history {quote(state.name)} shows "
         "what was applied",
     )

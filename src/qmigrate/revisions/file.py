@@ -59,6 +59,21 @@ def is_revision(file: Path) -> bool:
     return file.name != "__init__.py" and not file.name.startswith(".") and not file.is_dir()
 
 
+def files_of(scripts: Path) -> list[Path]:
+    """The files of revisions in ``versions/``, sorted by name; none is read.
+
+    Raises:
+        RevisionError: there is no such folder, or it can't be read.
+    """
+    versions = scripts / "versions"
+    if not versions.is_dir():
+        raise RevisionError(f"there is no folder {versions}", hint="qmigrate init makes it")
+    try:
+        return sorted(file for file in versions.glob("*.py") if is_revision(file))
+    except OSError as error:
+        raise RevisionError(f"{versions} can't be read: {error.strerror}") from error
+
+
 def load_file(file: Path) -> tuple[Revision, ModuleType]:
     """Execute a file once and read what it declares.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from qmigrate.errors import RevisionError, UnknownRevisionError
 from qmigrate.model.names import is_forced
-from qmigrate.revisions.file import Revision, is_revision, load_file, operations_of
+from qmigrate.revisions.file import Revision, files_of, load_file, operations_of
 
 if TYPE_CHECKING:
     from alembic.script.revision import RevisionMap
@@ -50,14 +50,7 @@ class Revisions:
         Raises:
             RevisionError: a file can't be used, or the files don't fit together; names the files.
         """
-        versions = scripts / "versions"
-        if not versions.is_dir():
-            raise RevisionError(f"there is no folder {versions}", hint="qmigrate init makes it")
-        try:
-            files = sorted(file for file in versions.glob("*.py") if is_revision(file))
-        except OSError as error:
-            raise RevisionError(f"{versions} can't be read: {error.strerror}") from error
-        found = [load_file(file) for file in files]
+        found = [load_file(file) for file in files_of(scripts)]
         _check_graph([revision for revision, _ in found])
         return cls(found).bound(tuple)
 

@@ -28,7 +28,6 @@ class NewFile:
 
     path: Path
     id: str
-    down: tuple[str, ...]
     text: str
 
 
@@ -62,7 +61,7 @@ def compose(
         raise RevisionError(f"there is a revision {identifier} already: {known.get(identifier).path}")
     path = scripts / "versions" / f"{identifier}_{_slug(message)}.py"
     text = _render(scripts / "script.py.mako", message, identifier, down, source)
-    return NewFile(path, identifier, down, text)
+    return NewFile(path, identifier, text)
 
 
 def create(

@@ -107,11 +107,6 @@ class DatabaseSettings:
     url: str | None = field(default=None, repr=False)
     missing: str = ""
 
-    @property
-    def label(self) -> str:
-        """For people, without secrets."""
-        return read.sql_label(self.url) if self.url else self.missing
-
 
 @dataclass(frozen=True, slots=True)
 class CollectionOverride:

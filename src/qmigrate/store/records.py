@@ -10,7 +10,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import xxhash
@@ -33,6 +33,7 @@ DIGEST_SIZE = 16
 ABSENT = bytes(DIGEST_SIZE)
 #: Makes the digest of a complete point: payload and all vectors, whatever order the server sent its maps in.
 Digest = Callable[[Stored], bytes]
+T = TypeVar("T")
 #: How a digest with a key begins where it is kept as text; one of the time before has only hexadecimal digits.
 _KEYED = "sha256:"
 
@@ -315,14 +316,7 @@ def make_ready(
         if spliced is not None:
             return spliced
     ready = grpc.PointStruct(id=stored.id)
-    if payload is None:
-        source = stored.payload
-        # items() of a protobuf map is slower than looking every key up
-        for key in source:
-            ready.payload[key].CopyFrom(source[key])
-    else:
-        for key, plain in payload.items():
-            ready.payload[key].CopyFrom(exact.new_value(plain))
+    _put_payload(ready, stored, payload)
     parts = {name: found.SerializeToString() for name, found in _carried(stored, transform)}
     parts.update({name: vector_wire(value) for name, value in values.items()})
     _set_vectors(ready, parts)
@@ -490,27 +484,44 @@ def _steps(values: NDArray[np.float32]) -> NDArray[np.int32]:
     return np.where(bits < 0, -(bits & 0x7FFF), bits)
 
 
-def _payload_bytes(stored: Stored, payload: Payload | None) -> bytes:
-    holder = grpc.RetrievedPoint()
+def _put_payload(message: grpc.PointStruct | grpc.RetrievedPoint, stored: Stored, payload: Payload | None) -> None:
+    """Fill the payload of a message: the transformed one, or with None that of the stored point."""
     if payload is None:
         source = stored.payload
+        # items() of a protobuf map is slower than looking every key up
         for key in source:
-            holder.payload[key].CopyFrom(source[key])
+            message.payload[key].CopyFrom(source[key])
     else:
         for key, plain in payload.items():
-            holder.payload[key].CopyFrom(exact.new_value(plain))
+            message.payload[key].CopyFrom(exact.new_value(plain))
+
+
+def _payload_bytes(stored: Stored, payload: Payload | None) -> bytes:
+    holder = grpc.RetrievedPoint()
+    _put_payload(holder, stored, payload)
     return bytes(holder.SerializeToString(deterministic=True))
 
 
 def batches(points: Sequence[Ready], limit: int = BATCH_BYTES) -> Iterator[Sequence[Ready]]:
     """Cut points into requests of at most `limit` bytes (a single larger point goes alone)."""
-    start, size = 0, 0
+    return cut(points, len, limit)
+
+
+def cut(points: Sequence[T], weigh: Callable[[T], int], limit: int) -> Iterator[Sequence[T]]:
+    """Cut points into parts that weigh at most `limit` each; a single heavier point goes alone.
+
+    Args:
+        points: in order.
+        weigh: how much of the limit one point takes.
+        limit: of one part.
+    """
+    start, weight = 0, 0
     for position, point in enumerate(points):
-        weight = len(point)
-        if size and size + weight > limit:
+        more = weigh(point)
+        if weight and weight + more > limit:
             yield points[start:position]
-            start, size = position, 0
-        size += weight
+            start, weight = position, 0
+        weight += more
     if start < len(points):
         yield points[start:]
 

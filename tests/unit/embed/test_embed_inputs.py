@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from qmigrate.embed.inputs import input_fields, read_input
+from qmigrate.embed.inputs import read_input
 from qmigrate.errors import EmbedError
 
 PAYLOAD: dict[str, Any] = {
@@ -60,12 +60,3 @@ def test_malformed_templates_are_named(spec: str) -> None:
     with pytest.raises(EmbedError) as caught:
         read_input(PAYLOAD, spec)
     assert repr(spec) in caught.value.message
-
-
-@pytest.mark.parametrize(
-    ("spec", "fields"),
-    [("content", ("content",)), ("{b} {a.c} {b}", ("b", "a.c")), ("{meta.title}", ("meta.title",))],
-)
-def test_fields_of_a_spec(spec: str, fields: tuple[str, ...]) -> None:
-    """The fields that a preflight has to read, each once."""
-    assert input_fields(spec) == fields

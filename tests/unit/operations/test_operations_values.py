@@ -3,9 +3,9 @@
 import pytest
 
 from qmigrate import Checksum, Compute, CopyOf, Embed, Empty, WriteBack, op
-from qmigrate.embed.inputs import input_fields
+from qmigrate.embed.inputs import read_input
 from qmigrate.errors import PlanError
-from qmigrate.operations.text.stored import from_text, to_text
+from qmigrate.operations.text.stored import differences, from_text, meaning_of, to_text
 
 
 def by_length(point):
@@ -88,7 +88,20 @@ def test_values_say_what_they_read(value, fills, fields, words):
 )
 def test_fields_are_those_that_the_embedding_reads(spec):
     """The planner counts exactly the fields that the engine will read."""
-    assert Embed("e", text=spec).fields() == frozenset(input_fields(spec))
+    asked = set()
+
+    class Payload(dict):
+        """Has every field, and notes which ones are asked for."""
+
+        def __contains__(self, name):
+            asked.add(name)
+            return True
+
+        def __missing__(self, name):
+            return "text"
+
+    assert read_input(Payload(), spec)
+    assert Embed("e", text=spec).fields() == asked
 
 
 def test_what_is_said_to_sql_is_kept_with_an_operation():
@@ -100,3 +113,19 @@ def test_what_is_said_to_sql_is_kept_with_an_operation():
         kept = to_text([made])
         assert from_text(kept) == (made,)
         assert ("write_back" in kept) == (value.write_back is not None)
+
+
+def test_another_sentence_for_an_operation_is_no_difference():
+    """What an earlier qmigrate has stored may have another sentence; only what is done counts, and finds its partner."""
+    again = op.Reembed("c", "v", values=Embed("e", text="t", write_back=WriteBack("UPDATE a SET b = 1 WHERE id = :id")))
+    index = op.CreatePayloadIndex("c", "kind", "keyword")
+    stored = meaning_of([again, index], "")
+    earlier = "the sentence of an earlier version"
+    assert "fill vector v again ← embed e(t), recorded in app once it is live" in stored["operations"][0]["says"]
+    stored["operations"][0]["says"] = earlier
+    assert differences(stored, meaning_of([again, index], "")) == ()
+    assert differences(stored, meaning_of([index, again], "")) != ()
+    assert differences(stored, meaning_of([index], "")) == (f"removed: {earlier}",)
+    assert differences({**stored, "operations": stored["operations"][::-1]}, meaning_of([again], "")) == (
+        f"removed: {index.describe()}",
+    )

@@ -128,7 +128,7 @@ def test_filled_and_embeds():
         ),
         (add({}, EMPTY), "add vector new sparse ← left empty"),
         (alter({**DOT, "datatype": "float16"}, "d"), "alter vector d 8 dot float16"),
-        (op.Reembed("c", "", values=Compute(vector)), "fill vector (unnamed) anew ← compute vector"),
+        (op.Reembed("c", "", values=Compute(vector)), "fill vector (unnamed) again ← compute vector"),
         (op.RenameVector("c", "", "z"), "rename vector (unnamed) to z"),
         (
             op.CreateCollection("c", {"a": COSINE}, {"s": {}}, {"f": "text"}),

@@ -611,7 +611,7 @@ def test_revisions_older_than_the_collection_are_not_about_it():
     assert pending(world(state), files, files.all, "docs") == ("3",)
     plan = plan_upgrade(world(state), files, files.all)
     assert [closing.revision for closing in plan.collections[0].job.closes] == ["3"]
-    with pytest.raises(RefusedError, match="no way back over it"):
+    with pytest.raises(RefusedError, match="a rollback can't go below it"):
         plan_rollback(world(state), files, frozenset())
 
 

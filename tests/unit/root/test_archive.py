@@ -231,7 +231,7 @@ def test_an_empty_collection_is_an_archive_too(tmp_path):
 
 
 def test_points_are_taken_out_of_an_archive(tmp_path):
-    """The others stay bit by bit and in order, and the header counts; a damaged archive is left as it is."""
+    """The others stay bit by bit and in order, and the header counts; a damaged archive is left unchanged."""
     made = make(tmp_path, (1, 2, 3, 101))
     uuid_id = point(101)["id"]
     rest = [(one.id, one.stored) for one in archive.read(made) if one.id not in (2, uuid_id)]

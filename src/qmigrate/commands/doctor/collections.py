@@ -250,7 +250,7 @@ def fences(patient: Deployment) -> Iterator[Check]:
         facts = {"recorded": recorded, "strict_mode": dict(config), "prior": dict(row.fence or {}) if row else None}
         if limited:
             by = "qmigrate has fenced it" if recorded else "another client has limited it"
-            detail = f"{state.physical} takes one write a minute and shard ({by}), and no process works on it"
+            detail = f"{state.physical} takes one write a minute and shard ({by}), and no process is working on it"
             hint = "qmigrate upgrade lifts it first" if recorded else "raise write_rate_limit where it was set"
             yield Check(f"fence of {name}", False, detail, hint, 7, facts=facts)
         elif recorded and not patient.local:

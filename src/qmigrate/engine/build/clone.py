@@ -218,6 +218,7 @@ def _taken(step: Build, work: Work) -> str | None:
     if marks.get("ledger") != work.ledger_id:
         raise unexplained(step, work)
     # It is sealed as the live generation, like its source: that has to go first of all.
+    # Load-bearing: a holder that was replaced must not seal, or change, what another one is building by now.
     alias = own(work, step.target)
     work.store.write_seal(alias, seal(step, work))
     return _incomplete(step, work, found) or _changed(step, work, found, alias)

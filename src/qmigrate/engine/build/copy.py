@@ -186,6 +186,7 @@ def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) 
         stages = copy_by_workers(work, step, maker.transform, todo, places, again=again)
     else:
         rate, workers = work.settings.rebuild.max_rate, workers_of(work, todo)
+        # Load-bearing: by the generation's own name a holder that was replaced could go on filling it.
         with copying(work, step, maker, own(work, step.target), workers=workers, rate=rate) as copies:
             if workers > 1:
                 in_parallel(work, todo, lambda share: copies.copy(share, again=again), workers)

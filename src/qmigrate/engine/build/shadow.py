@@ -59,7 +59,7 @@ def recognise(step: Build, work: Work) -> None:
 def unexplained(step: Build, work: Work) -> RepairNeededError:
     """Something has the name of the next generation, and no journal explains it."""
     return RepairNeededError(
-        f"{step.target} exists already and is in no journal; it was left as it is",
+        f"{step.target} exists already and is in no journal; it was left unchanged",
         hint=f"it was to become {work.collection}; if it is not needed, delete it in Qdrant and run again",
     )
 

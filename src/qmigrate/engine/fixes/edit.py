@@ -147,7 +147,8 @@ def _see_export(step: EditPoints, work: Work, done: EditChange) -> EditChange:
             f"{lost:,} of the points of {work.collection} that are to be deleted are gone, and their export {path} "
             "is not here",
             hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
-            f"if it is lost: {making(path.parent)}touch {quote(path)} says so; what is left is exported there first",
+            f"if it is lost: {making(path.parent)}touch {quote(path)} confirms it; the remaining points are "
+            "exported there first",
         )
     work.progress.say(f"{work.collection}: exported again, since {path.name} was not there any more")
     _exported(step, work, path, done.entries)

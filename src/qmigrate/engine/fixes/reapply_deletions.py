@@ -127,7 +127,7 @@ def _kept(work: Work, target: str, wanted: list[PointId], had: int) -> str | Non
             f"{had - len(wanted):,} points of {target} were deleted again by this run, and {path}, which they are in, "
             "is not here",
             hint="bring it back from the host that made it, or mount its folder, and run the same command again\n"
-            f"if it is lost: {making(path.parent)}touch {quote(path)} says so",
+            f"if it is lost: {making(path.parent)}touch {quote(path)} confirms it",
         )
     if work.facts(Proof).kept:
         # A person has said that it is lost.
@@ -168,6 +168,7 @@ def _older(work: Work, target: str) -> list[str]:
     the undo of that keeps them first.
     """
     rows = {row.number: row for row in work.lease.ledger.generations(work.collection) if row.state == "retired"}
+    # Load-bearing: gc or another client may have deleted one since the plan; a deletion there would only fail.
     names, builds = frozenset(work.store.physical_names()), work.lease.ledger.builds(work.collection)
     row, found = work.generation(target), [target]
     while row is not None and row.parent in rows and rows[row.parent].physical not in found:

@@ -318,6 +318,7 @@ def sides_of(step: GoLive, work: Work) -> Sides:
     return Sides(
         source=step.source,
         target=step.target,
+        # Load-bearing: a swap has renamed the earlier one away, so late writes and the seal need it again.
         alias=own(work, step.target),
         base=base_name(step.source, step.target, back=False),
         step=work.build_step(),

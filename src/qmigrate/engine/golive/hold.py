@@ -91,7 +91,7 @@ def _check_target(build: Build, source: LiveCollection, target: LiveCollection, 
     if not ours or seal.get("state") != "building":
         raise RepairNeededError(
             f"{build.target} is not the generation that was built: its seal differs",
-            hint=f"it was left as it is; start over: {over(work)}",
+            hint=f"it was left unchanged; start over: {over(work)}",
         )
     wanted = changes(target.schema, build.schema.with_(aliases=target.schema.aliases))
     lost = [change.describe() for change in enforced(wanted, work)]

@@ -112,7 +112,7 @@ def refuse_made_again(step: GoLive, work: Work) -> None:
         return
     raise RepairNeededError(
         f"{source} was deleted by this run, and another client made a collection of that name again before it became "
-        f"an alias: it was left as it is. Every point of the old one is in {target}",
+        f"an alias: it was left unchanged. Every point of the old one is in {target}",
         hint=f"move what is in the new {source} away (qmigrate verify {quote(source)} {quote(target)} "
         "compares them), delete it, and run qmigrate upgrade again",
     )

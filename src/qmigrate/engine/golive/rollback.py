@@ -125,6 +125,7 @@ def sides_of(step: GoLive, work: Work) -> Sides:
     return Sides(
         source=step.source,
         target=step.target,
+        # Load-bearing: what was written since is carried through it, never by a holder that was replaced.
         alias=own(work, step.target),
         base=own_base if has_own else base_name(step.target, step.source, back=False),
         step=work.step,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,23 +29,6 @@ from qmigrate.text import counted, quote, tallied
 
 #: The cosine of two vectors that can't be compared: another kind, size or number of rows.
 INCOMPARABLE = -1.0
-
-
-def cosines(left: Sequence[Any], right: Sequence[Any]) -> NDArray[np.float64]:
-    """The cosine of each pair, in order.
-
-    Args:
-        left: dense, multi- or sparse vectors, in any form that an embedder or a store returns.
-        right: as many.
-
-    Returns:
-        One value per pair, as :func:`lowest_cosine` has it.
-
-    Raises:
-        ValueError: a different number of vectors, or something that is not a vector.
-    """
-    pairs = zip(left, right, strict=True)
-    return np.array([lowest_cosine(one, other) for one, other in pairs], dtype=np.float64)
 
 
 def lowest_cosine(one: Any, other: Any) -> float:

@@ -1,6 +1,6 @@
 """The proof where ids change: both sides are read in their own order, tied by a table of ids. It moves no name.
 
-Every other pass joins two streams by id; here the same point stands at different places of the two. See
+Every other pass joins two streams by id; here the same point is at different places of the two. See
 ``docs/adr/0005-rekey.md``.
 """
 
@@ -248,7 +248,7 @@ def _other_side(run: _Pass, size: int) -> None:
 
 
 def _remove(run: _Pass) -> None:
-    """Delete what stands behind no point of the source: deleted there, or given another id, since it was copied."""
+    """Delete what comes from no point of the source: deleted there, or given another id, since it was copied."""
     for start in range(0, len(run.strays), REDO_BATCH):
         gone = run.strays[start : start + REDO_BATCH]
         check_same(run.work, run.sides.source)

@@ -49,6 +49,7 @@ def fence(work: Work, physical: str) -> None:
     if work.store.capabilities.local or work.generation(physical) is None:
         return
     record_fence(work, physical)
+    # Load-bearing: a fence of a holder that was replaced would stop the writes of a generation that serves again.
     work.store.fence(own(work, physical))
 
 
@@ -84,6 +85,7 @@ def sweep(
     delta = delta_of(work)
     wait_for_stragglers(work, reach(work, sides.source))
     fence(work, sides.source)
+    # Load-bearing: a holder that was replaced must not take the tokens of what may serve again by now.
     taken = work.store.take_tokens(own(work, sides.source))
     now = barrier(work.store, reach(work, sides.source))
     # Carries of an interrupted try: what the new side took in addition is unknown.

@@ -33,7 +33,7 @@ _HINT = "copy what you need from it, then: qmigrate gc --discard-writes deletes 
 def check_left(work: Work, physical: str) -> RetireCheck:
     """See that a generation still is what it was when it was left; then nothing of it can be lost.
 
-    Operation ids that stand where they stood say so at once; any doubt is settled by reading it against the base.
+    Unchanged operation ids show that there were none; any doubt is settled by reading it against the base.
 
     Returns:
         What :func:`check_again` needs.
@@ -190,7 +190,7 @@ def _refuse_unknown(work: Work, physical: str, leaving: Leaving | None, now: Ope
         else "the ledger has nothing to compare it with, so it is unknown whether it was written to since"
     )
     raise RefusedError(
-        f"{physical} was left as it is: {why}", hint=_HINT, facts={"generation": physical}
+        f"{physical} was left unchanged: {why}", hint=_HINT, facts={"generation": physical}
     )
 
 

@@ -156,7 +156,7 @@ def _refuse_last_copy(build: Build, work: Work) -> None:
         now = "is not in Qdrant any more" if gone else made
         raise RefusedError(
             f"{source}, which {target} was built from, {now}: {target} holds the only copy of its points, so it was "
-            "left as it is",
+            "left unchanged",
             hint=f"restore {source} from a snapshot; or copy what you need from {target}, delete {target} in Qdrant, "
             f"then qmigrate abort {quote(work.collection)}",
         )
@@ -445,7 +445,7 @@ def _refuse_foreign(step: Retire, work: Work) -> None:
     found = work.store.describe(_address(work, step.target))
     seal = (found.seal if found else None) or {}
     if seal.get("ledger") != work.ledger_id:
-        raise RefusedError(f"{step.target} is not sealed by this ledger; it was left as it is")
+        raise RefusedError(f"{step.target} is not sealed by this ledger; it was left unchanged")
 
 
 def _is_there(step: Retire, work: Work) -> bool:
@@ -478,7 +478,7 @@ def _refuse_names(step: Retire, work: Work) -> None:
                 f"qmigrate abort {quote(work.collection)}"
             )
         raise RefusedError(
-            f"{step.target} is in use: {', '.join(sorted(names))} points to it; it was left as it is", hint=hint
+            f"{step.target} is in use: {', '.join(sorted(names))} points to it; it was left unchanged", hint=hint
         )
 
 
@@ -496,7 +496,7 @@ def _hidden_by(step: Retire, work: Work) -> str | None:
     if serving is None or serving.state != "live" or holder == step.target:
         raise RefusedError(
             f"{step.target} is a name that applications use, and not every node has it as an alias of the live "
-            f"generation of {work.collection}; it was left as it is",
+            f"generation of {work.collection}; it was left unchanged",
             hint="qmigrate status shows what is where",
         )
     return holder

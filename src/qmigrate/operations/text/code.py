@@ -20,7 +20,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A call, list or dict: what opens it, its items with what stands before each, and what closes it."""
+    """A call, list or dict: what opens it, its items with what precedes each, and what closes it."""
 
     opening: str
     items: tuple[tuple[str, Code], ...]
@@ -79,8 +79,8 @@ def laid_out(code: Code, *, indent: int = 0, before: str = "", after: str = "") 
 
     Args:
         indent: spaces in front of the first line.
-        before: what stands in front of it on that line.
-        after: what stands behind it on the last line.
+        before: what precedes it on that line.
+        after: what follows it on the last line.
     """
     line = f"{' ' * indent}{before}{flat(code)}{after}"
     if isinstance(code, Literal) or not code.items or len(line) <= WIDTH:

@@ -1,6 +1,6 @@
 """Schemas and changes as the text of a revision's operations. It writes no file and executes nothing.
 
-What a revision can't say is never lost silently: it is listed in :attr:`Source.missing` and stands as a comment
+What a revision can't say is never lost silently: it is listed in :attr:`Source.missing` and becomes a comment
 before the operation.
 """
 
@@ -72,7 +72,7 @@ class CodeWriter:
     """Operations as code.
 
     Attributes:
-        operations: in order, each with the comments that stand before it; None for comments alone.
+        operations: in order, each with the comments before it; None for comments alone.
         models: names of ``qdrant_client.models`` that they use.
         words: names of ``qmigrate`` that they use.
         missing: what a revision can't say, one line each.
@@ -147,7 +147,7 @@ class _Draft:
         return part
 
     def finished(self) -> CodeWriter:
-        """The result; what was lost behind the last operation stands behind it."""
+        """The result; what was lost after the last operation comes after it."""
         if len(self.lost) > sum(len(comments) for _, comments in self.operations):
             self.add(None)
         return CodeWriter(tuple(self.operations), frozenset(self.used), frozenset(self.words), tuple(self.lost))
@@ -298,7 +298,7 @@ def _metadata(draft: _Draft, metadata: JsonObject) -> JsonObject:
 
 
 def _pattern(name: str) -> Literal:
-    """The argument that means this very name where a glob could stand: brackets would be one."""
+    """The argument that means this very name where a glob is allowed: brackets would be one."""
     return Literal(quoted(name if {"*", "?"} & set(name) else name.replace("[", "[[]")))
 
 

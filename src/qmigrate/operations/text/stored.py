@@ -1,4 +1,4 @@
-"""Operations as JSON and back: for those that stand in no file. It takes data only, never code."""
+"""Operations as JSON and back: for those that are in no file. It takes data only, never code."""
 
 from __future__ import annotations
 
@@ -164,7 +164,8 @@ def differences(before: JsonObject, now: JsonObject) -> tuple[str, ...]:
     """What differs between two meanings, one line each; none where they say the same."""
     found = []
     old, new = before.get("operations", []), now.get("operations", [])
-    texts = [[json.dumps(one, sort_keys=True) for one in side] for side in (old, new)]
+    # Without the sentence for each: an earlier qmigrate may have put it in other words.
+    texts = [[json.dumps({**one, "says": ""}, sort_keys=True) for one in side] for side in (old, new)]
     for tag, first, last, begin, end in SequenceMatcher(None, texts[0], texts[1], autojunk=False).get_opcodes():
         if tag != "equal":
             found += _of_operations(old[first:last], new[begin:end])
@@ -240,7 +241,7 @@ def _digest(body: Sequence[ast.stmt]) -> str:
 
 
 class _Silent(ast.NodeTransformer):
-    """Takes docstrings, and other texts that stand for themselves, out."""
+    """Takes docstrings, and other texts that are statements by themselves, out."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):

@@ -397,7 +397,7 @@ class LocalStore(Absent):
     def readiness(self, name: str) -> Readiness:
         """Always settled."""
         points = self.count(name)
-        return Readiness(settled=True, detail="green", points=points, indexed=points)
+        return Readiness(settled=True, detail="green", points=points)
 
     def apply(self, name: str, change: Change) -> None:
         """One piece of in-place work, repeatable; what has no effect in local mode is left out."""

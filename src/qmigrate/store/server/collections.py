@@ -345,7 +345,6 @@ def readiness(nodes: Nodes, name: str) -> Readiness:
         settled=info["status"] == "green" and len(parts) == 1,
         detail=", ".join(parts),
         failed=_problem(info),
-        indexed=info.get("indexed_vectors_count") or 0,
         points=info.get("points_count") or 0,
     )
 

@@ -229,15 +229,7 @@ def _written(result: JsonObject) -> Any:
 
 def _parts(points: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """Points whose vectors fit into one request."""
-    start, values = 0, 0
-    for position, point in enumerate(points):
-        weight = point.ByteSize() // 4
-        if values and values + weight > _VALUES:
-            yield points[start:position]
-            start, values = position, 0
-        values += weight
-    if start < len(points):
-        yield points[start:]
+    return records.cut(points, lambda point: int(point.ByteSize()) // 4, _VALUES)
 
 
 def _id(identifier: Any) -> Any:

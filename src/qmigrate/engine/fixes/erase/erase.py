@@ -151,7 +151,7 @@ def _archives(work: Work, rows: list[DeletionRow], beyond: list[str]) -> Iterato
             yield path, header
         else:
             beyond.append(
-                f"{path} is an archive of {header.name} of another ledger, which may need it: it was left as it is; "
+                f"{path} is an archive of {header.name} of another ledger, which may need it: it was left unchanged; "
                 "where it holds the same points, erase them there, or delete it"
             )
 

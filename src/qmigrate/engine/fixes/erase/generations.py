@@ -72,7 +72,7 @@ class Tally:
         """For a transaction that takes rows out.
 
         Args:
-            count: called there with how many rows these were, to :meth:`add` what it stands for.
+            count: called there with how many rows these were, so that :meth:`add` gets the figure.
         """
 
         def facts(rows: int) -> JsonObject:
