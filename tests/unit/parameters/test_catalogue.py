@@ -224,7 +224,7 @@ def test_an_own_bound_is_of_a_field_that_the_client_has_without_one(place, bound
     assert objects[model].known[name] == bound
 
 
-@pytest.mark.parametrize(("name", "words"), own.WORDS.items(), ids=str)
+@pytest.mark.parametrize(("name", "words"), own.WORDS.items(), ids=list(own.WORDS))
 def test_own_words_are_words_of_the_client(name, words):
     """A word that no client has needs no line."""
     assert words <= {one.value for one in getattr(models, name)}

@@ -100,7 +100,6 @@ EITHER = Fields({"scalar": INNER, "binary": INNER}, choices=(SCALAR, BINARY), ex
         (list[bytes], UNCHECKED),
         (Union[int, bytes], UNCHECKED),
     ],
-    ids=str,
 )
 def test_an_annotation_is_a_kind(annotation, kind):
     """Each annotation has its kind; what has none is not guessed."""
@@ -128,7 +127,6 @@ def test_an_object_keeps_what_can_not_be_checked_apart():
         ((Optional[str], None), Whole(1), str),
         ((Union[int, str, None], None), Whole(1), (Whole(), str)),
     ],
-    ids=str,
 )
 def test_an_own_bound_narrows_a_number(monkeypatch, field, bound, kind):
     """The narrower of the model's bounds and the own ones counts, and what is not a number any more has none."""
