@@ -343,7 +343,7 @@ def was_left_in_order(run: OpenRun) -> bool:
     """Whether the last holder of a run has left it so: no process has worked on it since."""
     newest = max((record.epoch for record in run.records), default=None)
     last = (record for record in run.records if record.epoch == newest)
-    return any(loaded(StoppedInOrder, record.facts).epoch == newest for record in last)
+    return any(loaded(StoppedInOrder, record.facts).stopped_in_order == newest for record in last)
 
 
 def release(work: Work, physicals: Sequence[str | None]) -> None:
