@@ -23,7 +23,7 @@ from qmigrate.errors import ForeignLedgerError, QmigrateError, RefusedError
 from qmigrate.model.known import SERVER_DEFAULTS
 from qmigrate.model.names import has_wildcard
 from qmigrate.model.plan import Plan
-from qmigrate.model.state import World
+from qmigrate.model.state import Seal, World, marks_of
 from qmigrate.observe import known_names, lacks_seal, observe
 from qmigrate.operations.text.source import CodeWriter, alias_source, create_source, drop_source
 from qmigrate.planner.adopt import AdoptWish, Target, Verdict, judge, number_of, plan_adopt, refuse_differences
@@ -400,7 +400,7 @@ def _notes(verdict: Verdict) -> list[str]:
             "that an interrupted run of another ledger has left"
         )
     for one in target.beside:
-        owner = (one.seal or {}).get("ledger")
-        if verdict.overrides is None or owner != verdict.overrides.get("ledger"):
+        owner = marks_of(one).ledger
+        if verdict.overrides is None or owner != Seal.of(verdict.overrides).ledger:
             notes.append(f"{one.physical} looks like a generation of {target.name}, but is not recorded: left alone")
     return notes if verdict.how != "known" else []

@@ -17,7 +17,7 @@ from qmigrate.model.facts.phases import StoppedInOrder
 from qmigrate.model.facts.stored import loaded
 from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, is_made, old_alias, own_alias
 from qmigrate.model.plan import REPAIRED
-from qmigrate.model.state import DELETING, OpenRun
+from qmigrate.model.state import DELETING, OpenRun, marks_of
 from qmigrate.observe import hidden_on_several
 from qmigrate.text import quote
 
@@ -75,8 +75,7 @@ def is_same(work: Work, physical: str) -> bool:
     if generation is None:
         return True
     found = work.store.describe(reach(work, physical)) if physical in work.store.physical_names() else None
-    seal = (found.seal if found else None) or {}
-    return seal.get("ledger") == work.ledger_id and seal.get("generation") == generation.number
+    return marks_of(found).is_of(work.ledger_id, generation.number)
 
 
 def check_same(work: Work, physical: str) -> None:

@@ -24,6 +24,7 @@ from qmigrate.model.state import (
     Generation,
     LiveCollection,
     Moment,
+    marks_of,
     moments_of,
 )
 from qmigrate.ports import Store
@@ -90,7 +91,7 @@ def header_of(
     facts = WholeFacts(
         revisions=tuple((revision, checksum) for revision, checksum, _ in there[-1].applied) if there else (),
         declared=declared,
-        embedders=(live.seal or {}).get("embedders") or {},
+        embedders=marks_of(live).embedders or {},
         aliases=live.schema.aliases,
         local=can.local,
     )

@@ -20,9 +20,11 @@ from qmigrate.model.facts.phases import Hold, Proof, Swap
 from qmigrate.model.facts.stored import by_field, lenient, loaded, plain, refuse_unknown
 from qmigrate.model.plan import Build, CollectionPlan, Job, OpRef, Retire, Step
 from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.state import LiveCollection, Seal, marks_of
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 
 SECRET = "hunter2"
+ARCHIVED = (archive.Header, archive.WholeFacts, archive.DeletedFacts, archive.ErasedFacts)
 STEP = {"kind": "retire", "target": "docs__g0001", "reason": "old"}
 
 
@@ -30,7 +32,7 @@ def stored_classes():
     """Every class that is read back."""
     modules = [plan, origin, *(importlib.import_module(f"{facts.__name__}.{one.name}") for one in pkgutil.iter_modules(facts.__path__))]
     found = {one for module in modules for one in vars(module).values() if is_dataclass(one) and isinstance(one, type)}
-    return sorted({*found, SavedPlan, archive.Header}, key=lambda one: one.__qualname__)
+    return sorted({*found, SavedPlan, Seal, *ARCHIVED}, key=lambda one: one.__qualname__)
 
 
 @pytest.mark.parametrize("kind", stored_classes(), ids=lambda one: one.__name__)
@@ -107,6 +109,34 @@ def test_a_step_reads_itself_by_its_kind():
 def test_a_row_of_another_client_says_what_fits(row, found):
     """Field by field."""
     assert lenient(Audited, row) == found
+
+
+@pytest.mark.parametrize(
+    ("seal", "found"),
+    [
+        (None, Seal()),
+        ({}, Seal()),
+        ({"ledger": "L", "generation": 2, "later": 1}, Seal(ledger="L", generation=2)),
+        ({"ledger": "L", "generation": "2", "embedders": []}, Seal(ledger="L")),
+        ({"ledger": 7, "state": "building"}, Seal(state="building")),
+    ],
+)  # fmt: skip
+def test_a_seal_says_what_is_of_our_form(seal, found):
+    """It is metadata that any client may write; what is missing or odd is the seal of no generation of ours."""
+    assert Seal.of(seal) == marks_of(LiveCollection("c__g0002", CollectionSchema(), seal=seal)) == found
+    assert found.is_of("L", 2) == (found.generation == 2)
+    assert marks_of(None) == Seal()
+
+
+def test_an_archive_tells_by_kind_what_it_has():
+    """A file of an earlier version says less; keys of another kind say nothing."""
+    whole = archive.WholeFacts(revisions=(("0001", "sum"),), declared=CollectionSchema(), local=True)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    header = archive.Header("snapshot", "c", "c__g0001", 1, CollectionSchema(), None, "", at, by_field(whole))
+    assert list(header.facts) == ["revisions", "declared", "embedders", "aliases", "local"]
+    assert header.told(archive.WholeFacts) == whole
+    assert header.told(archive.DeletedFacts) == archive.DeletedFacts(applied=None)
+    assert loaded(archive.Header, json.loads(json.dumps(by_field(header)))) == header
 
 
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=5, minutes=30))])

@@ -2,7 +2,7 @@
 
 msgspec reads: it knows the types of the fields, ignores keys that no field has, and says where a value doesn't fit. It
 writes none of it: of a time in UTC it makes ``…Z`` where ``…+00:00`` is stored, of a tuple a tuple, and of a dataclass
-every field, also those that still have their default.
+every field, also those that still have their default. See docs/adr/0010.
 """
 
 from __future__ import annotations
