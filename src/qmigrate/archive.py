@@ -19,31 +19,30 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 import xxhash
 import zstandard
 
 from qmigrate.atomic_file import clean, writing
 from qmigrate.errors import ArchiveError
+from qmigrate.model.facts.stored import by_field, loaded
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import Stored
 from qmigrate.store import portable, records
 from qmigrate.text import counted
 
+T = TypeVar("T")
+
 FORMAT = "qmigrate.archive/1"
 #: How an archive is called.
 SUFFIX = ".jsonl.zst"
-#: Which of the header's facts has how many points were taken out again.
-ERASED = "erased"
-#: Key of its facts: the same by who has asked for it.
-ERASED_BY = "erased_by"
 #: A compression that keeps up with a server's reading; vectors hardly get smaller with a higher one.
 LEVEL = 3
 #: Longest line that is read: far beyond any point that a server takes, small enough not to fill the memory.
@@ -70,7 +69,7 @@ class Header:
         ledger: id of the ledger that the collection belonged to, or None.
         source: label of the store.
         created_at: when the writing began.
-        facts: further plain JSON, known to the reader of this kind.
+        facts: further plain JSON, as :meth:`told` reads it.
     """
 
     kind: str
@@ -82,6 +81,50 @@ class Header:
     source: str
     created_at: datetime
     facts: JsonObject = field(default_factory=dict)
+
+    def told(self, of: type[T]) -> T:
+        """Its facts as one of the classes below; those of another one say nothing."""
+        return loaded(of, self.facts)
+
+
+@dataclass(frozen=True, slots=True)
+class WholeFacts:
+    """Of a whole collection.
+
+    Attributes:
+        revisions: id and checksum of each that was applied, oldest first.
+        declared: its recorded schema; None where there was none.
+        embedders: vector -> model fingerprint.
+        aliases: its further names, for people.
+        local: whether it was read in local mode.
+    """
+
+    revisions: tuple[tuple[str, str], ...] = ()
+    declared: CollectionSchema | None = None
+    embedders: Mapping[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedFacts:
+    """Of points that a fix has deleted.
+
+    Attributes:
+        applied: the revisions that they were at; None where an earlier version didn't say.
+        by: revision -> checksum of its file, and the run that had applied it.
+    """
+
+    applied: tuple[str, ...] | None = None
+    by: Mapping[str, tuple[str, int | None]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedFacts:
+    """Of any archive: how many points were taken out again, and the same by who has asked for it."""
+
+    erased: int = 0
+    erased_by: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +259,10 @@ def without(path: Path, ids: Set[PointId], tick: Callable[[], None] = lambda: No
             tick()
     if not gone:
         return 0, count
-    before = reader.header.facts
-    facts = {**before, ERASED: int(before.get(ERASED, 0)) + gone}
+    before = reader.header.told(ErasedFacts)
+    facts = {**reader.header.facts, "erased": before.erased + gone}
     if by:
-        told = dict(before.get(ERASED_BY) or {})
-        facts[ERASED_BY] = {**told, by: int(told.get(by, 0)) + gone}
+        facts["erased_by"] = {**before.erased_by, by: before.erased_by.get(by, 0) + gone}
     with writing(path) as out:
         _write_lines(out, replace(reader.header, facts=facts), reader.documents(ids, tick))
     return gone, count - gone
@@ -374,27 +416,7 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
 def _header(data: JsonObject) -> Header:
     if data.get("format") != FORMAT:
         raise ValueError(f"its format is {data.get('format')!r}, not {FORMAT}")
-    names = ("kind", "name", "physical", "generation", "ledger", "source", "facts")
-    return Header(
-        **{name: data[name] for name in names},
-        schema=CollectionSchema.from_json(data["schema"]),
-        created_at=datetime.fromisoformat(data["created_at"]),
-    )
-
-
-def _header_json(header: Header) -> JsonObject:
-    return {
-        "format": FORMAT,
-        "kind": header.kind,
-        "name": header.name,
-        "physical": header.physical,
-        "generation": header.generation,
-        "schema": header.schema.to_json(),
-        "ledger": header.ledger,
-        "source": header.source,
-        "created_at": header.created_at.isoformat(),
-        "facts": header.facts,
-    }
+    return loaded(Header, data)
 
 
 def _write_lines(out: IO[bytes], header: Header, pages: Iterable[Sequence[JsonObject]]) -> tuple[int, str]:
@@ -402,7 +424,7 @@ def _write_lines(out: IO[bytes], header: Header, pages: Iterable[Sequence[JsonOb
     compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
     check, count = b"", 0
     with compressor.stream_writer(out, closefd=False) as frame:
-        check = _write_line(frame, check, _header_json(header))
+        check = _write_line(frame, check, {"format": FORMAT, **by_field(header)})
     with compressor.stream_writer(out, closefd=False) as frame:
         for page in pages:
             for point in page:

@@ -10,7 +10,16 @@ from qmigrate.ledger import Ledger
 from qmigrate.model.facts.history import CopyBefore
 from qmigrate.model.names import GENERATION, PROBE_PREFIX, REHEARSAL, is_internal, is_made, old_alias
 from qmigrate.model.plan import Plan
-from qmigrate.model.state import Capabilities, CollectionState, Generation, Holding, KeptSnapshot, LiveCollection, World
+from qmigrate.model.state import (
+    Capabilities,
+    CollectionState,
+    Generation,
+    Holding,
+    KeptSnapshot,
+    LiveCollection,
+    World,
+    marks_of,
+)
 from qmigrate.ports import Store
 from qmigrate.store.weigh import weigh
 from qmigrate.text import counted, quote
@@ -210,7 +219,7 @@ def _numbers(physical: Iterable[str]) -> dict[str, list[int]]:
 
 
 def _next_number(live: LiveCollection | None, known: Iterable[Generation], present: Iterable[int]) -> int:
-    sealed = int((live.seal or {}).get("generation", 0)) if live is not None else 0
+    sealed = marks_of(live).generation or 0
     return max([sealed, *(entry.number for entry in known), *present]) + 1
 
 
@@ -257,7 +266,6 @@ def check_place(world: World, name: str) -> None:
         if state is not None and state.applied and state.open_run is None and _serves(state):
             raise _without_name(world, state)
         return
-    seal = state.live.seal
     _refuse_foreign(world.ledger_id, state)
     if state.open_run is not None or not state.managed:
         return
@@ -270,8 +278,8 @@ def check_place(world: World, name: str) -> None:
             hint=f"{_put_back(name)} points it back to {expected}",
             facts={"next": _put_back(name)},
         )
-    recorded = seal.get("revision") if seal else None
-    if seal is not None and recorded is not None and recorded not in state.applied_revisions():
+    recorded = marks_of(state.live).revision
+    if recorded is not None and recorded not in state.applied_revisions():
         raise ForeignLedgerError(
             f"{name} is sealed at revision {recorded}, which this ledger does not have as applied: was the ledger "
             "restored from a backup?",
@@ -292,18 +300,18 @@ def unmanaged(ledger_id: str, state: CollectionState, why: str, *, more: str = "
         _refuse_foreign(ledger_id, state)
     except ForeignLedgerError as error:
         return error
-    seal = (state.live.seal if state.live is not None else None) or {}
-    if (seal.get("ledger"), seal.get("collection")) == (ledger_id, state.name) and state.open_run is None:
+    seal = marks_of(state.live)
+    if (seal.ledger, seal.collection) == (ledger_id, state.name) and state.open_run is None:
         return _lost(state)
     return RefusedError(f"{state.name} {why}", hint=f"take it over first: qmigrate adopt {quote(state.name)}{more}")
 
 
 def _refuse_foreign(ledger_id: str, state: CollectionState) -> None:
-    seal = state.live.seal if state.live is not None else None
-    if seal is not None and seal.get("ledger") != ledger_id:
+    seal = marks_of(state.live)
+    if state.live is not None and state.live.seal is not None and seal.ledger != ledger_id:
         raise ForeignLedgerError(
-            f"{state.name} ({state.physical}) is sealed by another ledger ({seal.get('ledger')}, at "
-            f"{seal.get('revision')}); this one is {ledger_id or 'new'}",
+            f"{state.name} ({state.physical}) is sealed by another ledger ({seal.ledger}, at "
+            f"{seal.revision}); this one is {ledger_id or 'new'}",
             hint="point ledger.url at the database that recorded it; qmigrate doctor shows both identities",
         )
 
@@ -319,8 +327,8 @@ def _lost(state: CollectionState) -> ForeignLedgerError:
 
 def is_later(ledger_id: str, state: CollectionState) -> bool:
     """Whether what serves was made and sealed by a later state of this ledger: then the ledger is an old copy."""
-    seal = (state.live.seal if state.live is not None else None) or {}
-    ours = (seal.get("ledger"), seal.get("collection")) == (ledger_id, state.name)
+    seal = marks_of(state.live)
+    ours = (seal.ledger, seal.collection) == (ledger_id, state.name)
     return ours and state.managed and state.open_run is None and state.generation(state.physical) is None
 
 
@@ -329,7 +337,7 @@ def lacks_seal(state: CollectionState) -> bool:
     row = state.generation(state.physical)
     if state.live is None or row is None or row.state != "live" or state.open_run is not None:
         return False
-    return (state.live.seal or {}).get("generation") != row.number
+    return marks_of(state.live).generation != row.number
 
 
 def _without_seal(state: CollectionState) -> RepairNeededError:

@@ -109,4 +109,4 @@ def test_the_fact_stays_in_the_journal(made, monkeypatch):
     ledger = Ledger.open(made.ledger_url)
     (run,) = ledger.open_runs()
     ledger.close()
-    assert {loaded(StoppedInOrder, record.facts).epoch for record in run.records} >= {max(record.epoch for record in run.records)}
+    assert {loaded(StoppedInOrder, record.facts).stopped_in_order for record in run.records} >= {max(record.epoch for record in run.records)}

@@ -22,7 +22,7 @@ from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.errors import ForeignLedgerError, QmigrateError, RefusedError
 from qmigrate.model.names import has_wildcard
 from qmigrate.model.plan import Plan
-from qmigrate.model.state import World
+from qmigrate.model.state import Seal, World, marks_of
 from qmigrate.observe import known_names, lacks_seal, observe
 from qmigrate.operations.text.source import CodeWriter, alias_source, create_source, drop_source
 from qmigrate.parameters.own import SERVER_DEFAULTS
@@ -400,7 +400,7 @@ def _notes(verdict: Verdict) -> list[str]:
             "that an interrupted run of another ledger has left"
         )
     for one in target.beside:
-        owner = (one.seal or {}).get("ledger")
-        if verdict.overrides is None or owner != verdict.overrides.get("ledger"):
+        owner = marks_of(one).ledger
+        if verdict.overrides is None or owner != Seal.of(verdict.overrides).ledger:
             notes.append(f"{one.physical} looks like a generation of {target.name}, but is not recorded: left alone")
     return notes if verdict.how != "known" else []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from qmigrate.commands.session import Session
 from qmigrate.errors import QmigrateError, RefusedError, UsageError
 from qmigrate.model.names import GENERATION, met, old_alias, unknown
-from qmigrate.model.state import CollectionState, LiveCollection, World
+from qmigrate.model.state import CollectionState, LiveCollection, World, marks_of
 from qmigrate.observe import known_names, observe
 from qmigrate.operations.checks import logical_name_problem
 from qmigrate.planner.adopt import Target
@@ -136,8 +136,7 @@ def _without_foreign(
     owners: dict[str, list[str]] = {}
     for state in present:
         if world.is_foreign(state.name):
-            seal = (state.live.seal if state.live else None) or {}
-            owners.setdefault(str(seal.get("ledger")), []).append(state.name)
+            owners.setdefault(str(marks_of(state.live).ledger), []).append(state.name)
     if take_over and len(owners) > 1:
         listed = "; ".join(f"{owner}: {', '.join(names)}" for owner, names in owners.items())
         raise RefusedError(

@@ -9,7 +9,7 @@ from qmigrate.commands.results import Held
 from qmigrate.drift import differences, effective
 from qmigrate.errors import QmigrateError
 from qmigrate.model.names import GENERATION
-from qmigrate.model.state import CollectionState, OpenRun, World
+from qmigrate.model.state import CollectionState, OpenRun, World, marks_of
 from qmigrate.observe import check_ownership
 from qmigrate.text import quote
 
@@ -70,8 +70,8 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
 
 def _foreign(state: CollectionState) -> str:
     """Whose it is: another application's, with a ledger of its own."""
-    seal = (state.live.seal if state.live else None) or {}
-    return f"under management of another ledger ({seal.get('ledger')}, at {seal.get('revision')})"
+    seal = marks_of(state.live)
+    return f"under management of another ledger ({seal.ledger}, at {seal.revision})"
 
 
 def _held(held: Held) -> str:

@@ -16,7 +16,7 @@ from qmigrate.ledger import View
 from qmigrate.model.names import GENERATION
 from qmigrate.model.plan import Plan
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.state import World
+from qmigrate.model.state import Seal, World
 from qmigrate.observe import check_ownership, observe, unmanaged
 from qmigrate.operations.checks import logical_name_problem
 from qmigrate.planner import plan_upgrade
@@ -115,11 +115,12 @@ class _Known:
         """Whether what a client sees under the name is that, as far as it is known."""
         if seal is None:
             return True
-        ours = (seal.get("ledger"), seal.get("collection")) == (self.ledger, self.ensured.name)
+        told = Seal.of(seal)
+        ours = (told.ledger, told.collection) == (self.ledger, self.ensured.name)
         generation = GENERATION.match(self.ensured.physical)
         if not self.settled or generation is None or generation["name"] != self.ensured.name:
             return ours
-        return ours and seal.get("generation") == int(generation["number"])
+        return ours and told.generation == int(generation["number"])
 
 
 def _known(settings: Settings, name: str) -> _Known | None:

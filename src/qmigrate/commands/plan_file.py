@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from qmigrate.commands.estimate import refuse_longer, with_estimates
 from qmigrate.commands.held_runs import held_collections
@@ -21,7 +20,8 @@ from qmigrate.commands.sql_gate import waits, within_reach
 from qmigrate.commands.upgrade import check_names, planned, ways_back
 from qmigrate.engine.executor import stop_on_signals
 from qmigrate.errors import DriftError, ForeignLedgerError, RefusedError, UsageError
-from qmigrate.model.plan import CollectionPlan, GoLive, Job, Plan
+from qmigrate.model.facts.stored import by_field, loaded, refuse_unknown
+from qmigrate.model.plan import CollectionPlan, GoLive, Plan
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import check_hidden, observe
@@ -110,14 +110,9 @@ def load(path: Path) -> SavedPlan:
             f"{path} was changed after it was written: what it would do is not what was planned", hint=_AGAIN
         )
     try:
-        return SavedPlan(
-            plan=_plan_value(content["plan"]),
-            made_at=datetime.fromisoformat(content["made_at"]),
-            ledger=content["ledger"],
-            ledger_label=content["ledger_label"],
-            qdrant=content["qdrant"],
-            files=dict(content["files"]),
-        )
+        for item in content["plan"]["collections"]:
+            refuse_unknown(CollectionPlan, item)
+        return loaded(SavedPlan, content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path} can't be understood: {type(error).__name__}: {error}", hint=_AGAIN) from error
 
@@ -161,40 +156,13 @@ def _digest(content: JsonObject) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+#: Of a plan, as a file has it for its readers.
+_PARTS = ("verb", "target", "notes", "held", "waiting", "checksums", "collections")
+
+
 def _plan_json(plan: Plan) -> JsonObject:
-    return {
-        "verb": plan.verb,
-        "target": list(plan.target),
-        "notes": list(plan.notes),
-        "held": list(plan.held),
-        "waiting": dict(plan.waiting),
-        "checksums": dict(plan.checksums or {}),
-        "collections": [_item_json(item) for item in plan.collections],
-    }
-
-
-def _item_json(item: CollectionPlan) -> JsonObject:
-    data: JsonObject = {entry.name: getattr(item, entry.name) for entry in fields(item)}
-    return {**data, "job": item.job.to_json()}
-
-
-def _plan_value(data: JsonObject) -> Plan:
-    return Plan(
-        verb=data["verb"],
-        target=tuple(data["target"]),
-        collections=tuple(_item_value(item) for item in data["collections"]),
-        notes=tuple(data["notes"]),
-        held=tuple(data["held"]),
-        waiting=dict(data.get("waiting", {})),
-        checksums=dict(data["checksums"]),
-    )
-
-
-def _item_value(data: JsonObject) -> CollectionPlan:
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in data.items() if name != "job"
-    }
-    return CollectionPlan(job=Job.from_json(data["job"]), **values)
+    said = by_field(replace(plan, checksums=plan.checksums or {}))
+    return {name: said[name] for name in _PARTS}
 
 
 def plan_to(settings: Settings, path: Path, target: str = "head", only: tuple[str, ...] | None = None) -> Plan:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from qmigrate import archive
-from qmigrate.archive import Summary
+from qmigrate.archive import Summary, WholeFacts
 from qmigrate.commands.agreed import as_shown
 from qmigrate.commands.failures import Failures
 from qmigrate.commands.meanings import says_the_same
@@ -32,7 +32,6 @@ from qmigrate.errors import RefusedError, UnknownNameError, UsageError
 from qmigrate.model.names import ExactName, check_known, is_glob, met, unknown
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin, StoredOrigin
 from qmigrate.model.plan import Build, Job, Plan
-from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState, Moment, World, moments_of
 from qmigrate.observe import known_names, observe
 from qmigrate.operations.checks import logical_name_problem
@@ -354,16 +353,16 @@ def _of_archive(opened: Session, found: Summary, collection: str, into: str | No
             hint=f"qmigrate snapshot restore {quote(header.name)} {quote(found.path)} --into "
             f"{quote(into or collection)}",
         )
-    facts = header.facts
-    declared = CollectionSchema.from_json(facts["declared"]) if facts.get("declared") else header.schema
-    revisions = tuple(Known(revision, checksum) for revision, checksum in facts.get("revisions") or ())
+    facts = header.told(WholeFacts)
+    declared = header.schema if facts.declared is None else facts.declared
+    revisions = tuple(Known(revision, checksum) for revision, checksum in facts.revisions)
     if not revisions and header.ledger == opened.ledger_id:
         # Written by an earlier version, of the identical copy that took the place of a plain collection.
         then = _then(opened, header.name, header.physical, header.created_at)
         if then is not None:
             revisions, declared = tuple(Known(*known) for known in then.applied), then.declared or declared
     # Local mode keeps neither indexes nor settings: there only the record has them.
-    schema = declared if facts.get("local") else header.schema
+    schema = declared if facts.local else header.schema
     entry = of_archive(found)
     return Origin(
         kind=ARCHIVE,
@@ -378,8 +377,8 @@ def _of_archive(opened: Session, found: Summary, collection: str, into: str | No
         schema=schema.with_(aliases=()),
         declared=declared,
         revisions=revisions,
-        embedders=facts.get("embedders") or {},
-        exact=bool(facts.get("local")) == opened.store.capabilities.local,
+        embedders=facts.embedders,
+        exact=facts.local == opened.store.capabilities.local,
     )
 
 

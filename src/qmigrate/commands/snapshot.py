@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from qmigrate import archive
-from qmigrate.archive import Summary
+from qmigrate.archive import Summary, WholeFacts
 from qmigrate.commands.results import SnapshotEntry, Snapshots
 from qmigrate.commands.session import Session, session
 from qmigrate.engine.export import WHOLE, described, export, file_name, header_of, is_ours
@@ -254,7 +254,7 @@ def may_be_whole(ledger: Ledger, one: SnapshotEntry) -> bool:
 def of_archive(one: Summary) -> SnapshotEntry:
     """An archive as an entry of the list."""
     header = one.header
-    revisions = header.facts.get("revisions") or []
+    revisions = header.told(WholeFacts).revisions
     return SnapshotEntry(
         header.name,
         header.physical,

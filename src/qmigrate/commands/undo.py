@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qmigrate import archive
+from qmigrate.archive import DeletedFacts
 from qmigrate.commands.session import Session, UserCode
 from qmigrate.engine.as_applied import refuse_changed
 from qmigrate.engine.fixes.erase.selection import ERASURE
@@ -32,10 +33,10 @@ def refs_since(opened: Session, row: DeletionRow) -> tuple[OpRef, ...]:
     """
     path = Path(str(known(row.told.file)))
     try:
-        facts = archive.summary(path).header.facts if path.is_file() else {}
+        facts = archive.summary(path).header.told(DeletedFacts) if path.is_file() else DeletedFacts()
     except ArchiveError:
-        facts = {}
-    had, said = facts.get("applied"), facts.get("by") or {}
+        facts = DeletedFacts()
+    had, said = facts.applied, facts.by
     if had is None:
         return ()
     applied = opened.ledger.applied(str(row.collection))

@@ -15,7 +15,16 @@ from qmigrate.errors import DriftError
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.plan import GoLive, InPlace
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.model.state import DELETING, Capabilities, CollectionState, Generation, LiveCollection, OpenRun
+from qmigrate.model.state import (
+    DELETING,
+    Capabilities,
+    CollectionState,
+    Generation,
+    LiveCollection,
+    OpenRun,
+    Seal,
+    marks_of,
+)
 from qmigrate.observe import hidden_on_several, hidden_since, is_later
 from qmigrate.operations.base import Operation
 from qmigrate.planner.guard import check_checksums, check_open_run
@@ -70,18 +79,18 @@ def collection_findings(state: CollectionState, around: Surroundings) -> tuple[F
     return tuple(found)
 
 
-def expected_seal(state: CollectionState, serving: Generation, ledger_id: str) -> dict[str, object]:
+def expected_seal(state: CollectionState, serving: Generation, ledger_id: str) -> Seal:
     """What the seal of the serving generation has when no other client has touched it."""
     newest = state.applied[-1] if state.applied else None
-    return {
-        "ledger": ledger_id,
-        "collection": state.name,
-        "generation": serving.number,
-        "revision": newest.revision if newest else None,
-        "checksum": newest.checksum if newest else None,
-        "state": "live",
-        "embedders": dict(state.embedders),
-    }
+    return Seal(
+        ledger=ledger_id,
+        collection=state.name,
+        generation=serving.number,
+        revision=newest.revision if newest else None,
+        checksum=newest.checksum if newest else None,
+        state="live",
+        embedders=dict(state.embedders),
+    )
 
 
 def _run(name: str, run: OpenRun) -> Iterator[Finding]:
@@ -131,10 +140,10 @@ def _nothing_expected(state: CollectionState, around: Surroundings) -> Iterator[
         )
     if state.kind == "absent" or state.open_run is not None:
         return
-    seal = (state.live.seal if state.live else None) or {}
-    if seal.get("ledger") not in (None, around.ledger_id):
+    seal = marks_of(state.live)
+    if seal.ledger not in (None, around.ledger_id):
         # Another application's: none of this ledger's business, and nothing to adopt.
-        whose = f"is under management of another ledger ({seal['ledger']}), at {seal.get('revision')}"
+        whose = f"is under management of another ledger ({seal.ledger}), at {seal.revision}"
         yield note("foreign", state.name, whose, live=state.physical)
     elif state.managed:
         yield note(
@@ -183,7 +192,7 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
         )
         return
     back = f"qmigrate repair --name {quote(name)}"
-    ours = ((state.live.seal if state.live else None) or {}).get("ledger") == around.ledger_id
+    ours = marks_of(state.live).ledger == around.ledger_id
     if state.kind == "plain" and not ours:
         back = f"remove the collection {name} that another client made (save its points first), then {back}"
     found = "the name is gone" if state.live is None else f"{name} serves {state.physical}"
@@ -200,9 +209,9 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
 def _seal(
     state: CollectionState, expected: Generation, live: LiveCollection, around: Surroundings
 ) -> Iterator[Finding]:
-    wanted, seal = expected_seal(state, expected, around.ledger_id), live.seal
+    wanted, seal = expected_seal(state, expected, around.ledger_id), marks_of(live)
     again = f"qmigrate repair --schema {quote(state.name)}"
-    if seal is None:
+    if live.seal is None:
         yield drift(
             "seal",
             "seal",
@@ -211,31 +220,30 @@ def _seal(
             f"where its points are what they were: {again}",
             f"where it was recreated: {again}, then back to what is kept (qmigrate rollback … --discard-writes) or "
             f"qmigrate snapshot restore {quote(state.name)} SNAPSHOT; no gc before that",
-            recorded=f"revision {wanted['revision']}",
+            recorded=f"revision {wanted.revision}",
         )
         return
-    if seal.get("ledger") != around.ledger_id:
+    if seal.ledger != around.ledger_id:
         yield drift(
             "seal",
             "seal.ledger",
-            f"{live.physical} is sealed by another ledger, at {seal.get('revision')}",
+            f"{live.physical} is sealed by another ledger, at {seal.revision}",
             "point ledger.url at the database that recorded it",
             f"qmigrate adopt --take-over {quote(state.name)}",
             recorded=around.ledger_id,
-            live=seal.get("ledger"),
+            live=seal.ledger,
         )
         return
     for key in _SEALED:
-        if seal.get(key) != wanted[key]:
-            yield drift(
-                "seal", f"seal.{key}", _unsealed(key, seal, state), again, recorded=wanted[key], live=seal.get(key)
-            )
+        recorded, found = getattr(wanted, key), getattr(seal, key)
+        if found != recorded:
+            yield drift("seal", f"seal.{key}", _unsealed(key, seal, state), again, recorded=recorded, live=found)
 
 
-def _unsealed(key: str, seal: Mapping[str, object], state: CollectionState) -> str:
+def _unsealed(key: str, seal: Seal, state: CollectionState) -> str:
     if key != "revision":
         return f"the seal has another {key} than the ledger"
-    if seal.get("revision") in state.applied_revisions():
+    if seal.revision in state.applied_revisions():
         return "the seal is at an earlier revision: was an older snapshot recovered over the collection?"
     return "the seal is at a revision that this ledger doesn't have as applied: was the ledger restored from a backup?"
 
@@ -364,7 +372,7 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                     f"about {counted(seen.points, 'point')} and {'another' if seen.seal else 'no'} seal",
                     f"save what is in it, remove it, then qmigrate repair --vanished {quote(row.physical)}",
                     recorded=around.ledger_id,
-                    live=(seen.seal or {}).get("ledger"),
+                    live=marks_of(seen).ledger,
                 )
         elif row.state == DELETING and state.open_run is None and row.physical in around.physical:
             finish = f"finish it: qmigrate gc {quote(state.name)}"
@@ -392,8 +400,7 @@ def _ways_of_loss(state: CollectionState, row: Generation, around: Surroundings)
 
 
 def _is_ours(row: Generation, seen: LiveCollection, around: Surroundings) -> bool:
-    seal = seen.seal or {}
-    return seal.get("ledger") == around.ledger_id and seal.get("generation") == row.number
+    return marks_of(seen).is_of(around.ledger_id, row.number)
 
 
 def _hidden(state: CollectionState, around: Surroundings) -> Iterator[Finding]:

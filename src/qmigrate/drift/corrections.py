@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from qmigrate.drift.collection import LOST, expected_seal
 from qmigrate.drift.schema import lacking_replicas, restoration
@@ -11,7 +12,7 @@ from qmigrate.errors import ForeignLedgerError, RefusedError, RepairNeededError,
 from qmigrate.model.names import unknown
 from qmigrate.model.plan import REPAIRED, Closing, CollectionPlan, InPlace, Job, Plan, PutBack, RecordLoss, Step
 from qmigrate.model.schema import Change, CollectionSchema
-from qmigrate.model.state import CollectionState, Generation, World
+from qmigrate.model.state import CollectionState, Generation, World, marks_of
 from qmigrate.observe import check_place, is_later, lacks_seal
 from qmigrate.text import quote
 
@@ -54,7 +55,7 @@ def plan_restoration(world: World, name: str) -> Plan:
             f"nothing of {name} can be restored in place: {'; '.join(left)}",
             hint=f"accept it: qmigrate revision --from-drift --only {quote(name)}",
         )
-    sealed = state.live.seal == {**(state.live.seal or {}), **expected_seal(state, serving, world.ledger_id)}
+    sealed = replace(marks_of(state.live), version=None) == expected_seal(state, serving, world.ledger_id)
     if not chosen and sealed:
         return Plan("repair", (), ())
     step = InPlace((), serving.physical, chosen, "the recorded schema, restored on the live collection")
@@ -82,8 +83,8 @@ def plan_put_back(world: World, name: str) -> Plan:
             hint=f"restore it: qmigrate snapshot list {quote(name)}, then "
             f"qmigrate snapshot restore {quote(name)} SNAPSHOT",
         )
-    seen = (state.live.seal if state.live else None) or {}
-    if state.kind == "plain" and (seen.get("ledger") != world.ledger_id or state.generation(name) is None):
+    foreign = marks_of(state.live).ledger != world.ledger_id
+    if state.kind == "plain" and (foreign or state.generation(name) is None):
         raise RepairNeededError(
             f"{name} is a collection that another client made while the name was away, and the ledger left the name on "
             f"{serving.physical}",

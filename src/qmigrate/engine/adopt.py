@@ -13,7 +13,7 @@ from qmigrate.errors import RefusedError
 from qmigrate.model.facts.phases import Closed, LivePreflight, Named
 from qmigrate.model.names import is_own_alias
 from qmigrate.model.plan import Adopt
-from qmigrate.model.state import LiveCollection
+from qmigrate.model.state import LiveCollection, marks_of
 from qmigrate.text import quote
 
 
@@ -44,11 +44,11 @@ def _check_name(step: Adopt, work: Work) -> None:
 
 
 def _check_seal(step: Adopt, work: Work, live: LiveCollection) -> None:
-    seal = live.seal or {}
-    if not seal or seal.get("ledger") == work.ledger_id or seal == step.overrides:
+    seal = marks_of(live)
+    if not live.seal or seal.ledger == work.ledger_id or live.seal == step.overrides:
         return
     raise RefusedError(
-        f"{step.target} has now got a seal of another ledger ({seal.get('ledger')}, at {seal.get('revision')})",
+        f"{step.target} has now got a seal of another ledger ({seal.ledger}, at {seal.revision})",
         hint="find out who uses it: is another deployment running?",
     )
 

@@ -14,6 +14,7 @@ from qmigrate.engine.work import Work
 from qmigrate.ledger import Fixed, View
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.phases import InPlaceChange, Preflight, Shadow
+from qmigrate.model.facts.stored import by_field
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.origin import NOTHING, StoredOrigin
 from qmigrate.model.plan import (
@@ -31,7 +32,7 @@ from qmigrate.model.plan import (
     WriteRows,
 )
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
-from qmigrate.model.state import Generation
+from qmigrate.model.state import Generation, Seal, marks_of
 from qmigrate.observe import lacks_seal
 
 #: Work of another module, for the closing transaction.
@@ -44,16 +45,9 @@ def seal_of(work: Work, number: int, state: str, revision: str | None, embedders
     """What a collection has about itself in its metadata."""
     checksums = {closing.revision: closing.checksum for closing in work.job.closes}
     checksums.update({entry.revision: entry.checksum for entry in work.state.applied})
-    return {
-        "version": SEAL_VERSION,
-        "ledger": work.ledger_id,
-        "collection": work.collection,
-        "generation": number,
-        "revision": revision,
-        "checksum": checksums.get(revision or ""),
-        "state": state,
-        "embedders": embedders,
-    }
+    checksum = checksums.get(revision or "")
+    seal = Seal(SEAL_VERSION, work.ledger_id, work.collection, number, revision, checksum, state, embedders)
+    return by_field(seal)
 
 
 def close_golive(
@@ -344,8 +338,7 @@ def _embedders(work: Work, step: GoLive, declared: CollectionSchema | None) -> J
         return {}
     if step.back:
         parent = work.store.describe(reach(work, step.target))
-        seal: Any = parent.seal if parent else None
-        return dict((seal or {}).get("embedders") or {})
+        return dict(marks_of(parent).embedders or {})
     # What a restore brings was embedded by the models of its time.
     known = {} if step.apart else _known_embedders(work)
     for number, made in enumerate(work.job.steps):

@@ -17,7 +17,7 @@ from qmigrate.model.facts.phases import StoppedInOrder
 from qmigrate.model.facts.stored import loaded
 from qmigrate.model.names import OWN_ALIAS, EpochAlias, as_own, is_made, old_alias, own_alias
 from qmigrate.model.plan import REPAIRED
-from qmigrate.model.state import DELETING, OpenRun
+from qmigrate.model.state import DELETING, OpenRun, marks_of
 from qmigrate.observe import hidden_on_several
 from qmigrate.text import quote
 
@@ -77,8 +77,7 @@ def is_same(work: Work, physical: str) -> bool:
     if generation is None:
         return True
     found = work.store.describe(reach(work, physical)) if physical in work.store.physical_names() else None
-    seal = (found.seal if found else None) or {}
-    return seal.get("ledger") == work.ledger_id and seal.get("generation") == generation.number
+    return marks_of(found).is_of(work.ledger_id, generation.number)
 
 
 def check_same(work: Work, physical: str) -> None:
@@ -345,7 +344,7 @@ def was_left_in_order(run: OpenRun) -> bool:
     """Whether the last holder of a run has left it so: no process has worked on it since."""
     newest = max((record.epoch for record in run.records), default=None)
     last = (record for record in run.records if record.epoch == newest)
-    return any(loaded(StoppedInOrder, record.facts).epoch == newest for record in last)
+    return any(loaded(StoppedInOrder, record.facts).stopped_in_order == newest for record in last)
 
 
 def release(work: Work, physicals: Sequence[str | None]) -> None:

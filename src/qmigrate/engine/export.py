@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from qmigrate import archive
-from qmigrate.archive import Header, Summary
+from qmigrate.archive import Header, Summary, WholeFacts
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work
 from qmigrate.errors import ArchiveError, NotFoundError, RefusedError
 from qmigrate.ledger import Ledger
 from qmigrate.model.facts.phases import SourceSnapshot, WrittenArchive
+from qmigrate.model.facts.stored import by_field
 from qmigrate.model.schema import FOUR_BITS, CollectionSchema, JsonObject, rounds_again
 from qmigrate.model.state import (
     Capabilities,
@@ -23,6 +24,7 @@ from qmigrate.model.state import (
     Generation,
     LiveCollection,
     Moment,
+    marks_of,
     moments_of,
 )
 from qmigrate.ports import Store
@@ -86,13 +88,13 @@ def header_of(
     generation = state.generation(live.physical)
     there = moments_of(moments, state.generations, live.physical)
     declared = there[-1].declared if there else generation.schema if generation else None
-    facts: JsonObject = {
-        "revisions": [[revision, checksum] for revision, checksum, _ in there[-1].applied] if there else [],
-        "declared": declared.to_json() if declared is not None else None,
-        "embedders": dict((live.seal or {}).get("embedders") or {}),
-        "aliases": list(live.schema.aliases),
-        "local": can.local,
-    }
+    facts = WholeFacts(
+        revisions=tuple((revision, checksum) for revision, checksum, _ in there[-1].applied) if there else (),
+        declared=declared,
+        embedders=marks_of(live).embedders or {},
+        aliases=live.schema.aliases,
+        local=can.local,
+    )
     return Header(
         kind=WHOLE,
         name=state.name,
@@ -102,7 +104,7 @@ def header_of(
         ledger=ledger,
         source=can.label,
         created_at=datetime.now(UTC),
-        facts=facts,
+        facts=by_field(facts),
     )
 
 

@@ -206,7 +206,7 @@ def fill(step: Build, work: Work) -> Fill:
     known = work.facts(Fill)
     again = known.source_ids is not None
     ids = known.source_ids if again else dict(barrier(work.store, step.source))
-    work.note(replace(known, resumed=again, source_ids=ids))
+    work.note(replace(known, again=again, source_ids=ids))
     points = work.facts(Preflight).points
     maker = maker_of(step, work)
     ranges = work.lease.ledger.ranges(work.run, work.step) or work.lease.fix_ranges(

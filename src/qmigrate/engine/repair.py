@@ -9,6 +9,7 @@ from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import RefusedError, RepairNeededError
 from qmigrate.model.facts.phases import Closed, LivePreflight, Named
 from qmigrate.model.plan import PutBack, RecordLoss
+from qmigrate.model.state import marks_of
 from qmigrate.text import quote
 
 
@@ -20,11 +21,11 @@ def look(step: PutBack, work: Work) -> LivePreflight:
             hint=f"restore it: qmigrate snapshot list {quote(work.collection)}",
         )
     found = work.store.describe(reach(work, step.target))
-    seal, row = (found.seal if found else None) or {}, work.generation(step.target)
-    if row is None or seal.get("ledger") != work.ledger_id or seal.get("generation") != row.number:
+    seal, row = marks_of(found), work.generation(step.target)
+    if row is None or not seal.is_of(work.ledger_id, row.number):
         raise RepairNeededError(
             f"{step.target} is not the collection that the ledger records for {work.collection}: its seal is "
-            f"{'another one' if seal else 'gone'}",
+            f"{'another one' if found and found.seal else 'gone'}",
             hint="qmigrate check shows both",
         )
     _refuse_moved(step, work)

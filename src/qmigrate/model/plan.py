@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, cast
 
+from msgspec import Struct
+
+from qmigrate.model.facts.stored import by_field, loaded, refuse_unknown
 from qmigrate.model.names import REHEARSAL
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 
@@ -19,16 +22,50 @@ REPAIRED = "repair"
 ASIDE = frozenset({RESTORED, FIXED, REPAIRED})
 
 
-@dataclass(frozen=True, slots=True)
-class OpRef:
+class OpRef(Struct, frozen=True, array_like=True):
     """The only link from stored data to code: operation `index` of `revision`, guarded by the file's checksum."""
 
     revision: str
     index: int
 
+    def to_json(self) -> list[str | int]:
+        """A list of both."""
+        return [self.revision, self.index]
+
+
+class Step:
+    """One step of a job.
+
+    Attributes:
+        kind: which one; msgspec could tell only classes of its own apart by it, so that is done here.
+        target: physical name that it is about.
+    """
+
+    __slots__ = ()
+    kind: ClassVar[str]
+    target: str | None
+
+    def to_json(self) -> JsonObject:
+        """Plain JSON: the kind, and every field."""
+        return {"kind": self.kind, **by_field(self)}
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Step:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ValueError: a kind or a key that this version doesn't have.
+        """
+        kind = _STEPS.get(data["kind"])
+        if kind is None:
+            raise ValueError(f"no kind of step is called {data['kind']!r}")
+        own = {name: value for name, value in data.items() if name != "kind"}
+        refuse_unknown(kind, own)
+        return loaded(kind, own)
+
 
 @dataclass(frozen=True, slots=True)
-class Build:
+class Build(Step):
     """Make generation `target` next to `source` and prove it.
 
     Attributes:
@@ -57,7 +94,7 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
-class GoLive:
+class GoLive(Step):
     """Move the logical name (and the further aliases) from `source` to `target`; rollback is the same backwards.
 
     Attributes:
@@ -93,7 +130,7 @@ class GoLive:
 
 
 @dataclass(frozen=True, slots=True)
-class InPlace:
+class InPlace(Step):
     """Change the live generation `target` itself."""
 
     kind: ClassVar[str] = "inplace"
@@ -104,7 +141,7 @@ class InPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class EditPoints:
+class EditPoints(Step):
     """Change points of the live generation `target` on purpose: a data fix.
 
     Attributes:
@@ -142,7 +179,7 @@ def edit_step(ops: tuple[OpRef, ...], target: str, edit: JsonObject, reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Retire:
+class Retire(Step):
     """Delete generation `target`, which nothing points to.
 
     Attributes:
@@ -164,7 +201,7 @@ class Retire:
 
 
 @dataclass(frozen=True, slots=True)
-class WriteRows:
+class WriteRows(Step):
     """Update the application's SQL for the points that generation `target`, which serves now, was built with.
 
     Attributes:
@@ -179,7 +216,7 @@ class WriteRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Adopt:
+class Adopt(Step):
     """Take `target` under management as it is, or record it at other revisions; no point and no setting is touched.
 
     Attributes:
@@ -203,7 +240,7 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True)
-class PutBack:
+class PutBack(Step):
     """Point the logical name back to `target`, where the ledger left it; no point is touched.
 
     Attributes:
@@ -219,7 +256,7 @@ class PutBack:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordLoss:
+class RecordLoss(Step):
     """Record that generation `target` is not in Qdrant any more; nothing is deleted, and no other one is touched.
 
     Attributes:
@@ -232,7 +269,6 @@ class RecordLoss:
     reason: str
 
 
-Step = Build | GoLive | InPlace | EditPoints | Retire | Adopt | WriteRows | PutBack | RecordLoss
 #: Directions of history rows that make a revision count as applied.
 APPLYING = frozenset({"upgrade", "stamp"})
 
@@ -277,24 +313,16 @@ class Job:
 
     def to_json(self) -> JsonObject:
         """Plain JSON; this is what a resume loads."""
-        return {
-            "collection": self.collection,
-            "basis": self.basis,
-            "steps": [_step_to_json(step) for step in self.steps],
-            "closes": [_closing_to_json(closing) for closing in self.closes],
-            "supersedes": self.supersedes,
-        }
+        return by_field(self)
 
     @classmethod
     def from_json(cls, data: JsonObject) -> Job:
-        """The inverse of :meth:`to_json`."""
-        return cls(
-            collection=data["collection"],
-            basis=data["basis"],
-            steps=tuple(_step_from_json(step) for step in data["steps"]),
-            closes=tuple(_closing_from_json(closing) for closing in data["closes"]),
-            supersedes=data.get("supersedes"),
-        )
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ValueError: a step of a kind, or with a key, that this version doesn't have.
+        """
+        return loaded(cls, data)
 
     def with_build(self, old: Build, new: Build) -> Job:
         """The job with one build in place of another; later steps follow it to the name of its target."""
@@ -393,63 +421,10 @@ def _renamed(step: Step, old: str, new: str) -> Step:
     """The step with another physical name wherever it has `old`."""
     if isinstance(step, Build | GoLive) and step.source == old:
         step = replace(step, source=new)
-    return replace(step, target=new) if step.target == old else step
-
-
-def _step_to_json(step: Step) -> JsonObject:
-    data: JsonObject = {"kind": step.kind}
-    for one in fields(step):
-        data[one.name] = _plain(getattr(step, one.name))
-    return data
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, CollectionSchema | Change):
-        return value.to_json()
-    if isinstance(value, OpRef):
-        return [value.revision, value.index]
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _step_from_json(data: JsonObject) -> Step:
-    values = {name: value for name, value in data.items() if name != "kind"}
-    if "ops" in values:
-        values["ops"] = tuple(OpRef(revision, index) for revision, index in values["ops"])
-    if "schema" in values:
-        values["schema"] = CollectionSchema.from_json(values["schema"])
-    if "changes" in values:
-        values["changes"] = tuple(Change.from_json(change) for change in values["changes"])
-    for name in ("aliases", "snapshots", "statements"):
-        if name in values:
-            values[name] = tuple(values[name])
-    step: Step = _STEPS[data["kind"]](**values)
-    return step
+    # Every step is a dataclass that has its target.
+    renamed: Step = replace(cast("Any", step), target=new) if step.target == old else step
+    return renamed
 
 
 _KINDS = (Build, GoLive, InPlace, EditPoints, Erase, RunCode, Retire, Adopt, WriteRows, PutBack, RecordLoss)
-_STEPS: Mapping[str, Any] = {step.kind: step for step in _KINDS}
-
-
-def _closing_to_json(closing: Closing) -> JsonObject:
-    return {
-        "step": closing.step,
-        "revision": closing.revision,
-        "direction": closing.direction,
-        "checksum": closing.checksum,
-        "declared": closing.declared.to_json() if closing.declared else None,
-        "prior": closing.prior.to_json() if closing.prior else None,
-    }
-
-
-def _closing_from_json(data: JsonObject) -> Closing:
-    declared, prior = data["declared"], data["prior"]
-    return Closing(
-        step=data["step"],
-        revision=data["revision"],
-        direction=data["direction"],
-        checksum=data["checksum"],
-        declared=CollectionSchema.from_json(declared) if declared else None,
-        prior=CollectionSchema.from_json(prior) if prior else None,
-    )
+_STEPS: Mapping[str, type[Step]] = {step.kind: step for step in _KINDS}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
+from qmigrate.model.facts.stored import by_field
 from qmigrate.model.schema import JsonObject
 
 #: How the reason begins for one that can't be carried at all.
@@ -78,7 +79,7 @@ class VerificationReport:
 
     def to_json(self) -> JsonObject:
         """Plain JSON with ``holds``."""
-        return {**asdict(self), "holds": self.holds}
+        return {**by_field(self), "holds": self.holds}
 
 
 @dataclass(slots=True)
@@ -99,10 +100,6 @@ class SweepReport:
     listed: Findings = field(default_factory=Findings)
     lost: bool = False
     may_undo: int = 0
-
-    def to_json(self) -> JsonObject:
-        """Plain JSON."""
-        return asdict(self)
 
 
 #: Of the normal distribution: 95 % lie within this many deviations.

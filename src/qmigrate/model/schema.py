@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from qmigrate.model.facts.stored import by_field, loaded
+
 JsonObject = dict[str, Any]
 
 #: Fields of Qdrant's create call that can only be chosen when a collection is made.
@@ -71,24 +73,12 @@ class CollectionSchema:
 
     def to_json(self) -> JsonObject:
         """A JSON object that :meth:`from_json` reads back equal."""
-        return {
-            "vectors": dict(self.vectors),
-            "sparse": dict(self.sparse),
-            "indexes": dict(self.indexes),
-            "config": dict(self.config),
-            "aliases": list(self.aliases),
-        }
+        return by_field(self)
 
     @classmethod
     def from_json(cls, data: JsonObject) -> CollectionSchema:
         """The inverse of :meth:`to_json`."""
-        return cls(
-            vectors=data["vectors"],
-            sparse=data["sparse"],
-            indexes=data["indexes"],
-            config=data["config"],
-            aliases=tuple(data.get("aliases", ())),
-        )
+        return loaded(cls, data)
 
     def with_(self, **parts: Any) -> CollectionSchema:
         """A copy with the given attributes replaced."""
@@ -172,12 +162,12 @@ class Change:
 
     def to_json(self) -> JsonObject:
         """Plain JSON."""
-        return {"kind": self.kind, "name": self.name, "after": self.after, "before": self.before}
+        return by_field(self)
 
     @classmethod
     def from_json(cls, data: JsonObject) -> Change:
         """The inverse of :meth:`to_json`."""
-        return cls(data["kind"], data["name"], data.get("after"), data.get("before"))
+        return loaded(cls, data)
 
 
 def changes(before: CollectionSchema, after: CollectionSchema) -> tuple[Change, ...]:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from qmigrate.model.facts.phases import F, Hold
-from qmigrate.model.facts.stored import loaded
+from qmigrate.model.facts.stored import lenient, loaded
 from qmigrate.model.plan import GoLive, Job
 from qmigrate.model.schema import CollectionSchema, JsonObject
 
@@ -85,6 +85,40 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class Seal:
+    """What a collection has about itself in its metadata; None where it doesn't say, or not in a form of ours.
+
+    Attributes:
+        version: of its form.
+        ledger: identity of the ledger that it belongs to.
+        collection: the logical name.
+        generation: its number.
+        revision: the newest applied one.
+        checksum: of that file.
+        state: ``building | live``.
+        embedders: vector -> model fingerprint.
+    """
+
+    version: int | None = None
+    ledger: str | None = None
+    collection: str | None = None
+    generation: int | None = None
+    revision: str | None = None
+    checksum: str | None = None
+    state: str | None = None
+    embedders: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, seal: JsonObject | None) -> Seal:
+        """Of the value in the metadata, which another client may have written; no seal says nothing."""
+        return lenient(Seal, seal or {})
+
+    def is_of(self, ledger: str | None, generation: int | None) -> bool:
+        """Whether it is that generation of that ledger."""
+        return (self.ledger, self.generation) == (ledger, generation)
+
+
+@dataclass(frozen=True, slots=True)
 class LiveCollection:
     """A physical collection as Qdrant reports it.
 
@@ -123,8 +157,13 @@ class LiveCollection:
 
     def foreign_owner(self, ledger_id: str) -> str | None:
         """The identity of the other ledger that has sealed it; None where no ledger has, or this one."""
-        owner = (self.seal or {}).get("ledger")
-        return None if owner in (None, ledger_id) else str(owner)
+        owner = Seal.of(self.seal).ledger
+        return None if owner == ledger_id else owner
+
+
+def marks_of(found: LiveCollection | None) -> Seal:
+    """What the seal of a collection says; nothing of one that isn't there."""
+    return Seal.of(found.seal if found is not None else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,9 +126,13 @@ class DeletePoints(DataFix):
             "target": self.target or self._target(),
             "max_share": self.max_share,
             "reason": self.reason,
-            **({"older_than": self.older_than} if self.older_than is not None else {}),
+            **({"older_than": self._older_than()} if self.older_than is not None else {}),
             **({"flag": self.flag} if self.soft else {}),
         }
+
+    def _older_than(self) -> Any:
+        said = self.older_than
+        return {**said, "age": _bare(said.get("age"))} if isinstance(said, Mapping) else said
 
     def erasure(self) -> JsonObject:
         """The same points erased: from every generation and copy, without export and without a way back.
@@ -286,6 +290,11 @@ def _meant_filter(given: Mapping[str, Any], odd: str) -> str:
     return json.dumps(meant, ensure_ascii=False, default=str)
 
 
+def _bare(value: Any) -> Any:
+    """A duration as the plain number that a job keeps; what is none stays for the message."""
+    return float(value) if isinstance(value, Seconds) else value
+
+
 def _canonical(one: Any) -> Any:
     """An id as Qdrant writes it; what is none stays for the message."""
     if isinstance(one, uuid.UUID):
@@ -364,7 +373,7 @@ class DeleteOrphans(DataFix):
 
     def edit(self) -> JsonObject:
         """See the base class."""
-        return {**self._removal().edit(), "kind": "orphans", "type": "ORPHAN", "grace": self.grace, **(
+        return {**self._removal().edit(), "kind": "orphans", "type": "ORPHAN", "grace": _bare(self.grace), **(
             {"id_field": self.id_field} if self.id_field else {}
         )}
 

@@ -26,7 +26,7 @@ from qmigrate.model.plan import (
     WriteRows,
 )
 from qmigrate.model.schema import Change, JsonObject
-from qmigrate.model.state import DELETING, Capabilities, CollectionState, OpenRun, World
+from qmigrate.model.state import DELETING, Capabilities, CollectionState, OpenRun, World, marks_of
 from qmigrate.planner.segment import kept
 from qmigrate.text import quote
 
@@ -112,8 +112,7 @@ def _was_made_again(state: CollectionState, world: World, physical: str) -> bool
     row = state.generation(physical)
     if state.live is None or row is None or state.physical != physical or is_made(physical):
         return False
-    seal = state.live.seal or {}
-    return (seal.get("ledger"), seal.get("generation")) != (world.ledger_id, row.number)
+    return not marks_of(state.live).is_of(world.ledger_id, row.number)
 
 
 def _refuse_begun(state: CollectionState, run: OpenRun) -> None:

@@ -16,7 +16,7 @@ from qmigrate.model.schema import (
     changes,
     declared_differs,
 )
-from qmigrate.model.state import Capabilities, CollectionState, LiveCollection, World
+from qmigrate.model.state import Capabilities, CollectionState, LiveCollection, Seal, World, marks_of
 from qmigrate.operations.checks import effective, shown
 from qmigrate.parameters.catalogue import catalogue
 from qmigrate.planner.members import Link, chain
@@ -195,7 +195,7 @@ def judge(target: Target, world: World, revisions: Revisions, choice: AdoptWish)
         DriftError: the file of the sealed revision was changed.
     """
     seal = target.live.seal
-    ours = seal is not None and seal.get("ledger") == world.ledger_id and _known_seal(target, seal)
+    ours = seal is not None and Seal.of(seal).ledger == world.ledger_id and _known_seal(target, Seal.of(seal))
     if target.state.open_run is not None and not (ours and _is_in_order(target) and choice.revision is None):
         raise RepairNeededError(
             f"a run of {target.name} is not finished: {target.state.open_run.verb}",
@@ -204,7 +204,7 @@ def judge(target: Target, world: World, revisions: Revisions, choice: AdoptWish)
         )
     override = None if ours else seal
     if override is not None:
-        _check_override(target, world, override, choice)
+        _check_override(target, world, Seal.of(override), choice)
         if choice.revision is None:
             return _by_seal(target, world, revisions, override)
     wanted = choice.baseline.get(target.name) or choice.revision
@@ -262,32 +262,31 @@ def refuse_differences(verdicts: Sequence[Verdict], choice: AdoptWish) -> None:
     )
 
 
-def _known_seal(target: Target, seal: JsonObject) -> bool:
+def _known_seal(target: Target, seal: Seal) -> bool:
     """Whether the ledger has put this seal there, and has its revision: for this name, or when it had another."""
     run = target.state.open_run
     # A run writes the seal before it records the revision.
     coming = run.job.revisions() if run is not None else frozenset()
-    recorded = seal.get("revision")
+    recorded = seal.revision
     known = target.state.managed and recorded in (None, *target.state.applied_revisions(), *coming)
-    return known or seal.get("collection") != target.name
+    return known or seal.collection != target.name
 
 
 def _is_in_order(target: Target) -> bool:
     """Whether the ledger has it as it is: nothing is left to record."""
     row = target.state.generation(target.live.physical)
-    seal = target.live.seal or {}
-    same = seal.get("collection") == target.name and row is not None and row.state == "live"
+    same = marks_of(target.live).collection == target.name and row is not None and row.state == "live"
     return same and target.state.declared is not None and not target.alias
 
 
-def _check_override(target: Target, world: World, seal: JsonObject, choice: AdoptWish) -> None:
+def _check_override(target: Target, world: World, seal: Seal, choice: AdoptWish) -> None:
     """Whether the seal of another ledger, or of a later state of this one, may be overridden."""
-    owner = f"ledger {seal.get('ledger')}"
-    if seal.get("ledger") == world.ledger_id:
+    owner = f"ledger {seal.ledger}"
+    if seal.ledger == world.ledger_id:
         owner = "a later state of this ledger (was it restored from a backup?)"
     if not choice.take_over:
         raise ForeignLedgerError(
-            f"{target.name} ({target.live.physical}) is sealed by {owner} at revision {seal.get('revision')}; this "
+            f"{target.name} ({target.live.physical}) is sealed by {owner} at revision {seal.revision}; this "
             f"ledger is {world.ledger_id or 'new'}",
             hint="point ledger.url at the database that recorded it; only when that one is lost for good: "
             f"qmigrate adopt {quote(target.name)} --take-over",
@@ -309,13 +308,14 @@ def _check_override(target: Target, world: World, seal: JsonObject, choice: Adop
 
 
 def _is_building(live: LiveCollection, ledger_id: str) -> bool:
-    seal = live.seal or {}
-    return seal.get("state") == "building" and seal.get("ledger") != ledger_id
+    seal = marks_of(live)
+    return seal.state == "building" and seal.ledger != ledger_id
 
 
-def _by_seal(target: Target, world: World, revisions: Revisions, seal: JsonObject) -> Verdict:
+def _by_seal(target: Target, world: World, revisions: Revisions, overrides: JsonObject) -> Verdict:
     """Take the word of the overridden ledger: its revision, if the file is still the one it applied."""
-    sealed = str(seal.get("revision"))
+    seal = Seal.of(overrides)
+    sealed = str(seal.revision)
     known = {revision.id: revision for revision in revisions.order()}
     if sealed not in known:
         raise RevisionError(
@@ -323,14 +323,14 @@ def _by_seal(target: Target, world: World, revisions: Revisions, seal: JsonObjec
             hint="bring the file back (is this the right scripts folder and branch?)",
         )
     found = known[sealed]
-    if seal.get("checksum") not in (None, found.checksum):
+    if seal.checksum not in (None, found.checksum):
         raise DriftError(
             f"{found.path.name} was changed after it was applied to {target.name} (sealed "
-            f"{str(seal.get('checksum'))[:12]}, now {found.checksum[:12]})",
+            f"{str(seal.checksum)[:12]}, now {found.checksum[:12]})",
             hint="restore the file; if the change is intended, and the schema matches it: "
             f"qmigrate stamp {quote(sealed)} --only {quote(target.name)} --take-over",
         )
-    return _at(target, world, revisions, sealed, seal, compare=False)
+    return _at(target, world, revisions, sealed, overrides, compare=False)
 
 
 def _at(
@@ -386,7 +386,7 @@ def _job(verdict: Verdict) -> CollectionPlan:
         alias=target.alias,
         overrides=verdict.overrides,
         beside=_kept_beside(verdict),
-        embedders=dict((verdict.overrides or {}).get("embedders") or {}),
+        embedders=dict(Seal.of(verdict.overrides).embedders or {}),
         report=_report(verdict),
     )
     job = Job(state.name, state.basis(), (step,), _closes(state, verdict.links))
@@ -420,12 +420,12 @@ def number_of(target: Target) -> int:
 
 def _kept_beside(verdict: Verdict) -> dict[str, int]:
     """Other generations of the ledger that is taken over; what another client made is not ours."""
-    owner = (verdict.overrides or {}).get("ledger")
+    owner = Seal.of(verdict.overrides).ledger
     kept = {}
     for one in verdict.target.beside:
-        seal = one.seal or {}
-        if owner is not None and seal.get("ledger") == owner and seal.get("collection") == verdict.target.name:
-            kept[one.physical] = int(seal.get("generation") or 0)
+        seal = marks_of(one)
+        if owner is not None and (seal.ledger, seal.collection) == (owner, verdict.target.name):
+            kept[one.physical] = seal.generation or 0
     return kept
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from qmigrate.model.names import REHEARSAL, is_made
 from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
-from qmigrate.model.state import DELETING, CollectionState, Holding, KeptSnapshot
+from qmigrate.model.state import DELETING, CollectionState, Holding, KeptSnapshot, Seal
 from qmigrate.text import quote
 
 
@@ -150,7 +150,7 @@ def _untouchable(state: CollectionState, holding: Holding, ledger_id: str, *, pr
         # Of a name that was dropped nothing else tells whether this is the Qdrant of the ledger.
         found = f"qmigrate repair --vanished {quote(holding.physical)}"
         return f"it is not here, and this may be another Qdrant than the ledger's; where it is gone: {found}"
-    ours = (holding.seal or {}).get("ledger") == ledger_id
+    ours = Seal.of(holding.seal).ledger == ledger_id
     if row is None and not (ours and REHEARSAL.match(holding.physical)) and not _came_late(state, holding, ledger_id):
         return "it is not in the ledger"
     if holding.present and holding.seal is None:
@@ -164,10 +164,10 @@ def _untouchable(state: CollectionState, holding: Holding, ledger_id: str, *, pr
 
 def _came_late(state: CollectionState, holding: Holding, ledger_id: str) -> bool:
     """Whether it was made for a run that was over by then: recorded as gone, and sealed as still being built."""
-    row, seal = state.generation(holding.physical), holding.seal or {}
-    if row is None or row.state != "gone" or seal.get("ledger") != ledger_id:
+    row, seal = state.generation(holding.physical), Seal.of(holding.seal)
+    if row is None or row.state != "gone" or seal.ledger != ledger_id:
         return False
-    return (seal.get("state"), seal.get("generation")) == ("building", row.number)
+    return (seal.state, seal.generation) == ("building", row.number)
 
 
 def _held(state: CollectionState, holding: Holding, choice: GcWish) -> str | None:

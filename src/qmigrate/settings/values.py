@@ -1,4 +1,7 @@
-"""Readers of single settings: units, URLs, paths. It depends on no section, and shows no secret in an error."""
+"""Readers of single settings: units, URLs, paths. It depends on no section, and shows no secret in an error.
+
+What a library would say of a wrong value is less, and may be the value: docs/adr/0010.
+"""
 
 from __future__ import annotations
 

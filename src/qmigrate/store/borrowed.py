@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from qmigrate.errors import ConfigError, StoreError, UsageError
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import Seal, marks_of
 from qmigrate.ports import Store
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.connect import connect
@@ -171,9 +172,9 @@ class Borrowed:
         """
         for name in names[:_NAMES]:
             found = store.describe(name)
-            ours, theirs = (found.seal if found is not None else None) or {}, self.seal(name) or {}
-            if ours and theirs:
-                owner, other = ours.get("ledger"), theirs.get("ledger")
+            theirs = self.seal(name)
+            if found is not None and found.seal and theirs:
+                owner, other = marks_of(found).ledger, Seal.of(theirs).ledger
                 return None if owner == other else f"{name} is sealed by ledger {owner}, and by {other} for the client"
         return None
 

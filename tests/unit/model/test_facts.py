@@ -191,6 +191,6 @@ def test_what_is_always_kept_is_kept_also_when_it_is_the_default():
 def test_a_stop_is_noted_in_any_phase():
     """Next to what that one has learned."""
     record = Record(0, "fill", "running", {"again": True, "stopped_in_order": 3}, 3)
-    assert loaded(StoppedInOrder, record.facts).epoch == 3
+    assert loaded(StoppedInOrder, record.facts).stopped_in_order == 3
     run = OpenRun(1, "upgrade", "failed", Job("a", "b", ()), {}, "", "", None, None, (record,))
     assert run.facts(Swap, 0) == Swap()

@@ -239,7 +239,7 @@ def test_points_are_taken_out_of_an_archive(tmp_path):
     assert archive.without(made, {2, uuid_id, 99}) == (2, 2)
     assert archive.without(made, {3}) == (1, 1)
     seen = archive.verify(made)
-    assert (seen.points, seen.header.facts[archive.ERASED]) == (1, 3)
+    assert (seen.points, seen.header.told(archive.ErasedFacts).erased) == (1, 3)
     assert [(one.id, one.stored) for one in archive.read(made)] == rest[:1]
     assert made.stat().st_mode & 0o777 == 0o600
     assert archive.without(made, {1}) == (1, 0)

@@ -12,7 +12,7 @@ from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.results import Check
 from qmigrate.errors import QmigrateError
 from qmigrate.model.names import GENERATION, old_alias
-from qmigrate.model.state import DELETING, CollectionState, Generation, LiveCollection
+from qmigrate.model.state import DELETING, CollectionState, Generation, LiveCollection, marks_of
 from qmigrate.observe import check_hidden_name, check_ownership, hidden_on_several
 from qmigrate.planner import check_checksums, leftovers
 from qmigrate.text import counted, quote
@@ -205,8 +205,7 @@ def own_aliases(patient: Deployment) -> Iterator[Check]:
     by_state: dict[str, list[str]] = {}
     live, ours = patient.live(), (None, patient.world().ledger_id)
     for one in found:
-        seal = (live[one.physical].seal if one.physical in live else None) or {}
-        state = one.state if seal.get("ledger") in ours else "foreign"
+        state = one.state if marks_of(live.get(one.physical)).ledger in ours else "foreign"
         by_state.setdefault(state, []).append(one.alias)
     left, foreign = by_state.get("left", []), by_state.get("foreign", [])
     if left:
@@ -322,11 +321,10 @@ def _row(name: str, state: CollectionState, row: Generation, present: frozenset[
 
 
 def _unexplained(patient: Deployment, physical: str, one: LiveCollection) -> Check:
-    seal = one.seal or {}
-    owner = seal.get("ledger")
+    owner = marks_of(one).ledger
     match = GENERATION.match(physical)
     name = match["name"] if match else physical
-    facts = {"seal": dict(seal), "points": one.points}
+    facts = {"seal": dict(one.seal or {}), "points": one.points}
     if owner == patient.world().ledger_id and owner:
         row = next((row for row in patient.ledger().generations(name) if row.physical == physical), None)
         if row is not None:

@@ -21,7 +21,6 @@ Where no way leads to a clone, the job is amended to a copy, with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +35,7 @@ from qmigrate.model.facts.phases import Copied, Fill, Preflight, Sent, Shadow, S
 from qmigrate.model.names import GENERATION, EpochAlias, generation_name
 from qmigrate.model.plan import Build, Job, Retire
 from qmigrate.model.schema import changes
-from qmigrate.model.state import LiveCollection
+from qmigrate.model.state import LiveCollection, marks_of
 from qmigrate.ports import RECOVER_LOCATIONS, Snapshot
 from qmigrate.store.faults import TransientError
 from qmigrate.text import counted, quote
@@ -50,8 +49,7 @@ _WAYS = {"url": "from its own address", "file": "from its own folder", "upload":
 def why_not(step: Build, work: Work) -> str | None:
     """Why this source can't be cloned, as far as it only shows at run time; None when nothing prevents it."""
     source = work.store.describe(str(step.source))
-    marks = (source.seal if source else None) or {}
-    if marks.get("ledger") != work.ledger_id:
+    if marks_of(source).ledger != work.ledger_id:
         return f"{step.source} has no seal of this ledger, so an unfinished clone of it could not be recognised"
     return None
 
@@ -212,10 +210,9 @@ def _taken(step: Build, work: Work) -> str | None:
         Why it can't be used, or None when it can.
     """
     found = work.store.describe(step.target)
-    marks: Mapping[str, Any] = (found.seal if found else None) or {}
     if found is None:
         raise RepairNeededError(f"{step.target} disappeared during the run")
-    if marks.get("ledger") != work.ledger_id:
+    if marks_of(found).ledger != work.ledger_id:
         raise unexplained(step, work)
     # It is sealed as the live generation, like its source: that has to go first of all.
     # Load-bearing: a holder that was replaced must not seal, or change, what another one is building by now.

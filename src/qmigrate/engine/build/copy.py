@@ -180,7 +180,7 @@ def copy_ranges(work: Work, step: Build, maker: Maker, ranges: Sequence[Range]) 
         How busy each stage was, and the busiest; neither where nothing was embedded.
     """
     todo = [share for share in ranges if not share.done]
-    again = work.facts(Fill).resumed
+    again = work.facts(Fill).again
     places = places_of(work, maker.transform) if todo else ()
     if places:
         stages = copy_by_workers(work, step, maker.transform, todo, places, again=again)

@@ -11,7 +11,7 @@ from qmigrate.errors import LeaseHeldError, RepairNeededError, StoreError
 from qmigrate.model.facts.phases import Shadow, SourceSnapshot
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import CollectionSchema, JsonObject
-from qmigrate.model.state import Generation
+from qmigrate.model.state import Generation, marks_of
 
 #: What a shadow doesn't get before it is filled: it would limit the copy itself.
 HELD_BACK = "strict_mode_config"
@@ -50,9 +50,8 @@ def recognise(step: Build, work: Work) -> None:
         RepairNeededError: it isn't.
     """
     found = work.store.describe(step.target)
-    marks = (found.seal if found else None) or {}
-    ours = marks.get("ledger") == work.ledger_id and marks.get("generation") == step.number
-    if not ours or marks.get("state") != "building":
+    marks = marks_of(found)
+    if not marks.is_of(work.ledger_id, step.number) or marks.state != "building":
         raise unexplained(step, work)
 
 

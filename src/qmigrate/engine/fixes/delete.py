@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qmigrate import archive
-from qmigrate.archive import Header
+from qmigrate.archive import DeletedFacts, Header
 from qmigrate.engine.barriers import Undisturbed, lone_barrier
 from qmigrate.engine.export import described
 from qmigrate.engine.fixes.protocol import FixSource, FixTarget, Kept, settle
@@ -19,7 +19,7 @@ from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.edits import RemovalEdit
-from qmigrate.model.facts.stored import loaded, plain
+from qmigrate.model.facts.stored import by_field, loaded, plain
 from qmigrate.model.fix import Found, PointEdit
 from qmigrate.model.payload_path import below, below_filter, values_at
 from qmigrate.model.schema import JsonObject
@@ -212,10 +212,12 @@ class Removal:
             source=place.store.capabilities.label,
             created_at=datetime.now(UTC),
             # By which an undo knows what came since.
-            facts={
-                "applied": [one.revision for one in applied],
-                "by": {one.revision: [one.checksum, one.run] for one in applied},
-            },
+            facts=by_field(
+                DeletedFacts(
+                    applied=tuple(one.revision for one in applied),
+                    by={one.revision: (one.checksum, one.run) for one in applied},
+                )
+            ),
         )
         return Kept(archive.write(path, header, self._pages(entries, tick)).points, since)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qmigrate import archive
-from qmigrate.archive import Archived, Header
+from qmigrate.archive import Archived, DeletedFacts, ErasedFacts, Header
 from qmigrate.engine.export import described, is_ours, run_file
 from qmigrate.engine.fixes.journal import journal_name, windows
 from qmigrate.engine.fixes.other_ids import OtherIds
@@ -204,7 +204,7 @@ class BringBack:
             found.counts["erased"] = self._edit.erased
             return
         through, header = self._checked()
-        found.counts.update({"newer": 0, "there": 0, "erased": int(header.facts.get(archive.ERASED, 0))})
+        found.counts.update({"newer": 0, "there": 0, "erased": header.told(ErasedFacts).erased})
         points, key = archive.read(self._path), place.ledger.own_key()
         with ExitStack() as stack:
             taken = stack.enter_context(id_table()) if through.rekeys else None
@@ -335,7 +335,7 @@ class BringBack:
                 hint="restore a snapshot: qmigrate snapshot list",
             )
         physical = described(place.store, place.address).physical
-        if header.physical != physical and "applied" not in header.facts:
+        if header.physical != physical and header.told(DeletedFacts).applied is None:
             raise RefusedError(
                 f"{self._path.name} holds points of {header.physical} without the revisions that they were at, and "
                 f"{place.collection} was rebuilt since: {physical} may need other vectors or payloads",

@@ -21,7 +21,7 @@ from qmigrate.errors import DriftError, HeldError, RepairNeededError
 from qmigrate.model.facts.phases import Hold, Proof, Shadow
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.schema import changes
-from qmigrate.model.state import LiveCollection
+from qmigrate.model.state import LiveCollection, marks_of
 from qmigrate.text import quote
 
 
@@ -86,9 +86,8 @@ def _described(physical: str | None, work: Work) -> LiveCollection:
 
 
 def _check_target(build: Build, source: LiveCollection, target: LiveCollection, work: Work) -> None:
-    seal = target.seal or {}
-    ours = seal.get("ledger") == work.ledger_id and seal.get("generation") == build.number
-    if not ours or seal.get("state") != "building":
+    seal = marks_of(target)
+    if not seal.is_of(work.ledger_id, build.number) or seal.state != "building":
         raise RepairNeededError(
             f"{build.target} is not the generation that was built: its seal differs",
             hint=f"it was left unchanged; start over: {over(work)}",

@@ -19,6 +19,7 @@ from qmigrate.model.facts.phases import Gap, Proof, Shadow, Swap
 from qmigrate.model.names import EpochAlias, old_alias
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.report import SweepReport
+from qmigrate.model.state import marks_of
 from qmigrate.text import quote
 
 #: Seconds that the name may take to become an alias after its collection is gone, before the step stops.
@@ -212,9 +213,8 @@ def _is_begun(work: Work) -> bool:
 def _was_deleted(work: Work, source: str) -> bool:
     """Whether the collection of this name is not the one in the ledger."""
     found = work.store.describe(source)
-    seal = (found.seal if found else None) or {}
     gap = work.facts(Swap).gap
-    return seal.get("ledger") != work.ledger_id or gap is None or seal.get("generation") != gap.generation
+    return gap is None or not marks_of(found).is_of(work.ledger_id, gap.generation)
 
 
 def _present(work: Work) -> tuple[str, ...]:

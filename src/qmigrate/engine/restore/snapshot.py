@@ -6,9 +6,7 @@ must be active, and every point that is counted must be readable. Points that we
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from qmigrate.engine.build.clone import is_there, no_room, reasons, recover
 from qmigrate.engine.build.shadow import HELD_BACK, seal, without_held_back
@@ -22,7 +20,7 @@ from qmigrate.model.ids import points_of
 from qmigrate.model.plan import Build
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import Change, changes
-from qmigrate.model.state import LiveCollection
+from qmigrate.model.state import LiveCollection, Seal, marks_of
 from qmigrate.observe import snapshots_of_runs
 from qmigrate.ports import Snapshot
 from qmigrate.store import records
@@ -131,14 +129,14 @@ def _found(step: Build, work: Work) -> LiveCollection:
     return found
 
 
-def _is_copy(step: Build, work: Work, marks: Mapping[str, Any]) -> bool:
+def _is_copy(step: Build, work: Work, marks: Seal) -> bool:
     """Whether it was made of an identical copy before that went live: earlier versions gave those no revision."""
     of = work.generation(origin_of(step).physical)
-    told = (marks.get("state"), marks.get("revision"), marks.get("generation"))
+    told = (marks.state, marks.revision, marks.generation)
     return of is not None and told == ("building", None, of.number)
 
 
-def _refuse_unfinished(step: Build, work: Work, marks: Mapping[str, Any]) -> None:
+def _refuse_unfinished(step: Build, work: Work, marks: Seal) -> None:
     """Refuse what was being built when the snapshot was made, but by a run of this ledger: that knew it to be whole.
 
     Raises:
@@ -147,7 +145,7 @@ def _refuse_unfinished(step: Build, work: Work, marks: Mapping[str, Any]) -> Non
     origin = origin_of(step)
     logical = str(origin.logical or work.collection)
     whole = snapshots_of_runs(work.lease.ledger, logical)
-    if marks.get("state") != "building" or (origin.physical, origin.name) in whole:
+    if marks.state != "building" or (origin.physical, origin.name) in whole:
         return
     raise VerificationError(
         f"{origin.name} was made while {origin.physical} was being built: points may be missing in it",
@@ -158,24 +156,24 @@ def _refuse_unfinished(step: Build, work: Work, marks: Mapping[str, Any]) -> Non
 
 def _take(step: Build, work: Work, found: LiveCollection) -> None:
     """Check the seal of the snapshot, keep what only it has, and seal it as being built."""
-    marks: Mapping[str, Any] = found.seal or {}
-    if marks.get("ledger") != work.ledger_id:
+    marks = marks_of(found)
+    if marks.ledger != work.ledger_id:
         raise ForeignLedgerError(
-            f"{origin_of(step).name} is sealed by another ledger ({marks.get('ledger') or 'no seal'})",
+            f"{origin_of(step).name} is sealed by another ledger ({marks.ledger or 'no seal'})",
             hint=f"delete {step.target} in Qdrant, then qmigrate abort {quote(work.collection)}",
         )
     mine = ("building", step.number, work.collection)
-    if (marks.get("state"), marks.get("generation"), marks.get("collection")) == mine:
+    if (marks.state, marks.generation, marks.collection) == mine:
         return
     _refuse_unfinished(step, work, marks)
     wanted = origin_of(step).revision
-    if marks.get("revision") != wanted and not _is_copy(step, work, marks):
+    if marks.revision != wanted and not _is_copy(step, work, marks):
         raise VerificationError(
-            f"{origin_of(step).name} was made at revision {marks.get('revision')}, but the history has "
+            f"{origin_of(step).name} was made at revision {marks.revision}, but the history has "
             f"{wanted} at that time: do the clocks of Qdrant and the database differ?",
             hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )
-    work.note(replace(work.facts(Shadow), embedders=dict(marks.get("embedders") or {})))
+    work.note(replace(work.facts(Shadow), embedders=dict(marks.embedders or {})))
     work.store.write_seal(own(work, step.target), seal(step, work))
 
 

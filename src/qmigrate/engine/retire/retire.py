@@ -30,7 +30,7 @@ from qmigrate.model.facts.retire import (
 )
 from qmigrate.model.names import PROBE_PREFIX, REHEARSAL, Permit, is_internal
 from qmigrate.model.plan import Build, Retire
-from qmigrate.model.state import OpenRun
+from qmigrate.model.state import OpenRun, marks_of
 from qmigrate.ports import Snapshot, Store
 from qmigrate.store.faults import is_unclear
 from qmigrate.text import quote
@@ -443,8 +443,7 @@ def _refuse_foreign(step: Retire, work: Work) -> None:
     if not _is_there(step, work):
         return
     found = work.store.describe(_address(work, step.target))
-    seal = (found.seal if found else None) or {}
-    if seal.get("ledger") != work.ledger_id:
+    if marks_of(found).ledger != work.ledger_id:
         raise RefusedError(f"{step.target} is not sealed by this ledger; it was left unchanged")
 
 

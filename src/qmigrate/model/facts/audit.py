@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from qmigrate.model.facts.stored import FLAT, UNLEARNED, Unlearned
 from qmigrate.model.schema import JsonObject
@@ -67,12 +70,12 @@ class Audited:
     flag: str | None = None
     purges: tuple[int, ...] = ()
     left_in: str | None = None
-    held_until: datetime | None = None
+    held_until: Annotated[datetime, Meta(tz=True)] | None = None
     archive: str | None = None
     revisions: tuple[str, ...] | None = None
     key: str | None = None
     returned: JsonObject | None = None
-    value: object = UNLEARNED
+    value: Any = UNLEARNED
     marked: tuple[int, ...] | None = None
     rows: Mapping[str, int] | None = None
     ids: int | None = None

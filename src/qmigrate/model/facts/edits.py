@@ -24,7 +24,7 @@ class Marked:
     """
 
     database: str
-    value: object = UNLEARNED
+    value: Any = UNLEARNED
     said: tuple[str, ...] = ()
     statements: tuple[str, ...] = ()
     queue: str | None = None

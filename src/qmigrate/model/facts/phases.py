@@ -1,6 +1,6 @@
 """What each phase learns and the journal keeps: one frozen dataclass per phase. They decide nothing.
 
-A field that still has its default was not learned. Under which key and when a field is kept, :mod:`.stored` says;
+A field that still has its default was not learned. When a field is kept, :mod:`.stored` says;
 those that a plain ``dict`` or ``list`` would suit are mappings and tuples, so that no code changes what was kept.
 """
 
@@ -39,10 +39,10 @@ class StoppedInOrder(Facts):
     """Of any phase.
 
     Attributes:
-        epoch: lease epoch of a holder that has stopped, and has left no alias and no request.
+        stopped_in_order: lease epoch of a holder that has stopped, and has left no alias and no request.
     """
 
-    epoch: int | None = field(default=None, metadata={"key": "stopped_in_order"})
+    stopped_in_order: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class Fill(Facts):
 
     Attributes:
         source_ids: operation ids of the source when the copy began.
-        resumed: whether an attempt before has begun to copy.
+        again: whether an attempt before has begun to copy.
         copied: points in all.
         fresh: those of this attempt.
         seconds: that these took.
@@ -197,7 +197,7 @@ class Fill(Facts):
 
     phase: ClassVar[str] = "fill"
     source_ids: Ids | None = None
-    resumed: bool = field(default=False, metadata={"key": "again"})
+    again: bool = False
     copied: int | None = None
     fresh: int | None = None
     seconds: float | None = None

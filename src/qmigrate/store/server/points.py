@@ -20,6 +20,7 @@ from qdrant_client import grpc as messages
 from qmigrate.errors import ConfigError, NotFoundError, StoreError
 from qmigrate.model.ids import NUMBERS, UUIDS, Page, points_of
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import Seal
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import Ready, Stored
 from qmigrate.sequences import in_parts
@@ -201,8 +202,9 @@ class Same:
         except (NotFoundError, StoreError):
             # The request itself will show what is wrong.
             return None
-        seal = (config.get("metadata") or {}).get(SEAL) or {}
-        over_rest: _Says = (str(seal.get("ledger")), int(seal.get("generation") or 0)) if seal else ()
+        found = (config.get("metadata") or {}).get(SEAL)
+        seal = Seal.of(found)
+        over_rest: _Says = (str(seal.ledger), seal.generation or 0) if found else ()
         try:
             answer = self._collections.Get(messages.GetCollectionInfoRequest(collection_name=name), **self._options)
         except grpc.RpcError as error:

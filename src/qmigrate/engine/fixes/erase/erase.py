@@ -186,10 +186,10 @@ def _clear_file(
     except ArchiveError as error:
         beyond.append(f"{path} can't be read ({error.message}): delete it")
         return
-    facts = archive.summary(path).header.facts
+    facts = archive.summary(path).header.told(archive.ErasedFacts)
     exported = header.kind == DELETED
-    tally.part("exports" if exported else "archives", str(path), int((facts.get(archive.ERASED_BY) or {}).get(by, 0)))
-    row, erased = _row_of(path), int(facts.get(archive.ERASED, 0))
+    tally.part("exports" if exported else "archives", str(path), facts.erased_by.get(by, 0))
+    row, erased = _row_of(path), facts.erased
     if not exported:
         return
     if row is not None and erased:

@@ -17,6 +17,7 @@ from qmigrate.model.facts.stored import loaded
 from qmigrate.model.fix import Found, PointEdit
 from qmigrate.model.names import old_alias
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import marks_of
 from qmigrate.model.transform import PointId
 from qmigrate.observe import hidden_on_several
 from qmigrate.ports import Store
@@ -153,5 +154,4 @@ def _is_ours(place: FixSource, physical: str, number: int) -> bool:
     if physical != place.collection:
         return True
     found = place.store.describe(readable(place.store, physical))
-    seal = (found.seal if found else None) or {}
-    return seal.get("ledger") == place.ledger.identity() and seal.get("generation") == number
+    return marks_of(found).is_of(place.ledger.identity(), number)
