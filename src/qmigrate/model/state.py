@@ -177,7 +177,12 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """A run that is not finished: being worked on, interrupted, or failed."""
+    """A run that is not finished: being worked on, interrupted, or failed.
+
+    Attributes:
+        leased: whether a process may be working on it.
+        is_dead: whether the one that was died on this machine, for certain: nothing is waited for.
+    """
 
     id: int
     verb: str
@@ -192,6 +197,7 @@ class OpenRun:
     done_points: int = 0
     total_points: int = 0
     leased: bool = False
+    is_dead: bool = False
 
     def record(self, step: int, phase: str) -> Record | None:
         """The journal's last word on a phase."""
