@@ -181,7 +181,7 @@ class OpenRun:
 
     Attributes:
         leased: whether a process may be working on it.
-        is_dead: whether the one that was died on this machine, for certain: nothing is waited for.
+        is_dead: whether the process that worked on it died on this machine, for certain.
     """
 
     id: int
