@@ -42,7 +42,7 @@ class Told(Silent):
 
 @pytest.fixture
 def made(qdrant_server, ledger_url, tmp_path, monkeypatch) -> Iterator[Deployment]:
-    """A loaded collection with a rebuild pending whose embedder stops in the middle; nobody waits for a lease."""
+    """A loaded collection with a rebuild pending whose embedder stops in the middle; no command waits for a lease."""
     monkeypatch.setenv("GATE", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     monkeypatch.setattr(gated_embedder, "FREE", POINTS * 10)

@@ -76,7 +76,7 @@ def changed(made: Deployment, *, vector: bool) -> None:
 
 
 class Straggler:
-    """Lands once, when it is told to: what the dead holder made of the points as it had read them."""
+    """Lands once, when the test says so: what the dead holder made of the points as it had read them."""
 
     def __init__(self, made: Deployment, points: list[Point]) -> None:
         self._made, self._points = made, points

@@ -184,7 +184,7 @@ def test_a_stopped_holder_is_waited_for(ledger: Ledger, ledger_url: str) -> None
 
 
 def test_only_a_holder_that_died_at_work_is_called_dead(ledger: Ledger, ledger_url: str) -> None:
-    """One that has given its lease back has ended in good order, and so is no news."""
+    """One that has given its lease back has ended in good order."""
     with holder(ledger_url, ttl=3600) as process:
         said(process)
         assert not ledger.open_runs()[0].is_dead

@@ -20,7 +20,7 @@ from qmigrate.engine.golive import golive
 pytestmark = [pytest.mark.server, pytest.mark.timeout(280)]
 
 POINTS = 200
-#: So many points are written at once, every second time: the server refuses them with another text than one.
+#: This many points are written at once, every second time: the server refuses them with another text than one.
 MANY = 5
 PATIENCE = 60.0
 

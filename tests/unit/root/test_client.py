@@ -59,7 +59,7 @@ OTHERS = {
 
 
 class Failing:
-    """Raises an error so many times, then returns what it was given."""
+    """Raises an error `times` times, then returns what it was given."""
 
     def __init__(self, error: Exception, times: int) -> None:
         self.error, self.left, self.calls = error, times, 0
