@@ -146,8 +146,10 @@ def test_a_killed_holder_of_this_machine_is_taken_over_at_once(ledger: Ledger, l
         assert said(process)[0] == "1"
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with ledger.hold("notes", timeout=0) as lease:
+        lines: list[str] = []
+        with ledger.hold("notes", timeout=0, progress=lines.append) as lease:
             assert lease.epoch == 2
+            assert lines == [f"notes: {lease.taken_over_from} is dead: taken over at once"]
             assert f"process {process.pid}" in (lease.taken_over_from or "")
             found = ledger.open_run("notes")
             assert found is not None
@@ -165,9 +167,40 @@ def test_a_killed_holder_that_nobody_has_reaped_is_dead(ledger: Ledger, ledger_u
             assert lease.epoch == 2
 
 
+def test_a_stopped_holder_is_waited_for(ledger: Ledger, ledger_url: str) -> None:
+    """It may be woken at any time; once its lease has ended it is taken over, and not called dead."""
+    with holder(ledger_url, ttl=3600) as process:
+        said(process)
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(LeaseHeldError), ledger.hold("notes", timeout=0.5):
+            pytest.fail("two holders")
+        assert ledger.open_runs()[0].leased
+        set_lease(ledger, expires_at=ledger.database.now())
+        lines: list[str] = []
+        with ledger.hold("notes", timeout=0, progress=lines.append) as lease:
+            assert (lease.epoch, lines) == (2, [])
+            process.send_signal(signal.SIGCONT)
+            assert "took it over" in process.communicate("", timeout=60)[1]
+
+
+def test_only_a_holder_that_died_at_work_is_called_dead(ledger: Ledger, ledger_url: str) -> None:
+    """One that has given its lease back has ended in good order."""
+    with holder(ledger_url, ttl=3600) as process:
+        said(process)
+        assert not ledger.open_runs()[0].is_dead
+        process.kill()
+        process.wait()
+        assert ledger.open_runs()[0].is_dead
+    with ledger.hold("notes", timeout=0) as lease:
+        lease.resume_run(ledger.open_runs()[0].id)
+        assert not ledger.open_runs()[0].is_dead
+    set_lease(ledger, pid=2**22 + 1)
+    assert not ledger.open_runs()[0].is_dead
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"boot_id": "another"}, {"pid_namespace": "another"}, {"boot_id": None}, {"process_start": None}, {"pid": None}],
+    [{"host": "another"}, {"boot_id": "another"}, {"pid_namespace": "another"}, {"boot_id": None}, {"process_start": None}, {"pid": None}],
     ids=lambda change: "-".join(f"{name}={value}" for name, value in change.items()),
 )
 def test_a_holder_that_may_live_is_waited_for(ledger: Ledger, ledger_url: str, change: dict[str, object]) -> None:

@@ -101,6 +101,23 @@ def test_what_was_recorded_holds_for_that_holder_only(made, monkeypatch):
     assert finished(made).waited == ("url" in made.qdrant)
 
 
+@pytest.mark.server
+def test_a_stop_while_requests_of_the_one_before_may_land_is_not_in_order(made, monkeypatch):
+    """It has answers to all of its own, but has not waited for those of the one that was killed before it."""
+    if "url" not in made.qdrant:
+        pytest.skip("in local mode no request outlives its process")
+
+    def patient(seconds: int) -> None:
+        made.qdrant["timeout"] = seconds
+        made.__post_init__()
+
+    patient(120)
+    interrupted(made, monkeypatch, KeyboardInterrupt())
+    interrupted(made, monkeypatch, STOP)
+    patient(2)
+    assert finished(made).waited
+
+
 def test_the_fact_stays_in_the_journal(made, monkeypatch):
     """The journal has the epoch, so that another process has it."""
     from qmigrate.ledger import Ledger

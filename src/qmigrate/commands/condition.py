@@ -25,7 +25,10 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
             return "held", _held(waiting), f"qmigrate cutover {quote(state.name)}"
         if run.state == "failed":
             return "failed", run.error or "failed", f"qmigrate upgrade, or qmigrate abort {quote(state.name)}"
-        return "interrupted", f"{run.verb} of {run.started_at:%H:%M} on {run.host}", "qmigrate upgrade"
+        detail = f"{run.verb} of {run.started_at:%H:%M} on {run.host}"
+        if run.is_dead:
+            detail = f"{detail}; its process is dead: the next command takes over at once"
+        return "interrupted", detail, "qmigrate upgrade"
     if world.is_foreign(state.name):
         return "foreign", _foreign(state), None
     if state.kind == "plain" and not state.managed and state.adopted_as != state.name:

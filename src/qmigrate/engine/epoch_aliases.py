@@ -6,6 +6,7 @@ but by :func:`swap`.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -297,7 +298,7 @@ def own_pairs(
 def revoke_earlier(
     work: Work, physicals: Sequence[str], *, foreign: bool = False, in_order: bool = False
 ) -> int:
-    """Remove the aliases of earlier epochs, then wait until no request sent through them can still land.
+    """Remove the aliases of earlier epochs; what was sent through them before may land for a while: :func:`await_late`.
 
     Args:
         in_order: the holder before has left none of either, see :func:`leave_in_order`: nothing is waited for then,
@@ -314,27 +315,34 @@ def revoke_earlier(
     stale = [alias for alias, epoch in found if epoch < mine or (foreign and epoch != mine)]
     for alias in stale:
         work.store.drop_alias(alias)
-    if in_order and not stale:
-        return 0
-    deadline = time.monotonic() + work.store.request_timeout
-    if stale and work.store.request_timeout:
-        work.progress.say(
-            f"{work.collection}: waiting {work.store.request_timeout:.0f} s until no request of the interrupted run "
-            "can still arrive"
-        )
-    while time.monotonic() < deadline:
-        work.tick()
-        time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
+    if not in_order or stale:
+        # From now on: a worker of the dead holder may have used its alias to the last.
+        work.late_until = time.monotonic() + work.store.request_timeout
+        work.left_behind = bool(stale)
     return len(stale)
+
+
+def await_late(work: Work) -> None:
+    """Wait until no request of an earlier holder can land any more, for what is left of the longest request time."""
+    left = work.late_until - time.monotonic()
+    if left > 0 and work.left_behind:
+        work.left_behind = False
+        work.progress.say(
+            f"{work.collection}: waiting {math.ceil(left)} s until no request of the interrupted run can still arrive"
+        )
+    while (left := work.late_until - time.monotonic()) > 0:
+        work.tick()
+        time.sleep(min(0.1, left))
 
 
 def leave_in_order(work: Work, physicals: Sequence[str]) -> None:
     """After a stop at a checkpoint: no request of ours is under way any more and no alias is left, which is recorded.
 
     Then the next process needs to wait for nothing. Where the outcome of a request is unknown, or workers have sent
-    some, nothing is recorded, and the next holder waits the longest request time as after a crash.
+    some, nothing is recorded, and the next holder waits the longest request time as after a crash. Nor where requests
+    of the holder before may still land: that one was not waited for yet.
     """
-    if not work.phase or work.delegated or not work.store.all_answered():
+    if not work.phase or work.delegated or work.late_until > time.monotonic() or not work.store.all_answered():
         return
     release(work, physicals)
     work.note(StoppedInOrder(work.lease.epoch))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from qmigrate.engine.epoch_aliases import leave_in_order, release, revoke_earlier, was_left_in_order
+from qmigrate.engine.epoch_aliases import await_late, leave_in_order, release, revoke_earlier, was_left_in_order
 from qmigrate.engine.phases import phases_of
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import (
@@ -117,6 +117,8 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
             for phase in phases_of(step):
                 if _is_done(work, phase, found):
                     continue
+                if not phase.early:
+                    await_late(work)
                 # A phase may amend the step, too.
                 step, work.phase = work.job.steps[position], phase.name
                 work.tick()
@@ -125,6 +127,8 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
                 if phase.name != "close":
                     work.lease.journal(work.run, position, phase.name, "done", facts)
             position += 1
+        # Also where nothing was left to do: the next job doesn't know of the earlier holder.
+        await_late(work)
     return work.run
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from qmigrate.engine.barriers import barrier, delta_of, measure
 from qmigrate.engine.build.clone import as_copy, clone, no_room, remove_uploaded, share_out, why_not
-from qmigrate.engine.build.copy import copy_ranges
+from qmigrate.engine.build.copy import copy_ranges, shows_late
 from qmigrate.engine.build.index import enforced, wait_until_ready
 from qmigrate.engine.build.preflight import check_build
 from qmigrate.engine.build.quality import gates_of, measure_quality
 from qmigrate.engine.build.shadow import HELD_BACK, is_unmade, recognise, record, seal, unmake, without_held_back
 from qmigrate.engine.build.unchanged import check_built, check_planned
-from qmigrate.engine.epoch_aliases import check_same, own, reach, refuse_hidden
+from qmigrate.engine.epoch_aliases import await_late, check_same, own, reach, refuse_hidden
 from qmigrate.engine.export import save
 from qmigrate.engine.further_names import refuse_taken_by
 from qmigrate.engine.golive.plain_names import makes_room
@@ -195,6 +195,8 @@ def _gets_points(step: Build) -> bool:
 
 def fill(step: Build, work: Work) -> Fill:
     """Copy the points in fixed ranges; from the cursors on after an interruption. A clone has them."""
+    if step.fill != "copy":
+        await_late(work)
     if step.fill == "restore":
         return phases.fill(step, work)
     if step.source is None or step.fill == "empty":
@@ -209,6 +211,8 @@ def fill(step: Build, work: Work) -> Fill:
     work.note(replace(known, again=again, source_ids=ids))
     points = work.facts(Preflight).points
     maker = maker_of(step, work)
+    if not shows_late(maker.transform):
+        await_late(work)
     ranges = work.lease.ledger.ranges(work.run, work.step) or work.lease.fix_ranges(
         work.run, work.step, borders(work, step.source, points, len(places_of(work, maker.transform)))
     )
@@ -315,8 +319,8 @@ PHASES = (
     Phase(Preflight, preflight),
     Phase(SourceSnapshot, snapshot),
     Phase(Shadow, shadow),
-    Phase(Fill, fill),
-    Phase(Index, index),
+    Phase(Fill, fill, early=True),
+    Phase(Index, index, early=True),
     Phase(Proof, converge),
     Phase(Quality, quality),
 )

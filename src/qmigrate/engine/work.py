@@ -168,6 +168,8 @@ class Work:
         begun_only: whether a clean-up of another caller is finished: it deletes no more than what has begun to go.
         delegated: whether worker processes have sent requests for this run, which this process doesn't see.
         kept: what phases have kept for later ones of this process, by its type; a resumed run has none of it.
+        late_until: until when a request of an earlier holder may land, as `time.monotonic`.
+        left_behind: whether that one has left aliases, and so was at work; the wait is announced then.
     """
 
     collection: str
@@ -193,6 +195,8 @@ class Work:
     begun_only: bool = False
     delegated: bool = False
     kept: dict[type[Any], Any] = field(default_factory=dict)
+    late_until: float = 0.0
+    left_behind: bool = False
 
     def facts(self, of: type[F], step: int | None = None) -> F:
         """What a phase of this step (or of `step`) has learned; defaults where nothing."""
@@ -266,12 +270,15 @@ class Phase(Generic[F_co]):
         run: the work; may be repeated safely.
         volatile: a ``done`` of an earlier lease epoch doesn't count: it is done again on resume.
         waits: whether it only waits or refuses, so that an error in it leaves the run held, not failed.
+        early: whether it may begin while a request of an earlier holder can still land: it waits for the end of that
+            itself, where it has to.
     """
 
     facts: type[F_co]
     run: Callable[[Any, Work], F_co | None]
     volatile: bool = False
     waits: bool = False
+    early: bool = False
 
     @property
     def name(self) -> str:

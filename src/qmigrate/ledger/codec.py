@@ -386,7 +386,7 @@ def record_of(row: RowMapping) -> Record:
     return Record(step=row["step"], phase=row["phase"], state=row["state"], facts=row["facts"], epoch=row["epoch"])
 
 
-def open_run_of(row: RowMapping, records: tuple[Record, ...], *, leased: bool) -> OpenRun:
+def open_run_of(row: RowMapping, records: tuple[Record, ...], *, leased: bool, is_dead: bool) -> OpenRun:
     """A row of the runs with its journal."""
     return OpenRun(
         id=row["id"],
@@ -402,6 +402,7 @@ def open_run_of(row: RowMapping, records: tuple[Record, ...], *, leased: bool) -
         done_points=row["done_points"],
         total_points=row["total_points"],
         leased=leased,
+        is_dead=is_dead,
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import Connection, RowMapping, Select, Table, Update, and_, case, func, select, update
+from sqlalchemy import Connection, Select, Table, Update, and_, case, func, select, update
 
 from qmigrate.errors import LeaseHeldError, LedgerError, QmigrateError
 from qmigrate.ledger import tables
@@ -191,8 +191,10 @@ class Owner:
 
     Attributes:
         label: for people: user, host and process id.
+        host: its name. Machines that are copies of each other in one state may share a boot id.
         boot_id: of the running kernel; None where the system doesn't report it.
-        pid_namespace: within which `pid` means something; None as above.
+        pid_namespace: within which `pid` means something; None as above. Where a process has a clock of its own, by
+            which `process_start` is counted, that is named too.
         process_start: in clock ticks since boot, so that a reused process id is not taken for the holder.
     """
 
@@ -222,10 +224,13 @@ class Owner:
             process_start=found.start if found else None,
         )
 
-    def proves_dead(self, lease: RowMapping) -> bool:
-        """Whether the holder that a lease row names ran here and is gone for certain; False in any doubt."""
-        here = (self.boot_id, self.pid_namespace)
-        if None in here or here != (lease["boot_id"], lease["pid_namespace"]):
+    def proves_dead(self, lease: Mapping[Any, Any]) -> bool:
+        """Whether the holder that a lease row names ran here and is gone for certain; False in any doubt.
+
+        Of a process that is only stopped the number and the start are still there: it lives.
+        """
+        here = (self.host, self.boot_id, self.pid_namespace)
+        if None in here or here != (lease["host"], lease["boot_id"], lease["pid_namespace"]):
             return False
         pid, start = lease["pid"], lease["process_start"]
         if not pid or start is None:
@@ -279,8 +284,23 @@ def _boot_id() -> str | None:
         return None
 
 
+#: The clock that every process has that was given none of its own: a constant of the kernel.
+_COMMON_CLOCK = 0xEFFFFFFA
+
+
 def _pid_namespace() -> str | None:
+    """Where a process id means one process, and a start one moment; None where /proc shows another place's."""
     try:
-        return str(os.stat("/proc/self/ns/pid").st_ino)
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return None
+        pids = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
         return None
+    try:
+        clock = os.stat("/proc/self/ns/time").st_ino
+    except FileNotFoundError:
+        # A kernel that has one clock for all.
+        clock = _COMMON_CLOCK
+    except OSError:
+        return None
+    return str(pids) if clock == _COMMON_CLOCK else f"{pids}/{clock}"

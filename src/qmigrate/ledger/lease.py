@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
+from typing import NamedTuple
 
 from sqlalchemy import Connection, RowMapping, and_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -128,8 +129,10 @@ def _acquire(
             asked_at = elapsed()
             taken = _take(ledger, collection, owner, ttl)
             if taken is not None:
-                lease = Lease(ledger, collection, *taken, ttl)
+                lease = Lease(ledger, collection, taken.epoch, taken.before, ttl)
                 lease._deadline = asked_at + ttl
+                if taken.is_dead and progress is not None:
+                    progress(f"{collection}: {taken.before} is dead: taken over at once")
                 return lease
             continue
         left = deadline - elapsed()
@@ -157,12 +160,21 @@ def _is_free(row: RowMapping, owner: Owner) -> bool:
     return row["expires_at"] <= row["now"] or owner.proves_dead(row)
 
 
-def _take(ledger: Ledger, collection: str, owner: Owner, ttl: float) -> tuple[int, str | None] | None:
-    """Take a free lease.
+class _Taken(NamedTuple):
+    """A lease that was free.
 
-    Returns:
-        The new epoch, and who held it before without releasing it; None when another process was faster.
+    Attributes:
+        before: who held it before without releasing it, or None.
+        is_dead: whether that one is dead for certain; else its lease had ended, or was ended by a person.
     """
+
+    epoch: int
+    before: str | None = None
+    is_dead: bool = False
+
+
+def _take(ledger: Ledger, collection: str, owner: Owner, ttl: float) -> _Taken | None:
+    """Take a free lease; None when another process was faster."""
     database = ledger.database
     values = {
         "owner": owner.label,
@@ -181,7 +193,7 @@ def _take(ledger: Ledger, collection: str, owner: Owner, ttl: float) -> tuple[in
                     connection.execute(leases.insert().values(name=collection, epoch=1, **values))
             except IntegrityError:
                 return None
-            return 1, None
+            return _Taken(1)
         if not _is_free(row, owner):
             return None
         # Between the check and the change the row may have been taken or renewed: both show here.
@@ -193,7 +205,9 @@ def _take(ledger: Ledger, collection: str, owner: Owner, ttl: float) -> tuple[in
         epoch = row["epoch"] + 1
         if connection.execute(update(leases).where(seen).values(epoch=epoch, **values)).rowcount != 1:
             return None
-        return epoch, None if row["released"] else row["owner"]
+        if row["released"]:
+            return _Taken(epoch)
+        return _Taken(epoch, row["owner"], owner.proves_dead(row))
 
 
 def _described(holder: RowMapping) -> str:

@@ -313,7 +313,8 @@ class LedgerReader(ErasureReads):
 
     def _open_runs(self, *where: Any) -> tuple[OpenRun, ...]:
         runs, leases, phases = tables.runs, tables.leases, tables.phases
-        holder = (leases.c.expires_at, leases.c.boot_id, leases.c.pid_namespace, leases.c.pid, leases.c.process_start)
+        where_it_runs = (leases.c.host.label("lease_host"), leases.c.boot_id, leases.c.pid_namespace)
+        holder = (leases.c.expires_at, leases.c.released, *where_it_runs, leases.c.pid, leases.c.process_start)
         query = (
             select(runs, *holder, self.database.now().label("now"))
             .outerjoin_from(runs, leases, leases.c.name == runs.c.collection)
@@ -328,8 +329,9 @@ class LedgerReader(ErasureReads):
                 journal = select(phases).where(phases.c.run == row["id"]).order_by(phases.c.step, phases.c.position)
                 records = tuple(codec.record_of(record) for record in connection.execute(journal).mappings())
                 alive = row["expires_at"] is not None and row["expires_at"] > row["now"]
-                leased = alive and not Owner.current().proves_dead(row)
-                found.append(codec.open_run_of(row, records, leased=leased))
+                # One that has released its lease has ended in good order.
+                dead = row["released"] is False and Owner.current().proves_dead({**row, "host": row["lease_host"]})
+                found.append(codec.open_run_of(row, records, leased=alive and not dead, is_dead=dead))
         return tuple(found)
 
     def history(self, collection: str | None = None, limit: int | None = None) -> list[HistoryRow]:

@@ -218,7 +218,12 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """A run that is not finished: being worked on, interrupted, or failed."""
+    """A run that is not finished: being worked on, interrupted, or failed.
+
+    Attributes:
+        leased: whether a process may be working on it.
+        is_dead: whether the process that worked on it died on this machine, for certain.
+    """
 
     id: int
     verb: str
@@ -233,6 +238,7 @@ class OpenRun:
     done_points: int = 0
     total_points: int = 0
     leased: bool = False
+    is_dead: bool = False
 
     def record(self, step: int, phase: str) -> Record | None:
         """The journal's last word on a phase."""

@@ -38,6 +38,16 @@ def fits(transform: PointTransform) -> bool:
     return bool(filled) and not transform.rekeys and all(isinstance(one, Embed) for one in filled)
 
 
+def shows_late(transform: PointTransform) -> bool:
+    """Whether the proof sees what a request of an earlier holder leaves in the copy, if it lands before that begins.
+
+    Such a request writes a point as that process has read it: another payload, or another carried vector, is found by
+    comparing. A filled vector is not compared: it has to be the same wherever the payload is, as for what such a
+    process has written in time (:class:`Written`).
+    """
+    return not transform.rekeys and (not transform.filled or fits(transform))
+
+
 class Written:
     """What an earlier process has written of one range. Writes are in order, so it ends where nothing is there.
 
