@@ -31,7 +31,7 @@ class Mutant:
     """One rule taken away at one place.
 
     Attributes:
-        rule: number of the rule in chapter 6 of the design.
+        rule: its number in the table.
         name: what is taken away, in words; unique.
         file: path below ``src/qmigrate``.
         old: text that is in the file exactly once.

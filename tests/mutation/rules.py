@@ -1,7 +1,7 @@
 """The table: a rule of convergence, what is taken away of it, and the tests that must fail then.
 
-A place that moves is followed here: the script reports a mutant that applies no longer. What only a comment calls
-*load-bearing* belongs here too. The numbers are those of the rules in the module ``tests/model/converge.py`` as well.
+A place that moves is followed here: the script reports a mutant that applies no longer. The variants of
+``tests/model`` have the same numbers.
 """
 
 from __future__ import annotations
@@ -17,8 +17,25 @@ ORDER = "tests/scenarios/test_stopped_in_order.py::"
 GC = "tests/scenarios/test_gc.py::"
 PLAIN = "tests/scenarios/test_plain_names.py::"
 
+#: The rules, by the numbers that comments of the product have too.
+RULES = {
+    1: "base: every point that is new, gone or has another digest is redone; the base of the proof is committed",
+    2: "own aliases: a holder writes, fences and swaps only through aliases of its own lease epoch",
+    3: "barrier: the operation ids behind a write that changes nothing say whether anything was written",
+    4: "fence: the old generation lets one write a minute pass, and that one is taken",
+    5: "after the swap: read back on every node; sweeps until nothing came since the last reading began",
+    6: "sweep: base, then f(source), else kept and listed; a carry is journaled, and listed where it is doubtful",
+    7: "resume: proven again before a swap; nothing is guessed without a base",
+    8: "freeze: between two barriers, renewed before its tokens return, lifted only where the name is on the source",
+    9: "gap and retirement: deleted only behind a proven freeze, or as it was left",
+    10: "rollback: the parent's fence is lifted, and the sides of the base change places",
+    11: "versions and ids are read before the contents that they vouch for",
+    12: "destruction: recorded first, sent once, read back; what was begun never serves again",
+    13: "dirty ids: what is redone is noted before it is written",
+    14: "stragglers: what a dead holder has sent is waited for, unless it has left nothing",
+}
+
 MUTANTS: tuple[Mutant, ...] = (
-    # 1. The base: the last pass redoes what has another digest, and leaves its base behind.
     Mutant(
         1,
         "the last pass compares the pure part only",
@@ -35,7 +52,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "        share.add_to(report)\n",
         (SWAP + "test_a_vector_that_only_the_last_pass_sees_is_redone_and_is_no_write_since",),
     ),
-    # 2. Own aliases: what an earlier holder sends reaches nothing.
     Mutant(
         2,
         "earlier aliases not removed",
@@ -60,7 +76,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "            work.store.create_alias(alias, physical)\n",
         (LATE + "test_a_holder_of_the_past_cannot_swap_any_more[operation ids]",),
     ),
-    # 3. Barriers: the ids behind a write that changes nothing, per shard and node.
     Mutant(
         3,
         "other shards no doubt",
@@ -93,7 +108,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "        return store.operation_ids(name)\n    store.flush(name)",
         ("tests/integration/test_store_fence.py::test_a_barrier_passes_through_every_queue_as_a_write_of_its_own",),
     ),
-    # 4. The fence, and the tokens behind it.
     Mutant(
         4,
         "tokens not taken before the sweep",
@@ -118,7 +132,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "        pass\n",
         (LATE + "test_the_old_generation_takes_no_write_after_the_swap[operation ids]",),
     ),
-    # 5. After the swap: read back on every node, then sweeps until nothing came since the last reading began.
     Mutant(
         5,
         "swap not read back",
@@ -151,7 +164,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if step.source is not None:\n",
         (SWAP + "test_a_name_that_moves_between_the_proof_and_the_swap_is_left_where_it_is",),
     ),
-    # 6. The sweep, id by id.
     Mutant(
         6,
         "a newer write of the new side is overwritten",
@@ -192,7 +204,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if moved is None:\n",
         (LATE + "test_a_carry_beside_foreign_writes_is_listed[operation ids]", LATE + "test_a_late_insert_that_undoes_a_delete_is_named[operation ids]"),
     ),
-    # 7. Resume: back to converge; nothing is guessed without a base.
     Mutant(
         7,
         "converge not volatile on resume",
@@ -217,7 +228,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if sides.base is None:\n",
         (TAKE_OVER + "test_where_the_name_has_moved_and_its_proof_is_lost_nothing_is_guessed",),
     ),
-    # 8. Freeze: between two barriers, and not older than a token takes to come back.
     Mutant(
         8,
         "freeze without closing barrier",
@@ -250,7 +260,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if shown is None:\n",
         ("tests/faults/test_kill_plain.py::test_what_the_helper_does_for_a_dead_parent",),
     ),
-    # 9. The gap behind a freeze; nothing is retired that was written to.
     Mutant(
         9,
         "gap without freeze",
@@ -283,7 +292,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
         (GC + "test_a_write_between_the_check_and_the_deletion_spares_it",),
     ),
-    # 10. Rollback: the fence of the parent goes, and the sides change places.
     Mutant(
         10,
         "the fence of the parent stays",
@@ -300,7 +308,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "    for page in committed(work.lease.ledger, forward):\n",
         (SWAP + "test_a_rollback_that_counts_afterwards_knows_what_both_sides_were",),
     ),
-    # 11. What vouches for contents is read before them.
     Mutant(
         11,
         "ids are read after the contents that they vouch for",
@@ -309,7 +316,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "        source_ids=dict(barrier(work.store, reach(work, sides.source))),\n",
         (SWAP + "test_a_write_behind_the_last_pass_and_before_its_end_is_carried",),
     ),
-    # 12. Destruction: recorded first, sent once, read back; what was begun never serves again.
     Mutant(
         12,
         "a deletion is not recorded before it is sent",
@@ -350,7 +356,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if generation is None or physical:\n        return True\n    found = ",
         ("tests/scenarios/test_made_again.py::test_a_pass_stops_where_its_source_is_made_again_under_it",),
     ),
-    # 13. What a pass is about to redo is journaled.
     Mutant(
         13,
         "what is redone is not journaled before",
@@ -359,7 +364,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
         (STALE + "test_an_interrupted_pass_leaves_no_stale_vector",),
     ),
-    # 14. Stragglers of a dead holder are waited for, unless it has left none.
     Mutant(
         14,
         "no wait",

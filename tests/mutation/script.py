@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.mutation.mutate import BAD, Copy, Mutant
-from tests.mutation.rules import MUTANTS
+from tests.mutation.rules import MUTANTS, RULES
 
 
 def main(arguments: list[str], about: str | None) -> int:
@@ -23,8 +23,13 @@ def main(arguments: list[str], about: str | None) -> int:
     if not mutants:
         parser.error(f"no mutant of {', '.join(asked.only)}")
     if asked.list:
-        for mutant in mutants:
-            print(f"{mutant.rule:>2}  {mutant.name}\n      {mutant.path}\n      " + "\n      ".join(mutant.tests))
+        for number, words in RULES.items():
+            of_it = [mutant for mutant in mutants if mutant.rule == number]
+            if of_it:
+                print(f"{number}. {words}")
+            for mutant in of_it:
+                print(f"   - {mutant.name}: {mutant.path}")
+                print("".join(f"       {test}\n" for test in mutant.tests), end="")
         return 0
     with tempfile.TemporaryDirectory(prefix="qmigrate-mutants-") as folder:
         return judge_all(Copy(Path(folder)), mutants)

@@ -6,11 +6,8 @@ import ast
 
 import pytest
 from tests.mutation.mutate import BROKEN, KILLED, ROOT, SKIPPED, SURVIVED, Mutant, function_of, judged
-from tests.mutation.rules import MUTANTS
+from tests.mutation.rules import MUTANTS, RULES
 from tests.mutation.script import chosen, main
-
-#: The rules of chapter 6 of the design.
-RULES = range(1, 15)
 
 
 def test_every_rule_has_a_mutant_and_every_mutant_a_name_of_its_own():
