@@ -133,6 +133,14 @@ MUTANTS: tuple[Mutant, ...] = (
         (LATE + "test_the_old_generation_takes_no_write_after_the_swap[operation ids]",),
     ),
     Mutant(
+        4,
+        "a token that another client had counts as none",
+        "engine/barriers.py",
+        "        self._late = self._late or overdue\n",
+        "        self._late = self._late and overdue\n",
+        (QUIET + "test_a_foreign_write_right_after_a_token_came_back_is_noticed",),
+    ),
+    Mutant(
         5,
         "swap not read back",
         "engine/golive/golive.py",
@@ -163,6 +171,22 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if serving != step.source:\n        raise _foreign_alias(work, step, serving)\n    if step.source is not None:\n",
         "    if step.source is not None:\n",
         (SWAP + "test_a_name_that_moves_between_the_proof_and_the_swap_is_left_where_it_is",),
+    ),
+    Mutant(
+        5,
+        "a name that was moved by hand behind the swap",
+        "engine/golive/golive.py",
+        "    if serving != step.target:\n        raise _foreign_alias(work, step, serving)\n",
+        "    del serving\n",
+        ("tests/scenarios/test_way_back.py::test_a_name_that_was_moved_back_by_hand_stops_the_resume",),
+    ),
+    Mutant(
+        5,
+        "a collection that an alias came to hide is not reported",
+        "engine/epoch_aliases.py",
+        "    if hidden:\n        raise",
+        "    if hidden and not names:\n        raise",
+        ("tests/scenarios/test_moved_by_hand.py::test_no_alias_hides_a_collection_of_another_client[server-moment]",),
     ),
     Mutant(
         6,
@@ -203,6 +227,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if moved is None or moved != len(now) * delta_of(work) + writes:\n",
         "        if moved is None:\n",
         (LATE + "test_a_carry_beside_foreign_writes_is_listed[operation ids]", LATE + "test_a_late_insert_that_undoes_a_delete_is_named[operation ids]"),
+    ),
+    Mutant(
+        6,
+        "what neither side had is not named as such",
+        "engine/prove/sweep.py",
+        "        doubt = MAY_UNDO if fresh or identifier in inserted else MAY_OVERWRITE\n",
+        "        doubt = MAY_OVERWRITE\n",
+        (LATE + "test_a_late_insert_that_undoes_a_delete_is_named[operation ids]",),
     ),
     Mutant(
         7,
@@ -261,6 +293,14 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/faults/test_kill_plain.py::test_what_the_helper_does_for_a_dead_parent",),
     ),
     Mutant(
+        8,
+        "a freeze without an owner stays in the ledger",
+        "commands/run_plan.py",
+        "            thaw(work, state.physical)\n",
+        "",
+        ("tests/faults/test_kill_plain.py::test_killed_while_frozen_the_helper_lets_writes_in_again",),
+    ),
+    Mutant(
         9,
         "gap without freeze",
         "engine/golive/golive.py",
@@ -309,6 +349,14 @@ MUTANTS: tuple[Mutant, ...] = (
         (SWAP + "test_a_rollback_that_counts_afterwards_knows_what_both_sides_were",),
     ),
     Mutant(
+        10,
+        "a rollback flips first without a base",
+        "engine/golive/rollback.py",
+        "            _need_base(step, work)\n        return GoLivePreflight()\n",
+        "            pass\n        return GoLivePreflight()\n",
+        (TAKE_OVER + "test_without_a_base_no_rollback_flips_first",),
+    ),
+    Mutant(
         11,
         "ids are read after the contents that they vouch for",
         "engine/prove/proof.py",
@@ -346,7 +394,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "engine/retire/retire.py",
         "        release(work, [step.target])\n        _refuse_names(step, work)\n",
         "        release(work, [step.target])\n",
-        (GC + "test_an_alias_that_appears_between_plan_and_deletion_spares_it",),
+        (SWAP + "test_a_name_that_comes_to_an_old_generation_behind_its_check_spares_it",),
     ),
     Mutant(
         12,
@@ -387,6 +435,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "    last = (record for record in run.records if record.epoch == newest)\n"
         "    return any(loaded(StoppedInOrder, record.facts).epoch == newest for record in last)\n",
         "    return newest is not None and any(loaded(StoppedInOrder, record.facts).epoch for record in run.records)\n",
-        (ORDER + "test_what_was_recorded_holds_for_that_holder_only",),
+        (TAKE_OVER + "test_what_a_dead_holder_had_under_way_is_waited_for",),
     ),
 )

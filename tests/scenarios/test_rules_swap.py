@@ -9,15 +9,16 @@ import pytest
 from tests.harness import ADD, CREATE, Deployment, make_point, write
 from tests.scenarios import stale
 from tests.scenarios.plain_names import plain
-from tests.scenarios.test_gc import type_of
+from tests.scenarios.test_gc import physical, rebuilt, type_of
 from tests.scenarios.test_late_writes import sweep_of
 from tests.scenarios.test_moved_by_hand import collection, targets
 from tests.scenarios.test_stale_vectors import after, begin, expected, vectors
 
+from qmigrate.commands import gc, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.commands import upgrade
 from qmigrate.engine.golive import freeze, golive
 from qmigrate.engine.prove import proof, sweep
+from qmigrate.engine.retire import retire
 from qmigrate.errors import QmigrateError, RepairNeededError, StoreError
 from qmigrate.model.names import is_own_alias
 
@@ -226,3 +227,18 @@ def test_a_rollback_that_counts_afterwards_knows_what_both_sides_were(deployment
     result = back.rollback(deployment.settings(), "0001", writes="now")
     assert deployment.contents()[4][0]["text"] == "since"
     assert sweep_of(result)["carried"] == 1
+
+
+def test_a_name_that_comes_to_an_old_generation_behind_its_check_spares_it(deployment, monkeypatch):
+    """Names are read once more right before the deletion: another client uses it from now on."""
+    made = rebuilt(deployment)
+    snapshots = retire._snapshots
+
+    def late(step, work):
+        work.store.create_alias(f"{made.name}_mine", old(made))
+        return snapshots(step, work)
+
+    monkeypatch.setattr(retire, "_snapshots", late)
+    [spared] = gc.gc(made.settings(), made.name).spared
+    assert "is in use" in spared.reason
+    assert physical(made) == ["__g0001", "__g0002"]

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 from tests.harness import ADD, CREATE, Deployment, make_point, write
-from tests.scenarios.test_stopped_in_order import interrupted, own_aliases
+from tests.scenarios.test_stopped_in_order import STOP, interrupted, own_aliases
 
+from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
 from qmigrate.engine import epoch_aliases, rebuild
 from qmigrate.engine.golive import golive
@@ -73,9 +74,17 @@ def test_a_request_of_a_dead_holder_is_refused_from_the_take_over_on(made, monke
 
 @pytest.mark.server
 @on_server
-def test_what_a_dead_holder_had_under_way_is_waited_for(made, monkeypatch):
-    """The server has resolved its name already, and does it 1.5 s later: before the proof, which repairs it."""
+@pytest.mark.parametrize("stopped", [False, True], ids=["died", "died behind a stop in good order"])
+def test_what_a_dead_holder_had_under_way_is_waited_for(made, monkeypatch, stopped):
+    """The server has resolved its name already, and does it 1.5 s later: before the proof, which repairs it.
+
+    That the holder before it has left nothing says nothing of this one, whose alias another client has removed.
+    """
+    if stopped:
+        interrupted(made, monkeypatch, STOP)
     interrupted(made, monkeypatch, KeyboardInterrupt())
+    if stopped:
+        remove_own(made)
     store, landed = made.store(), []
 
     def lands(*_) -> None:
@@ -109,6 +118,14 @@ def test_a_holder_that_was_overtaken_writes_nothing(made, monkeypatch):
         upgrade.upgrade(made.settings())
     assert taken
     assert made.contents(f"{made.name}__g0002") == {}
+
+
+def remove_own(made: Deployment) -> None:
+    """Another client removes the aliases of lease epochs."""
+    store = made.store()
+    for alias in own_aliases(made):
+        store.drop_alias(alias)
+    store.close()
 
 
 def take_over(made: Deployment, store) -> None:
@@ -149,12 +166,28 @@ def test_where_the_name_has_moved_and_its_proof_is_lost_nothing_is_guessed(made,
         patch.setattr(golive, "sweep", ends)
         with pytest.raises(KeyboardInterrupt):
             upgrade.upgrade(made.settings())
+    forget_bases(made)
+    with pytest.raises(RepairNeededError, match="base of its proof is gone"):
+        upgrade.upgrade(made.settings())
+    assert len(made.contents()) == POINTS
+
+
+def test_without_a_base_no_rollback_flips_first(made):
+    """What was written since can't be distinguished from what was there: refused before the name moves."""
+    upgrade.upgrade(made.settings())
+    made.load(1, start=50, uuids=False)
+    forget_bases(made)
+    before = made.contents()
+    with pytest.raises(RepairNeededError, match="has no base"):
+        back.rollback(made.settings(), "0001", writes="now")
+    assert (made.contents(), made.row().revision) == (before, "0002")
+
+
+def forget_bases(made: Deployment) -> None:
+    """A ledger that was restored from a copy, say."""
     connection = sqlite3.connect(made.ledger_url.removeprefix("sqlite:///"), timeout=10)
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE name LIKE '%base%' AND type = 'table'")]
     for table in tables:
         connection.execute(f"DELETE FROM {table}")  # noqa: S608  its own tables
     connection.commit()
     connection.close()
-    with pytest.raises(RepairNeededError, match="base of its proof is gone"):
-        upgrade.upgrade(made.settings())
-    assert len(made.contents()) == POINTS
