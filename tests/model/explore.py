@@ -43,7 +43,7 @@ def first(case: Case) -> State:
     start = start._replace(
         target=left, target_fenced=True, pc="lift", phase="converge", seen=((-1, -1),) * keys
     )
-    return start._replace(base_source=case.initial, base_target=left) if rules.at_once else start
+    return start._replace(base_source=case.initial, base_target=left) if rules.at_once and rules.keeps_base else start
 
 
 def explore(case: Case, *, ends: bool = False) -> Found:

@@ -5,7 +5,6 @@ Values are small tuples, so that states can be compared and kept by the million.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -184,6 +183,8 @@ class Rules:
     looks_before_lifting: bool = True
     # 9
     checks_retired: bool = True
+    # 10
+    keeps_base: bool = True
     # 11
     versions_first: bool = True
     asks_by_id: bool = True
@@ -203,9 +204,6 @@ class Case(NamedTuple):
     rules: Rules
     initial: Values
     ops: tuple[Op, ...]
-
-
-Actions = Callable[[Case, State], list[Step]]
 
 
 def made(value: Value, rules: Rules) -> Value:

@@ -161,6 +161,12 @@ MUTANTS: tuple[Variant, ...] = (
     Variant("a freeze without its barriers, behind a gap", replace(FREEZE, gap=True, closes_freeze=False), flaw=LOST, rule=8),
     Variant("gap without freeze", Rules(gap=True), flaw=LOST, rule=9),
     Variant("retired without a check", replace(H, refills=1, retires=True, checks_retired=False), flaw=LOST, rule=9),
+    Variant(
+        "a rollback at once without a base",
+        replace(H, backwards=True, at_once=True, keeps_base=False),
+        flaw=FLAWS[NO_BASE],
+        rule=10,
+    ),
     Variant("versions are read behind the contents", replace(VERSIONS, versions_first=False), flaw=LOST, rule=11),
     Variant("what a listing lacks is gone", replace(VERSIONS, lacking=True, asks_by_id=False), flaw=LOST, rule=11),
     Variant(
