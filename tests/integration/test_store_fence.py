@@ -6,6 +6,7 @@ import httpx
 import pytest
 from tests.integration.test_store_server import VECTOR, fill, make, moved, ready
 
+from qmigrate.engine.barriers import barrier, measure
 from qmigrate.errors import RateLimitedError, StoreError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.store import connect
@@ -34,6 +35,16 @@ def test_the_fence_refuses_writes_and_the_tokens_prove_it(server_store, qdrant_s
     after = server_store.barrier(fresh_name)
     assert moved(before, after) == [found + passed for found in step]
     assert server_store.count(fresh_name) == 60
+
+
+def test_a_barrier_passes_through_every_queue_as_a_write_of_its_own(server_store, fresh_name):
+    """A write that was accepted before it is done when it returns, and the ids move by it, the same each time."""
+    make(server_store, fresh_name)
+    fill(server_store, fresh_name)
+    reach = measure(server_store, fresh_name)
+    before = barrier(server_store, fresh_name)
+    assert reach > 0
+    assert set(moved(before, barrier(server_store, fresh_name))) == {reach}
 
 
 def test_one_refusal_takes_the_tokens_of_every_shard(server_store, qdrant_server, fresh_name):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qmigrate.engine import barriers
-from qmigrate.engine.barriers import TokenGuard, Undisturbed, lone_barrier
+from qmigrate.engine.barriers import TokenGuard, Undisturbed, lone_barrier, nothing_written
 from qmigrate.errors import DeniedError
 
 
@@ -165,3 +165,28 @@ def test_what_waits_to_be_done_shows_in_the_answer_to_a_write_behind_it(since, a
     undisturbed = Undisturbed(store, "c", since)
     undisturbed.settle("c__e1")
     assert (undisturbed.holds(), len(flushes)) == (holds, flushed)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "more", "quiet"),
+    [
+        ({"n/0": 7, "n/1": 3}, {"n/0": 8, "n/1": 4}, {}, True),
+        ({"n/0": 7, "n/1": 3}, {"n/0": 9, "n/1": 5}, {"own_writes": 1}, True),
+        ({"n/0": 7, "n/1": 3}, {"n/0": 8, "n/1": 5}, {}, False),
+        ({"n/0": 7}, {"n/0": 7}, {}, False),
+        ({"n/0": 7}, {"n/0": 2}, {}, False),
+        ({"n/0": 7, "n/1": 3}, {"n/0": 8}, {}, False),
+        ({"n/0": 7}, {"n/0": 8, "n/1": 1}, {}, False),
+        ({"n/0": 7}, {"m/0": 8}, {}, False),
+        ({}, {}, {}, False),
+        (None, {"n/0": 8}, {}, False),
+        ({"n/0": 7}, {"n/0": 8}, {"nodes": 3}, False),
+        ({}, {}, {"alone": True}, True),
+        ({}, {"n/0": 8}, {"alone": True}, False),
+    ],
+)
+def test_any_doubt_about_operation_ids_counts_as_a_write(before, now, more, quiet):
+    """One barrier and our own writes, on the same shards of one node: anything else may be another client's."""
+    store = Shards({}, nodes=more.get("nodes", 1), alone=more.get("alone", False))
+    work = SimpleNamespace(store=store)
+    assert nothing_written(work, before, now, delta=1, own_writes=more.get("own_writes", 0)) is quiet
