@@ -13,7 +13,7 @@ TAKE_OVER = "tests/scenarios/test_rules_take_over.py::"
 LATE = "tests/scenarios/test_late_writes.py::"
 QUIET = "tests/unit/engine/test_steps_quiet.py::"
 STALE = "tests/scenarios/test_stale_vectors.py::"
-ORDER = "tests/scenarios/test_stopped_in_order.py::"
+ORDER = "tests/scenarios/test_stop_and_continue.py::"
 GC = "tests/scenarios/test_gc.py::"
 PLAIN = "tests/scenarios/test_plain_names.py::"
 
@@ -178,7 +178,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "engine/golive/golive.py",
         "    if serving != step.target:\n        raise _foreign_alias(work, step, serving)\n",
         "    del serving\n",
-        ("tests/scenarios/test_way_back.py::test_a_name_that_was_moved_back_by_hand_stops_the_resume",),
+        ("tests/scenarios/test_rollback.py::test_a_name_that_was_moved_back_by_hand_stops_the_resume",),
     ),
     Mutant(
         5,
@@ -186,7 +186,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "engine/epoch_aliases.py",
         "    if hidden:\n        raise",
         "    if hidden and not names:\n        raise",
-        ("tests/scenarios/test_moved_by_hand.py::test_no_alias_hides_a_collection_of_another_client[server-moment]",),
+        ("tests/scenarios/test_alias_moved_by_hand.py::test_no_alias_hides_a_collection_of_another_client[server-moment]",),
     ),
     Mutant(
         6,
@@ -402,7 +402,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "engine/epoch_aliases.py",
         "    if generation is None:\n        return True\n    found = ",
         "    if generation is None or physical:\n        return True\n    found = ",
-        ("tests/scenarios/test_made_again.py::test_a_pass_stops_where_its_source_is_made_again_under_it",),
+        ("tests/scenarios/test_recreated_collection.py::test_a_pass_stops_where_its_source_is_made_again_under_it",),
     ),
     Mutant(
         13,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.harness import ADD, CREATE, Deployment, make_point, write
-from tests.scenarios.test_stopped_in_order import STOP, interrupted, own_aliases
+from tests.scenarios.test_stop_and_continue import STOP, interrupted, own_aliases
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
