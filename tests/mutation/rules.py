@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tests.mutation.mutate import Mutant
 
+VERSIONS = "tests/scenarios/test_delta_passes.py::"
 SWAP = "tests/scenarios/test_rules_swap.py::"
 TAKE_OVER = "tests/scenarios/test_rules_take_over.py::"
 LATE = "tests/scenarios/test_late_writes.py::"
@@ -56,8 +57,8 @@ MUTANTS: tuple[Mutant, ...] = (
         2,
         "earlier aliases not removed",
         "engine/epoch_aliases.py",
-        "    for alias in stale:\n        work.store.drop_alias(alias)\n    if in_order",
-        "    if in_order",
+        "    for alias in stale:\n        work.store.drop_alias(alias)\n    if not in_order",
+        "    if not in_order",
         (TAKE_OVER + "test_a_request_of_a_dead_holder_is_refused_from_the_take_over_on",),
     ),
     Mutant(
@@ -120,7 +121,9 @@ MUTANTS: tuple[Mutant, ...] = (
         4,
         "no fence before the sweep",
         "engine/prove/sweep.py",
-        "    fence(work, sides.source)\n    taken = work.store.take_tokens(own(work, sides.source))\n",
+        "    fence(work, sides.source)\n"
+        "    # Load-bearing: a holder that was replaced must not take the tokens of what may serve again by now.\n"
+        "    taken = work.store.take_tokens(own(work, sides.source))\n",
         "    taken = 0\n",
         (LATE + "test_the_old_generation_takes_no_write_after_the_swap[operation ids]",),
     ),
@@ -360,9 +363,41 @@ MUTANTS: tuple[Mutant, ...] = (
         11,
         "ids are read after the contents that they vouch for",
         "engine/prove/proof.py",
-        "        source_ids=dict(source_ids),\n",
+        "        source_ids=dict(last.source_ids),\n",
         "        source_ids=dict(barrier(work.store, reach(work, sides.source))),\n",
         (SWAP + "test_a_write_behind_the_last_pass_and_before_its_end_is_carried",),
+    ),
+    Mutant(
+        11,
+        "versions are listed after the contents that they vouch for",
+        "engine/prove/proof.py",
+        "    keep(work, now, report, ",
+        "    keep(work, lists(work, sides)[1] if now is not None else None, report, ",
+        (VERSIONS + "test_a_write_behind_the_reading_of_its_point_is_found",),
+    ),
+    Mutant(
+        11,
+        "what no listing has is not read",
+        "engine/prove/delta.py",
+        "        _unlisted(work, sides.source, now.by.source, now.source),\n",
+        "",
+        (VERSIONS + "test_points_without_the_vector_are_read_each_time",),
+    ),
+    Mutant(
+        11,
+        "versions of the target are not compared",
+        "engine/prove/delta.py",
+        "        now.target.changed_since(before.target),\n",
+        "",
+        (VERSIONS + "test_a_write_to_the_new_generation_is_found",),
+    ),
+    Mutant(
+        11,
+        "numbers of shards that moved are compared",
+        "engine/prove/versions.py",
+        "        if self.placement != earlier.placement:\n",
+        "        if False:\n",
+        (VERSIONS + "test_shards_that_moved_make_all_points_be_read",),
     ),
     Mutant(
         12,
@@ -416,16 +451,16 @@ MUTANTS: tuple[Mutant, ...] = (
         14,
         "no wait",
         "engine/epoch_aliases.py",
-        "    deadline = time.monotonic() + work.store.request_timeout\n    if stale and",
-        "    deadline = time.monotonic()\n    if stale and",
+        "        work.late_until = time.monotonic() + work.store.request_timeout\n",
+        "        work.late_until = time.monotonic()\n",
         (TAKE_OVER + "test_what_a_dead_holder_had_under_way_is_waited_for",),
     ),
     Mutant(
         14,
         "a stop in good order counts although a request had no answer",
         "engine/epoch_aliases.py",
-        "    if not work.phase or work.delegated or not work.store.all_answered():\n",
-        "    if not work.phase or work.delegated:\n",
+        "work.late_until > time.monotonic() or not work.store.all_answered():\n",
+        "work.late_until > time.monotonic():\n",
         (ORDER + "test_a_write_without_an_answer_is_waited_for",),
     ),
     Mutant(
@@ -433,8 +468,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "a stop in good order counts for later holders",
         "engine/epoch_aliases.py",
         "    last = (record for record in run.records if record.epoch == newest)\n"
-        "    return any(loaded(StoppedInOrder, record.facts).epoch == newest for record in last)\n",
-        "    return newest is not None and any(loaded(StoppedInOrder, record.facts).epoch for record in run.records)\n",
+        "    return any(loaded(StoppedInOrder, record.facts).stopped_in_order == newest for record in last)\n",
+        "    facts = (loaded(StoppedInOrder, record.facts) for record in run.records)\n"
+        "    return newest is not None and any(one.stopped_in_order for one in facts)\n",
         (TAKE_OVER + "test_what_a_dead_holder_had_under_way_is_waited_for",),
     ),
 )

@@ -175,3 +175,30 @@ def test_shards_that_moved_make_all_points_be_read(made, read, monkeypatch):
     upgrade.upgrade(made.settings())
     assert read.count(None) >= 2, read
     assert made.contents()[1][0]["text"] == "changed"
+
+
+def test_a_write_behind_the_reading_of_its_point_is_found(made, read, monkeypatch):
+    """It comes while the pass over all points is under way, so that only a listing from before shows it."""
+    original = proof.last_pass
+
+    def last_pass(work, sides, sample):
+        report = original(work, sides, sample)
+        write(work.store, sides.source, [make_point(6, text="behind the reading")])
+        return report
+
+    monkeypatch.setattr(proof, "last_pass", last_pass)
+    upgrade.upgrade(made.settings())
+    assert made.contents()[7][0]["text"] == "behind the reading"
+    assert read.count(None) == 1
+
+
+def test_a_write_to_the_new_generation_is_found(made, read, monkeypatch):
+    """Another client writes to it by its own name between the proof and the swap: it is repaired."""
+    behind_the_proof(
+        monkeypatch,
+        lambda store, name: store.edit_payloads(f"{made.name}__g0002", [PayloadEdit([7], {"text": "foreign"})]),
+    )
+    upgrade.upgrade(made.settings())
+    assert made.contents()[7][0]["text"] == "the text number 6"
+    assert read[0] is None
+    assert max(found or 0 for found in read[1:]) == 1

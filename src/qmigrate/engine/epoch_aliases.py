@@ -295,10 +295,23 @@ def own_pairs(
     return [(old, new if name == target else name) for old, new, name in zip(made, aside, names, strict=True)]
 
 
-def revoke_earlier(
+def revoke_earlier(work: Work, physicals: Sequence[str], *, foreign: bool = False) -> None:
+    """Remove the aliases of earlier epochs, then wait until no request sent through them can still land.
+
+    Args:
+        foreign: see :func:`remove_earlier`.
+    """
+    remove_earlier(work, physicals, foreign=foreign)
+    await_late(work)
+
+
+def remove_earlier(
     work: Work, physicals: Sequence[str], *, foreign: bool = False, in_order: bool = False
 ) -> int:
     """Remove the aliases of earlier epochs; what was sent through them before may land for a while: :func:`await_late`.
+
+    Only the executor calls it, which waits before the first phase that a late request could harm. What else takes over
+    waits at once: :func:`revoke_earlier`.
 
     Args:
         in_order: the holder before has left none of either, see :func:`leave_in_order`: nothing is waited for then,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from qmigrate.engine.epoch_aliases import await_late, leave_in_order, release, revoke_earlier, was_left_in_order
+from qmigrate.engine.epoch_aliases import await_late, leave_in_order, release, remove_earlier, was_left_in_order
 from qmigrate.engine.phases import phases_of
 from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import (
@@ -151,7 +151,7 @@ def _revoked(work: Work, found: OpenRun | None) -> Iterator[None]:
     # A held run was ended in good order: it has no alias and no request any more.
     if earlier is not None and earlier.state != "held" and not earlier.job.throwaway:
         generations = _generations(superseded.job if superseded else work.job)
-        revoke_earlier(work, generations, in_order=was_left_in_order(earlier))
+        remove_earlier(work, generations, in_order=was_left_in_order(earlier))
     yield
 
 

@@ -49,6 +49,9 @@ def calls(name: str) -> dict[str, int]:
         ("of_probe", {"engine/retire/retire.py", "store/server/hiding.py"}),
         ("EpochAlias", {"model/names.py"}),
         ("as_probe", {"commands/repair.py"}),
+        # Nothing but the executor goes on before late requests of an earlier holder have landed.
+        ("remove_earlier", {"engine/executor.py", "engine/epoch_aliases.py"}),
+        ("await_late", {"engine/executor.py", "engine/rebuild.py", "engine/epoch_aliases.py"}),
         ("cast", set()),
     ],
 )
