@@ -379,7 +379,8 @@ MUTANTS: tuple[Mutant, ...] = (
         11,
         "what no listing has is not read",
         "engine/prove/delta.py",
-        "        _unlisted(work, sides.source, now.by.source, now.source),\n",
+        "        _unlisted(work, sides.source, now.by.source, now.source),\n"
+        "        _unlisted(work, sides.target, now.by.shadow, now.target),\n",
         "",
         (VERSIONS + "test_points_without_the_vector_are_read_each_time",),
     ),

@@ -9,9 +9,9 @@ import pytest
 from tests.harness import ADD, CREATE, Deployment, make_point, write
 from tests.scenarios import stale
 from tests.scenarios.plain_names import plain
+from tests.scenarios.test_alias_moved_by_hand import collection, targets
 from tests.scenarios.test_gc import physical, rebuilt, type_of
 from tests.scenarios.test_late_writes import sweep_of
-from tests.scenarios.test_alias_moved_by_hand import collection, targets
 from tests.scenarios.test_stale_vectors import after, begin, expected, vectors
 
 from qmigrate.commands import gc, upgrade
