@@ -206,3 +206,24 @@ def test_a_write_to_the_new_generation_is_found(made, read, monkeypatch):
     assert made.contents()[7][0]["text"] == "the text number 6"
     assert read[0] is None
     assert max(found or 0 for found in read[1:]) == 1
+
+
+@pytest.mark.parametrize(
+    ("writes", "limit", "said"),
+    [
+        ("converge", "1s", ""),
+        ("freeze", "1s", "writes are refused for about 0.3 s before its name moves"),
+        ("auto", "1s", "writes are refused for about 0.3 s before its name moves"),
+        ("auto", "100ms", "writes continue while its name moves: refusing them would take about 0.3 s, longer than"),
+    ],
+)
+def test_the_plan_says_how_long_writes_are_refused(made, writes, limit, said):
+    """Before anything is begun, from the number of points; nothing where nothing is refused."""
+    made.extra = {"rebuild": {"writes": writes}, "limits": {"write_pause": limit}}
+    made.__post_init__()
+    notes = [note for note in upgrade.plan(made.settings()).notes if "writes" in note]
+    assert len(notes) == bool(said)
+    assert all(said in note for note in notes), notes
+    (outcome,) = upgrade.upgrade(made.settings()).outcomes
+    frozen = writes == "freeze" or (writes, limit) == ("auto", "1s")
+    assert bool(outcome.report["1.converge"].get("frozen")) == frozen

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from qmigrate.commands.session import Session
 from qmigrate.embed.pipeline import Pipeline
 from qmigrate.embed.stream import Failure
+from qmigrate.engine.golive.freeze import AROUND
 from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.engine.work import Tick, transform_of
 from qmigrate.errors import PendingError, QmigrateError
 from qmigrate.model.facts.stored import plain
-from qmigrate.model.plan import Build, CollectionPlan, InPlace, Job, OpRef, Plan, Step
+from qmigrate.model.plan import Build, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import LiveCollection, OpenRun, World
 from qmigrate.model.transform import PointTransform
@@ -31,7 +32,10 @@ from qmigrate.planner.estimate import (
 )
 from qmigrate.sequences import in_parts
 from qmigrate.store import records
+from qmigrate.text import took
 
+#: Seconds for which a point is listed on both sides, conservatively.
+LISTED = 10e-6
 #: Rows of the history that speeds are looked for in.
 _ROWS = 200
 #: Points that an embedder is measured with: a few first, since a model is loaded and warmed up by its first batch.
@@ -44,6 +48,36 @@ def with_estimates(opened: Session, world: World, plan: Plan) -> Plan:
     """The plan with seconds for each collection that it has work for."""
     known = _speeds(opened)
     return replace(plan, collections=tuple(_estimated(opened, world, known, item) for item in plan.collections))
+
+
+def with_pauses(opened: Session, world: World, plan: Plan) -> Plan:
+    """The plan with a note for each collection whose writes are refused before its name moves: about how long."""
+    found = [note for item in plan.collections for note in _pauses(opened, world, item.job)]
+    return replace(plan, notes=(*plan.notes, *found))
+
+
+def _pauses(opened: Session, world: World, job: Job) -> Iterator[str]:
+    estimated, name = _Estimated(opened, world, job), job.collection
+    settings = opened.settings.for_collection(name)
+    policy, limit = settings.rebuild.writes, settings.limits.write_pause
+    builds = {step.target: step for step in job.steps if isinstance(step, Build)}
+    for step in (one for one in job.steps if isinstance(one, GoLive) and one.source is not None):
+        build = builds.get(str(step.target))
+        if build is None or estimated.live is None or world.capabilities.local:
+            continue
+        points = estimated.live.points
+        rekeyed = any(opened.operation(ref).rekeys for ref in build.ops)
+        if world.capabilities.versions and not rekeyed:
+            seconds = AROUND + points * LISTED
+        else:
+            seconds = AROUND + points * estimated.weight(build) / opened.settings.estimates.copy
+        if policy == "freeze" or rekeyed or step.place == "gap" or (policy == "auto" and seconds <= limit):
+            yield f"{name}: writes are refused for about {took(seconds)} before its name moves"
+        elif policy == "auto":
+            yield (
+                f"{name}: writes continue while its name moves: refusing them would take about {took(seconds)}, longer "
+                f"than limits.write_pause ({took(limit)})"
+            )
 
 
 def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only: Iterable[str] | None = None) -> None:

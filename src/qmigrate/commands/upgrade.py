@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from qmigrate.commands.edits import with_counts
-from qmigrate.commands.estimate import refuse_longer, with_estimates
+from qmigrate.commands.estimate import refuse_longer, with_estimates, with_pauses
 from qmigrate.commands.failures import Failures, plan_each
 from qmigrate.commands.gc import collect_due
 from qmigrate.commands.held_runs import held_collections
@@ -173,7 +173,7 @@ def planned(opened: Session, target: str, only: Iterable[str] | None, *, models:
     made = _plan(opened, world, target, chosen_names(opened, only))
     for item in made.collections:
         check_ownership(world, item.job.collection)
-    counted = with_counts(opened, world, with_estimates(opened, world, made))
+    counted = with_counts(opened, world, with_pauses(opened, world, with_estimates(opened, world, made)))
     return with_models(opened, world, counted, load=models)
 
 

@@ -23,7 +23,10 @@ from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError
 from qmigrate.model.facts.phases import Proof
 from qmigrate.model.state import DELETING
 from qmigrate.ports import OperationIds
+from qmigrate.text import took
 
+#: Seconds of a freeze around its pass: the fence with its tokens, the barriers and the swap.
+AROUND = 0.3
 #: How often a freeze is begun before it is abandoned.
 MOST_TRIES = 3
 #: Last passes within one freeze: more than one only where a write came through before its token was taken.
@@ -47,11 +50,11 @@ def prove_if_short(work: Work, sides: Sides, *, since: OperationIds | None, delt
         What was proven; None where it would take too long, and the proof that there is still is the newest.
     """
     proven = None if is_listed(work, sides) else prove(work, sides, since=since, delta=delta)
-    expected, limit = seconds_of_delta(work, sides), work.settings.limits.write_pause
-    if expected is not None and expected <= limit:
-        work.progress.say(f"{work.collection}: writes will be refused for about {expected:.1f} s")
+    passing, limit = seconds_of_delta(work, sides), work.settings.limits.write_pause
+    if passing is not None and passing + AROUND <= limit:
+        work.progress.say(f"{work.collection}: writes will be refused for about {took(passing + AROUND)}")
         return prove_frozen(work, sides, since=since, delta=delta)
-    why = "what was written can't be listed" if expected is None else f"it would take {expected:.1f} s"
+    why = "what was written can't be listed" if passing is None else f"a pause would take {took(passing + AROUND)}"
     work.progress.say(f"{work.collection}: writes go on during the swap, since {why}")
     return proven
 
