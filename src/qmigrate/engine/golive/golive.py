@@ -116,9 +116,11 @@ def converge(step: GoLive, work: Work) -> Proof:
         # Nothing is written to what another client has taken the name from: it has served, and has what it took.
         _check_moved(step, work)
     deleted = reapply_deletions.Reapplied()
-    if step.back and step.source is not None and step.target is not None:
-        rollback.unbegun(step, work)
-        if not _is_live(step, work):
+    if step.back and step.target is not None and not _is_live(step, work):
+        # An interruption may lie between the look and here.
+        check_same(work, step.target)
+        if step.source is not None:
+            rollback.unbegun(step, work)
             deleted = reapply_deletions.apply(step, work)
     proof = _converge(step, work)
     if not step.back and proof.report is not None:
@@ -203,6 +205,7 @@ def _move(step: GoLive, work: Work, serving: str | None, names: Sequence[str]) -
         return
     if serving != step.source:
         raise _foreign_alias(work, step, serving)
+    check_same(work, str(step.target))
     if step.source is not None:
         check_same(work, step.source)
         renew()
