@@ -10,6 +10,7 @@ from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
 from tests.scenarios.test_moved_by_hand import cut_at
 
+from qmigrate import op
 from qmigrate.commands import fix, gc, reset, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.engine import phases as steps
@@ -24,6 +25,7 @@ from qmigrate.errors import (
     RefusedError,
     RepairNeededError,
     StoreError,
+    VerificationError,
 )
 from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.plan import GoLive, InPlace
@@ -510,6 +512,49 @@ def test_what_comes_while_it_goes_back_is_no_dead_end(deployment, monkeypatch, h
         back.rollback(made.settings(), "0001")
     back.rollback(made.settings(), "0001", writes="discard")
     assert made.contents() == older
+
+
+REKEY = """
+def upgrade():
+    return [op.Rekey("{name}", other, cutover="immediate")]
+
+
+def other(point):
+    return point.id + 100
+"""
+
+
+@pytest.mark.parametrize("body", [CUT.replace("{inverse}", ""), REKEY], ids=["no inverse", "other ids"])
+@pytest.mark.parametrize("deleted", [False, True])
+def test_it_is_none_behind_a_fix_nor_over_other_ids(deployment, monkeypatch, body, deleted):
+    """What a fix has deleted is deleted in the parent by then: the run can be ended all the same, and says so."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    put(made, make_point(2), make_point(4), make_point(6))
+    made.revise("0002", body)
+    upgrade.upgrade(made.settings())
+    ids, real = sorted(made.contents()), back_steps.converge
+    if deleted:
+        fix.fix(made.settings(), op.DeletePoints(made.name, ids=ids[:1], reason="r", max_share=1.0))
+
+    def late(step, work):
+        monkeypatch.setattr(back_steps, "converge", real)
+        work.store.delete(made.name, ids[1:2])
+        return real(step, work)
+
+    monkeypatch.setattr(back_steps, "converge", late)
+    with pytest.raises(VerificationError):
+        back.rollback(made.settings(), "0001")
+    with pytest.raises(VerificationError):
+        upgrade.upgrade(made.settings())
+    said = call(made.root, "abort")
+    assert (said.code, "stays deleted there, too" in said.text) == (0, deleted), said.text
+    assert (made.row().state, made.row().revision) == ("ready", "0002")
+    with pytest.raises(RefusedError, match="1 point deleted"):
+        back.rollback(made.settings(), "0001")
+    back.rollback(made.settings(), "0001", writes="discard")
+    assert set(made.contents()) == ({5, 7} if deleted else {3, 5, 7})
 
 
 def test_an_inverse_that_fails_is_found_before_anything_is_brought_back(deployment):

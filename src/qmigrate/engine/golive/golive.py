@@ -120,7 +120,7 @@ def converge(step: GoLive, work: Work) -> Proof:
         # An interruption may lie between the look and here.
         check_same(work, step.target)
         if step.source is not None:
-            rollback.unbegun(step, work)
+            rollback.unbegun(work)
             deleted = reapply_deletions.apply(step, work)
     proof = _converge(step, work)
     if not step.back and proof.report is not None:
@@ -152,7 +152,7 @@ def _converge(step: GoLive, work: Work) -> Proof:
         )
     proof = _proof(work)
     now = barrier(work.store, step.source)
-    quiet = nothing_written(work, proof.source_ids, now, delta=delta_of(work))
+    quiet = nothing_written(work, proof.source_ids, now, delta=delta_of(work)) and not _is_newer(step, work)
     # Without ids nothing can be said; what is written from the proof on is found by the sweep, which then reads all.
     unknown = (not now or not exact(work)) and not work.store.capabilities.alone
     if proof.epoch == work.lease.epoch and (quiet or unknown):
@@ -162,6 +162,20 @@ def _converge(step: GoLive, work: Work) -> Proof:
     # the last one is short.
     since = proof.source_ids if step.hold or work.build_step() < work.step - 1 else None
     return prove(work, sides_of(step, work), since=since, delta=delta_of(work))
+
+
+def _is_newer(step: GoLive, work: Work) -> bool:
+    """Whether this run has written to the source since the target was proven to be made of it.
+
+    Where a plain name makes room, both are built first, and what was written to the plain collection since then comes
+    into the identical one only when that goes live. Operation ids show it, too; local mode has none.
+    """
+    reports = [
+        work.facts(Proof, position).report
+        for position, one in enumerate(work.job.steps[: work.step])
+        if position > work.build_step() and isinstance(one, GoLive) and one.target == step.source
+    ]
+    return any(report is None or report.repaired or report.passes for report in reports)
 
 
 def swap_names(step: GoLive, work: Work) -> Swap:

@@ -135,9 +135,9 @@ def sides_of(step: GoLive, work: Work) -> Sides:
     )
 
 
-def unbegun(step: GoLive, work: Work) -> None:
+def unbegun(work: Work) -> None:
     """Note before the first attempt that nothing is written to the parent yet: an abort leaves it as it was."""
-    if (work.step, work.phase) not in work.learned and not rekeys(step, work):
+    if (work.step, work.phase) not in work.learned:
         work.note(replace(work.facts(Proof), brought=False))
 
 
