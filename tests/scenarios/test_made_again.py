@@ -12,7 +12,7 @@ from tests.scenarios.test_moved_by_hand import HOLD, cut_at, lead, there
 
 from qmigrate import fix as program
 from qmigrate import op
-from qmigrate.commands import adopt, fix, gc, upgrade
+from qmigrate.commands import adopt, fix, gc, snapshot, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.engine import rebuild
 from qmigrate.engine.retire import retire
@@ -298,3 +298,19 @@ def test_an_interrupted_rollback_does_not_go_on_to_a_collection_that_was_made_ag
         upgrade.upgrade(deployment.settings())
     assert there(deployment) == before
     assert len(deployment.contents(name)) == POINTS
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+def test_snapshots_of_a_collection_that_was_made_again_are_its_own(deployment):
+    """A clean-up of those of the generation that had the name before deletes none; what a run has made of it goes."""
+    name = twice_rebuilt(deployment)
+    store = deployment.store()
+    made = [store.create_snapshot(deployment.name).name for _ in range(2)]
+    store.close()
+    done = snapshot.delete(deployment.settings(), collection=name, older_than=0.0, consent=True)
+    assert set(done.spared) == set(made)
+    store = deployment.store()
+    left = {one.name for one in store.list_snapshots(deployment.name)}
+    store.close()
+    assert left == set(made)
