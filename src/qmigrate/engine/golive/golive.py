@@ -152,10 +152,10 @@ def _converge(step: GoLive, work: Work) -> Proof:
         )
     proof = _proof(work)
     now = barrier(work.store, step.source)
-    quiet = nothing_written(work, proof.source_ids, now, delta=delta_of(work)) and not _is_newer(step, work)
+    quiet = nothing_written(work, proof.source_ids, now, delta=delta_of(work))
     # Without ids nothing can be said; what is written from the proof on is found by the sweep, which then reads all.
     unknown = (not now or not exact(work)) and not work.store.capabilities.alone
-    if proof.epoch == work.lease.epoch and (quiet or unknown):
+    if proof.epoch == work.lease.epoch and (quiet or unknown) and not _is_newer(step, work):
         # The sweep compares with the newest barrier: this one moved the ids too.
         return Proof(source_ids=dict(now))
     # After days on hold, or while a plain name made room, much may have been written: then passes come first, so that
