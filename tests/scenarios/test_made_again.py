@@ -267,6 +267,7 @@ def test_an_erasure_does_not_reach_a_collection_that_was_made_again(deployment):
     name = twice_rebuilt(deployment)
     done = program.delete_points(name, ids=[5], reason="r", erase=True, max_share=1.0, settings=deployment.settings()).done
     assert [one.changed for one in done] == [1]
+    assert f"{deployment.name} was deleted and recreated by another client" in str(done[0].erasure)
     assert set(deployment.contents()) == {5, 901}
     assert 5 not in deployment.contents(f"{name}__g0001")
 
