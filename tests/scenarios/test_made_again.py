@@ -248,7 +248,7 @@ def stops(deployment, monkeypatch, place) -> None:
 
 
 def twice_rebuilt(made) -> str:
-    """A collection that was adopted under an alias, rebuilt twice, and made again by its application; what serves."""
+    """A collection that was adopted under an alias, rebuilt twice, and recreated by its application; what serves."""
     under_alias(made)
     name = serving(made, alias=True)
     for revision, body in (("0002", ADD), ("0003", ADD.replace('"b"', '"c"'))):

@@ -113,7 +113,7 @@ def delete(
     """Delete snapshots and archives; each deletion is recorded as a run of its collection.
 
     One that an unfinished run has made, or restores, is spared, and so is one that may be of a collection which another
-    client has made again, and an archive of another ledger's collection that is not named exactly. So is an archive of some points only, unless a pattern means it.
+    client has recreated, and an archive of another ledger's collection that is not named exactly. So is an archive of some points only, unless a pattern means it.
 
     Args:
         patterns: globs of snapshot names; none means all.

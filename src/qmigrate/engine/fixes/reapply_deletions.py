@@ -165,7 +165,7 @@ def _older(work: Work, target: str) -> list[str]:
     """The generation that is about to serve, and what a further way back would lead to, as far as its time goes.
 
     After a restore or a reset come points of another time. They aren't an older form of others; no export has them:
-    the undo of that keeps them first. Nor is what an application has made again under the name of an older one.
+    the undo of that keeps them first. Nor is what an application has recreated under the name of an older one.
     """
     rows = {row.number: row for row in work.lease.ledger.generations(work.collection) if row.state == "retired"}
     names, builds = frozenset(work.store.physical_names()), work.lease.ledger.builds(work.collection)
