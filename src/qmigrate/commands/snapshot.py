@@ -112,8 +112,8 @@ def delete(
 ) -> DeletedSnapshots:
     """Delete snapshots and archives; each deletion is recorded as a run of its collection.
 
-    One that an unfinished run has made, or restores, is spared, and so is one that may be of a collection which another
-    client has recreated, and an archive of another ledger's collection that is not named exactly. So is an archive of some points only, unless a pattern means it.
+    One that an unfinished run has made, or restores, is spared; so is what may be of a collection that another client
+    has recreated, an archive of another ledger that is not named exactly, and one of some points that no pattern means.
 
     Args:
         patterns: globs of snapshot names; none means all.

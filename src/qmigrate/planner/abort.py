@@ -224,8 +224,8 @@ def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position
 def _deleted_again(run: OpenRun, step: GoLive, position: int) -> list[str]:
     """A way back that has begun to delete where it goes to: what that generation was is in no place any more.
 
-    Where it may have been overtaken by a write that it can't bring along, it can't be finished either. Then an abort ends
-    it: what fixes have deleted stays deleted there as well, and nothing was brought.
+    Where it may have been overtaken by a write that it can't bring along, it can't be finished either. Then an abort
+    ends it: what fixes have deleted stays deleted there as well, and nothing was brought.
 
     Returns:
         That, as a note for people.

@@ -366,8 +366,8 @@ def _finished(draft: _Draft, *, fuse: bool) -> CollectionPlan:
 def _refuse_renamed(world: World, draft: _Draft, revisions: Revisions) -> None:
     """Stop before points lose their name where a revision records that they got another one.
 
-    ``adopt NAME --alias OTHER`` writes such a revision, and has recorded it for the deployment that it was called in. In
-    any other one it would leave the points behind and serve an empty collection.
+    ``adopt NAME --alias OTHER`` writes such a revision, and records it for the deployment that it is called in. In any
+    other one it would leave the points behind and serve an empty collection.
 
     Raises:
         RefusedError: so it would.
