@@ -115,6 +115,8 @@ def converge(step: GoLive, work: Work) -> Proof:
     if _was_moved(work):
         # Nothing is written to what another client has taken the name from: it has served, and has what it took.
         _check_moved(step, work)
+    if rollback.loses(step) and holder(work) == step.source:
+        rollback.refuse_overtaken(step, work)
     deleted = reapply_deletions.Reapplied()
     if step.back and step.target is not None and not _is_live(step, work):
         # An interruption may lie between the look and here.
@@ -240,8 +242,11 @@ def sweep_late(step: GoLive, work: Work) -> Sweep:
     if step.apart or (step.back and step.writes == "discard"):
         fence(work, step.source)
         work.store.take_tokens(own(work, step.source))
-        leave_unread(work, step.source)
-        return Sweep(sweep=SweepReport())
+        report = rollback.late_in(step, work) if rollback.loses(step) else SweepReport()
+        if not report.listed.count:
+            # Else nothing says that it is as it was left, and gc compares.
+            leave_unread(work, step.source)
+        return Sweep(sweep=report)
     proof = _proof(work)
     sides = sides_of(step, work)
     if not work.lease.ledger.has_base(sides.base):
