@@ -275,7 +275,7 @@ def led_apart(made, how: str):
 
 @pytest.mark.parametrize("how", ["restore", "reset"])
 def test_what_was_written_while_a_way_back_was_interrupted_is_asked_about(made, monkeypatch, how):
-    """It was counted before; what came since would be left behind, though nobody has agreed to that."""
+    """It was counted before; what came since would be left behind without consent."""
     undo = led_apart(made, how)
     with cut_at(monkeypatch, GoLive.kind, "converge"):
         undo()

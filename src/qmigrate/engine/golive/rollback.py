@@ -79,7 +79,7 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
 
 
 def loses(step: GoLive) -> bool:
-    """Whether what is written to the generation that is left would be lost, though nobody has agreed to that."""
+    """Whether what is written to the generation that is left would be lost without consent."""
     return step.back and step.source is not None and step.writes == "refuse" and (step.apart or step.target is None)
 
 
@@ -116,8 +116,8 @@ def late_in(step: GoLive, work: Work) -> SweepReport:
     report.listed.count = found.count
     if found.count:
         work.progress.say(
-            f"{work.collection}: {step.source} took writes while the name moved, of {counted(found.count, 'point')}: they "
-            "are only there, and gc asks before it deletes that"
+            f"{work.collection}: {step.source} took writes while the name moved, of {counted(found.count, 'point')}: "
+            "they are only there, and gc asks before it deletes that"
         )
     return report
 
