@@ -583,6 +583,33 @@ def test_what_was_begun_to_be_brought_back_is_finished(deployment, monkeypatch):
     assert set(made.contents()) == {3, 5, 7}
 
 
+@pytest.mark.parametrize("phase", ["change", "verify"])
+def test_a_vector_that_is_filled_while_a_way_back_is_interrupted_is_not_dropped(deployment, monkeypatch, phase):
+    """Nothing had it when it was asked about; the run is over then, and the next try asks."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    put(made, make_point(1))
+    made.revise("0002", BESIDE.replace("{params}", "VectorParams(size=2, distance=Distance.DOT)"))
+    upgrade.upgrade(made.settings())
+    with cut_at(monkeypatch, InPlace.kind, phase):
+        back.rollback(made.settings(), "0001")
+    if phase == "verify":
+        upgrade.upgrade(made.settings(), "0001")
+        assert "b" not in made.contents()[2][1]
+        return
+    point = make_point(1)
+    put(made, replace(point, vectors={**point.vectors, "b": [1.0, 2.0]}))
+    before = made.contents()
+    with pytest.raises(RefusedError, match="1 points of .* have the vector 'b' by now"):
+        upgrade.upgrade(made.settings(), "0001")
+    assert (made.contents(), made.row().state, made.row().revision) == (before, "ready", "0002")
+    with pytest.raises(RefusedError, match="1 points of .* have the vector 'b', which is dropped"):
+        back.rollback(made.settings(), "0001")
+    back.rollback(made.settings(), "0001", writes="discard")
+    assert "b" not in made.contents()[2][1]
+
+
 @pytest.mark.parametrize("filled", [False, True])
 def test_an_abort_drops_no_vector_that_another_client_has_filled(deployment, monkeypatch, filled):
     """The run had added it in place, and was interrupted: it can be finished, and then be undone with consent."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from qmigrate.engine.as_applied import refuse_changed
 from qmigrate.engine.barriers import barrier, measure, nothing_written
-from qmigrate.engine.epoch_aliases import own, reach
+from qmigrate.engine.epoch_aliases import own, reach, release
 from qmigrate.engine.fixes import reapply_deletions
 from qmigrate.engine.points.base import base_name, committed, digest_of, exchanged, unpack
 from qmigrate.engine.points.transformation import Maker
@@ -15,7 +15,7 @@ from qmigrate.engine.prove.passes import REDO_BATCH, Sides, keyed, page_of
 from qmigrate.engine.prove.proof import prove
 from qmigrate.engine.retire.late_writes import differing
 from qmigrate.engine.work import Work, transform_of
-from qmigrate.errors import RefusedError, RepairNeededError
+from qmigrate.errors import OvertakenError, RefusedError, RepairNeededError
 from qmigrate.model.facts.phases import GoLivePreflight, Proof, WritesSince
 from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import GoLive
@@ -89,7 +89,7 @@ def refuse_overtaken(step: GoLive, work: Work) -> None:
     Once points have been deleted where it goes to, it can only be finished: see :func:`late_in`.
 
     Raises:
-        RefusedError: something was written since.
+        OvertakenError: something was written since.
     """
     begun, seen = work.facts(Proof), work.facts(GoLivePreflight)
     if begun.kept or begun.deleted_again is not None:
@@ -100,8 +100,8 @@ def refuse_overtaken(step: GoLive, work: Work) -> None:
     try:
         _check_writes(step, work)
     except RefusedError as error:
-        error.hint = f"qmigrate abort {quote(work.collection)} ends this run; then {error.hint}"
-        raise
+        release(work, [step.source, step.target])
+        raise OvertakenError(error.message, hint=error.hint, facts=error.facts) from error
 
 
 def late_in(step: GoLive, work: Work) -> SweepReport:
