@@ -20,6 +20,7 @@ from qmigrate.engine.golive import rollback as back_steps
 from qmigrate.errors import (
     DriftError,
     ForeignLedgerError,
+    OvertakenError,
     PlanError,
     QmigrateError,
     RefusedError,
@@ -581,6 +582,20 @@ def test_what_was_begun_to_be_brought_back_is_finished(deployment, monkeypatch):
         back.abort(made.settings())
     upgrade.upgrade(made.settings(), "0001")
     assert set(made.contents()) == {3, 5, 7}
+
+
+@pytest.mark.parametrize("phase", ["converge", "swap"])
+def test_a_name_is_not_removed_from_points_that_came_since(deployment, monkeypatch, phase):
+    """The collection was empty when its creation was to be undone; the run is over then."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    with cut_at(monkeypatch, GoLive.kind, phase):
+        back.rollback(made.settings(), "base")
+    put(made, make_point(1))
+    with pytest.raises(OvertakenError, match="1 point added"):
+        upgrade.upgrade(made.settings())
+    assert (set(made.contents()), made.row().state) == ({2}, "ready")
 
 
 @pytest.mark.parametrize("phase", ["change", "verify"])
