@@ -30,6 +30,7 @@
     │   └── ServerTooOldError          9   a planned feature needs a newer server
     ├── RefusedError                  10   needs explicit consent, or is not done on purpose
     │   ├── PointsNotFoundError       10   points that were named are not there
+    │   ├── OvertakenError            10   another client has written what would be lost, since it was asked about
     │   ├── ArchiveError              10   an archive is damaged, cut off or edited: it is not used
     │   └── QuarantineError           10   more points could not be embedded than the settings allow
     ├── HeldError                     11   built and proven; waits for its cut-over
@@ -226,6 +227,10 @@ class PointsNotFoundError(RefusedError):
     """Points that were named are not there; nothing was changed."""
 
     code = "not_found"
+
+
+class OvertakenError(RefusedError):
+    """Another client has written what would be lost, since it was asked about; nothing was changed: the run is over."""
 
 
 class ArchiveError(RefusedError):

@@ -347,6 +347,25 @@ def test_a_managed_plain_name_moves_to_an_alias(made):
     assert adopt(made.settings(), live).rows[0].how == "known"
 
 
+def test_the_other_deployment_does_not_lose_its_points_by_a_new_name(made):
+    """The revision is made where it is recorded; where it is only pending, an upgrade would serve an empty collection."""
+    live = f"{made.name}_live"
+    create(made, made.name, CollectionSchema(A), points=3)
+    adopt(made.settings(), made.name)
+    path = made.revise(
+        "0002", 'def upgrade():\n    return [op.DropCollection("{name}"), op.CreateCollection("{name}_live", '
+        '{{"a": VectorParams(size=8, distance=Distance.COSINE)}})]\n', down="0001"
+    )
+    for names in (None, [made.name]):
+        with pytest.raises(RefusedError, match="has 3 points, and creates .*_live with the same vectors") as refused:
+            upgrade.upgrade(made.settings(), only=names, allow_gap=True)
+        assert f"qmigrate adopt {made.name} --alias {live}" in (refused.value.hint or "")
+    result = adopt(made.settings(), made.name, alias=live)
+    assert (result.rows[0].revision, len(list(path.parent.glob("*.py")))) == ("0002", 2)
+    assert not upgrade.plan(made.settings()).collections
+    assert len(made.contents(live)) == 3
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("call", ["open_run", "journal", "close_step"])
 def test_a_crash_between_file_seal_and_ledger_is_repeated_to_the_same_end(made, monkeypatch, call, moment):

@@ -17,6 +17,7 @@ from qmigrate.engine import phases as steps
 from qmigrate.engine.golive import freeze, golive
 from qmigrate.errors import ConflictError, QmigrateError, RefusedError, RepairNeededError
 from qmigrate.model.names import PROBE_PREFIX, is_own_alias, old_alias
+from qmigrate.model.plan import Build
 from qmigrate.store.faults import TransientError
 from qmigrate.store.server.server import ServerStore
 
@@ -426,3 +427,35 @@ def refuses_to_hide(kind: type, monkeypatch, name: str) -> None:
         real(self, pairs, drop)
 
     monkeypatch.setattr(kind, "rename_aliases", refused)
+
+
+@pytest.mark.parametrize("phase", ["fill", "index", "converge", "quality"])
+@pytest.mark.parametrize("build", [0, 1], ids=["identical", "own"])
+def test_what_was_written_while_it_was_interrupted_is_in_what_serves(deployment, monkeypatch, build, phase):
+    """The identical copy gets it when it takes the name; what the revision makes of that one is proven again by then."""
+    deployment.extra["rebuild"] = {"plain_names": "gap"}
+    deployment.__post_init__()
+    plain(deployment)
+    deployment.revise("0002", ADD)
+    checklist = steps._CHECKLISTS[Build.kind]
+
+    def cut(one):
+        def run(step, work):
+            if work.job.steps[build] is step:
+                raise KeyboardInterrupt
+            return one.run(step, work)
+
+        return replace(one, run=run)
+
+    with monkeypatch.context() as patch:
+        phases = tuple(cut(one) if one.name == phase else one for one in checklist)
+        patch.setitem(steps._CHECKLISTS, Build.kind, phases)
+        with pytest.raises(KeyboardInterrupt):
+            upgrade.upgrade(deployment.settings(), allow_gap=True)
+    store = deployment.store()
+    write(store, deployment.name, [make_point(900), make_point(3, text="newer")])
+    store.delete(deployment.name, [8])
+    store.close()
+    upgrade.upgrade(deployment.settings(), allow_gap=True)
+    found = deployment.contents()
+    assert (901 in found, 8 in found, found[4][0]["text"]) == (True, False, "newer")

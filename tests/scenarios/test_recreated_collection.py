@@ -10,8 +10,9 @@ from tests.harness import ADD, INDEX, by_hand, make_point, write
 from tests.scenarios.plain_names import SCHEMA, plain
 from tests.scenarios.test_alias_moved_by_hand import HOLD, cut_at, lead, there
 
+from qmigrate import fix as program
 from qmigrate import op
-from qmigrate.commands import adopt, fix, gc, upgrade
+from qmigrate.commands import adopt, fix, gc, snapshot, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.engine import rebuild
 from qmigrate.engine.retire import retire
@@ -244,3 +245,73 @@ def stops(deployment, monkeypatch, place) -> None:
         assert seal_of(deployment) is None
     with pytest.raises(RepairNeededError, match="no seal any more"):
         fix.fix(deployment.settings(), op.DeletePoints(deployment.name, ids=[901], reason="r", max_share=1))
+
+
+def twice_rebuilt(made) -> str:
+    """A collection that was adopted under an alias, rebuilt twice, and recreated by its application; what serves."""
+    under_alias(made)
+    name = serving(made, alias=True)
+    for revision, body in (("0002", ADD), ("0003", ADD.replace('"b"', '"c"'))):
+        made.revise(revision, body.replace("{name}", name))
+        upgrade.upgrade(made.settings())
+    store = made.store()
+    store.drop_collection(by_hand(made.name))
+    store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+    write(store, made.name, [make_point(4), make_point(900)])
+    store.close()
+    return name
+
+
+def test_an_erasure_does_not_reach_a_collection_that_was_made_again(deployment):
+    """Its ids mean other points; what the ledger calls a generation of the collection is not it any more."""
+    name = twice_rebuilt(deployment)
+    done = program.delete_points(name, ids=[5], reason="r", erase=True, max_share=1.0, settings=deployment.settings()).done
+    assert [one.changed for one in done] == [1]
+    assert f"{deployment.name} was deleted and recreated by another client" in str(done[0].erasure)
+    assert set(deployment.contents()) == {5, 901}
+    assert 5 not in deployment.contents(f"{name}__g0001")
+
+
+def test_a_rollback_repeats_no_deletion_in_a_collection_that_was_made_again(deployment):
+    """What fixes have deleted goes where it leads back to, and further back only in what is a generation still."""
+    name = twice_rebuilt(deployment)
+    fix.fix(deployment.settings(), op.DeletePoints(name, ids=[5], reason="r", max_share=1.0))
+    back.rollback(deployment.settings(), "0002")
+    assert set(deployment.contents()) == {5, 901}
+    assert len(deployment.contents(name)) == POINTS - 1
+
+
+@pytest.mark.parametrize("phase", ["converge", "swap"])
+@pytest.mark.parametrize("writes", ["refuse", "discard"])
+def test_an_interrupted_rollback_does_not_go_on_to_a_collection_that_was_made_again(
+    deployment, monkeypatch, phase, writes
+):
+    """The way back led to it when it was begun."""
+    under_alias(deployment)
+    name = serving(deployment, alias=True)
+    deployment.revise("0002", ADD.replace("{name}", name))
+    upgrade.upgrade(deployment.settings())
+    with cut_at(monkeypatch, GoLive.kind, phase):
+        back.rollback(deployment.settings(), "-1", writes=writes)
+    make_again(deployment)
+    before = there(deployment)
+    with pytest.raises(RepairNeededError, match="deleted and recreated"):
+        upgrade.upgrade(deployment.settings())
+    assert there(deployment) == before
+    assert len(deployment.contents(name)) == POINTS
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+def test_snapshots_of_a_collection_that_was_made_again_are_its_own(deployment):
+    """A clean-up of those of the generation that had the name before deletes none; what a run has made of it goes."""
+    name = twice_rebuilt(deployment)
+    store = deployment.store()
+    made = [store.create_snapshot(deployment.name).name for _ in range(2)]
+    store.close()
+    done = snapshot.delete(deployment.settings(), collection=name, older_than=0.0, consent=True)
+    assert set(done.spared) == set(made)
+    store = deployment.store()
+    left = {one.name for one in store.list_snapshots(deployment.name)}
+    store.close()
+    assert left == set(made)

@@ -10,6 +10,7 @@ from tests.scenarios.cli import call
 from tests.scenarios.plain_names import plain
 from tests.scenarios.test_alias_moved_by_hand import cut_at
 
+from qmigrate import op
 from qmigrate.commands import fix, gc, reset, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.engine import phases as steps
@@ -19,11 +20,13 @@ from qmigrate.engine.golive import rollback as back_steps
 from qmigrate.errors import (
     DriftError,
     ForeignLedgerError,
+    OvertakenError,
     PlanError,
     QmigrateError,
     RefusedError,
     RepairNeededError,
     StoreError,
+    VerificationError,
 )
 from qmigrate.ledger import Lease, Ledger
 from qmigrate.model.plan import GoLive, InPlace
@@ -512,6 +515,49 @@ def test_what_comes_while_it_goes_back_is_no_dead_end(deployment, monkeypatch, h
     assert made.contents() == older
 
 
+REKEY = """
+def upgrade():
+    return [op.Rekey("{name}", other, cutover="immediate")]
+
+
+def other(point):
+    return point.id + 100
+"""
+
+
+@pytest.mark.parametrize("body", [CUT.replace("{inverse}", ""), REKEY], ids=["no inverse", "other ids"])
+@pytest.mark.parametrize("deleted", [False, True])
+def test_it_is_none_behind_a_fix_nor_over_other_ids(deployment, monkeypatch, body, deleted):
+    """What a fix has deleted is deleted in the parent by then: the run can be ended all the same, and says so."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    put(made, make_point(2), make_point(4), make_point(6))
+    made.revise("0002", body)
+    upgrade.upgrade(made.settings())
+    ids, real = sorted(made.contents()), back_steps.converge
+    if deleted:
+        fix.fix(made.settings(), op.DeletePoints(made.name, ids=ids[:1], reason="r", max_share=1.0))
+
+    def late(step, work):
+        monkeypatch.setattr(back_steps, "converge", real)
+        work.store.delete(made.name, ids[1:2])
+        return real(step, work)
+
+    monkeypatch.setattr(back_steps, "converge", late)
+    with pytest.raises(VerificationError):
+        back.rollback(made.settings(), "0001")
+    with pytest.raises(VerificationError):
+        upgrade.upgrade(made.settings())
+    said = call(made.root, "abort")
+    assert (said.code, "stays deleted there, too" in said.text) == (0, deleted), said.text
+    assert (made.row().state, made.row().revision) == ("ready", "0002")
+    with pytest.raises(RefusedError, match="1 point deleted"):
+        back.rollback(made.settings(), "0001")
+    back.rollback(made.settings(), "0001", writes="discard")
+    assert set(made.contents()) == ({5, 7} if deleted else {3, 5, 7})
+
+
 def test_an_inverse_that_fails_is_found_before_anything_is_brought_back(deployment):
     """Each point is made once before the first is written; the run is over, and another way can be chosen."""
     made = deployment
@@ -536,6 +582,47 @@ def test_what_was_begun_to_be_brought_back_is_finished(deployment, monkeypatch):
         back.abort(made.settings())
     upgrade.upgrade(made.settings(), "0001")
     assert set(made.contents()) == {3, 5, 7}
+
+
+@pytest.mark.parametrize("phase", ["converge", "swap"])
+def test_a_name_is_not_removed_from_points_that_came_since(deployment, monkeypatch, phase):
+    """The collection was empty when its creation was to be undone; the run is over then."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    with cut_at(monkeypatch, GoLive.kind, phase):
+        back.rollback(made.settings(), "base")
+    put(made, make_point(1))
+    with pytest.raises(OvertakenError, match="1 point added"):
+        upgrade.upgrade(made.settings())
+    assert (set(made.contents()), made.row().state) == ({2}, "ready")
+
+
+@pytest.mark.parametrize("phase", ["change", "verify"])
+def test_a_vector_that_is_filled_while_a_way_back_is_interrupted_is_not_dropped(deployment, monkeypatch, phase):
+    """Nothing had it when it was asked about; the run is over then, and the next try asks."""
+    made = deployment
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    put(made, make_point(1))
+    made.revise("0002", BESIDE.replace("{params}", "VectorParams(size=2, distance=Distance.DOT)"))
+    upgrade.upgrade(made.settings())
+    with cut_at(monkeypatch, InPlace.kind, phase):
+        back.rollback(made.settings(), "0001")
+    if phase == "verify":
+        upgrade.upgrade(made.settings(), "0001")
+        assert "b" not in made.contents()[2][1]
+        return
+    point = make_point(1)
+    put(made, replace(point, vectors={**point.vectors, "b": [1.0, 2.0]}))
+    before = made.contents()
+    with pytest.raises(RefusedError, match="1 points of .* have the vector 'b' by now"):
+        upgrade.upgrade(made.settings(), "0001")
+    assert (made.contents(), made.row().state, made.row().revision) == (before, "ready", "0002")
+    with pytest.raises(RefusedError, match="1 points of .* have the vector 'b', which is dropped"):
+        back.rollback(made.settings(), "0001")
+    back.rollback(made.settings(), "0001", writes="discard")
+    assert "b" not in made.contents()[2][1]
 
 
 @pytest.mark.parametrize("filled", [False, True])

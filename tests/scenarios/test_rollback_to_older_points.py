@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
-from tests.harness import ADD, CREATE, Deployment, audit, write
+from tests.harness import ADD, CREATE, Deployment, audit, make_point, write
 from tests.scenarios.cli import call
+from tests.scenarios.test_alias_moved_by_hand import cut_at, lead
 
 from qmigrate import op
-from qmigrate.commands import fix, restore, upgrade
+from qmigrate.commands import fix, gc, restore, status, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.engine.fixes import reapply_deletions
 from qmigrate.engine.golive import golive
-from qmigrate.errors import QmigrateError, RefusedError, RepairNeededError
+from qmigrate.errors import OvertakenError, QmigrateError, RefusedError, RepairNeededError
+from qmigrate.model.plan import GoLive
 from qmigrate.model.transform import Point
 from qmigrate.ports import PayloadEdit
 
@@ -257,3 +261,61 @@ def test_what_was_deleted_again_on_another_host_waits_for_its_file(made, monkeyp
     upgrade.upgrade(made.settings())
     assert [row.kind for row in audit(made)][:1] == (["FILTER"] if lost else ["DELETED_AGAIN"])
     assert 5 not in made.contents()
+
+
+def led_apart(made, how: str):
+    """A restore or a reset was done; what undoes it without consent."""
+    if how == "restore":
+        restore.restore(made.settings(), made.name, consent=True)
+        return partial(restore.undo, made.settings(), made.name)
+    said = ["fix", "reset", made.name, "--reason", "r", "--yes", "--expect", "20", "--confirm", "DELETE ALL VECTORS"]
+    assert call(made.root, *said).code == 0
+    return partial(fix.undo, made.settings(), audit(made)[0].id)
+
+
+@pytest.mark.parametrize("how", ["restore", "reset"])
+def test_what_was_written_while_a_way_back_was_interrupted_is_asked_about(made, monkeypatch, how):
+    """It was counted before; what came since would be left behind without consent."""
+    undo = led_apart(made, how)
+    with cut_at(monkeypatch, GoLive.kind, "converge"):
+        undo()
+    lead(made, f"{made.name}__g0002", make_point(900))
+    with pytest.raises(OvertakenError, match="1 point added"):
+        upgrade.upgrade(made.settings())
+    assert (901 in made.contents(), made.row().state) == (True, "ready")
+    with pytest.raises(RefusedError, match="1 point added"):
+        undo()
+    undo(**{"restore": {"writes": "discard"}, "reset": {"overwrite": True}}[how])
+    assert (len(made.contents()), 901 in made.contents()) == (20, False)
+
+
+@pytest.mark.parametrize("how", ["restore", "reset"])
+def test_what_is_written_while_the_name_moves_back_is_named_and_kept(made, monkeypatch, how):
+    """It is only in what was left: the history names it, and no clean-up deletes it without consent."""
+    undo, real = led_apart(made, how), golive.swap
+
+    def late(work, target, names):
+        write(work.store, made.name, [make_point(900)])
+        return real(work, target, names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(golive, "swap", late)
+        undo()
+    assert (len(made.contents()), 901 in made.contents()) == (20, False)
+    (sweep,) = [row.report["sweep"] for row in status.history(made.settings()).rows[:1]]
+    assert [one[0] for one in sweep["listed"]["named"]] == [901]
+    spared = gc.gc(made.settings(), made.name, now=True).spared
+    assert [one.writes for one in spared] == [{"count": 1, "named": [[901, "new"]]}]
+    assert 901 in made.contents(f"{made.name}__g0002")
+    gc.gc(made.settings(), made.name, now=True, discard_writes=True)
+
+
+@pytest.mark.parametrize("how", ["restore", "reset"])
+def test_what_nobody_wrote_to_goes_as_before(made, how):
+    """Nothing came: what was left behind is what its proof saw, but for what fixes have deleted."""
+    undo = led_apart(made, how)
+    if how == "restore":
+        deleted(made)
+    undo()
+    swept = gc.gc(made.settings(), made.name, now=True)
+    assert (len(swept.collected), swept.spared) == (1, ())

@@ -310,7 +310,8 @@ def _closing(result: UpgradeResult) -> Text:
     revisions = list(dict.fromkeys(one for outcome in result.outcomes for one in outcome.revisions))
     what = counted(len(names), "collection")
     if result.plan.verb == "abort":
-        return Text(f"Aborted: {what} in {total}. They are as they were before.")
+        stays = "" if result.plan.notes else " They are as they were before."
+        return Text(f"Aborted: {what} in {total}.{stays}")
     if result.plan.verb == "rollback":
         forth = revisions[0] if revisions else "head"
         again = (f"qmigrate upgrade {quote(forth)}", "bold")

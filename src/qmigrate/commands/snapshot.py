@@ -19,7 +19,7 @@ from qmigrate.errors import DeniedError, RefusedError, RepairNeededError
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.reader import present
 from qmigrate.model.facts.phases import SourceSnapshot
-from qmigrate.model.names import met, met_by_any, old_alias, unknown
+from qmigrate.model.names import is_made, met, met_by_any, old_alias, unknown
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, StoredOrigin
 from qmigrate.model.plan import Build, Job
 from qmigrate.model.state import CollectionState, Moment, World, moments_of
@@ -112,8 +112,8 @@ def delete(
 ) -> DeletedSnapshots:
     """Delete snapshots and archives; each deletion is recorded as a run of its collection.
 
-    One that an unfinished run has made, or restores, is spared, and so is an archive of another ledger's collection
-    that is not named exactly. So is an archive of some points only, unless a pattern means it.
+    One that an unfinished run has made, or restores, is spared; so is what may be of a collection that another client
+    has recreated, an archive of another ledger that is not named exactly, and one of some points that no pattern means.
 
     Args:
         patterns: globs of snapshot names; none means all.
@@ -144,7 +144,7 @@ def delete(
         ]
         if patterns and not chosen and keep is None and older_than is None:
             raise unknown("snapshot", patterns[0], [one.name for one in found])
-        needed = {**foreign, **_needed(opened.ledger)}
+        needed = {**foreign, **_of_made_again(opened, chosen), **_needed(opened.ledger)}
         spared = {one.name: needed[one.name] for one in chosen if one.name in needed}
         rows = tuple(one for one in chosen if one.name not in spared)
         if dry_run or not rows:
@@ -356,6 +356,24 @@ def foreign_archives(opened: Session, folder: Path, named: Sequence[str] = ()) -
         one.path.name: f"it is of {one.header.name} of another ledger: only its exact name deletes it"
         for one in archive.summaries(folder)
         if not is_ours(one.header, opened.ledger_id) and one.path.name not in named
+    }
+
+
+def _of_made_again(opened: Session, chosen: Sequence[SnapshotEntry]) -> dict[str, str]:
+    """Snapshots that may be of a collection which another client has made under the name of one that was left."""
+    aliases, ours = opened.store.aliases(), dict[str, bool]()
+    for one in chosen:
+        row = next((it for it in opened.ledger.generations(one.collection) if it.physical == one.physical), None)
+        if one.physical in ours or one.path is not None or row is None or row.state == "live" or is_made(row.physical):
+            continue
+        found = opened.store.describe(address(aliases, row.physical))
+        seal = (found.seal if found else None) or {}
+        ours[row.physical] = (seal.get("ledger"), seal.get("generation")) == (opened.ledger_id, row.number)
+    return {
+        one.name: f"{one.physical} was recreated by another client: it may be of that collection"
+        for one in chosen
+        if not ours.get(one.physical, True)
+        and (one.physical, one.name) not in snapshots_of_runs(opened.ledger, one.collection)
     }
 
 

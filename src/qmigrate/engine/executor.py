@@ -16,6 +16,7 @@ from qmigrate.errors import (
     DriftError,
     HeldError,
     LeaseHeldError,
+    OvertakenError,
     QmigrateError,
     RefusedError,
     StoppedError,
@@ -228,8 +229,8 @@ def _ending(work: Work, error: QmigrateError) -> str:
     """How a run ends that met an error: for good where nothing is left to resume."""
     if isinstance(error, REFUSALS) and _nothing_open(work):
         return "refused" if isinstance(error, RefusedError) else UNCHANGED
-    if isinstance(error, UnchangedError) and _closed_before(work):
-        return UNCHANGED
+    if isinstance(error, UnchangedError | OvertakenError) and _closed_before(work):
+        return UNCHANGED if isinstance(error, UnchangedError) else "refused"
     return "aborted" if work.job.repeatable else "failed"
 
 

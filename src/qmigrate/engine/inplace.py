@@ -9,7 +9,7 @@ from qmigrate.engine.closing import close_inplace
 from qmigrate.engine.epoch_aliases import check_begun, nothing_of_ours, own, reach, refuse_hidden, release
 from qmigrate.engine.further_names import give, names_of, refuse_taken, take
 from qmigrate.engine.work import Phase, Work
-from qmigrate.errors import RefusedError, RepairNeededError, StoreError, UnchangedError
+from qmigrate.errors import OvertakenError, RefusedError, RepairNeededError, StoreError, UnchangedError
 from qmigrate.model.facts.phases import Closed, InPlaceChange, InPlaceVerify, LivePreflight
 from qmigrate.model.facts.stored import learned
 from qmigrate.model.names import EpochAlias, is_own_alias
@@ -19,6 +19,8 @@ from qmigrate.model.state import LiveCollection
 from qmigrate.store.faults import RefusedRequestError
 from qmigrate.text import quote
 
+#: Changes that take values away.
+DROPS = ("vector.drop", "sparse.drop")
 #: The setting by which a server makes replicas of a new collection only.
 REPLICAS = "replication_factor"
 
@@ -37,7 +39,47 @@ def preflight(step: InPlace, work: Work) -> LivePreflight:
     refuse_hidden(work, further)
     if work.job.supersedes is not None:
         _refuse_filled(step, work)
-    return LivePreflight(live.points)
+    return LivePreflight(live.points, _filled(step, work))
+
+
+def _filled(step: InPlace, work: Work) -> int | None:
+    """How many points have a vector that the reverse of an earlier change drops; None where it drops none."""
+    place = reach(work, step.target)
+    there = _live_vectors(work, place)
+    gone = [item.name for item in step.changes if item.kind in DROPS and item.name in there and not step.ops]
+    if not gone:
+        return None
+    points = work.store.count(place)
+    return sum(points - work.store.count(place, without_vector=name) for name in gone)
+
+
+def _live_vectors(work: Work, place: str) -> frozenset[str]:
+    live = work.store.describe(place)
+    return live.schema.vector_names() if live is not None else frozenset()
+
+
+def _refuse_filled_since(step: InPlace, work: Work) -> None:
+    """A way back drops no vector that nothing had when it was asked about: hours may lie between the two.
+
+    Raises:
+        OvertakenError: points have it now.
+        RefusedError: the same, where a change before it is made already.
+    """
+    filled = _filled(step, work) if work.facts(LivePreflight).filled == 0 else 0
+    if not filled:
+        return
+    live = work.store.describe(reach(work, step.target))
+    begun = live is not None and any(_taken(live.schema, item) for item in enforced(step.changes, work))
+    release(work, [step.target])
+    raise (RefusedError if begun else OvertakenError)(
+        f"{filled:,} points of {work.collection} have the vector {_named(step)!r} by now, which is dropped when its "
+        "revision is undone",
+        hint=f"qmigrate rollback … --only {quote(work.collection)} --discard-writes loses it",
+    )
+
+
+def _named(step: InPlace) -> str:
+    return next(item.name for item in step.changes if item.kind in DROPS)
 
 
 def _refuse_filled(step: InPlace, work: Work) -> None:
@@ -47,7 +89,7 @@ def _refuse_filled(step: InPlace, work: Work) -> None:
         RefusedError: points have it.
     """
     for item in step.changes:
-        if item.kind in ("vector.drop", "sparse.drop"):
+        if item.kind in DROPS:
             place = reach(work, step.target)
             filled = work.store.count(place) - work.store.count(place, without_vector=item.name)
             if filled > 0:
@@ -64,6 +106,7 @@ def change(step: InPlace, work: Work) -> InPlaceChange:
     check_begun(work, step.target)
     if nothing_of_ours(work, step.target):
         return InPlaceChange()
+    _refuse_filled_since(step, work)
     work.progress.begin(work.collection, "change", None)
     # Load-bearing: the live generation is changed through it, and a holder that was replaced must get 404.
     alias = own(work, step.target)

@@ -198,7 +198,8 @@ class Leaving:
     @property
     def given_up(self) -> bool:
         """Whether the points of the generation were left behind on purpose, so that what they were was not kept."""
-        return self.target is None or self.apart or (self.back and self.writes == "discard")
+        agreed = self.writes == "discard" if self.back else self.apart
+        return self.target is None or agreed
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,15 +45,15 @@ def plan_abort(world: World, *, only: Iterable[str] | None = None, runs: Collect
         RefusedError: the name has moved already, or started in-place work can't be undone: it must be finished.
     """
     chosen = frozenset(only) if only is not None else None
-    plans = []
+    plans, notes = [], list[str]()
     for name, state in sorted(world.collections.items()):
         run = state.open_run
         if run is not None and (chosen is None or name in chosen) and (runs is None or run.id in runs):
-            plans.append(_collection(state, run, world))
-    return Plan(verb="abort", target=(), collections=tuple(plans))
+            plans.append(_collection(state, run, world, notes))
+    return Plan(verb="abort", target=(), collections=tuple(plans), notes=tuple(notes))
 
 
-def _collection(state: CollectionState, run: OpenRun, world: World) -> CollectionPlan:
+def _collection(state: CollectionState, run: OpenRun, world: World, notes: list[str]) -> CollectionPlan:
     if run.job.throwaway:
         return _remove_all(state, run)
     steps: list[Step] = []
@@ -72,7 +72,7 @@ def _collection(state: CollectionState, run: OpenRun, world: World) -> Collectio
             _refuse_served(state, run, position, world)
             _refuse_gap(state, run, step, position)
             _refuse_carried(state, run, step, position)
-            _refuse_deleted_again(run, step, position)
+            notes += _deleted_again(run, step, position)
         elif isinstance(step, Adopt) and run.record(position, "name") is not None:
             if run.record(position, "close") is None and state.physical not in (None, step.target):
                 lines.append(f"{state.name} leads to {state.physical} now, and stays there; nothing of it is recorded")
@@ -220,15 +220,28 @@ def _refuse_carried(state: CollectionState, run: OpenRun, step: GoLive, position
         )
 
 
-def _refuse_deleted_again(run: OpenRun, step: GoLive, position: int) -> None:
-    """A rollback that has begun to delete in its target: what that generation was before is nowhere any more."""
-    if step.back and run.facts(Proof, position).deleted_again is not None:
-        raise RefusedError(
-            f"run {run.id} has begun to delete in {step.target}, too, what fixes have deleted since it was left, so it "
-            "can only be finished",
-            hint="finish it: qmigrate upgrade continues it; qmigrate history --deletions lists what can be "
-            "undone",
-        )
+def _deleted_again(run: OpenRun, step: GoLive, position: int) -> list[str]:
+    """A way back that has begun to delete where it goes to: what that generation was is in no place any more.
+
+    Where it may have been overtaken by a write that it can't bring along, it can't be finished either. Then an abort
+    ends it: what fixes have deleted stays deleted there as well, and nothing was brought.
+
+    Returns:
+        That, as a note for people.
+
+    Raises:
+        RefusedError: it can be finished.
+    """
+    proof = run.facts(Proof, position)
+    if not step.back or proof.deleted_again is None:
+        return []
+    if proof.brought is False and not step.apart and step.writes in ("refuse", "carry"):
+        return [f"{run.job.collection}: what fixes have deleted since {step.target} was left stays deleted there, too"]
+    raise RefusedError(
+        f"run {run.id} has begun to delete in {step.target}, too, what fixes have deleted since it was left, so it "
+        "can only be finished",
+        hint="finish it: qmigrate upgrade continues it; qmigrate history --deletions lists what can be undone",
+    )
 
 
 def _refuse_gap(state: CollectionState, run: OpenRun, step: GoLive, position: int) -> None:

@@ -20,7 +20,7 @@ from qmigrate.planner.members import Position, before_birth, made_by_glob, newes
 from qmigrate.planner.plain_names import describe, notice
 from qmigrate.planner.segment import RevisionChange, Segment, closings, fold, segment
 from qmigrate.revisions.graph import Revision, Revisions
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 #: Moves of the name, and data fixes, which change points on purpose: each is a segment of its own.
 _ALONE = ("drop", "record", "edit")
@@ -162,7 +162,8 @@ def plan_upgrade(
 
     Raises:
         PlanError: an operation can't be done; names revision, file and operation.
-        RefusedError: it names a collection that is not under management.
+        RefusedError: it names a collection that is not under management, or takes the name from points that were given
+            another one elsewhere.
     """
     drafts = {name: _draft(state, plain, revisions, create) for name, state in world.collections.items()}
     named = frozenset(only) if only is not None else None
@@ -172,6 +173,8 @@ def plan_upgrade(
         if revision.id in wanted:
             _apply_revision(world, drafts, (revision, revisions), notes, named)
     chosen = [draft for draft in drafts.values() if draft.parts]
+    for draft in chosen:
+        _refuse_renamed(world, draft, revisions)
     fused = {draft.state.name: (fuse_by_name or {}).get(draft.state.name, fuse) for draft in chosen}
     if world.capabilities.local and chosen:
         notes.append("local mode: payload indexes and server settings are declared, not enforced; no snapshots")
@@ -358,6 +361,36 @@ def _finished(draft: _Draft, *, fuse: bool) -> CollectionPlan:
         way_back=_way_back(draft, done),
         holds=any(isinstance(step, GoLive) and step.hold for step in steps),
     )
+
+
+def _refuse_renamed(world: World, draft: _Draft, revisions: Revisions) -> None:
+    """Stop before points lose their name where a revision records that they got another one.
+
+    ``adopt NAME --alias OTHER`` writes such a revision, and records it for the deployment that it is called in. In any
+    other one it would leave the points behind and serve an empty collection.
+
+    Raises:
+        RefusedError: so it would.
+    """
+    name, live = draft.state.name, draft.state.live
+    if live is None or not live.points:
+        return
+    for part in draft.parts:
+        if part.strategy != "drop" or part.before[0] is None:
+            continue
+        revision = revisions.get(part.revision)
+        for one in revision.operations:
+            there = world.collections.get(one.pattern)
+            if one.pattern == name or not one.creates or one.is_glob or (there is not None and there.live is not None):
+                continue
+            made = one.apply(None)
+            if made is not None and (made.vectors, made.sparse) == (part.before[0].vectors, part.before[0].sparse):
+                raise RefusedError(
+                    f"{part.where} drops {name}, which has {counted(live.points, 'point')}, and creates {one.pattern} "
+                    "with the same vectors, which would begin empty",
+                    hint=f"where the points are to be served as {one.pattern}: qmigrate adopt {quote(name)} --alias "
+                    f"{quote(one.pattern)}; where they are not: drop {name} in a revision of its own",
+                )
 
 
 def _reasons(found: Segment) -> list[str]:

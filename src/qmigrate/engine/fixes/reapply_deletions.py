@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from qmigrate import archive
 from qmigrate.archive import Header
-from qmigrate.engine.epoch_aliases import reach, release
+from qmigrate.engine.epoch_aliases import is_same, reach, release
 from qmigrate.engine.export import described, making, run_file, started_at
 from qmigrate.engine.fixes.delete import DELETED
 from qmigrate.engine.fixes.erase.generations import delete, drop_records
@@ -165,7 +165,7 @@ def _older(work: Work, target: str) -> list[str]:
     """The generation that is about to serve, and what a further way back would lead to, as far as its time goes.
 
     After a restore or a reset come points of another time. They aren't an older form of others; no export has them:
-    the undo of that keeps them first.
+    the undo of that keeps them first. Nor is what an application has recreated under the name of an older one.
     """
     rows = {row.number: row for row in work.lease.ledger.generations(work.collection) if row.state == "retired"}
     # Load-bearing: gc or another client may have deleted one since the plan; a deletion there would only fail.
@@ -175,7 +175,7 @@ def _older(work: Work, target: str) -> list[str]:
         if row.physical in builds and builds[row.physical].fill == "restore":
             break
         row = rows[row.parent]
-        found += [row.physical] if row.physical in names else []
+        found += [row.physical] if row.physical in names and is_same(work, row.physical) else []
     return found
 
 

@@ -115,10 +115,14 @@ def converge(step: GoLive, work: Work) -> Proof:
     if _was_moved(work):
         # Nothing is written to what another client has taken the name from: it has served, and has what it took.
         _check_moved(step, work)
+    if rollback.loses(step) and holder(work) == step.source:
+        rollback.refuse_overtaken(step, work)
     deleted = reapply_deletions.Reapplied()
-    if step.back and step.source is not None and step.target is not None:
-        rollback.unbegun(step, work)
-        if not _is_live(step, work):
+    if step.back and step.target is not None and not _is_live(step, work):
+        # An interruption may lie between the look and here.
+        check_same(work, step.target)
+        if step.source is not None:
+            rollback.unbegun(work)
             deleted = reapply_deletions.apply(step, work)
     proof = _converge(step, work)
     if not step.back and proof.report is not None:
@@ -159,13 +163,27 @@ def _converge(step: GoLive, work: Work) -> Proof:
     quiet = nothing_written(work, proof.source_ids, now, delta=delta_of(work))
     # Without ids nothing can be said; what is written from the proof on is found by the sweep, which then reads all.
     unknown = (not now or not exact(work)) and not work.store.capabilities.alone
-    if proof.epoch == work.lease.epoch and (quiet or unknown):
+    if proof.epoch == work.lease.epoch and (quiet or unknown) and not _is_newer(step, work):
         # The sweep compares with the newest barrier: this one moved the ids too.
         return Proof(source_ids=dict(now))
     # After days on hold, or while a plain name made room, much may have been written: then passes come first, so that
     # the last one is short.
     since = proof.source_ids if step.hold or work.build_step() < work.step - 1 else None
     return prove(work, sides_of(step, work), since=since, delta=delta_of(work))
+
+
+def _is_newer(step: GoLive, work: Work) -> bool:
+    """Whether this run has written to the source since the target was proven to be made of it.
+
+    Where a plain name makes room, both are built first, and what was written to the plain collection since then comes
+    into the identical one only when that goes live. Operation ids show it, too; local mode has none.
+    """
+    reports = [
+        work.facts(Proof, position).report
+        for position, one in enumerate(work.job.steps[: work.step])
+        if position > work.build_step() and isinstance(one, GoLive) and one.target == step.source
+    ]
+    return any(report is None or report.repaired or report.passes for report in reports)
 
 
 def swap_names(step: GoLive, work: Work) -> Swap:
@@ -209,6 +227,7 @@ def _move(step: GoLive, work: Work, serving: str | None, names: Sequence[str]) -
         return
     if serving != step.source:
         raise _foreign_alias(work, step, serving)
+    check_same(work, str(step.target))
     if step.source is not None:
         check_same(work, step.source)
         renew()
@@ -229,8 +248,11 @@ def sweep_late(step: GoLive, work: Work) -> Sweep:
     if step.apart or (step.back and step.writes == "discard"):
         fence(work, step.source)
         work.store.take_tokens(own(work, step.source))
-        leave_unread(work, step.source)
-        return Sweep(sweep=SweepReport())
+        report = rollback.late_in(step, work) if rollback.loses(step) else SweepReport()
+        if not report.listed.count:
+            # Else nothing says that it is as it was left, and gc compares.
+            leave_unread(work, step.source)
+        return Sweep(sweep=report)
     proof = _proof(work)
     sides = sides_of(step, work)
     if not work.lease.ledger.has_base(sides.base):

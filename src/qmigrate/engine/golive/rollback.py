@@ -7,22 +7,24 @@ from dataclasses import asdict, dataclass, field, replace
 
 from qmigrate.engine.as_applied import refuse_changed
 from qmigrate.engine.barriers import barrier, measure, nothing_written
-from qmigrate.engine.epoch_aliases import own, reach
+from qmigrate.engine.epoch_aliases import own, reach, release
 from qmigrate.engine.fixes import reapply_deletions
 from qmigrate.engine.points.base import base_name, committed, digest_of, exchanged, unpack
 from qmigrate.engine.points.transformation import Maker
 from qmigrate.engine.prove.passes import REDO_BATCH, Sides, keyed, page_of
 from qmigrate.engine.prove.proof import prove
+from qmigrate.engine.retire.late_writes import differing
 from qmigrate.engine.work import Work, transform_of
-from qmigrate.errors import RefusedError, RepairNeededError
+from qmigrate.errors import OvertakenError, RefusedError, RepairNeededError
 from qmigrate.model.facts.phases import GoLivePreflight, Proof, WritesSince
 from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import GoLive
+from qmigrate.model.report import NOT_BROUGHT, SweepReport
 from qmigrate.model.transform import PointTransform
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.sequences import join
 from qmigrate.store import records
-from qmigrate.text import quote, tallied
+from qmigrate.text import counted, quote, tallied
 
 
 def preflight(step: GoLive, work: Work) -> GoLivePreflight:
@@ -74,6 +76,50 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
             facts={"writes_since": asdict(since)},
         )
     return since
+
+
+def loses(step: GoLive) -> bool:
+    """Whether what is written to the generation that is left would be lost without consent."""
+    return step.back and step.source is not None and step.writes == "refuse" and (step.apart or step.target is None)
+
+
+def refuse_overtaken(step: GoLive, work: Work) -> None:
+    """Count again before the name moves: nothing brings along what came since the look, which may be long ago.
+
+    Once points have been deleted where it goes to, it can only be finished: see :func:`late_in`.
+
+    Raises:
+        OvertakenError: something was written since.
+    """
+    begun, seen = work.facts(Proof), work.facts(GoLivePreflight)
+    if begun.kept or begun.deleted_again is not None:
+        return
+    now = barrier(work.store, reach(work, str(step.source)))
+    if nothing_written(work, seen.untouched, now, delta=seen.barrier_delta or 0):
+        return
+    try:
+        _check_writes(step, work)
+    except RefusedError as error:
+        release(work, [step.source, step.target])
+        raise OvertakenError(error.message, hint=error.hint, facts=error.facts) from error
+
+
+def late_in(step: GoLive, work: Work) -> SweepReport:
+    """What came all the same while the name moved: it stays where it is, and is listed; the generation is fenced."""
+    report, forward = SweepReport(), _forward(step, work)
+    if not work.lease.ledger.has_base(forward):
+        return report
+    base, digest = unpack(_forward_pages(step, work)), digest_of(work.lease.ledger, forward)
+    found = differing(work, reach(work, str(step.source)), base, digest)
+    for identifier, how in found.named:
+        report.listed.add(identifier, f"{NOT_BROUGHT}: {how} while the name moved")
+    report.listed.count = found.count
+    if found.count:
+        work.progress.say(
+            f"{work.collection}: {step.source} took writes while the name moved, of {counted(found.count, 'point')}: "
+            "they are only there, and gc asks before it deletes that"
+        )
+    return report
 
 
 def _all_of(step: GoLive, work: Work) -> WritesSince:
@@ -136,9 +182,9 @@ def sides_of(step: GoLive, work: Work) -> Sides:
     )
 
 
-def unbegun(step: GoLive, work: Work) -> None:
+def unbegun(work: Work) -> None:
     """Note before the first attempt that nothing is written to the parent yet: an abort leaves it as it was."""
-    if (work.step, work.phase) not in work.learned and not rekeys(step, work):
+    if (work.step, work.phase) not in work.learned:
         work.note(replace(work.facts(Proof), brought=False))
 
 

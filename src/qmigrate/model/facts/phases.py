@@ -444,10 +444,16 @@ class Closed(Facts):
 
 @dataclass(frozen=True, slots=True)
 class LivePreflight(Facts):
-    """Of what leaves the generation where it is: its points."""
+    """Of what leaves the generation where it is.
+
+    Attributes:
+        points: of it.
+        filled: of a way back, how many of them have a vector that it drops; None where it drops none.
+    """
 
     phase: ClassVar[str] = "preflight"
     points: int | None = None
+    filled: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

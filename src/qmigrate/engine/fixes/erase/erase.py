@@ -14,7 +14,7 @@ from pathlib import Path
 from qmigrate import archive
 from qmigrate.archive import Header
 from qmigrate.engine.closing import close_edit
-from qmigrate.engine.epoch_aliases import own, reach, revoke_earlier
+from qmigrate.engine.epoch_aliases import is_same, own, reach, revoke_earlier
 from qmigrate.engine.export import is_ours
 from qmigrate.engine.fixes import first_look
 from qmigrate.engine.fixes.delete import DELETED
@@ -226,6 +226,13 @@ def _others(
         file = known(row.told.file)
         if file and row.created_at > border and of(row) not in gone and not Path(file).is_file():
             beyond.append(f"{file}, the export of fix {row.id}, is not on this host: delete it where it is")
+    names = work.store.physical_names()
+    for left in spaces.rows.values():
+        if left.state == "retired" and left.physical in names and not is_same(work, left.physical):
+            beyond.append(
+                f"{left.physical} was deleted and recreated by another client, or has lost its seal, and was left as "
+                "it is: where it holds the same points, delete them there"
+            )
     folder = work.settings.fixes.exports / "snapshots"
     for physical in spaces.rows:
         for one in sorted((folder / physical).glob("*.snapshot")):

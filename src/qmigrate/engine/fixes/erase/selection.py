@@ -15,7 +15,7 @@ from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.edits import EraseEdit
 from qmigrate.model.facts.stored import loaded
 from qmigrate.model.fix import Found, PointEdit
-from qmigrate.model.names import old_alias
+from qmigrate.model.names import is_made, old_alias
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import marks_of
 from qmigrate.model.transform import PointId
@@ -150,8 +150,8 @@ def readable(store: Store, physical: str) -> str:
 
 
 def _is_ours(place: FixSource, physical: str, number: int) -> bool:
-    """Whether a plain collection is still the one that was left: an application may have made it again."""
-    if physical != place.collection:
+    """Whether a collection that an application has named is still the one that was left: it may have made it again."""
+    if is_made(physical):
         return True
     found = place.store.describe(readable(place.store, physical))
     return marks_of(found).is_of(place.ledger.identity(), number)
