@@ -171,8 +171,8 @@ MUTANTS: tuple[Mutant, ...] = (
         5,
         "second name check",
         "engine/golive/golive.py",
-        "    if serving != step.source:\n        raise _foreign_alias(work, step, serving)\n    if step.source is not None:\n",
-        "    if step.source is not None:\n",
+        "    if serving != step.source:\n        raise _foreign_alias(work, step, serving)\n    check_same(work, str(step",
+        "    check_same(work, str(step",
         (SWAP + "test_a_name_that_moves_between_the_proof_and_the_swap_is_left_where_it_is",),
     ),
     Mutant(
@@ -251,8 +251,8 @@ MUTANTS: tuple[Mutant, ...] = (
         7,
         "the proof of an earlier holder counts",
         "engine/golive/golive.py",
-        "    if proof.epoch == work.lease.epoch and (quiet or unknown):\n",
-        "    if quiet or unknown:\n",
+        "    if proof.epoch == work.lease.epoch and (quiet or unknown) and",
+        "    if (quiet or unknown) and",
         (TAKE_OVER + "test_a_proof_of_a_dead_holder_is_none",),
     ),
     Mutant(
