@@ -10,8 +10,8 @@ from qmigrate.commands.edits import count
 from qmigrate.commands.run_fixes import Done, run_fix, same_edits
 from qmigrate.commands.session import Session
 from qmigrate.engine.fixes.journal import journal_of
+from qmigrate.engine.fixes.payload import SOFT_DELETE
 from qmigrate.engine.fixes.purge import KIND, PURGE, to_follow
-from qmigrate.engine.fixes.soft_delete import SOFT_DELETE
 from qmigrate.errors import NotFoundError, RefusedError
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.facts.stored import known

@@ -10,12 +10,11 @@ from qmigrate.engine.fixes.delete import Removal
 from qmigrate.engine.fixes.erase.selection import Erasure
 from qmigrate.engine.fixes.journal import write_ids
 from qmigrate.engine.fixes.orphans import Orphans
-from qmigrate.engine.fixes.payload import Assign
+from qmigrate.engine.fixes.payload import Assign, SoftRemoval
 from qmigrate.engine.fixes.protocol import Fix, FixSource, check_cap, consented
 from qmigrate.engine.fixes.purge import KIND as PURGE
 from qmigrate.engine.fixes.purge import Purge
 from qmigrate.engine.fixes.quarantine import Retry
-from qmigrate.engine.fixes.soft_delete import SoftRemoval
 from qmigrate.engine.fixes.sync import Sync
 from qmigrate.engine.fixes.undo import BringBack, Undo
 from qmigrate.errors import RepairNeededError

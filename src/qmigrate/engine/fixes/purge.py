@@ -17,8 +17,8 @@ from qmigrate.engine.export import remove_ours
 from qmigrate.engine.fixes.delete import Removal
 from qmigrate.engine.fixes.journal import journal_name, journal_of, windows
 from qmigrate.engine.fixes.other_ids import OtherIds
+from qmigrate.engine.fixes.payload import SOFT_DELETE
 from qmigrate.engine.fixes.protocol import FixSource
-from qmigrate.engine.fixes.soft_delete import SOFT_DELETE
 from qmigrate.engine.work import Work
 from qmigrate.ledger import DeletionRow, Fixed
 from qmigrate.ledger.reader import present

@@ -14,11 +14,46 @@ from typing import Any
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject, declared_differs
 from qmigrate.operations.checks import is_sparse, metadata_problem, shown, value_problem
 from qmigrate.operations.collection import CreateCollection
-from qmigrate.operations.text import objects
-from qmigrate.operations.text.code import WIDTH, Code, Group, Literal, call, laid_out, literal, mapping, quoted
+from qmigrate.operations.text.code import WIDTH, Code, Group, Literal, call, laid_out, listed, literal, mapping, quoted
 from qmigrate.parameters.catalogue import catalogue
-from qmigrate.parameters.kinds import Each, Fields
+from qmigrate.parameters.kinds import Each, Fields, Listed, Words
 from qmigrate.parameters.own import SERVER_DEFAULTS
+
+
+def written(value: Any, kind: Any, used: set[str]) -> Code:
+    """A value of a kind of the catalogue as code; what has no class is the plain value that it is.
+
+    Args:
+        used: gets the names that have to be imported.
+    """
+    if isinstance(kind, tuple):
+        kind = next((one for one in kind if value_problem(value, one, "") is None), None)
+    if isinstance(kind, Fields):
+        return _object(value, kind, used)
+    if isinstance(kind, Words) and kind.model and value in kind.members:
+        used.add(kind.model)
+        return Literal(f"{kind.model}.{kind.members[value]}")
+    if isinstance(kind, Each):
+        return mapping({key: written(item, kind.of, used) for key, item in value.items()})
+    if isinstance(kind, Listed):
+        return listed([written(item, kind.of, used) for item in value])
+    return literal(value)
+
+
+def _object(value: Mapping[str, Any], kind: Fields, used: set[str]) -> Code:
+    if kind.choices:
+        chosen = next((one for one in kind.choices if value_problem(value, one, "") is None), None)
+        return literal(value) if chosen is None else _object(value, chosen, used)
+    used.add(kind.model)
+    return call(kind.model, **{key: written(item, kind.known.get(key), used) for key, item in value.items()})
+
+
+def index(params: JsonObject, used: set[str]) -> Code:
+    """Parameters of a payload index: its type alone, or an object like ``KeywordIndexParams``."""
+    kind = str(params["type"])
+    found = catalogue().index_types if len(params) == 1 else catalogue().indexes.get(kind)
+    return written(kind if len(params) == 1 else params, found, used)
+
 
 #: No part of a value can be expressed.
 NOTHING = object()
@@ -255,7 +290,7 @@ def _each(draft: _Draft, found: Mapping[str, JsonObject], kind: Fields, family: 
     for name, params in found.items():
         part = draft.said(params, kind, f"{family} {shown(name)}")
         if part is not NOTHING:
-            made[name] = objects.written(part, kind, draft.used)
+            made[name] = written(part, kind, draft.used)
     return made
 
 
@@ -264,7 +299,7 @@ def _indexes(draft: _Draft, found: Mapping[str, JsonObject]) -> dict[str, Code]:
     for name, params in sorted(found.items()):
         part = _index_part(draft, name, params)
         if part is not NOTHING:
-            made[name] = objects.index(part, draft.used)
+            made[name] = index(part, draft.used)
     return made
 
 
@@ -284,7 +319,7 @@ def _setting(draft: _Draft, key: str, value: Any, kind: Any) -> Code | None:
         value = _metadata(draft, value)
         return literal(value) if value else None
     part = draft.said(value, kind, key)
-    return None if part is NOTHING else objects.written(part, kind, draft.used)
+    return None if part is NOTHING else written(part, kind, draft.used)
 
 
 def _metadata(draft: _Draft, metadata: JsonObject) -> JsonObject:
@@ -308,7 +343,7 @@ def _update(draft: _Draft, name: str, settings: Mapping[str, Any]) -> None:
         if key == "params":
             part = draft.said(value, catalogue().params, key)
             if part is not NOTHING and part:
-                parts[key] = objects.written(part, catalogue().params, draft.used)
+                parts[key] = written(part, catalogue().params, draft.used)
         elif key in catalogue().update.known:
             found = _setting(draft, key, value, catalogue().update.known[key])
             if found is not None:
@@ -369,7 +404,7 @@ def _index_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
         return
     part = _index_part(draft, change.name, change.after)
     if part is not NOTHING:
-        draft.add(call("op.CreatePayloadIndex", *arguments, objects.index(part, draft.used)))
+        draft.add(call("op.CreatePayloadIndex", *arguments, index(part, draft.used)))
 
 
 def _alias_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
@@ -389,7 +424,7 @@ def _vector_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
     part = draft.said(change.after, kind, f"vector {shown(change.name)}")
     if part is NOTHING:
         return
-    arguments.append(objects.written(part, kind, draft.used))
+    arguments.append(written(part, kind, draft.used))
     if verb == "add":
         draft.words.add("Empty")
         draft.add(call("op.AddVector", *arguments, values=Group("Empty(", (), ")")))
