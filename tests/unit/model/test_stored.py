@@ -9,13 +9,14 @@ from dataclasses import is_dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
+import numpy as np
 import pytest
 
 from qmigrate import archive
 from qmigrate.commands.plan_file import SavedPlan
 from qmigrate.model import facts, origin, plan
 from qmigrate.model.facts.audit import Audited, NotChanged
-from qmigrate.model.facts.edits import OlderThan, RemovalEdit
+from qmigrate.model.facts.edits import Edit, OlderThan, RemovalEdit
 from qmigrate.model.facts.phases import Hold, Proof, Swap
 from qmigrate.model.facts.stored import by_field, lenient, loaded, plain, refuse_unknown
 from qmigrate.model.plan import Build, CollectionPlan, Job, OpRef, Retire, Step
@@ -161,3 +162,9 @@ def test_a_duration_of_an_operation_is_a_plain_number_in_its_edit(operation, kin
     assert loaded(kind, edit) == loaded(kind, json.loads(json.dumps(edit)))
     assert {type(one) for one in (edit.get("grace"), (edit.get("older_than") or {}).get("age"))} == {float, type(None)}
     assert loaded(OlderThan, {"field": "at", "age": 60}).age == 60.0
+
+
+def test_a_number_of_another_library_is_read_as_what_is_stored_of_it():
+    """A share that a program has computed may be numpy's own kind of float."""
+    operation = DeletePoints("c", filter={"must": []}, max_share=np.float64(0.5), reason="r")
+    assert type(loaded(Edit, operation.edit()).max_share) is float

@@ -7,6 +7,7 @@ every field, also those that still have their default. See docs/adr/0010.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import datetime
@@ -88,7 +89,11 @@ def loaded(kind: type[T], row: Any) -> T:
     try:
         return msgspec.convert(row, kind, dec_hook=_by_itself)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{getattr(kind, '__name__', kind)}: {error}") from error
+        try:
+            # Python's own values may be of a subclass, such as a float of numpy; what is stored of them never is.
+            return msgspec.convert(json.loads(json.dumps(row)), kind, dec_hook=_by_itself)
+        except (TypeError, ValueError):
+            raise ValueError(f"{getattr(kind, '__name__', kind)}: {error}") from error
 
 
 def lenient(kind: type[T], row: Mapping[str, Any]) -> T:
