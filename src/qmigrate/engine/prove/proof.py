@@ -106,7 +106,7 @@ class _Pass:
 
     Attributes:
         report: on all points.
-        source_ids: operation ids of the source before its contents were read.
+        source_ids: operation ids of the source before it was listed, or before its contents were read.
         began: when, as `time.monotonic`: what was written later may not be in it.
         read: how many points a delta pass has read; None of a pass over all.
     """
@@ -180,7 +180,8 @@ def _pass(work: Work, sides: Sides, passes: int, *, carrying: bool, quiet: bool 
     began = time.monotonic()
     needless = quiet and work.settings.rebuild.writes in ("converge", "refuse")
     before, now = (None, None) if carrying or needless else lists(work, sides)
-    source_ids = barrier(work.store, reach(work, sides.source))
+    # Of the barrier of the listing, where there is one: what was written behind it, a delta pass doesn't see.
+    source_ids = now.source.circumstances.operations if now else barrier(work.store, reach(work, sides.source))
     points = before.report.points if before and before.report else work.store.count(reach(work, sides.source))
     sample = Sample(min(1.0, work.settings.rebuild.sample / max(points, 1)))
     found = _changed_only(work, sides, before, now, sample) if before is not None and now is not None else None
