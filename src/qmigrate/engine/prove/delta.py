@@ -17,22 +17,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 
+import numpy as np
+
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.base import BaseEntry, BasePages
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.prove.choice import ByContent, ByVersion, choose
 from qmigrate.engine.prove.passes import REDO_BATCH, Sample, Share, Sides, forgive, repair
-from qmigrate.engine.prove.versions import VersionTable, listing
+from qmigrate.engine.prove.versions import VersionTable, as_page, listing
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
 from qmigrate.ledger import Range
-from qmigrate.model.ids import Page, points_of
+from qmigrate.model.ids import NUMBERS, Page, points_of
 from qmigrate.model.report import Findings, VerificationReport
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.store import records
 
 #: A delta pass that would read more than this share of all points is slower than a full pass, which has threads.
 MOST_OF_ALL = 0.2
+#: An entry of the base: see :func:`qmigrate.engine.points.base.pack` and :func:`qmigrate.store.records.order_key`.
+_ENTRY = np.dtype([("kind", np.uint8), ("id", "S16"), ("source", "S16"), ("target", "S16")])
 
 
 class TooManyError(Exception):
@@ -195,13 +199,15 @@ def candidates(work: Work, sides: Sides, before: Listed, now: Listed) -> Iterato
     """Order keys, ascending and each once, of every point that may not be what the newest pass has seen.
 
     Points that another client has written, on either side; those that we have written since; those that are in no
-    listing; those that were being recomputed when a pass ended.
+    listing, or were in none; those that were being recomputed when a pass ended.
     """
     streams = [
         now.source.changed_since(before.source),
         now.target.changed_since(before.target),
         _unlisted(work, sides.source, now.by.source, now.source),
         _unlisted(work, sides.target, now.by.shadow, now.target),
+        _known(work, sides, now.source, "source"),
+        _known(work, sides, now.target, "target"),
     ]
     keys = heapq.merge(*map(_keys, streams), sorted(dirty_keys(work, sides)))
     return (key for key, _ in groupby(keys))
@@ -218,6 +224,21 @@ def _unlisted(work: Work, name: str, vector: str, table: VersionTable) -> Iterat
         yield from lacking
     else:
         yield from table.unlisted(work.store.scan_ids(reached))
+
+
+def _known(work: Work, sides: Sides, table: VersionTable, side: str) -> Iterator[Page]:
+    """Ids that the base has on this side and the listing has not: what no listing ever had may have been deleted."""
+    return table.unlisted(_ids_of(work.lease.ledger.base_pages(sides.base), side))
+
+
+def _ids_of(pages: Iterable[bytes], side: str) -> Iterator[Page]:
+    for page in filter(None, pages):
+        entries = np.frombuffer(page, _ENTRY)
+        # ABSENT is all zeros.
+        entries = entries[entries[side] != b""]
+        are_numbers = entries["kind"] == 0
+        yield np.ascontiguousarray(entries["id"][are_numbers]).view(">u8")[::2].astype(NUMBERS)
+        yield as_page(entries["id"][~are_numbers])
 
 
 def _keys(pages: Iterable[Page]) -> Iterator[bytes]:
@@ -324,7 +345,7 @@ def written_since(
         return None
     changed = _keys(now.changed_since(known.source))
     unlisted = _keys(_unlisted(work, sides.source, known.by.source, now))
-    keys = heapq.merge(changed, unlisted, sorted(further))
+    keys = heapq.merge(changed, unlisted, _keys(_known(work, sides, now, "source")), sorted(further))
     return _with_base(work, sides, (key for key, _ in groupby(keys)))
 
 
