@@ -71,6 +71,7 @@ def after_listing(monkeypatch, number: int, action: Callable) -> list[str]:
 
 
 def texts(made, name=None):
+    """The text of each point behind the name, or of a generation."""
     return {one: payload.get("text") for one, (payload, _) in made.contents(name).items()}
 
 
@@ -86,6 +87,7 @@ def test_a_write_right_behind_the_listing_of_a_delta_pass_is_not_taken_for_prove
 
 
 def without_the_vector(made, ids) -> None:
+    """These points have no vector by which they could be listed."""
     client = QdrantClient(url=made.qdrant["url"], grpc_port=made.qdrant["grpc_port"])
     client.delete_vectors(made.name, ["a"], ids)
     client.close()

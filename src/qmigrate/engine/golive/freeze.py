@@ -102,9 +102,11 @@ def begin(work: Work, source: str, delta: int, ready: Callable[[], None]) -> Non
     """
     if work.frozen is not None:
         return
-    watch = Watch.start(work, source, record_fence(work, source))
+    watch = Watch.start(work, source)
     try:
         ready()
+        # Not before: until then another client may change what is to be restored.
+        watch.freezes(record_fence(work, source))
     except BaseException:
         watch.release()
         raise
