@@ -13,8 +13,10 @@ from tests.harness import ADD, CREATE, Deployment, make_point, write
 from qmigrate.commands import upgrade
 from qmigrate.engine import rebuild
 from qmigrate.engine.golive import golive
-from qmigrate.engine.prove import delta, proof
+from qmigrate.engine.prove import choice, delta, proof
 from qmigrate.engine.prove.choice import ByVersion
+from qmigrate.store.faults import RefusedRequestError, SlowError
+from qmigrate.store.server import versions
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(180)]
 
@@ -125,3 +127,21 @@ def _then(report, made, ids):
     client.delete(made.name, PointIdsList(points=ids))
     client.close()
     return report
+
+
+@pytest.mark.parametrize("method", ["upsert", "versions"])
+def test_what_the_server_refuses_or_has_no_time_for_only_means_that_all_points_are_read(made, monkeypatch, method):
+    """The trial is refused, or an exact search takes longer than a request may: the upgrade needs neither."""
+    if method == "upsert":
+        monkeypatch.setattr(choice, "_write", lambda *_args: _raise(RefusedRequestError("no room for further points")))
+    else:
+        monkeypatch.setattr(versions, "decoded", lambda _answer: _raise(SlowError("no answer within 5 s")))
+    made.extra["rebuild"] = {"writes": "freeze"}
+    made.__post_init__()
+    upgrade.upgrade(made.settings())
+    assert all("b" in vectors for _, vectors in made.contents().values())
+    assert texts(made) == texts(made, f"{made.name}__g0001")
+
+
+def _raise(error):
+    raise error
