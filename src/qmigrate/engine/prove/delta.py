@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 
@@ -27,7 +27,6 @@ from qmigrate.engine.prove.passes import REDO_BATCH, Sample, Share, Sides, forgi
 from qmigrate.engine.prove.versions import VersionTable, as_page, listing
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
-from qmigrate.ledger import Range
 from qmigrate.model.ids import NUMBERS, Page, points_of
 from qmigrate.model.report import Findings, VerificationReport
 from qmigrate.ports import OperationIds, Stored
@@ -182,9 +181,8 @@ def delta_pass(work: Work, sides: Sides, before: Listed, now: Listed, sample: Sa
     earlier = replace(before.report, passes=before.report.passes + 1, repaired=0, failures=Findings())
     counts = _Counts(work, sides, judge, earlier)
     most = max(REDO_BATCH * 4, int(before.report.points * MOST_OF_ALL))
-    base, ranges = BasePages(work.lease, sides.base), work.lease.ledger.ranges(work.run, sides.step)
-    read = 0
-    for number, keys in groupby(candidates(work, sides, before, now), key=lambda key: _range_of(ranges, key)):
+    base, read = BasePages(work.lease, sides.base), 0
+    for number, keys in groupby(candidates(work, sides, before, now), key=_range_of(work, sides)):
         for batch in _batches(keys, REDO_BATCH):
             read += len(batch)
             if read > most:
@@ -252,10 +250,11 @@ def dirty_keys(work: Work, sides: Sides) -> Iterator[bytes]:
             yield page[at : at + records.KEY_SIZE]
 
 
-def _range_of(ranges: Sequence[Range], key: bytes) -> int:
-    """The number of the range in which a key lies."""
+def _range_of(work: Work, sides: Sides) -> Callable[[bytes], int]:
+    """What tells the number of the range in which a key lies."""
+    ranges = work.lease.ledger.ranges(work.run, sides.step)
     starts = [records.order_key(one.start) if one.start is not None else b"" for one in ranges]
-    return ranges[max(bisect_right(starts, key) - 1, 0)].number
+    return lambda key: ranges[max(bisect_right(starts, key) - 1, 0)].number
 
 
 def _batches(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
@@ -352,8 +351,8 @@ def written_since(
 def _with_base(
     work: Work, sides: Sides, keys: Iterable[bytes]
 ) -> Iterator[tuple[bytes, Stored | None, BaseEntry | None]]:
-    base, ranges = BasePages(work.lease, sides.base), work.lease.ledger.ranges(work.run, sides.step)
-    for number, share in groupby(keys, key=lambda key: _range_of(ranges, key)):
+    base = BasePages(work.lease, sides.base)
+    for number, share in groupby(keys, key=_range_of(work, sides)):
         for batch in _batches(share, REDO_BATCH):
             work.tick()
             found = _by_key(work.store.fetch(reach(work, sides.source), [records.id_of_key(key) for key in batch]))

@@ -165,7 +165,10 @@ def _until_short(work: Work, sides: Sides, last: _Pass, delta: int) -> _Pass:
     """Delta passes until one is short, or no shorter than the one before: its length is that of the late window."""
     while not nothing_written(work, last.source_ids, barrier(work.store, reach(work, sides.source)), delta=delta):
         before, last = last, _pass(work, sides, last.report.passes + 1, carrying=False)
-        if last.read is None or last.read <= SMALL_PASS or last.read > (before.read or last.read) * PLATEAU:
+        if last.read is None or last.read <= SMALL_PASS:
+            break
+        # A pass over all has taken far longer than what was written meanwhile takes to read: nothing follows from it.
+        if before.read is not None and last.read > before.read * PLATEAU:
             break
     return last
 
@@ -179,6 +182,9 @@ def _pass(work: Work, sides: Sides, passes: int, *, carrying: bool, quiet: bool 
     """
     began = time.monotonic()
     needless = quiet and work.settings.rebuild.writes in ("converge", "refuse")
+    if needless:
+        # What was listed earlier belongs to the report of an earlier pass, not to the base that this one writes.
+        work.kept.pop(Listed, None)
     before, now = (None, None) if carrying or needless else lists(work, sides)
     # Of the barrier of the listing, where there is one: what was written behind it, a delta pass doesn't see.
     source_ids = now.source.circumstances.operations if now else barrier(work.store, reach(work, sides.source))
