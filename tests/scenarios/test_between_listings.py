@@ -88,6 +88,23 @@ def test_a_write_right_behind_the_listing_of_a_delta_pass_is_not_taken_for_prove
     assert now == texts(made, f"{made.name}__g0001")
 
 
+def test_a_barrier_that_shows_nothing_is_not_taken_for_a_write(made, monkeypatch):
+    """Nothing was written behind the full pass: no other pass follows, and the sweep reads nothing."""
+    prove, reads = rebuild.prove, []
+
+    def proving(work, sides, **options):
+        write(work.store, sides.source, [make_point(0, text="before the proof")])
+        return prove(work, sides, **options)
+
+    delta_pass = proof.delta_pass
+    monkeypatch.setattr(rebuild, "prove", proving)
+    monkeypatch.setattr(proof, "delta_pass", lambda *args: reads.append(args) or delta_pass(*args))
+    (outcome,) = upgrade.upgrade(made.settings()).outcomes
+    assert not reads
+    assert outcome.report["1.sweep"]["sweep"]["rounds"] == 0
+    assert texts(made)[1] == "before the proof"
+
+
 def without_the_vector(made, ids) -> None:
     """These points have no vector by which they could be listed."""
     client = QdrantClient(url=made.qdrant["url"], grpc_port=made.qdrant["grpc_port"])

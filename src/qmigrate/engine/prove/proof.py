@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -163,14 +163,17 @@ def prove(
 
 def _until_short(work: Work, sides: Sides, last: _Pass, delta: int) -> _Pass:
     """Delta passes until one is short, or no shorter than the one before: its length is that of the late window."""
-    while not nothing_written(work, last.source_ids, barrier(work.store, reach(work, sides.source)), delta=delta):
+    while True:
+        now = barrier(work.store, reach(work, sides.source))
+        if nothing_written(work, last.source_ids, now, delta=delta):
+            # This barrier has moved the ids too: what asks next counts from here.
+            return replace(last, source_ids=now)
         before, last = last, _pass(work, sides, last.report.passes + 1, carrying=False)
         if last.read is None or last.read <= SMALL_PASS:
-            break
+            return last
         # A pass over all has taken far longer than what was written meanwhile takes to read: nothing follows from it.
         if before.read is not None and last.read > before.read * PLATEAU:
-            break
-    return last
+            return last
 
 
 def _pass(work: Work, sides: Sides, passes: int, *, carrying: bool, quiet: bool = False) -> _Pass:
