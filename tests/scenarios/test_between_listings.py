@@ -160,5 +160,17 @@ def test_what_the_server_refuses_or_has_no_time_for_only_means_that_all_points_a
     assert texts(made) == texts(made, f"{made.name}__g0001")
 
 
+def test_with_auto_a_quiet_collection_that_cant_be_listed_is_read_once(made, monkeypatch):
+    """Nothing was written since the proof of the build, and another one would not tell how long a pause would be."""
+    monkeypatch.setattr(choice, "_write", lambda *_args: _raise(RefusedRequestError("no room for further points")))
+    made.extra["rebuild"] = {"writes": "auto"}
+    made.__post_init__()
+    full, passes = proof.last_pass, []
+    monkeypatch.setattr(proof, "last_pass", lambda *args: passes.append(args) or full(*args))
+    upgrade.upgrade(made.settings())
+    assert len(passes) == 1
+    assert all("b" in vectors for _, vectors in made.contents().values())
+
+
 def _raise(error):
     raise error

@@ -46,7 +46,9 @@ def prove_if_short(work: Work, sides: Sides, *, since: OperationIds | None, delt
     Returns:
         What was proven; None where it would take too long, and the proof that there is still is the newest.
     """
-    proven = None if is_listed(work, sides) else prove(work, sides, since=since, delta=delta)
+    # Where nothing can be listed, another proof would not tell how long it takes, and the one that there is may do.
+    known = is_listed(work, sides) or not can_list(work, sides)
+    proven = None if known else prove(work, sides, since=since, delta=delta)
     expected, limit = seconds_of_delta(work, sides), work.settings.limits.write_pause
     if expected is not None and expected <= limit:
         work.progress.say(f"{work.collection}: writes will be refused for about {expected:.1f} s")

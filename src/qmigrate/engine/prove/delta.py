@@ -345,17 +345,18 @@ def written_since(
     changed = _keys(now.changed_since(known.source))
     unlisted = _keys(_unlisted(work, sides.source, known.by.source, now))
     keys = heapq.merge(changed, unlisted, _keys(_known(work, sides, now, "source")), sorted(further))
-    return _with_base(work, sides, (key for key, _ in groupby(keys)))
+    return _with_base(work, sides, (key for key, _ in groupby(keys)), now)
 
 
 def _with_base(
-    work: Work, sides: Sides, keys: Iterable[bytes]
+    work: Work, sides: Sides, keys: Iterable[bytes], table: VersionTable
 ) -> Iterator[tuple[bytes, Stored | None, BaseEntry | None]]:
     base = BasePages(work.lease, sides.base)
-    for number, share in groupby(keys, key=_range_of(work, sides)):
-        for batch in _batches(share, REDO_BATCH):
-            work.tick()
-            found = _by_key(work.store.fetch(reach(work, sides.source), [records.id_of_key(key) for key in batch]))
-            entries = base.read(number, batch)
-            for key in batch:
-                yield key, found.get(key), entries.get(key)
+    with table:
+        for number, share in groupby(keys, key=_range_of(work, sides)):
+            for batch in _batches(share, REDO_BATCH):
+                work.tick()
+                found = _by_key(work.store.fetch(reach(work, sides.source), [records.id_of_key(key) for key in batch]))
+                entries = base.read(number, batch)
+                for key in batch:
+                    yield key, found.get(key), entries.get(key)
