@@ -180,7 +180,7 @@ def test_shards_that_moved_make_all_points_be_read(made, read, monkeypatch):
 
 
 def test_passes_before_a_freeze_that_fail_leave_no_freeze_in_the_ledger(made, monkeypatch):
-    """Nothing was refused yet: what another client sets from here on is not taken back by the next command."""
+    """Nothing was refused yet: what another client sets from here on is not undone by the next command."""
     original = golive.freeze.prove
 
     def failing(*_args, **_options):

@@ -41,7 +41,7 @@ def test_passes_follow_until_one_is_short_or_no_shorter_than_the_one_before(monk
 
 
 def found(read: int | None) -> proof._Pass:
-    """A pass that has read so many points."""
+    """A pass with this many points read."""
     return proof._Pass(VerificationReport("s", "t"), {}, 0.0, read)
 
 
