@@ -175,8 +175,8 @@ class Versions:
                 parts = (points_of(page) for page in self._points.scan_ids(name, page=IDS))
                 yield from self._pages(_by_id(request, parts))
         except (RefusedRequestError, TransientError) as error:
-            # Also where an exact search takes longer than a request may: contents are read in smaller portions, and where the
-            # server can't be reached, that reading says so.
+            # Also where an exact search takes longer than a request may: contents are read in smaller portions, and
+            # where the server can't be reached, that reading says so.
             raise NoVersionsError(f"the versions of the points of {name} can't be listed: {error.message}") from error
 
     def _pages(self, requests: Iterable[Any]) -> Iterator[VersionPage]:
