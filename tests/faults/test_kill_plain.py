@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ from tests.scenarios.plain_names import plain
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
-from qmigrate.engine.golive.freeze_watchdog import act
+from qmigrate.engine.golive.freeze_watchdog import act, watch
 from qmigrate.errors import QmigrateError, RefusedError
 from qmigrate.model.names import is_own_alias, old_alias
 
@@ -197,6 +198,15 @@ def test_what_the_helper_does_for_a_dead_parent(physical, aliases, pairs, done):
     store = _Store(physical, aliases)
     act(store, ORDER, pairs)
     assert store.done == done
+
+
+@pytest.mark.parametrize("told", [(), ({"prior": {"enabled": False}},)], ids=["nothing is frozen yet", "frozen"])
+def test_the_helper_restores_nothing_before_anything_is_refused(told):
+    """It stands by while passes are made, which may take long: another client may set limits meanwhile."""
+    store = _Store(["foo"], {})
+    order = {"order": {one: value for one, value in ORDER.items() if one != "prior"} | {"connection": {}}}
+    watch([json.dumps(message) for message in (order, *told)], lambda _connection: store)
+    assert store.done == [("lift", "foo__e3", message["prior"]) for message in told]
 
 
 @pytest.mark.server

@@ -265,6 +265,26 @@ def test_a_base_without_pages_gets_its_first(ledger: Ledger, lease: Lease) -> No
     assert list(unpack(ledger.base_pages("g"))) == [(order_key(3), one), (order_key(11), one)]
 
 
+def test_points_with_rising_ids_come_into_pages_of_bounded_size(
+    ledger: Ledger, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last page is divided when it has grown to twice its size; earlier ones keep their places."""
+    monkeypatch.setattr("qmigrate.engine.points.base.PAGE_ENTRIES", 10)
+    random = Random(0)
+    model = {order_key(one): entry(random) for one in range(0, 40, 2)}
+    lease.stage_base("g", 0, [pack((key, model[key]) for key in sorted(model)[at : at + 10]) for at in (0, 10)])
+    lease.commit_base("g")
+    base = BasePages(lease, "g")
+    for first in range(38, 200, 7):
+        added = {order_key(one): entry(random) for one in range(first, first + 7)}
+        gone = dict.fromkeys(order_key(random.randrange(first)) for _ in range(2))
+        model = {key: one for key, one in {**model, **added}.items() if key not in gone}
+        base.write(0, {**gone, **added})
+        assert list(unpack(ledger.base_pages("g"))) == sorted(model.items())
+    assert base.read(0, model) == model
+    assert max(len(list(unpack([page]))) for page in ledger.base_pages("g")) <= 20
+
+
 def entry(random: Random) -> BaseEntry:
     """An entry with any digests."""
     return BaseEntry(random.randbytes(16), random.randbytes(16))

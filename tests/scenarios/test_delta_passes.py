@@ -14,6 +14,8 @@ from qmigrate.commands import upgrade
 from qmigrate.engine.golive import golive
 from qmigrate.engine.prove import proof
 from qmigrate.engine.work import Work
+from qmigrate.errors import RefusedError
+from qmigrate.ledger import Ledger
 from qmigrate.ports import PayloadEdit, VersionPage
 from qmigrate.store.server.server import ServerStore
 
@@ -227,3 +229,21 @@ def test_the_plan_says_how_long_writes_are_refused(made, writes, limit, said):
     (outcome,) = upgrade.upgrade(made.settings()).outcomes
     frozen = writes == "freeze" or (writes, limit) == ("auto", "1s")
     assert bool(outcome.report["1.converge"].get("frozen")) == frozen
+
+
+def test_passes_before_a_freeze_that_fail_leave_no_freeze_in_the_ledger(made, monkeypatch):
+    """Nothing was refused yet: what another client sets from here on is not undone by the next command."""
+    original = golive.freeze.prove
+
+    def failing(*_args, **_options):
+        raise RefusedError("no")
+
+    monkeypatch.setattr(golive.freeze, "prove", failing)
+    with pytest.raises(RefusedError):
+        upgrade.upgrade(made.settings())
+    ledger = Ledger.open(made.settings().ledger.url)
+    assert [row.fence for row in ledger.generations(made.name)] == [None, None]
+    ledger.close()
+    monkeypatch.setattr(golive.freeze, "prove", original)
+    upgrade.upgrade(made.settings())
+    assert all("b" in vectors for _, vectors in made.contents().values())

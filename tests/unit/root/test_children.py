@@ -105,7 +105,7 @@ def test_a_watchdog_that_does_not_start_is_an_error_in_time(monkeypatch, tmp_pat
     place = helper(monkeypatch, tmp_path, body)
     monkeypatch.setattr(freeze_watchdog, "START_LIMIT", 3.0)
     with pytest.raises(StoreError, match="did not answer within 3 s, and was killed") as failed:
-        freeze_watchdog.Watch.start(work(), "docs__g0001", {})
+        freeze_watchdog.Watch.start(work(), "docs__g0001")
     assert "nothing was frozen" in str(failed.value.hint)
     assert gone(place)
 
@@ -114,7 +114,7 @@ def test_a_watchdog_that_ends_at_once_is_an_error(monkeypatch, tmp_path):
     """Its end is not an answer."""
     place = helper(monkeypatch, tmp_path, "sys.exit(3)")
     with pytest.raises(StoreError, match="it ended at once"):
-        freeze_watchdog.Watch.start(work(), "docs__g0001", {})
+        freeze_watchdog.Watch.start(work(), "docs__g0001")
     assert gone(place)
 
 
@@ -127,7 +127,7 @@ def test_a_stop_is_heard_while_a_watchdog_starts(monkeypatch, tmp_path):
             raise StoppedError("stopped")
 
     with pytest.raises(StoppedError):
-        freeze_watchdog.Watch.start(work(stopped), "docs__g0001", {})
+        freeze_watchdog.Watch.start(work(stopped), "docs__g0001")
     assert gone(place)
 
 
@@ -136,7 +136,7 @@ def test_a_watchdog_that_does_not_end_is_killed(monkeypatch, tmp_path, body):
     """The swap is done, and nothing waits for the helper forever."""
     place = helper(monkeypatch, tmp_path, f"print('ready', flush=True); {body}")
     monkeypatch.setattr(freeze_watchdog, "END_LIMIT", 0.5)
-    made = freeze_watchdog.Watch.start(work(), "docs__g0001", {})
+    made = freeze_watchdog.Watch.start(work(), "docs__g0001")
     made.finish_gap([("a", "b")])
     made.release()
     assert gone(place)

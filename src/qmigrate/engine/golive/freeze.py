@@ -49,7 +49,9 @@ def prove_if_short(work: Work, sides: Sides, *, since: OperationIds | None, delt
     Returns:
         What was proven; None where it would take too long, and the proof that there is still is the newest.
     """
-    proven = None if is_listed(work, sides) else prove(work, sides, since=since, delta=delta)
+    # Where nothing can be listed, another proof would not tell how long it takes, and the one that there is may do.
+    known = is_listed(work, sides) or not can_list(work, sides)
+    proven = None if known else prove(work, sides, since=since, delta=delta)
     passing, limit = seconds_of_delta(work, sides), work.settings.limits.write_pause
     if passing is not None and passing + AROUND <= limit:
         work.progress.say(f"{work.collection}: writes will be refused for about {took(passing + AROUND)}")
@@ -105,9 +107,11 @@ def begin(work: Work, source: str, delta: int, ready: Callable[[], None]) -> Non
     """
     if work.frozen is not None:
         return
-    watch = Watch.start(work, source, record_fence(work, source))
+    watch = Watch.start(work, source)
     try:
         ready()
+        # Not before: until then another client may change what is to be restored.
+        watch.freezes(record_fence(work, source))
     except BaseException:
         watch.release()
         raise

@@ -37,11 +37,8 @@ class Watch:
         self._process = process
 
     @classmethod
-    def start(cls, work: Work, source: str, prior: JsonObject) -> Watch:
+    def start(cls, work: Work, source: str) -> Watch:
         """Start it, and wait until it stands by.
-
-        Args:
-            prior: the strict mode that it is to restore.
 
         Raises:
             StoreError: it could not be started.
@@ -53,7 +50,6 @@ class Watch:
             "collection": work.collection,
             "source": source,
             "alias": own(work, source),
-            "prior": prior,
         }
         # The order goes through the pipe: it holds the key, and arguments can be read by every user.
         process = subprocess.Popen(
@@ -89,6 +85,10 @@ class Watch:
             self._process.stdin.flush()
         except BrokenPipeError:
             return
+
+    def freezes(self, prior: JsonObject) -> None:
+        """From now on the source may refuse writes: then this strict mode is to be restored. Before, nothing is."""
+        self.tell({"prior": prior})
 
     def finish_gap(self, pairs: Sequence[tuple[str, str]]) -> None:
         """From now on the source may be gone: then it renames these aliases instead of lifting anything."""
@@ -136,13 +136,15 @@ def watch(lines: Sequence[str] | Any, opened: Any) -> None:
         message = json.loads(line)
         if DONE in message:
             return
+        if "prior" in message:
+            order["prior"] = message["prior"]
         if "gap" in message:
             pairs = [(as_own(old), new) for old, new in message["gap"]]
         if "order" in message:
             order = message["order"]
             store = opened(order["connection"])
             print(READY, flush=True)  # noqa: T201  the answer to the parent
-    if store is not None:
+    if store is not None and "prior" in order:
         act(store, order, pairs)
 
 

@@ -152,15 +152,20 @@ class BasePages:
         for page, changed in by_page.items():
             known = {} if page is None else dict(unpack([self._lease.ledger.base_page(self._name, number, page)]))
             known.update((key, entry) for key, entry in changed.items() if entry is not None)
-            gone = {key for key, entry in changed.items() if entry is None}
-            body = pack((key, known[key]) for key in sorted(known) if key not in gone)
+            keys = [key for key in sorted(known) if changed.get(key, known[key]) is not None]
+            # Points with rising ids all come into the last page, which would be written again and again as a whole.
+            cut = PAGE_ENTRIES if len(keys) > 2 * PAGE_ENTRIES and self._is_last(number, page) else len(keys)
             if page is not None:
-                pages[(number, page)] = body
-            elif body:
-                added[number] = body
+                pages[(number, page)] = pack((key, known[key]) for key in keys[:cut])
+                keys = keys[cut:]
+            if keys:
+                added[number] = pack((key, known[key]) for key in keys)
         self._lease.replace_pages(self._name, pages, added)
         if added:
             self._look()
+
+    def _is_last(self, number: int, page: int | None) -> bool:
+        return page is not None and self._heads[number][-1][1] == page
 
     def _page_of(self, number: int, key: bytes) -> int | None:
         """The page in whose stretch a key lies; None where the range has no page yet."""

@@ -70,7 +70,7 @@ def choose(work: Work, source: str, shadow: str) -> ByVersion | ByContent:
     *Writes* to `shadow`, through its own alias, and removes what it has written.
 
     Raises:
-        StoreError: the server can't be reached, or refuses what has nothing to do with versions.
+        StoreError: the server can't be reached.
     """
     try:
         _able(work)
@@ -81,7 +81,8 @@ def choose(work: Work, source: str, shadow: str) -> ByVersion | ByContent:
         here = _vector_of(work, None, found[1].schema, among=common)
         _look(work, source, there)
         _try(work, shadow, here, found[1].schema.vectors[here])
-    except NoVersionsError as error:
+    except (NoVersionsError, RefusedRequestError) as error:
+        # What refuses the writes of a trial may accept those of a copy, which has as many points as there are.
         return ByContent(error.message)
     return ByVersion(there, here)
 

@@ -13,26 +13,29 @@ from __future__ import annotations
 import heapq
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
+
+import numpy as np
 
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.base import BaseEntry, BasePages
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.prove.choice import ByContent, ByVersion, choose
 from qmigrate.engine.prove.passes import REDO_BATCH, Sample, Share, Sides, forgive, repair
-from qmigrate.engine.prove.versions import VersionTable, listing
+from qmigrate.engine.prove.versions import VersionTable, as_page, listing
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
-from qmigrate.ledger import Range
-from qmigrate.model.ids import Page, points_of
+from qmigrate.model.ids import NUMBERS, Page, points_of
 from qmigrate.model.report import Findings, VerificationReport
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.store import records
 
 #: A delta pass that would read more than this share of all points is slower than a full pass, which has threads.
 MOST_OF_ALL = 0.2
+#: An entry of the base: see :func:`qmigrate.engine.points.base.pack` and :func:`qmigrate.store.records.order_key`.
+_ENTRY = np.dtype([("kind", np.uint8), ("id", "S16"), ("source", "S16"), ("target", "S16")])
 
 
 class TooManyError(Exception):
@@ -178,9 +181,8 @@ def delta_pass(work: Work, sides: Sides, before: Listed, now: Listed, sample: Sa
     earlier = replace(before.report, passes=before.report.passes + 1, repaired=0, failures=Findings())
     counts = _Counts(work, sides, judge, earlier)
     most = max(REDO_BATCH * 4, int(before.report.points * MOST_OF_ALL))
-    base, ranges = BasePages(work.lease, sides.base), work.lease.ledger.ranges(work.run, sides.step)
-    read = 0
-    for number, keys in groupby(candidates(work, sides, before, now), key=lambda key: _range_of(ranges, key)):
+    base, read = BasePages(work.lease, sides.base), 0
+    for number, keys in groupby(candidates(work, sides, before, now), key=_range_of(work, sides)):
         for batch in _batches(keys, REDO_BATCH):
             read += len(batch)
             if read > most:
@@ -195,13 +197,15 @@ def candidates(work: Work, sides: Sides, before: Listed, now: Listed) -> Iterato
     """Order keys, ascending and each once, of every point that may not be what the newest pass has seen.
 
     Points that another client has written, on either side; those that we have written since; those that are in no
-    listing; those that were being recomputed when a pass ended.
+    listing, or were in none; those that were being recomputed when a pass ended.
     """
     streams = [
         now.source.changed_since(before.source),
         now.target.changed_since(before.target),
         _unlisted(work, sides.source, now.by.source, now.source),
         _unlisted(work, sides.target, now.by.shadow, now.target),
+        _known(work, sides, now.source, "source"),
+        _known(work, sides, now.target, "target"),
     ]
     keys = heapq.merge(*map(_keys, streams), sorted(dirty_keys(work, sides)))
     return (key for key, _ in groupby(keys))
@@ -220,6 +224,21 @@ def _unlisted(work: Work, name: str, vector: str, table: VersionTable) -> Iterat
         yield from table.unlisted(work.store.scan_ids(reached))
 
 
+def _known(work: Work, sides: Sides, table: VersionTable, side: str) -> Iterator[Page]:
+    """Ids that the base has on this side and the listing has not: what no listing ever had may have been deleted."""
+    return table.unlisted(_ids_of(work.lease.ledger.base_pages(sides.base), side))
+
+
+def _ids_of(pages: Iterable[bytes], side: str) -> Iterator[Page]:
+    for page in filter(None, pages):
+        entries = np.frombuffer(page, _ENTRY)
+        # ABSENT is all zeros.
+        entries = entries[entries[side] != b""]
+        are_numbers = entries["kind"] == 0
+        yield np.ascontiguousarray(entries["id"][are_numbers]).view(">u8")[::2].astype(NUMBERS)
+        yield as_page(entries["id"][~are_numbers])
+
+
 def _keys(pages: Iterable[Page]) -> Iterator[bytes]:
     return (records.order_key(identifier) for page in pages for identifier in points_of(page))
 
@@ -231,10 +250,11 @@ def dirty_keys(work: Work, sides: Sides) -> Iterator[bytes]:
             yield page[at : at + records.KEY_SIZE]
 
 
-def _range_of(ranges: Sequence[Range], key: bytes) -> int:
-    """The number of the range in which a key lies."""
+def _range_of(work: Work, sides: Sides) -> Callable[[bytes], int]:
+    """What tells the number of the range in which a key lies."""
+    ranges = work.lease.ledger.ranges(work.run, sides.step)
     starts = [records.order_key(one.start) if one.start is not None else b"" for one in ranges]
-    return ranges[max(bisect_right(starts, key) - 1, 0)].number
+    return lambda key: ranges[max(bisect_right(starts, key) - 1, 0)].number
 
 
 def _batches(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
@@ -324,18 +344,19 @@ def written_since(
         return None
     changed = _keys(now.changed_since(known.source))
     unlisted = _keys(_unlisted(work, sides.source, known.by.source, now))
-    keys = heapq.merge(changed, unlisted, sorted(further))
-    return _with_base(work, sides, (key for key, _ in groupby(keys)))
+    keys = heapq.merge(changed, unlisted, _keys(_known(work, sides, now, "source")), sorted(further))
+    return _with_base(work, sides, (key for key, _ in groupby(keys)), now)
 
 
 def _with_base(
-    work: Work, sides: Sides, keys: Iterable[bytes]
+    work: Work, sides: Sides, keys: Iterable[bytes], table: VersionTable
 ) -> Iterator[tuple[bytes, Stored | None, BaseEntry | None]]:
-    base, ranges = BasePages(work.lease, sides.base), work.lease.ledger.ranges(work.run, sides.step)
-    for number, share in groupby(keys, key=lambda key: _range_of(ranges, key)):
-        for batch in _batches(share, REDO_BATCH):
-            work.tick()
-            found = _by_key(work.store.fetch(reach(work, sides.source), [records.id_of_key(key) for key in batch]))
-            entries = base.read(number, batch)
-            for key in batch:
-                yield key, found.get(key), entries.get(key)
+    base = BasePages(work.lease, sides.base)
+    with table:
+        for number, share in groupby(keys, key=_range_of(work, sides)):
+            for batch in _batches(share, REDO_BATCH):
+                work.tick()
+                found = _by_key(work.store.fetch(reach(work, sides.source), [records.id_of_key(key) for key in batch]))
+                entries = base.read(number, batch)
+                for key in batch:
+                    yield key, found.get(key), entries.get(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,7 @@ class _Pass:
 
     Attributes:
         report: on all points.
-        source_ids: operation ids of the source before its contents were read.
+        source_ids: operation ids of the source before it was listed, or before its contents were read.
         began: when, as `time.monotonic`: what was written later may not be in it.
         read: how many points a delta pass has read; None of a pass over all.
     """
@@ -145,11 +145,17 @@ def prove(
 
 def _until_short(work: Work, sides: Sides, last: _Pass, delta: int) -> _Pass:
     """Delta passes until one is short, or no shorter than the one before: its length is that of the late window."""
-    while not nothing_written(work, last.source_ids, barrier(work.store, reach(work, sides.source)), delta=delta):
+    while True:
+        now = barrier(work.store, reach(work, sides.source))
+        if nothing_written(work, last.source_ids, now, delta=delta):
+            # This barrier has moved the ids too: what asks next counts from here.
+            return replace(last, source_ids=now)
         before, last = last, _pass(work, sides, last.report.passes + 1, carrying=False)
-        if last.read is None or last.read <= SMALL_PASS or last.read > (before.read or last.read) * PLATEAU:
-            break
-    return last
+        if last.read is None or last.read <= SMALL_PASS:
+            return last
+        # A pass over all has taken far longer than what was written meanwhile takes to read: nothing follows from it.
+        if before.read is not None and last.read > before.read * PLATEAU:
+            return last
 
 
 def _pass(work: Work, sides: Sides, passes: int, *, carrying: bool, quiet: bool = False) -> _Pass:
@@ -161,8 +167,12 @@ def _pass(work: Work, sides: Sides, passes: int, *, carrying: bool, quiet: bool 
     """
     began = time.monotonic()
     needless = quiet and work.settings.rebuild.writes in ("converge", "refuse")
+    if needless:
+        # What was listed earlier belongs to the report of an earlier pass, not to the base that this one writes.
+        work.kept.pop(Listed, None)
     before, now = (None, None) if carrying or needless else lists(work, sides)
-    source_ids = barrier(work.store, reach(work, sides.source))
+    # Of the barrier of the listing, where there is one: what was written behind it, a delta pass doesn't see.
+    source_ids = now.source.circumstances.operations if now else barrier(work.store, reach(work, sides.source))
     points = before.report.points if before and before.report else work.store.count(reach(work, sides.source))
     sample = Sample(min(1.0, work.settings.rebuild.sample / max(points, 1)))
     found = _changed_only(work, sides, before, now, sample) if before is not None and now is not None else None

@@ -136,7 +136,7 @@ class VersionTable:
         """Every point, in the order of the ids; the number of one that was listed with several is 2^64 - 1."""
         for kind in _KINDS:
             for entries in self._merged(kind):
-                yield VersionPage(_page(entries["id"]), entries["number"])
+                yield VersionPage(as_page(entries["id"]), entries["number"])
 
     def changed_since(self, earlier: VersionTable) -> Iterator[Page]:
         """Ids that are new, have another number, or are not listed any more: candidates, in the order of the ids.
@@ -150,7 +150,7 @@ class VersionTable:
         for kind in _KINDS:
             for found in _differing(self._merged(kind), earlier._merged(kind)):
                 if len(found):
-                    yield _page(found)
+                    yield as_page(found)
 
     def unlisted(self, ids: Iterable[Page]) -> Iterator[Page]:
         """Those of these ids, which are ascending, that are not in the listing: they have no number to go by."""
@@ -319,8 +319,8 @@ def _packed(page: Page) -> Entries:
     return np.ascontiguousarray(digits[:, ::2] << 4 | digits[:, 1::2]).view("S16").ravel()
 
 
-def _page(ids: Entries) -> Page:
-    """Ids of entries as they are used everywhere else."""
+def as_page(ids: Entries) -> Page:
+    """Ids of entries, UUIDs as their bytes, as they are used everywhere else."""
     if ids.dtype == NUMBERS:
         return np.ascontiguousarray(ids)
     octets = np.ascontiguousarray(ids).view(np.uint8).reshape(-1, 16)

@@ -19,7 +19,7 @@ from qmigrate.model.ids import NUMBERS, UUIDS, Page, points_of
 from qmigrate.model.transform import PointId
 from qmigrate.ports import VersionPage
 from qmigrate.sequences import in_parts
-from qmigrate.store.faults import LimitedError, RefusedRequestError
+from qmigrate.store.faults import RefusedRequestError, TransientError
 from qmigrate.store.server.collections import info_of
 from qmigrate.store.server.points import ForeignError, Points, add_ids
 from qmigrate.store.server.rest import Rest
@@ -174,7 +174,9 @@ class Versions:
             else:
                 parts = (points_of(page) for page in self._points.scan_ids(name, page=IDS))
                 yield from self._pages(_by_id(request, parts))
-        except (RefusedRequestError, LimitedError) as error:
+        except (RefusedRequestError, TransientError) as error:
+            # Also where an exact search takes longer than a request may: contents are read in smaller portions, and
+            # where the server can't be reached, that reading says so.
             raise NoVersionsError(f"the versions of the points of {name} can't be listed: {error.message}") from error
 
     def _pages(self, requests: Iterable[Any]) -> Iterator[VersionPage]:
