@@ -34,7 +34,8 @@ ABORTED_AT = (
     "before journal converge running",
 )
 
-pytestmark = pytest.mark.server
+#: Minutes: see scripts/test --nightly.
+pytestmark = [pytest.mark.server, pytest.mark.nightly]
 
 
 @pytest.fixture

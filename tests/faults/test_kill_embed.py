@@ -13,6 +13,9 @@ from qmigrate.commands import status, upgrade
 from qmigrate.ledger import Ledger
 from qmigrate.store import records
 
+#: Minutes: see scripts/test --nightly.
+pytestmark = pytest.mark.nightly
+
 MODULE = '''
 import os, signal
 from pathlib import Path

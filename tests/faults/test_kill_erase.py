@@ -19,6 +19,9 @@ from qmigrate.commands import rollback as back
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Ledger
 
+#: Minutes: see scripts/test --nightly.
+pytestmark = pytest.mark.nightly
+
 
 def prepare(folder: Path, config: dict) -> App:
     """Two generations; a sync and a deletion have kept what they changed."""

@@ -17,6 +17,9 @@ from qmigrate.commands import fix, retrain
 from qmigrate.commands import rollback as back
 from qmigrate.ledger import Ledger
 
+#: Minutes: see scripts/test --nightly.
+pytestmark = pytest.mark.nightly
+
 CHANGED = 15
 #: The moments after a write to Qdrant, before it is noted.
 AFTER = ("after edit_payloads", "after delete")

@@ -21,6 +21,9 @@ from qmigrate.engine.golive.freeze_watchdog import act, watch
 from qmigrate.errors import QmigrateError, RefusedError
 from qmigrate.model.names import is_own_alias, old_alias
 
+#: Minutes: see scripts/test --nightly.
+pytestmark = pytest.mark.nightly
+
 POINTS = 30
 #: Requests that move names, and the phases around them: where a kill is worth a try.
 CHOSEN = ("drop_collection", "rename_aliases", "create_alias", "journal swap", "journal sweep", "save_generation",

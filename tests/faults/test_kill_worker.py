@@ -18,6 +18,9 @@ from qmigrate.errors import UnavailableError
 from qmigrate.ledger import Ledger
 from qmigrate.store import records
 
+#: Minutes: see scripts/test --nightly.
+pytestmark = pytest.mark.nightly
+
 POINTS = 800
 MODULE = '''
 import os, signal, threading

@@ -13,6 +13,9 @@ from tests.scenarios.test_write_back import POINTS, TOLD, App, revise
 
 from qmigrate.commands import upgrade
 
+#: Minutes: see scripts/test --nightly.
+pytestmark = pytest.mark.nightly
+
 PORTION = 15
 
 

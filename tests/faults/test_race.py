@@ -17,6 +17,9 @@ from tests.harness import ADD, CREATE, Deployment
 from qmigrate.commands import status, upgrade
 from qmigrate.ledger import Ledger
 
+#: Minutes: see scripts/test --nightly.
+pytestmark = pytest.mark.nightly
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

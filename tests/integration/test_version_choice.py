@@ -309,7 +309,7 @@ def test_writes_that_nobody_waited_for_are_listed(work, server_store, qdrant_ser
 
 
 @server
-def test_building_the_graph_moves_no_number(work, server_store, fresh_name):
+def test_building_the_graph_moves_no_number(work, server_store, qdrant_server, fresh_name):
     """Points in other segments are the same points."""
     source, _ = names(fresh_name)
     schema = CollectionSchema(
@@ -320,7 +320,8 @@ def test_building_the_graph_moves_no_number(work, server_store, fresh_name):
     write(server_store, source, [Point(number, {}, {"a": row}) for number, row in enumerate(rows)])
     with listing(work, source, "a") as before:
         server_store.build_index(EpochAlias(source), schema)
-        wait_until(lambda: (seen := server_store.readiness(source)).settled and seen.indexed >= 2000)
+        seen = f"{qdrant_server.url}/collections/{source}"
+        wait_until(lambda: httpx.get(seen).json()["result"]["indexed_vectors_count"] >= 2000)
         with listing(work, source, "a") as now:
             assert flat(now.changed_since(before)) == []
             assert len(flat(page.ids for page in now.pages())) == 3000

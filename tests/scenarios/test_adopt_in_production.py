@@ -121,6 +121,7 @@ def upgrade():
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.server
 @pytest.mark.timeout(600)
 def test_twelve_collections_come_under_management_with_no_failed_read(production, capsys):

@@ -158,6 +158,7 @@ def _replicas(made: Deployment, node) -> dict[int, int]:
     return counts
 
 
+@pytest.mark.nightly
 def test_reading_goes_on_without_a_node(qdrant_program, tmp_path):
     """A node killed: status, plan, check, history and doctor answer and name it; what it holds alone is named too."""
     assert qdrant_program

@@ -39,6 +39,7 @@ def run_module(folder: Path, module: str, *arguments: str) -> subprocess.Complet
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(400)
 def test_pydocs_is_migrated_searched_and_taken_back(tmp_path):
     """The tour of scripts/demo: plain words find the right function before, between and after."""

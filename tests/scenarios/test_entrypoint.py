@@ -112,6 +112,7 @@ def test_empty_stores_come_up_and_the_service_answers(deployed):
     assert clean == 0, said
 
 
+@pytest.mark.nightly
 def test_killed_and_stopped_in_the_middle_three_at_once_finish(deployed, tmp_path):
     """Too long is not begun; killed while it copies, stopped while it copies; then one of three finishes, all start."""
     begun, said = deployed.run(*ALEMBIC, "-x", "qdrant=run", "upgrade", "s002", QMIGRATE_ON_START="off")

@@ -513,6 +513,7 @@ class Killed(BaseException):
     """Stands for SIGKILL at one moment: it can't be caught."""
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(240)
 def test_an_erasure_that_is_killed_again_and_again_tells_the_whole_count(app, monkeypatch):
     """Killed once behind each removal outside of Qdrant: what every attempt has taken out is in the result and the audit."""

@@ -15,6 +15,7 @@ from tests.scenarios.cli import SOURCE, environment
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_faces_follow_their_persons(tmp_path):
     """Drift is found and repaired by a revision; Alembic's merge and the application's are followed by the points."""

@@ -301,7 +301,7 @@ def test_a_failure_between_points_and_rows_is_finished_once(app, monkeypatch):
     assert (later.deleted, later.values[0].marked) == (0, (5, 1, 1))
     assert len(app.queue()) == 3
     many = [f"/f{number}" for number in range(1001)]
-    with pytest.raises(UsageError, match="1,001 values"):
+    with pytest.raises(UsageError, match="not 1,001"):
         program.retrain("folder", many, reason="r", settings=app.made.settings())
     assert Path(app.audit()[0].facts["file"]).is_file()
 

@@ -68,7 +68,13 @@ def test_a_vector_that_only_the_last_pass_sees_is_redone_and_is_no_write_since(d
     """In its payload nothing has changed; and the base that it leaves behind is that of the last pass."""
     begin(deployment)
     late = once(lambda work: write(work.store, old(deployment), [stale.point(5, turned=True)]))
-    after(monkeypatch, proof, "approach", late)
+    original = proof.last_pass
+
+    def last_pass(work, *args):
+        late(work)
+        return original(work, *args)
+
+    monkeypatch.setattr(proof, "last_pass", last_pass)
     upgrade.upgrade(deployment.settings())
     assert vectors(deployment) == {**expected(), 5: stale.values(5, turned=True)[::-1]}
     back.rollback(deployment.settings(), "0001")

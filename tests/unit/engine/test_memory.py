@@ -53,6 +53,7 @@ def measure(count, folder, fill):
     return json.loads(done.stdout)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize(("fill", "written"), [("copy", 200_000), ("clone", 0)])
 def test_memory_does_not_grow_with_the_collection(tmp_path, fill, written):
