@@ -54,10 +54,9 @@ def test_what_was_written_is_found_by_version(busy, monkeypatch):
         writer.stop()
     odd = wrong(deployment, writers)
     ids, count = listed(result.outcomes[0])
-    print(read, {k: v.get("late") for k, v in result.outcomes[0].report.items() if isinstance(v, dict)}, count)
     assert odd.keys() <= ids or (count > 20 and len(odd) <= count), f"silently lost: {odd}, listed {ids}"
     if deployment.extra["rebuild"]["writes"] != "converge":
         assert not odd
         assert not count
+    # How much is read depends on the machine; test_delta_passes counts it where nothing else writes.
     assert read
-    assert read[-1] < POINTS / 2
