@@ -118,6 +118,7 @@ def test_killed_upgrade_can_be_aborted_without_trace(qdrant_config, tmp_path):
     assert made.contents() == after
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_killed_rollback_is_resumed_to_the_same_end(qdrant_config, tmp_path):
     """A rollback that carries writes ends the same way wherever it was killed."""
@@ -148,6 +149,7 @@ def test_killed_rollback_is_resumed_to_the_same_end(qdrant_config, tmp_path):
             clean(made)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_killed_gc_is_resumed_to_the_same_end(qdrant_config, tmp_path):
     """Wherever it was killed, the next gc ends with the old generation gone and the live one untouched."""

@@ -90,6 +90,7 @@ def other(deployment: Deployment, tmp_path, name: str = "other") -> Deployment:
     return found
 
 
+@pytest.mark.nightly
 def test_a_dozen_collections_come_under_management_and_go_on(made):
     """Plain names and aliases of three schemas: adopted as they are, clean, and changed in place by the next revision."""
     for number in range(4):

@@ -396,6 +396,7 @@ def test_doctor_looks_at_every_part_by_itself(local):
     assert (people.code, "Traceback" in people.text) == (9, False)
 
 
+@pytest.mark.nightly
 def test_a_process_of_its_own_says_the_same(local):
     """``python -m qmigrate`` has the exit code of its error, no traceback, and one with --debug."""
     local.revise("0002", RAISES)

@@ -131,6 +131,7 @@ def test_threads_that_ensure_at_once_create_once(made, client):
     assert {one.physical for one in found} == {f"{name}__g0001"}
 
 
+@pytest.mark.nightly
 @pytest.mark.server
 def test_processes_that_ensure_at_once_create_once(qdrant_server, ledger_url, tmp_path):
     """The same from four programs."""

@@ -156,6 +156,7 @@ def test_killed_and_stopped_in_the_middle_three_at_once_finish(deployed, tmp_pat
     assert (found.points[0].id, found.points[0].payload["path"]) == (17, "17.png")
 
 
+@pytest.mark.nightly
 def test_a_pod_that_is_off_gets_no_request_before_the_job_has_run(deployed):
     """It starts at once, is not ready and names the missing revision; after the job it is ready by itself."""
     begun, said = deployed.run(*ALEMBIC, "-x", "qdrant=run", "upgrade", "s002", QMIGRATE_ON_START="off")

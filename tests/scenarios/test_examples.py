@@ -74,6 +74,7 @@ def test_an_example_needs_no_server(name, tmp_path):
     assert not (ROOT / "examples" / name / ".qmigrate").exists()
 
 
+@pytest.mark.nightly
 @pytest.mark.server
 @pytest.mark.postgres
 @pytest.mark.parametrize("name", sorted(TOURS))

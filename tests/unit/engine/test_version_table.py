@@ -211,6 +211,7 @@ with filled(count, 0) as one, filled(count, 5) as other:
 """
 
 
+@pytest.mark.nightly
 def test_memory_does_not_grow_with_the_listing():
     """Ten times as many points: two files instead, and a block of each run."""
     found = []
