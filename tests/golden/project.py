@@ -158,7 +158,7 @@ class Project:
 
     def client(self) -> Any:
         """A client of Qdrant's own, to be closed."""
-        made = QdrantClient(url=self.qdrant["url"]) if "url" in self.qdrant else QdrantLocal(str(self.folder / "qdrant"))
+        made = QdrantClient(url=self.qdrant["url"], check_compatibility=False) if "url" in self.qdrant else QdrantLocal(str(self.folder / "qdrant"))
         return closing(made)
 
     def load(self, numbers: Iterable[int] = range(POINTS), name: str = "docs", **payload: Any) -> None:

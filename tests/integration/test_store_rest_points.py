@@ -223,7 +223,7 @@ def test_an_edit_inside_an_object_says_where(points, api):
 @pytest.mark.server
 def test_edits_inside_objects_are_the_same_over_rest(qdrant_server):
     """What a fix sets and removes inside an object is so on a real server, whatever the way."""
-    client = QdrantClient(url=qdrant_server.url, api_key=qdrant_server.settings().api_key)
+    client = QdrantClient(url=qdrant_server.url, api_key=qdrant_server.settings().api_key, check_compatibility=False)
     name = "rest and paths"
     client.delete_collection(name)
     client.create_collection(name, vectors_config=VECTORS)
@@ -288,7 +288,7 @@ def test_a_filter_for_an_integer_beyond_64_bits_is_refused(match):
 @pytest.mark.server
 def test_both_ways_give_the_same_messages(qdrant_server):
     """What a real server hands out over REST is what it hands out over gRPC."""
-    client = QdrantClient(url=qdrant_server.url, api_key=qdrant_server.settings().api_key)
+    client = QdrantClient(url=qdrant_server.url, api_key=qdrant_server.settings().api_key, check_compatibility=False)
     name = "rest and grpc"
     client.delete_collection(name)
     client.create_collection(name, vectors_config=VECTORS, sparse_vectors_config={"words": models.SparseVectorParams()})

@@ -107,7 +107,7 @@ def test_a_barrier_that_shows_nothing_is_not_taken_for_a_write(made, monkeypatch
 
 def without_the_vector(made, ids) -> None:
     """These points have no vector by which they could be listed."""
-    client = QdrantClient(url=made.qdrant["url"], grpc_port=made.qdrant["grpc_port"])
+    client = QdrantClient(url=made.qdrant["url"], grpc_port=made.qdrant["grpc_port"], check_compatibility=False)
     client.delete_vectors(made.name, ["a"], ids)
     client.close()
 
@@ -140,7 +140,7 @@ def test_a_deletion_behind_the_full_pass_of_a_point_that_no_listing_has_is_made(
 
 
 def _then(report, made, ids):
-    client = QdrantClient(url=made.qdrant["url"], grpc_port=made.qdrant["grpc_port"])
+    client = QdrantClient(url=made.qdrant["url"], grpc_port=made.qdrant["grpc_port"], check_compatibility=False)
     client.delete(made.name, PointIdsList(points=ids))
     client.close()
     return report

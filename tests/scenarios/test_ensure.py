@@ -232,7 +232,7 @@ def test_a_name_that_serves_something_else_is_not_ensured(made, client, change):
     grown = 'op.AddVector("NAME_tenant_*", "more", VectorParams(size=3, distance=Distance.DOT), values=Empty())'
     made.revise("0003", f"def upgrade():\n    return [{grown.replace('NAME', made.name)}]")
     upgrade.upgrade(made.settings())
-    opened = QdrantClient(**({"path": made.qdrant["path"]} if "path" in made.qdrant else {"url": made.qdrant["url"]}))
+    opened = QdrantClient(**({"path": made.qdrant["path"]} if "path" in made.qdrant else {"url": made.qdrant["url"], "check_compatibility": False}))
     try:
         assert ensure(opened, name, config=made.config).physical == f"{name}__g0002"
         change(opened, name)
