@@ -2,16 +2,143 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+import types
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from qmigrate.errors import ConfigError
 from qmigrate.parameters import own
-from qmigrate.parameters.derive import kind_of, object_of
-from qmigrate.parameters.kinds import Each, Fields, Words
+from qmigrate.parameters.kinds import Each, Fields, Listed, Number, Whole, Words
+
+#: An annotation that is none of the kinds.
+UNCHECKED = object()
+
+
+def object_of(model: Any) -> Fields:
+    """The fields of a model, with the bounds of `own`."""
+    known: dict[str, Any] = {}
+    required: list[str] = []
+    unchecked: list[str] = []
+    for name, field in model.model_fields.items():
+        place = (model.__name__, name)
+        kind = kind_of(field.annotation, field.metadata)
+        if kind is UNCHECKED:
+            unchecked.append(name)
+            continue
+        known[name] = _narrowed(kind, own.BOUNDS.get(place))
+        if field.is_required():
+            required.append(name)
+    return Fields(known, tuple(required), model.__name__, unchecked=tuple(unchecked))
+
+
+def kind_of(annotation: Any, bounds: Iterable[Any] = ()) -> Any:
+    """The kind of an annotation, or :data:`UNCHECKED`.
+
+    Args:
+        bounds: metadata of the annotation; what is none of ``ge``, ``gt``, ``le``, ``lt`` is left out.
+    """
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        # A pydantic Field holds them one level deeper.
+        held = [bound for one in annotation.__metadata__ for bound in getattr(one, "metadata", (one,))]
+        return kind_of(inner[0], (*bounds, *held))
+    if origin in (Union, types.UnionType):
+        return _choice([one for one in inner if one is not types.NoneType], bounds)
+    if origin is Literal:
+        return Words({word: word for word in inner}) if all(isinstance(one, str) for one in inner) else UNCHECKED
+    if origin is dict or origin is list:
+        of = kind_of(inner[-1])
+        return of if of is UNCHECKED else (Each if origin is dict else Listed)(of)
+    if annotation in (Any, bool, str):
+        return annotation
+    if annotation is int or annotation is float:
+        return _number(annotation, bounds)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return _words(annotation)
+    return object_of(annotation) if hasattr(annotation, "model_fields") else UNCHECKED
+
+
+def _choice(options: list[Any], bounds: Iterable[Any]) -> Any:
+    """Several models are one object; several kinds are a choice in the order of the annotation."""
+    kinds = [kind_of(one, bounds) for one in options]
+    if any(kind is UNCHECKED for kind in kinds):
+        return UNCHECKED
+    objects = [kind for kind in kinds if isinstance(kind, Fields)]
+    if len(objects) > 1:
+        first = kinds.index(objects[0])
+        kinds = [kind for kind in kinds if not isinstance(kind, Fields)]
+        kinds.insert(first, _merged(objects))
+    return kinds[0] if len(kinds) == 1 else tuple(kinds)
+
+
+def _merged(objects: list[Fields]) -> Fields:
+    known: dict[str, Any] = {}
+    for one in objects:
+        for name, kind in one.known.items():
+            known[name] = _either(known[name], kind) if name in known else kind
+    return Fields(
+        known,
+        required=tuple(name for name in known if all(name in one.required for one in objects)),
+        choices=tuple(objects),
+        exclusive=all(len(one.known) == 1 and len(one.required) == 1 for one in objects),
+        unchecked=tuple(name for one in objects for name in one.unchecked if name not in known),
+    )
+
+
+def _either(one: Any, other: Any) -> Any:
+    if one == other:
+        return one
+    if isinstance(one, Words) and isinstance(other, Words):
+        return Words({**one.members, **other.members})
+    return (*(one if isinstance(one, tuple) else (one,)), *(other if isinstance(other, tuple) else (other,)))
+
+
+def _words(enumeration: type[Enum]) -> Any:
+    members = {str(member.value): member.name for member in enumeration if isinstance(member.value, str)}
+    if len(members) != len(enumeration):
+        return UNCHECKED
+    taken = own.WORDS.get(enumeration.__name__)
+    kept = {word: name for word, name in members.items() if taken is None or word in taken}
+    return Words(kept, enumeration.__name__)
+
+
+def _number(annotation: Any, bounds: Iterable[Any]) -> Whole | Number:
+    """Whole numbers of Qdrant are unsigned, which the models don't say: without a bound of the model they begin at 0.
+
+    A number that must be more than a bound may be that here: the server refuses it.
+    """
+    low: list[float] = []
+    high: list[float] = []
+    whole = annotation is int
+    for bound in bounds:
+        # A gt of 1.5 leaves the whole numbers from 2 on.
+        for name, ends, end in (
+            ("ge", low, math.ceil),
+            ("gt", low, lambda value: math.floor(value) + 1),
+            ("le", high, math.floor),
+            ("lt", high, lambda value: math.ceil(value) - 1),
+        ):
+            value = getattr(bound, name, None)
+            if value is not None:
+                ends.append(end(value) if whole else value)
+    if whole:
+        return Whole(int(max(low, default=0)), int(min(high)) if high else None)
+    return Number(max(low, default=None), min(high, default=None))
+
+
+def _narrowed(kind: Any, bound: Whole | Number | None) -> Any:
+    """The narrower of both; what is not a number any more has no use for a bound."""
+    if bound is None or type(bound) is not type(kind):
+        return kind
+    lows = [end for end in (kind.least, bound.least) if end is not None]
+    highs = [end for end in (kind.most, bound.most) if end is not None]
+    ends: dict[str, Any] = {"least": max(lows, default=None), "most": min(highs, default=None)}
+    return type(bound)(**ends)
 
 
 @dataclass(frozen=True, slots=True)

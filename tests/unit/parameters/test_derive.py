@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, Field, StrictBool, StrictInt, create_model
 
 from qmigrate.parameters import own
-from qmigrate.parameters.derive import UNCHECKED, kind_of, object_of
+from qmigrate.parameters.catalogue import UNCHECKED, kind_of, object_of
 from qmigrate.parameters.kinds import Each, Fields, Listed, Number, Whole, Words
 
 
