@@ -150,17 +150,22 @@ def _isin(ids, missed):
 
 
 def test_points_without_the_vector_are_read_each_time(made, read, monkeypatch):
-    """They have no version, so that nothing but their contents shows a write."""
+    """They have no version, so that nothing but their contents shows a write; a new one is in no base either."""
     client = QdrantClient(url=made.qdrant["url"], grpc_port=made.qdrant["grpc_port"], check_compatibility=False)
     client.delete_vectors(made.name, ["a"], [13, 16])
-    client.close()
-    behind_the_proof(
-        monkeypatch, lambda store, name: store.edit_payloads(name, [PayloadEdit([13], {"kind": "changed"})])
-    )
+
+    def change(store, name):
+        store.edit_payloads(name, [PayloadEdit([13], {"kind": "changed"})])
+        write(store, name, [make_point(3000)])
+        client.delete_vectors(name, ["a"], [3001])
+
+    behind_the_proof(monkeypatch, change)
     upgrade.upgrade(made.settings())
+    client.close()
     assert read[0] is None
-    assert max(found or 0 for found in read[1:]) == 2
+    assert max(found or 0 for found in read[1:]) == 3
     assert made.contents()[13][0]["kind"] == "changed"
+    assert made.contents()[3001][0]["text"] == "the text number 3000"
 
 
 def test_shards_that_moved_make_all_points_be_read(made, read, monkeypatch):
