@@ -156,3 +156,26 @@ def _follows(last: Page, page: Page) -> bool:
     if last.dtype == page.dtype:
         return bool(last[-1] < page[0])
     return last.dtype == NUMBERS
+
+
+#: Where the digits of a UUID stand in its text.
+_DIGITS = np.array([place for place in range(UUIDS.itemsize) if place not in (8, 13, 18, 23)])
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+_VALUES = np.zeros(256, np.uint8)
+_VALUES[_HEX] = np.arange(16, dtype=np.uint8)
+
+
+def packed(page: Page) -> Page:
+    """UUIDs as their bytes, in the same order."""
+    digits = _VALUES[np.ascontiguousarray(page).view(np.uint8).reshape(-1, UUIDS.itemsize)[:, _DIGITS]]
+    return np.ascontiguousarray(digits[:, ::2] << 4 | digits[:, 1::2]).view("S16").ravel()
+
+
+def as_page(ids: Page) -> Page:
+    """Ids of entries, UUIDs as their bytes, as they are used everywhere else."""
+    if ids.dtype == NUMBERS:
+        return np.ascontiguousarray(ids)
+    octets = np.ascontiguousarray(ids).view(np.uint8).reshape(-1, 16)
+    texts = np.full((len(octets), UUIDS.itemsize), ord("-"), np.uint8)
+    texts[:, _DIGITS] = _HEX[np.stack((octets >> 4, octets & 0x0F), axis=2).reshape(-1, 32)]
+    return texts.view(UUIDS).ravel()

@@ -24,10 +24,10 @@ from qmigrate.engine.points.base import BaseEntry, BasePages
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.prove.choice import ByContent, ByVersion, choose
 from qmigrate.engine.prove.passes import REDO_BATCH, Sample, Share, Sides, forgive, repair
-from qmigrate.engine.prove.versions import VersionTable, as_page, listing
+from qmigrate.engine.prove.versions import VersionTable, listing
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
-from qmigrate.model.ids import NUMBERS, Page, points_of
+from qmigrate.model.ids import NUMBERS, Page, as_page, points_of
 from qmigrate.model.report import Findings, VerificationReport
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.store import records

@@ -25,7 +25,7 @@ from qmigrate.engine.barriers import barrier
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
-from qmigrate.model.ids import NUMBERS, UUIDS, Page, differing
+from qmigrate.model.ids import NUMBERS, Page, as_page, differing, packed
 from qmigrate.ports import OperationIds, Placement, VersionPage
 
 #: Points that a table holds in memory, in 16 or 24 bytes each; beyond, they are in a file.
@@ -125,7 +125,7 @@ class VersionTable:
             return
         kind = _OF_NUMBER if page.ids.dtype == NUMBERS else _OF_UUID
         entries = np.empty(len(page.ids), kind)
-        entries["id"] = page.ids if kind is _OF_NUMBER else _packed(page.ids)
+        entries["id"] = page.ids if kind is _OF_NUMBER else packed(page.ids)
         entries["number"] = page.numbers
         self._parts[kind].append(entries)
         self._held += len(entries)
@@ -304,26 +304,3 @@ def _candidates(now: Entries, before: Entries) -> Entries:
     back = np.minimum(np.searchsorted(now["id"], before["id"]), len(now) - 1)
     missing = before["id"][now["id"][back] != before["id"]]
     return np.sort(np.concatenate((now["id"][~as_before], missing)))
-
-
-#: Where the digits of a UUID stand in its text.
-_DIGITS = np.array([place for place in range(UUIDS.itemsize) if place not in (8, 13, 18, 23)])
-_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
-_VALUES = np.zeros(256, np.uint8)
-_VALUES[_HEX] = np.arange(16, dtype=np.uint8)
-
-
-def _packed(page: Page) -> Entries:
-    """UUIDs as their bytes, in the same order."""
-    digits = _VALUES[np.ascontiguousarray(page).view(np.uint8).reshape(-1, UUIDS.itemsize)[:, _DIGITS]]
-    return np.ascontiguousarray(digits[:, ::2] << 4 | digits[:, 1::2]).view("S16").ravel()
-
-
-def as_page(ids: Entries) -> Page:
-    """Ids of entries, UUIDs as their bytes, as they are used everywhere else."""
-    if ids.dtype == NUMBERS:
-        return np.ascontiguousarray(ids)
-    octets = np.ascontiguousarray(ids).view(np.uint8).reshape(-1, 16)
-    texts = np.full((len(octets), UUIDS.itemsize), ord("-"), np.uint8)
-    texts[:, _DIGITS] = _HEX[np.stack((octets >> 4, octets & 0x0F), axis=2).reshape(-1, 32)]
-    return texts.view(UUIDS).ravel()
