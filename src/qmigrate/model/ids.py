@@ -140,11 +140,11 @@ def _cuts(one: Page, other: Page) -> tuple[int, int]:
 def _compared(one: Page, other: Page) -> Differing:
     if len(one) == len(other) and (one.dtype == other.dtype and np.array_equal(one, other)):
         return Differing(one[:0], other[:0], len(one), len(other))
-    return Differing(_without(one, other), _without(other, one), len(one), len(other))
+    return Differing(without(one, other), without(other, one), len(one), len(other))
 
 
-def _without(one: Page, other: Page) -> Page:
-    """Those of an ascending page that another one lacks."""
+def without(one: Page, other: Page) -> Page:
+    """Those of an ascending page that another one, of the same type, lacks."""
     if not len(one) or not len(other):
         return one
     places = np.minimum(np.searchsorted(other, one), len(other) - 1)

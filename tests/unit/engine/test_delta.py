@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from qmigrate.engine.points.base import BaseEntry, pack
-from qmigrate.engine.prove import delta, proof
+from qmigrate.engine.points.base import BaseEntry, ids_of, pack
+from qmigrate.engine.prove import proof
 from qmigrate.engine.prove.versions import VersionTable
 from qmigrate.model.ids import NUMBERS, pages_of, points_of
 from qmigrate.model.report import VerificationReport
@@ -63,5 +63,5 @@ def test_what_the_base_has_on_a_side_and_a_listing_has_not(seed):
         with VersionTable(most=random.choice((5, 1000))) as table:
             for page in pages_of(random.sample(listed, len(listed))):
                 table.add(VersionPage(page, np.ones(len(page), NUMBERS)))
-            lacking = [one for page in table.unlisted(delta._ids_of(pages, side)) for one in points_of(page)]
+            lacking = [one for page in table.unlisted(ids_of(pages, side)) for one in points_of(page)]
         assert lacking == [one for one in ids if one in expected - set(listed)]

@@ -6,12 +6,17 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from qmigrate.model.ids import NUMBERS, Page, as_page
 from qmigrate.store.records import DIGEST_SIZE, KEY_SIZE, Digest, digest_under, order_key
 
 if TYPE_CHECKING:
     from qmigrate.ledger import Carry, Lease, Ledger
 
 ENTRY_SIZE = KEY_SIZE + 2 * DIGEST_SIZE
+#: The same for arrays: see :func:`pack` and :func:`qmigrate.store.records.order_key`.
+_ENTRY = np.dtype([("kind", np.uint8), ("id", "S16"), ("source", "S16"), ("target", "S16")])
 #: Entries of a stored page.
 PAGE_ENTRIES = 2000
 
@@ -43,13 +48,33 @@ def committed(ledger: Ledger, name: str, number: int | None = None) -> Iterator[
     Args:
         number: of one range; None for all in order.
     """
-    keys = {page[offset : offset + KEY_SIZE] for page in ledger.dirty(name, number) for offset in _places(page)}
+    keys = dirty_keys(ledger, name, number)
     for page in ledger.base_pages(name, number):
         yield without(page, keys) if keys else page
 
 
-def _places(page: bytes) -> range:
-    return range(0, len(page), KEY_SIZE)
+def dirty_keys(ledger: Ledger, name: str, number: int | None = None) -> set[bytes]:
+    """Order keys of the points that an unfinished pass has recomputed: for these the base doesn't count."""
+    return {
+        page[offset : offset + KEY_SIZE]
+        for page in ledger.dirty(name, number)
+        for offset in range(0, len(page), KEY_SIZE)
+    }
+
+
+def ids_of(pages: Iterable[bytes], side: str) -> Iterator[Page]:
+    """The points of a base that one side has, as pages of ids, in stored order.
+
+    Args:
+        side: ``source`` or ``target``.
+    """
+    for page in filter(None, pages):
+        entries = np.frombuffer(page, _ENTRY)
+        # ABSENT is all zeros.
+        entries = entries[entries[side] != b""]
+        are_numbers = entries["kind"] == 0
+        yield np.ascontiguousarray(entries["id"][are_numbers]).view(">u8")[::2].astype(NUMBERS)
+        yield as_page(entries["id"][~are_numbers])
 
 
 def digest_of(ledger: Ledger, name: str) -> Digest:

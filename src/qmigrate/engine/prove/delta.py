@@ -13,29 +13,25 @@ from __future__ import annotations
 import heapq
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 
-import numpy as np
-
 from qmigrate.engine.epoch_aliases import reach
-from qmigrate.engine.points.base import BaseEntry, BasePages
+from qmigrate.engine.points.base import BaseEntry, BasePages, dirty_keys, ids_of
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.prove.choice import ByContent, ByVersion, choose
 from qmigrate.engine.prove.passes import REDO_BATCH, Sample, Share, Sides, forgive, repair
 from qmigrate.engine.prove.versions import VersionTable, listing
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
-from qmigrate.model.ids import NUMBERS, Page, as_page, points_of
+from qmigrate.model.ids import Page, points_of
 from qmigrate.model.report import Findings, VerificationReport
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.store import records
 
 #: A delta pass that would read more than this share of all points is slower than a full pass, which has threads.
 MOST_OF_ALL = 0.2
-#: An entry of the base: see :func:`qmigrate.engine.points.base.pack` and :func:`qmigrate.store.records.order_key`.
-_ENTRY = np.dtype([("kind", np.uint8), ("id", "S16"), ("source", "S16"), ("target", "S16")])
 
 
 class TooManyError(Exception):
@@ -72,10 +68,15 @@ class Listed:
         self.target.close()
 
 
-def is_listed(work: Work, sides: Sides) -> bool:
-    """Whether both sides were listed before the newest pass over them, by this process and holder."""
+def newest(work: Work, sides: Sides) -> Listed | None:
+    """Both sides as they were listed before the newest pass over them, by this process and holder; else None."""
     known = work.recall(Listed)
-    return known is not None and known.base == sides.base and known.epoch == work.lease.epoch
+    return known if known is not None and (known.base, known.epoch) == (sides.base, work.lease.epoch) else None
+
+
+def is_listed(work: Work, sides: Sides) -> bool:
+    """Whether they were."""
+    return newest(work, sides) is not None
 
 
 def lists(work: Work, sides: Sides) -> tuple[Listed | None, Listed | None]:
@@ -85,7 +86,7 @@ def lists(work: Work, sides: Sides) -> tuple[Listed | None, Listed | None]:
         What was listed before the newest pass, where that can be compared with what is listed now; and what is listed
         now, None where versions can't be had.
     """
-    known = work.recall(Listed) if is_listed(work, sides) else None
+    known = newest(work, sides)
     work.kept.pop(Listed, None)
     by = way(work, sides)
     if isinstance(by, ByContent):
@@ -154,8 +155,8 @@ def keep(work: Work, now: Listed | None, report: VerificationReport, took: float
 
 def seconds_of_delta(work: Work, sides: Sides) -> float | None:
     """How long the next delta pass is expected to take; None where there can be none."""
-    known = work.recall(Listed)
-    if known is None or not is_listed(work, sides):
+    known = newest(work, sides)
+    if known is None:
         return None
     return known.seconds if known.took is None else known.took
 
@@ -179,10 +180,11 @@ def delta_pass(work: Work, sides: Sides, before: Listed, now: Listed, sample: Sa
     assert before.report is not None  # noqa: S101  the caller has made a pass before
     judge = Judge(sides.maker, sides.digest(work))
     earlier = replace(before.report, passes=before.report.passes + 1, repaired=0, failures=Findings())
-    counts = _Counts(work, sides, judge, earlier)
+    dirty = dirty_keys(work.lease.ledger, sides.base)
+    counts = _Counts(work, sides, judge, earlier, dirty)
     most = max(REDO_BATCH * 4, int(before.report.points * MOST_OF_ALL))
     base, read = BasePages(work.lease, sides.base), 0
-    for number, keys in groupby(candidates(work, sides, before, now), key=_range_of(work, sides)):
+    for number, keys in groupby(candidates(work, sides, before, now, dirty), key=_range_of(work, sides)):
         for batch in _batches(keys, REDO_BATCH):
             read += len(batch)
             if read > most:
@@ -193,11 +195,11 @@ def delta_pass(work: Work, sides: Sides, before: Listed, now: Listed, sample: Sa
     return counts.report, read
 
 
-def candidates(work: Work, sides: Sides, before: Listed, now: Listed) -> Iterator[bytes]:
+def candidates(work: Work, sides: Sides, before: Listed, now: Listed, dirty: Iterable[bytes]) -> Iterator[bytes]:
     """Order keys, ascending and each once, of every point that may not be what the newest pass has seen.
 
     Points that another client has written, on either side; those that we have written since; those that are in no
-    listing, or were in none; those that were being recomputed when a pass ended.
+    listing, or were in none; those that were being recomputed when a pass ended, which are `dirty`.
     """
     streams = [
         now.source.changed_since(before.source),
@@ -207,7 +209,7 @@ def candidates(work: Work, sides: Sides, before: Listed, now: Listed) -> Iterato
         _known(work, sides, now.source, "source"),
         _known(work, sides, now.target, "target"),
     ]
-    keys = heapq.merge(*map(_keys, streams), sorted(dirty_keys(work, sides)))
+    keys = heapq.merge(*map(_keys, streams), sorted(dirty))
     return (key for key, _ in groupby(keys))
 
 
@@ -226,28 +228,11 @@ def _unlisted(work: Work, name: str, vector: str, table: VersionTable) -> Iterat
 
 def _known(work: Work, sides: Sides, table: VersionTable, side: str) -> Iterator[Page]:
     """Ids that the base has on this side and the listing has not: what no listing ever had may have been deleted."""
-    return table.unlisted(_ids_of(work.lease.ledger.base_pages(sides.base), side))
-
-
-def _ids_of(pages: Iterable[bytes], side: str) -> Iterator[Page]:
-    for page in filter(None, pages):
-        entries = np.frombuffer(page, _ENTRY)
-        # ABSENT is all zeros.
-        entries = entries[entries[side] != b""]
-        are_numbers = entries["kind"] == 0
-        yield np.ascontiguousarray(entries["id"][are_numbers]).view(">u8")[::2].astype(NUMBERS)
-        yield as_page(entries["id"][~are_numbers])
+    return table.unlisted(ids_of(work.lease.ledger.base_pages(sides.base), side))
 
 
 def _keys(pages: Iterable[Page]) -> Iterator[bytes]:
     return (records.order_key(identifier) for page in pages for identifier in points_of(page))
-
-
-def dirty_keys(work: Work, sides: Sides) -> Iterator[bytes]:
-    """Order keys of the points that a pass has begun to make again, and whose base entry doesn't count until then."""
-    for page in work.lease.ledger.dirty(sides.base):
-        for at in range(0, len(page), records.KEY_SIZE):
-            yield page[at : at + records.KEY_SIZE]
 
 
 def _range_of(work: Work, sides: Sides) -> Callable[[bytes], int]:
@@ -270,13 +255,15 @@ def _by_key(points: Iterable[Stored]) -> dict[bytes, Stored]:
 class _Counts:
     """The report on all points, kept up to date as points are settled again."""
 
-    def __init__(self, work: Work, sides: Sides, judge: Judge, report: VerificationReport) -> None:
+    def __init__(
+        self, work: Work, sides: Sides, judge: Judge, report: VerificationReport, dirty: Set[bytes]
+    ) -> None:
         self._work = work
         self._sides = sides
         self._judge = judge
         self.report = report
         # Recomputed by a pass that has not ended: the base doesn't count for these.
-        self._dirty = set(dirty_keys(work, sides))
+        self._dirty = dirty
 
     def settle(self, base: BasePages, share: Share, keys: Sequence[bytes]) -> None:
         """Judge a batch of points, recompute what is not f(source), and write what was seen into the base."""
@@ -333,8 +320,8 @@ def written_since(
     Returns:
         None where all points have to be read.
     """
-    known = work.recall(Listed)
-    if known is None or not is_listed(work, sides):
+    known = newest(work, sides)
+    if known is None:
         return None
     try:
         now = listing(work, sides.source, known.by.source, behind=ids)

@@ -25,7 +25,7 @@ from qmigrate.engine.barriers import barrier
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
-from qmigrate.model.ids import NUMBERS, Page, as_page, differing, packed
+from qmigrate.model.ids import NUMBERS, Page, as_page, differing, packed, without
 from qmigrate.ports import OperationIds, Placement, VersionPage
 
 #: Points that a table holds in memory, in 16 or 24 bytes each; beyond, they are in a file.
@@ -301,6 +301,4 @@ def _candidates(now: Entries, before: Entries) -> Entries:
     places = np.minimum(np.searchsorted(before["id"], now["id"]), len(before) - 1)
     known = before["id"][places] == now["id"]
     as_before = known & (before["number"][places] == now["number"]) & (now["number"] != _UNKNOWN)
-    back = np.minimum(np.searchsorted(now["id"], before["id"]), len(now) - 1)
-    missing = before["id"][now["id"][back] != before["id"]]
-    return np.sort(np.concatenate((now["id"][~as_before], missing)))
+    return np.sort(np.concatenate((now["id"][~as_before], without(before["id"], now["id"]))))
