@@ -49,8 +49,11 @@ def _filled(step: InPlace, work: Work) -> int | None:
     gone = [item.name for item in step.changes if item.kind in DROPS and item.name in there and not step.ops]
     if not gone:
         return None
-    points = work.store.count(place)
-    return sum(points - work.store.count(place, without_vector=name) for name in gone)
+    return sum(_points_with(work, place, name) for name in gone)
+
+
+def _points_with(work: Work, place: str, vector: str) -> int:
+    return work.store.count(place) - work.store.count(place, without_vector=vector)
 
 
 def _live_vectors(work: Work, place: str) -> frozenset[str]:
@@ -91,7 +94,7 @@ def _refuse_filled(step: InPlace, work: Work) -> None:
     for item in step.changes:
         if item.kind in DROPS:
             place = reach(work, step.target)
-            filled = work.store.count(place) - work.store.count(place, without_vector=item.name)
+            filled = _points_with(work, place, item.name)
             if filled > 0:
                 raise RefusedError(
                     f"{filled:,} points of {work.collection} have the vector {item.name!r} by now, which an abort "

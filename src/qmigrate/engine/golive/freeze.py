@@ -16,7 +16,7 @@ from qmigrate.engine.epoch_aliases import holder, own, reach, release
 from qmigrate.engine.golive.freeze_watchdog import Watch
 from qmigrate.engine.prove.delta import can_list, is_listed, seconds_of_delta
 from qmigrate.engine.prove.passes import Sides
-from qmigrate.engine.prove.proof import approach, prove
+from qmigrate.engine.prove.proof import approach, is_unwritten, prove
 from qmigrate.engine.prove.sweep import TOKEN_RETURNS, fence, is_last, record_fence
 from qmigrate.engine.work import Frozen, Tick, Work
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError
@@ -76,8 +76,8 @@ def prove_frozen(work: Work, sides: Sides, *, since: OperationIds | None, delta:
     """
     limit = work.settings.limits.freeze
     for _ in range(MOST_TRIES):
-        if not can_list(work, sides):
-            approach(work, sides, dict(since) if since is not None else None, delta)
+        if since is not None and not can_list(work, sides) and not is_unwritten(work, sides, since, delta):
+            approach(work, sides)
         # Another collection may have the models for hours: they are waited for before, not while writes are refused.
         with work.code.turn.of(work, work.tick):
             begin(work, sides.source, delta, lambda: _catch_up(work, sides, delta))

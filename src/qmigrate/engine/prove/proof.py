@@ -118,13 +118,10 @@ def prove(
         RefusedError: policy ``refuse`` and something was written.
     """
     started = time.monotonic()
-    quiet = cloned or (
-        since is not None
-        and nothing_written(work, since, barrier(work.store, reach(work, sides.source)), delta=delta)
-    )
+    quiet = cloned or (since is not None and is_unwritten(work, sides, since, delta))
     # Where delta passes follow the proof, none has to come before it.
-    at_once = quiet or (not carrying and can_list(work, sides))
-    passes = 0 if at_once else approach(work, sides, since, delta)
+    at_once = quiet or since is None or (not carrying and can_list(work, sides))
+    passes = 0 if at_once else approach(work, sides)
     last = _pass(work, sides, passes, carrying=carrying, quiet=quiet)
     if is_listed(work, sides) and work.frozen is None:
         last = _until_short(work, sides, last, delta)
@@ -206,10 +203,13 @@ def _changed_only(
         return None
 
 
-def approach(work: Work, sides: Sides, since: OperationIds | None, delta: int) -> int:
-    """Source passes until little changes; none at all when nothing was written since the copy began."""
-    if since is None or nothing_written(work, since, barrier(work.store, reach(work, sides.source)), delta=delta):
-        return 0
+def is_unwritten(work: Work, sides: Sides, since: OperationIds, delta: int) -> bool:
+    """Whether a barrier shows that nothing was written to the source since; it moves the ids itself."""
+    return nothing_written(work, since, barrier(work.store, reach(work, sides.source)), delta=delta)
+
+
+def approach(work: Work, sides: Sides) -> int:
+    """Source passes until little changes; how many these were."""
     counts: list[PassCounts] = []
     stalls = 0
     while True:
