@@ -16,7 +16,7 @@ import yaml
 from qdrant_client import grpc
 from qdrant_client.conversions.conversion import json_to_value
 
-from qmigrate.commands import status
+from qmigrate.commands import status, upgrade
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import Permit
 from qmigrate.model.transform import Point
@@ -118,6 +118,16 @@ class Deployment:
             return contents(store, name or self.name)
         finally:
             store.close()
+
+
+def loaded_on(server, folder: Path, points: int, *, uuids: bool = False, timeout: int = 5, **extra) -> Deployment:
+    """A collection with points on a real server, its ledger in SQLite; `extra` are further sections of the settings."""
+    qdrant = {"url": server.url, "grpc_port": server.grpc_port, "timeout": timeout}
+    made = Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db", extra=extra)
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(points, uuids=uuids)
+    return made
 
 
 def by_hand(name: str) -> Permit:

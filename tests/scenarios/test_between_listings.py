@@ -8,7 +8,7 @@ import pytest
 from qdrant_client import QdrantClient
 from qdrant_client.models import PointIdsList
 from tests.conftest import clean
-from tests.harness import ADD, CREATE, Deployment, make_point, write
+from tests.harness import ADD, loaded_on, make_point, write
 
 from qmigrate.commands import upgrade
 from qmigrate.engine import rebuild
@@ -26,14 +26,7 @@ POINTS = 60
 @pytest.fixture
 def made(qdrant_server, tmp_path):
     """A loaded collection with a pending rebuild, whose writers go on."""
-    deployment = Deployment(
-        tmp_path / "project",
-        {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 5},
-        f"sqlite:///{tmp_path}/ledger.db",
-    )
-    deployment.revise("0001", CREATE)
-    upgrade.upgrade(deployment.settings())
-    deployment.load(POINTS, uuids=True)
+    deployment = loaded_on(qdrant_server, tmp_path, POINTS, uuids=True)
     deployment.revise("0002", ADD)
     yield deployment
     clean(deployment)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient
 from tests.conftest import clean
-from tests.harness import ADD, CREATE, Deployment, make_point, write
+from tests.harness import ADD, loaded_on, make_point, write
 
 from qmigrate.commands import upgrade
 from qmigrate.engine.golive import golive
@@ -27,15 +27,7 @@ POINTS = 60
 @pytest.fixture
 def made(qdrant_server, tmp_path):
     """A loaded collection with a pending rebuild that is to freeze, so that both sides are listed at the first proof."""
-    deployment = Deployment(
-        tmp_path / "project",
-        {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 5},
-        f"sqlite:///{tmp_path}/ledger.db",
-        extra={"rebuild": {"writes": "freeze"}},
-    )
-    deployment.revise("0001", CREATE)
-    upgrade.upgrade(deployment.settings())
-    deployment.load(POINTS, uuids=True)
+    deployment = loaded_on(qdrant_server, tmp_path, POINTS, uuids=True, rebuild={"writes": "freeze"})
     deployment.revise("0002", ADD)
     yield deployment
     clean(deployment)

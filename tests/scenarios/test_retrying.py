@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from tests.conftest import clean
-from tests.harness import ADD, CREATE, Deployment
+from tests.harness import ADD, Deployment, loaded_on
 
 from qmigrate.client import retrying
 from qmigrate.commands import upgrade
@@ -28,15 +28,7 @@ PATIENCE = 60.0
 @pytest.fixture
 def made(qdrant_server, tmp_path):
     """A loaded collection with a rebuild pending, to go live under a freeze."""
-    one = Deployment(
-        tmp_path / "project",
-        {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 10},
-        f"sqlite:///{tmp_path}/ledger.db",
-        extra={"rebuild": {"writes": "freeze"}},
-    )
-    one.revise("0001", CREATE)
-    upgrade.upgrade(one.settings())
-    one.load(POINTS, uuids=False)
+    one = loaded_on(qdrant_server, tmp_path, POINTS, timeout=10, rebuild={"writes": "freeze"})
     one.revise("0002", ADD)
     yield one
     clean(one)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.harness import ADD, CREATE, Deployment
-from tests.scenarios.test_writing_during_upgrade import POINTS, Writer, listed, wrong
+from tests.harness import ADD, loaded_on
+from tests.scenarios.test_writing_during_upgrade import POINTS, at_work, listed, wrong
 
 from qmigrate.commands import upgrade
 from qmigrate.engine.prove import delta
@@ -15,24 +15,9 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(280)]
 @pytest.fixture(params=["converge", "freeze", "auto"])
 def busy(qdrant_server, tmp_path, request):
     """A loaded collection on a real server with two writers at work, under each policy."""
-    from tests.conftest import clean
-
-    made = Deployment(
-        tmp_path / "project",
-        {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 5},
-        f"sqlite:///{tmp_path}/ledger.db",
-        extra={"rebuild": {"max_rate": 3000, "writes": request.param}, "limits": {"write_pause": "60s"}},
-    )
-    made.revise("0001", CREATE)
-    upgrade.upgrade(made.settings())
-    made.load(POINTS, uuids=False)
-    writers = [Writer(made, seed) for seed in (0, 1)]
-    for writer in writers:
-        writer.start()
-    yield made, writers
-    for writer in writers:
-        writer.stop()
-    clean(made)
+    limits, rebuild = {"write_pause": "60s"}, {"max_rate": 3000, "writes": request.param}
+    with at_work(loaded_on(qdrant_server, tmp_path, POINTS, limits=limits, rebuild=rebuild)) as made:
+        yield made
 
 
 def test_what_was_written_is_found_by_version(busy, monkeypatch):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from tests.harness import ADD, CREATE, Deployment, contents, make_point, write
+from tests.conftest import clean
+from tests.harness import ADD, Deployment, contents, loaded_on, make_point, write
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
@@ -64,27 +67,25 @@ class Writer(threading.Thread):
         self.join(timeout=60)
 
 
-@pytest.fixture
-def busy(qdrant_server, tmp_path):
-    """A loaded collection on a real server, with two writers at work."""
-    from tests.conftest import clean
-
-    made = Deployment(
-        tmp_path / "project",
-        {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 5},
-        f"sqlite:///{tmp_path}/ledger.db",
-        extra={"rebuild": {"max_rate": 3000}},
-    )
-    made.revise("0001", CREATE)
-    upgrade.upgrade(made.settings())
-    made.load(POINTS, uuids=False)
+@contextmanager
+def at_work(made: Deployment) -> Iterator[tuple[Deployment, list[Writer]]]:
+    """Two writers at a deployment, which is removed behind the block."""
     writers = [Writer(made, seed) for seed in (0, 1)]
     for writer in writers:
         writer.start()
-    yield made, writers
-    for writer in writers:
-        writer.stop()
-    clean(made)
+    try:
+        yield made, writers
+    finally:
+        for writer in writers:
+            writer.stop()
+        clean(made)
+
+
+@pytest.fixture
+def busy(qdrant_server, tmp_path):
+    """A loaded collection on a real server, with two writers at work."""
+    with at_work(loaded_on(qdrant_server, tmp_path, POINTS, rebuild={"max_rate": 3000})) as made:
+        yield made
 
 
 def wrong(deployment: Deployment, writers: list[Writer]) -> dict[int, tuple]:
