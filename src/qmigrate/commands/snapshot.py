@@ -22,7 +22,7 @@ from qmigrate.model.facts.phases import SourceSnapshot
 from qmigrate.model.names import is_made, met, met_by_any, old_alias, unknown
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, StoredOrigin
 from qmigrate.model.plan import Build, Job
-from qmigrate.model.state import CollectionState, Moment, World, moments_of
+from qmigrate.model.state import CollectionState, Moment, World, marks_of, moments_of
 from qmigrate.observe import observe, snapshots_of_runs
 from qmigrate.ports import Progress, Silent, Snapshot, Store
 from qmigrate.settings.load import Settings
@@ -361,20 +361,22 @@ def foreign_archives(opened: Session, folder: Path, named: Sequence[str] = ()) -
 
 def _of_made_again(opened: Session, chosen: Sequence[SnapshotEntry]) -> dict[str, str]:
     """Snapshots that may be of a collection which another client has made under the name of one that was left."""
-    aliases, ours = opened.store.aliases(), dict[str, bool]()
-    for one in chosen:
-        row = next((it for it in opened.ledger.generations(one.collection) if it.physical == one.physical), None)
-        if one.physical in ours or one.path is not None or row is None or row.state == "live" or is_made(row.physical):
-            continue
-        found = opened.store.describe(address(aliases, row.physical))
-        seal = (found.seal if found else None) or {}
-        ours[row.physical] = (seal.get("ledger"), seal.get("generation")) == (opened.ledger_id, row.number)
-    return {
-        one.name: f"{one.physical} was recreated by another client: it may be of that collection"
-        for one in chosen
-        if not ours.get(one.physical, True)
-        and (one.physical, one.name) not in snapshots_of_runs(opened.ledger, one.collection)
-    }
+    aliases, found = opened.store.aliases(), dict[str, str]()
+    for name in dict.fromkeys(one.collection for one in chosen):
+        mine = [one for one in chosen if one.collection == name]
+        on_server = {one.physical for one in mine if one.path is None}
+        recreated = {
+            row.physical
+            for row in opened.ledger.generations(name)
+            if row.physical in on_server and row.state != "live" and not is_made(row.physical)
+            if not marks_of(opened.store.describe(address(aliases, row.physical))).is_of(opened.ledger_id, row.number)
+        }
+        if recreated:
+            of_runs = snapshots_of_runs(opened.ledger, name)
+            for one in mine:
+                if one.physical in recreated and (one.physical, one.name) not in of_runs:
+                    found[one.name] = f"{one.physical} was recreated by another client: it may be of that collection"
+    return found
 
 
 def _needed(ledger: Ledger) -> dict[str, str]:
