@@ -32,7 +32,7 @@ Name = String(255)
 
 
 def upgrade(operations: Operations, schema: str | None) -> None:
-    """Make the table anew, since its key grows by the vector, and put what was in it back."""
+    """Make the table again, since its key grows by the vector, and put what was in it back."""
     connection = operations.get_bind()
     kept: list[Mapping[str, Any]] = []
     if inspect(connection).has_table("qdrant_quarantine", schema=schema):

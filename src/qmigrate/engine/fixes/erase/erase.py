@@ -230,8 +230,8 @@ def _others(
     for left in spaces.rows.values():
         if left.state == "retired" and left.physical in names and not is_same(work, left.physical):
             beyond.append(
-                f"{left.physical} was deleted and recreated by another client, or has lost its seal, and was left as "
-                "it is: where it holds the same points, delete them there"
+                f"{left.physical} was deleted and recreated by another client, or has lost its seal, and was left "
+                "unchanged: where it holds the same points, delete them there"
             )
     folder = work.settings.fixes.exports / "snapshots"
     for physical in spaces.rows:
