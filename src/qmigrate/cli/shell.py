@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from qmigrate.cli import consent
 from qmigrate.errors import without_secrets
 from qmigrate.json_log import FORMS, VARIABLE, JsonFormatter, chosen_form
 from qmigrate.text import visible, visible_json
@@ -71,6 +72,7 @@ class Options:
     scripts: str | None = None
     actor: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    requested_by: str | None = None
     json: bool = False
     debug: bool = False
     quiet: bool = False
@@ -88,10 +90,10 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         setattr(ctx.ensure_object(Options), parameter.name, value)
 
 
-def _keep_actor(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+def _keep_person(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
     """An empty name is kept, to be refused: it may be a variable that is missing."""
     if value is not None:
-        ctx.ensure_object(Options).actor = value
+        setattr(ctx.ensure_object(Options), str(parameter.name), value)
 
 
 def _keep_metadata(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
@@ -118,7 +120,13 @@ def global_options(*, hidden: bool, without: tuple[str, ...] = ()) -> Callable[[
         rest("--qdrant-url", metavar="URL", help="Qdrant server.  [QMIGRATE_QDRANT_URL]"),
         rest("--ledger-url", metavar="URL", help="SQL database of the ledger.  [QMIGRATE_LEDGER_URL]"),
         rest("--scripts", metavar="FOLDER", help="Folder of the revisions.  [QMIGRATE_SCRIPTS]"),
-        facts("--actor", metavar="NAME", callback=_keep_actor, help="Who acts, for the records.  [QMIGRATE_ACTOR]"),
+        facts("--actor", metavar="NAME", callback=_keep_person, help="Who acts, for the records.  [QMIGRATE_ACTOR]"),
+        facts(
+            "--requested-by",
+            metavar='"NAME: WHY"',
+            callback=_keep_person,
+            help="The person who asked for it, and why; an assistant needs one to delete.  [QMIGRATE_REQUESTED_BY]",
+        ),
         facts(
             "--metadata",
             multiple=True,
@@ -156,21 +164,33 @@ class Shell:
 
     @property
     def may_ask(self) -> bool:
-        """Whether a user is there to answer, and more than JSON was asked for."""
-        return not self.options.json and sys.stdin.isatty()
+        """Whether a user is there to answer, and more than JSON was asked for; an assistant answers for no user."""
+        if self.options.json or not sys.stdin.isatty():
+            return False
+        return consent.agent() is None or consent.requester(self.options.requested_by) is not None
 
     def settings(self, *, stores: bool = True) -> Settings:
-        """The settings; see :meth:`qmigrate.settings.load.Settings.load`."""
+        """The settings; see :meth:`qmigrate.settings.load.Settings.load`.
+
+        Every verb asks for them first, so this is where a consent is seen to come from a person, and no verb forgets it.
+
+        Raises:
+            RefusedError: it doesn't, where that has to be said.
+        """
         from qmigrate.settings.load import Settings
 
-        return Settings.load(
+        asked = self.options.requested_by
+        found = Settings.load(
             config=self.options.config,
             qdrant_url=self.options.qdrant_url,
             ledger_url=self.options.ledger_url,
             scripts=self.options.scripts,
             actor=self.options.actor,
             stores=stores,
-        ).acting(metadata=self.options.metadata)
+        ).acting(metadata={**self.options.metadata, **consent.facts(asked)})
+        context = click.get_current_context(silent=True)
+        consent.check_named(found, context.params if context else {}, asked)
+        return found
 
     @contextmanager
     def progress(self) -> Iterator[Shown]:
