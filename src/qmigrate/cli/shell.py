@@ -172,7 +172,7 @@ class Shell:
     def settings(self, *, stores: bool = True) -> Settings:
         """The settings; see :meth:`qmigrate.settings.load.Settings.load`.
 
-        Every verb asks for them first, so this is where a consent is seen to come from a person, and no verb forgets it.
+        Every verb asks for them first, so here a consent is seen to come from a person, and no verb forgets it.
 
         Raises:
             RefusedError: it doesn't, where that has to be said.
