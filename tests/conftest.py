@@ -17,7 +17,8 @@ gc.set_threshold(50_000, 20, 20)
 
 # A program inherits which signals its parent ignores, and a shell can't trap what was ignored at its start: under
 # `nohup` tests of signals would wait forever. What is caught here instead is the default again in every child.
-for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+_SIGNALS = [getattr(signal, name, None) for name in ("SIGHUP", "SIGINT", "SIGTERM", "SIGQUIT")]
+for _number in filter(None, _SIGNALS):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda *_: None)
 

@@ -12,6 +12,8 @@ What vouches for what:
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -98,6 +100,7 @@ class VersionTable:
         self._stack = ExitStack()
         self._file: IO[bytes] | None = None
         self._size = 0
+        self._turn = threading.Lock()
 
     def __enter__(self) -> Self:
         """Nothing to do."""
@@ -170,7 +173,7 @@ class VersionTable:
     def _written(self, entries: Entries) -> _Run:
         if self._file is None:
             self._file = self._stack.enter_context(scratch.file())
-        with scratch.room():
+        with self._turn, scratch.room():
             self._file.seek(self._size)
             self._file.write(entries.tobytes())
             self._file.flush()
@@ -188,9 +191,17 @@ class VersionTable:
             raise ValueError("the table is closed")
         size = run.kind.itemsize
         with scratch.room():
-            # Read by place: several may walk through the file at the same time.
-            found = os.pread(self._file.fileno(), count * size, run.offset + start * size)
+            found = self._read_at(self._file, run.offset + start * size, count * size)
         return np.frombuffer(found, run.kind)
+
+    def _read_at(self, file: IO[bytes], place: int, size: int) -> bytes:
+        """Several may walk through the file at the same time."""
+        if sys.platform == "win32":
+            with self._turn:
+                file.seek(place)
+                return file.read(size)
+        else:
+            return os.pread(file.fileno(), size, place)
 
     def _merged(self, kind: np.dtype[Any]) -> Iterator[Entries]:
         """The entries of all runs in order, each id once; in memory for a block of each run."""
