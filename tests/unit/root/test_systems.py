@@ -70,9 +70,13 @@ def test_what_is_left_of_a_file_is_removed_after_it_was_closed(windows, monkeypa
         plain(self, missing_ok=missing_ok)
 
     monkeypatch.setattr(Path, "unlink", removing)
-    with pytest.raises(ValueError, match="broken"), atomic_file.writing(tmp_path / "x.bin") as out:
+
+    def failing(out):
         seen.append(out)
         raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"), atomic_file.writing(tmp_path / "x.bin") as out:
+        failing(out)
     (tmp_path / f"y.bin{atomic_file.PART}").write_bytes(b"half")
     monkeypatch.setattr(Path, "open", opening)
     atomic_file.clean(tmp_path, ".bin")
@@ -238,7 +242,8 @@ def test_alembic_runs_alone_without_fcntl(monkeypatch, tmp_path):
         held = pytest.raises(LeaseHeldError, match="did not finish within")
         with held, lock.only_one(engine, "alembic_version", 0.0):
             pytest.fail("both have it")
-    with lock.only_one(engine, "alembic_version", 0.0), (tmp_path / "app.db.alembic-lock").open("r+b") as file:
-        with pytest.raises(portalocker.exceptions.LockException):
-            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+    now = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
+    kept = pytest.raises(portalocker.exceptions.LockException)
+    with lock.only_one(engine, "alembic_version", 0.0), (tmp_path / "app.db.alembic-lock").open("r+b") as file, kept:
+        portalocker.lock(file, now)
     engine.dispose()
