@@ -26,7 +26,7 @@ for _number in filter(None, _SIGNALS):
 for _variable in AGENTS:
     os.environ.pop(_variable, None)
 
-pytest_plugins = ["tests.conftest_postgres", "tests.conftest_qdrant"]
+pytest_plugins = ["tests.conftest_postgres", "tests.conftest_qdrant", "tests.conftest_systems"]
 
 
 @pytest.hookimpl(trylast=True)

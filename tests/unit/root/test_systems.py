@@ -15,6 +15,7 @@ import numpy as np
 import portalocker
 import pytest
 import yaml
+from tests.conftest_systems import missing
 
 from qmigrate import atomic_file
 from qmigrate.alembic import lock
@@ -185,7 +186,7 @@ def test_a_process_for_each_device_is_refused_on_windows(windows, tmp_path):
     ],
 )
 def test_doctor_names_what_is_missing_on_a_system(monkeypatch, system, said, unsaid):
-    """Nothing on Linux; elsewhere one note, which is no failure."""
+    """Nothing on Linux; elsewhere one note, which fails nothing."""
     monkeypatch.setattr(sys, "platform", system)
     patient = SimpleNamespace(settings=SimpleNamespace(ledger=SimpleNamespace(url="sqlite:///x")), local=True)
     found = list(project.system(patient))
@@ -247,3 +248,19 @@ def test_alembic_runs_alone_without_fcntl(monkeypatch, tmp_path):
     with lock.only_one(engine, "alembic_version", 0.0), (tmp_path / "app.db.alembic-lock").open("r+b") as file, kept:
         portalocker.lock(file, now)
     engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "where"),
+    [
+        ("test_a", "assert 1", ""),
+        ("test_a", "assert path.stat().st_mode & 0o777 == 0o600", "win32"),
+        ("test_a", "os.kill(pid, 9)", "win32"),
+        ("test_children", "assert 1", "win32"),
+        ("test_a", "Path('/proc/self')", "darwin win32"),
+        ("test_owner", "assert 1", "darwin win32"),
+    ],
+)
+def test_what_a_system_has_no_means_for_is_skipped_there(module, source, where):
+    """By the words of a test; Linux runs all of them."""
+    assert " ".join(one for one in ("darwin", "linux", "win32") if missing(module, source, one)) == where
