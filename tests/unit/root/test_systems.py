@@ -39,7 +39,7 @@ def windows(monkeypatch):
     """Python as on Windows: its name, and without what it lacks there."""
     monkeypatch.setattr(sys, "platform", "win32")
     for name in UNIX:
-        monkeypatch.delattr(os, name)
+        monkeypatch.delattr(os, name, raising=False)
 
 
 def test_a_file_is_closed_before_it_takes_its_name(windows, monkeypatch, tmp_path):
