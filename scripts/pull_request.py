@@ -105,7 +105,7 @@ def run(command: list[str], folder: str, environ: Mapping[str, str]) -> tuple[in
 
 def comment(environ: Mapping[str, str], lint: tuple[int, str], plan: tuple[int, str] | None) -> str:
     """The comment; its first line is the mark by which it is found again."""
-    commit = environ.get("ACTION_HEAD") or environ.get("GITHUB_SHA", "")
+    commit = re.sub("[^0-9a-f]", "", environ.get("ACTION_HEAD") or environ.get("GITHUB_SHA", ""))[:12]
     parts = [mark(environ), "### qmigrate", "", *section("Lint", lint, environ)]
     if plan is None:
         parts += ["No plan: this run names no Qdrant (`QMIGRATE_QDRANT_URL`).", ""]
@@ -113,8 +113,9 @@ def comment(environ: Mapping[str, str], lint: tuple[int, str], plan: tuple[int, 
         parts += section("Plan", plan, environ)
     run_id = environ.get("GITHUB_RUN_ID", "")
     place = f"{environ.get('GITHUB_SERVER_URL', '')}/{environ.get('GITHUB_REPOSITORY', '')}/actions/runs/{run_id}"
-    log = f"[log]({place})" if run_id.isdigit() else "log"
-    parts.append(f"<sub>commit {re.sub('[^0-9a-f]', '', commit)[:12]}, {log}</sub>")
+    about = [f"commit {commit}"] if commit else []
+    about += [f"[log]({place})"] if run_id.isdigit() else []
+    parts.append(f"<sub>{', '.join(about)}</sub>")
     return "\n".join(parts) + "\n"
 
 

@@ -90,10 +90,16 @@ def test_files_are_opened_as_bytes(monkeypatch, tmp_path):
     flags: list[int] = []
     monkeypatch.setattr(os, "O_BINARY", 1 << 28, raising=False)
     plain = os.open
-    monkeypatch.setattr(os, "open", lambda path, how, mode=0o777: flags.append(how) or plain(path, how & ~(1 << 28), mode))
-    os.close(atomic_file.private_file(tmp_path / "x"))
-    with atomic_file.writing(tmp_path / "y") as out:
-        out.write(b"1")
+
+    def opening(path, how, *rest, **more):
+        flags.append(how)
+        return plain(path, how & ~(1 << 28), *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", opening)
+        os.close(atomic_file.private_file(tmp_path / "x"))
+        with atomic_file.writing(tmp_path / "y") as out:
+            out.write(b"1")
     made = [one for one in flags if one & os.O_CREAT]
     assert len(made) == 2
     assert all(one & 1 << 28 for one in made)
