@@ -8,12 +8,16 @@ from qmigrate.cli.shell import Shell, with_shell
 
 
 @click.command(short_help="Write qmigrate.yaml and the folder of the revisions.")
+@click.option("--agents", is_flag=True, help="Write the rules for AI assistants into AGENTS.md, and nothing else.")
 @with_shell
-def init(shell: Shell) -> None:
+def init(shell: Shell, agents: bool) -> None:
     """Write qmigrate.yaml and the folder of the revisions here; nothing is overwritten."""
-    from qmigrate.cli.results import show_init
+    from qmigrate.cli.results import show_agents, show_init
     from qmigrate.commands import init as command
 
+    if agents:
+        shell.show(command.agents(shell.settings(stores=False)), show_agents)
+        return
     shell.show(command.init(shell.settings(stores=False)), show_init)
 
 

@@ -190,7 +190,7 @@ def test_each_project_of_a_repository_has_its_own_comment(run, github):
 @pytest.mark.parametrize(
     "hostile",
     [
-        "```\n<script>alert(1)</script>\n@everyone ![x](http://e/x.png)",
+        "```\n<script>alert(1)</script>\n@every user ![x](http://e/x.png)",
         "a\n````\n# heading\n`````text\n",
         "`" * 200,
         "\x1b[31mred\x1b[0m \x07 \x00 ‮ \x9b2J\r\nnext\rover",
@@ -260,7 +260,7 @@ def test_a_fork_without_secrets_gets_the_lint(run):
 
 
 def test_findings_are_annotations_and_nothing_else_steers_the_workflow(run):
-    """Lines that a revision prints are no commands of the workflow."""
+    """Lines that a revision prints don't get through as commands of the workflow."""
     lines = "::warning file=a.py,line=3,title=QM101::drop\n::add-mask::a\n::set-output name=x::y\nhello\n::error ::broken\n"
     done = run("report", {"annotations": [8, lines]})
     assert done.stdout == "::warning file=a.py,line=3,title=QM101::drop\n::error ::broken\n"

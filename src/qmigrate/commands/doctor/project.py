@@ -194,10 +194,12 @@ SOFTWARE = ("qdrant-client", "SQLAlchemy", "alembic", "psycopg", "numpy", "grpci
 _SYSTEMS = {"darwin": "macOS", "win32": "Windows"}
 
 
-def system(patient: Deployment) -> Iterator[Check]:
+def system(patient: Deployment) -> list[Check]:
     """What qmigrate can't do on this system, and does on Linux."""
-    if sys.platform == "linux":
-        return
+    return [] if sys.platform == "linux" else [_elsewhere(patient)]
+
+
+def _elsewhere(patient: Deployment) -> Check:
     name = _SYSTEMS.get(sys.platform, sys.platform)
     missing = ["a lease whose holder died is waited out (limits.lease_ttl), not taken over at once"]
     if patient.settings.ledger.url.startswith("sqlite"):
@@ -207,7 +209,7 @@ def system(patient: Deployment) -> Iterator[Check]:
     if sys.platform == "win32":
         missing.append("files get the rights of their folder, and no process is started for each GPU (rebuild.devices)")
     facts = {"system": sys.platform, "missing": missing}
-    yield Check("system", None, f"on {name}: {'; '.join(missing)}", facts=facts)
+    return Check("system", None, f"on {name}: {'; '.join(missing)}", facts=facts)
 
 
 def revisions(patient: Deployment) -> Iterator[Check]:
