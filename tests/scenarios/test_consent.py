@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import click
 import pytest
 from sqlalchemy import create_engine, select
@@ -45,6 +48,15 @@ def test_every_assistant_is_recognised_by_its_own_variable(variable):
     for off in ("", " ", "0", "false", "No", "off"):
         assert consent.agent({variable: off}) is None
     assert consent.agent({"CURSOR_TRACE_ID": "1", "REPL_ID": "1", "CI": "true", "TERM_PROGRAM": "vscode"}) is None
+
+
+def test_the_guide_lists_what_is_detected():
+    """docs/agents.md has each variable with its name, and no other."""
+    text = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
+    rows = re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \| (.*) \|$", text, re.MULTILINE)
+    listed = {one: name.strip("`") for variables, name in rows for one in re.findall(r"`([A-Z_]+)`", variables)}
+    assert listed.pop("AI_AGENT").startswith("its value")
+    assert listed == {name: agent for name, agent in consent.AGENTS.items() if agent}
 
 
 def test_a_name_of_an_assistant_steers_no_terminal():

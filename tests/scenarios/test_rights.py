@@ -49,7 +49,7 @@ def test_the_page_shows_the_table_of_the_code():
 #: Options that make a verb need no other right than in its row: they choose what is shown, or go with another option.
 #: An option that makes its verb write belongs into the table instead.
 SAME_RIGHT = {
-    "init": set(),
+    "init": {"--agents"},
     "revision": {"--message", "--merge", "--only", "--rev-id"},
     "plan": {"--only", "--out"},
     "status": {"--exit-code"},

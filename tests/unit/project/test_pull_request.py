@@ -376,6 +376,18 @@ def test_the_action_gives_the_token_to_its_last_step_alone():
         assert (ROOT / path).is_file(), path
 
 
+def test_the_guide_lists_the_inputs():
+    """docs/ci.md has each with its default, and no other."""
+    text = (ROOT / "docs" / "ci.md").read_text()
+    table = text[text.index("| input | default") :].split("\n\n")[0].splitlines()[2:]
+    listed = {one: row.split("|")[2].strip().strip("`") for row in table for one in re.findall(r"`([a-z-]+)`", row.split("|")[1])}
+    assert listed.pop("token") == "that of the job"
+    assert listed == {name: one["default"] for name, one in ACTION["inputs"].items() if name != "token"}
+    given = yaml.safe_load(next(one for one in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "OWNER/qmigrate@" in one))
+    assert set(given["jobs"]["plan"]["steps"][1]["with"]) <= set(ACTION["inputs"])
+    assert given["permissions"] == {"contents": "read", "pull-requests": "write"}
+
+
 def test_the_variables_of_the_action_are_those_of_the_script():
     """What the steps set is read, and what is read is set by a step or by GitHub."""
     read = set(re.findall(r'"(ACTION_[A-Z]+)"', SCRIPT.read_text()))
