@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -114,7 +115,8 @@ def test_no_verb_takes_the_consent_of_an_assistant(made, verb):
     said = call(made.root, *words, env={"CLAUDECODE": "1"})
     assert said.code == 10, said.text
     assert "run by an assistant (claude-code), whose own consent doesn't count" in said.err
-    assert '--requested-by "their name: their reason"' in said.err
+    again = "".join(line.strip() + " " for line in said.err.splitlines() if line.startswith("  "))
+    assert again.strip().endswith(f'then: qmigrate {shlex.join(words)} --requested-by "their name: their reason"')
     assert "Nothing was changed. (10)" in said.err
     named = call(made.root, *words, "--requested-by", ASKED, env={"CLAUDECODE": "1"})
     assert "own consent" not in named.text
@@ -168,7 +170,7 @@ def test_a_request_without_a_person_or_a_reason_is_refused(made, said):
     assert audit(made) == []
     if said:
         with pytest.raises(ConfigError, match="who asked"):
-            consent.requester(said)
+            _ = consent.Request(said).person
 
 
 def test_a_terminal_in_the_hands_of_an_assistant_answers_for_no_user(made, monkeypatch):

@@ -64,7 +64,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class Options:
-    """The global options; `verb` and `shown` are filled in on the way."""
+    """The global options, and the arguments as they were typed; `verb` and `shown` are filled in on the way."""
 
     config: str | None = None
     qdrant_url: str | None = None
@@ -79,6 +79,7 @@ class Options:
     verbose: int = 0
     no_color: bool = False
     log: str | None = None
+    typed: tuple[str, ...] = field(default=(), repr=False)
     verb: str = "qmigrate"
     shown: Shown | None = field(default=None, repr=False)
 
@@ -167,7 +168,12 @@ class Shell:
         """Whether a user is there to answer, and more than JSON was asked for; an assistant answers for no user."""
         if self.options.json or not sys.stdin.isatty():
             return False
-        return consent.agent() is None or consent.requester(self.options.requested_by) is not None
+        return consent.agent() is None or self.request.person is not None
+
+    @property
+    def request(self) -> consent.Request:
+        """Whose request this command is."""
+        return consent.Request(self.options.requested_by, self.options.typed)
 
     def settings(self, *, stores: bool = True) -> Settings:
         """The settings; see :meth:`qmigrate.settings.load.Settings.load`.
@@ -179,7 +185,7 @@ class Shell:
         """
         from qmigrate.settings.load import Settings
 
-        asked = self.options.requested_by
+        asked = self.request
         found = Settings.load(
             config=self.options.config,
             qdrant_url=self.options.qdrant_url,
@@ -187,9 +193,9 @@ class Shell:
             scripts=self.options.scripts,
             actor=self.options.actor,
             stores=stores,
-        ).acting(metadata={**self.options.metadata, **consent.facts(asked)})
+        ).acting(metadata={**self.options.metadata, **asked.facts()})
         context = click.get_current_context(silent=True)
-        consent.check_named(found, context.params if context else {}, asked)
+        asked.check(found, context.params if context else {})
         return found
 
     @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmigrate.cli import consent, plan_file
+from qmigrate.cli import plan_file
 from qmigrate.cli.shell import Duration, Shell, TargetCommand, with_shell
 
 if TYPE_CHECKING:
@@ -149,11 +149,11 @@ def _check_named(shell: Shell, target: str, only: tuple[str, ...]) -> None:
     """
     from qmigrate.commands import upgrade as command
 
-    settings, given = shell.settings(), shell.options.requested_by
-    if consent.unnamed(settings, given) is None:
+    settings = shell.settings()
+    if shell.request.missing(settings) is None:
         return
     for revision, why in command.irreversible(settings, target, only or None).items():
-        consent.require(settings, f"revision {revision} has no way back ({why})", given)
+        shell.request.require(settings, f"revision {revision} has no way back ({why})")
 
 
 @click.command(cls=TargetCommand, short_help="Go back to an earlier revision.")
