@@ -9,13 +9,15 @@ from qmigrate.engine.as_applied import refuse_changed
 from qmigrate.engine.barriers import barrier, measure, nothing_written
 from qmigrate.engine.epoch_aliases import own, reach, release
 from qmigrate.engine.fixes import reapply_deletions
-from qmigrate.engine.points.base import base_name, committed, digest_of, exchanged, unpack
+from qmigrate.engine.points.base import base_name, committed, digest_of, drop_versions, exchanged, unpack
 from qmigrate.engine.points.transformation import Maker
+from qmigrate.engine.prove.delta import begin_recorded
 from qmigrate.engine.prove.passes import REDO_BATCH, Sides, keyed, page_of
 from qmigrate.engine.prove.proof import prove
+from qmigrate.engine.prove.recorded import Found, Kept, read, written_since
 from qmigrate.engine.retire.late_writes import differing
 from qmigrate.engine.work import Work, transform_of
-from qmigrate.errors import OvertakenError, RefusedError, RepairNeededError
+from qmigrate.errors import NoVersionsError, OvertakenError, RefusedError, RepairNeededError
 from qmigrate.model.facts.phases import GoLivePreflight, Proof, WritesSince
 from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import GoLive
@@ -109,8 +111,7 @@ def late_in(step: GoLive, work: Work) -> SweepReport:
     report, forward = SweepReport(), _forward(step, work)
     if not work.lease.ledger.has_base(forward):
         return report
-    base, digest = unpack(_forward_pages(step, work)), digest_of(work.lease.ledger, forward)
-    found = differing(work, reach(work, str(step.source)), base, digest)
+    found = differing(_live_points(step, work)[0], digest_of(work.lease.ledger, forward))
     for identifier, how in found.named:
         report.listed.add(identifier, f"{NOT_BROUGHT}: {how} while the name moved")
     report.listed.count = found.count
@@ -144,6 +145,9 @@ def converge(step: GoLive, work: Work) -> Proof:
     if rekeys(step, work):
         return prove(work, sides_of(step, work), since=None, delta=delta, carrying=True)
     _exchange(step, work)
+    because = begin_recorded(work, sides_of(step, work), base_name(step.target, step.source, back=False))
+    if because is not None:
+        work.progress.say(f"{work.collection}: all points of both generations are read, since {because}")
     if step.writes == "now":
         return Proof(barrier_delta=delta)
     return prove(work, sides_of(step, work), since=None, delta=delta, carrying=True)
@@ -229,26 +233,47 @@ def _count(step: GoLive, work: Work, *, tried: bool) -> WritesSince:
     _need_base(step, work)
     since = WritesSince()
     trial = _Trial(_maker(step, work) if tried else None)
-    source = str(step.source)
-    base, digest = unpack(_forward_pages(step, work)), digest_of(work.lease.ledger, _forward(step, work))
-    live = keyed(work, source, (None, None), page_of(work, source))
+    digest = digest_of(work.lease.ledger, _forward(step, work))
+    work.progress.begin(work.collection, "count what was written since", None)
+    points, since.read, since.because = _live_points(step, work)
     # They are done again where it goes back to, so nothing of them is lost.
     by_fixes = {records.order_key(identifier) for identifier in reapply_deletions.deleted_since(step, work)}
-    for key, stored, entry in join(live, base):
-        if entry is None:
-            since.added += 1
-            trial.add(stored)
-        elif stored is None:
+    for key, stored, entry in points:
+        known = entry.source if entry is not None else records.ABSENT
+        if stored is None:
             # What was dropped on the way here never was there.
-            since.deleted += int(entry.source != records.ABSENT and key not in by_fixes)
-        elif entry.source == records.ABSENT:
-            since.added += 1
-            trial.add(stored)
-        elif digest(stored) != entry.source:
-            since.changed += 1
+            if known != records.ABSENT and key not in by_fixes:
+                since.add(records.id_of_key(key), "deleted")
+        elif known == records.ABSENT or digest(stored) != known:
+            since.add(records.id_of_key(key), "added" if known == records.ABSENT else "changed")
             trial.add(stored)
     trial.make()
+    read = "all points read" if since.read is None else f"{counted(since.read, 'point')} read again, by versions"
+    because = f", since {since.because}" if since.because else ""
+    work.progress.end(f"{_counted(since) if since.total else 'nothing'}; {read}{because}")
     return since
+
+
+def _live_points(step: GoLive, work: Work) -> tuple[Iterator[Found], int | None, str | None]:
+    """Points of the live generation that may have been written since its proof, with its base; in order.
+
+    Returns:
+        How many points are read, and why all of them are, None where that is so; see :class:`WritesSince`.
+    """
+    source, name = str(step.source), _forward(step, work)
+    reached = reach(work, source)
+    if not rekeys(step, work):
+        kept = Kept(work.store, work.lease.ledger, name, "target", source, reached, tick=work.tick)
+        try:
+            keys = written_since(kept, lambda: barrier(work.store, reached))
+        except NoVersionsError as error:
+            because = error.message
+        else:
+            return read(kept, keys), len(keys), None
+    else:
+        because = "points got other ids on the way"
+    live = keyed(work, source, (None, None), page_of(work, source))
+    return join(live, unpack(_forward_pages(step, work))), None, because
 
 
 @dataclass(slots=True)
@@ -352,6 +377,8 @@ def _exchange(step: GoLive, work: Work) -> None:
     """The forward base with its sides exchanged, in one range: the parent is what it was, the fence saw to that."""
     name, forward = base_name(step.source, step.target, back=True), base_name(step.target, step.source, back=False)
     work.lease.fix_ranges(work.run, work.step, [(None, None)])
+    # Load-bearing: what is recorded with this name belongs to another base.
+    drop_versions(work.lease, name)
     work.lease.begin_base(name, like=forward)
     for page in exchanged(committed(work.lease.ledger, forward)):
         work.lease.stage_base(name, 0, [page])

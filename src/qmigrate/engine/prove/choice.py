@@ -26,6 +26,7 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import LiveCollection
 from qmigrate.model.transform import PointId
 from qmigrate.model.weight import BYTES
+from qmigrate.ports import Store
 from qmigrate.store import records
 from qmigrate.store.faults import RefusedRequestError
 
@@ -73,8 +74,8 @@ def choose(work: Work, source: str, shadow: str) -> ByVersion | ByContent:
         StoreError: the server can't be reached.
     """
     try:
-        _able(work)
-        found = [_described(work, name) for name in (source, shadow)]
+        check_able(work.store)
+        found = [described(work.store, reach(work, name), name) for name in (source, shadow)]
         there = _vector_of(work, source, found[0].schema, among=None)
         # A vector that both have is in as many points on either side; a new one may yet be in few.
         common = frozenset(found[0].schema.vectors)
@@ -87,28 +88,36 @@ def choose(work: Work, source: str, shadow: str) -> ByVersion | ByContent:
     return ByVersion(there, here)
 
 
-def _able(work: Work) -> None:
-    if work.store.capabilities.local:
+def check_able(store: Store) -> None:
+    """There are point versions at all.
+
+    Raises:
+        NoVersionsError: there are none.
+    """
+    if store.capabilities.local:
         raise NoVersionsError("local mode has no point versions")
-    if not work.store.capabilities.versions:
+    if not store.capabilities.versions:
         raise NoVersionsError("the server has no point versions")
 
 
-def _described(work: Work, name: str) -> LiveCollection:
+def described(store: Store, reached: str, name: str) -> LiveCollection:
     """A collection whose numbers can mean something, as far as its settings tell.
+
+    Args:
+        reached: name by which requests get to it.
+        name: physical.
 
     Raises:
         NoVersionsError: they can't.
     """
-    reached = reach(work, name)
-    found = work.store.describe(reached)
+    found = store.describe(reached)
     if found is None:
         raise NoVersionsError(f"{name} is not there")
     if found.custom_sharding:
         raise NoVersionsError(f"{name} has custom shard keys")
     if found.prevents_unoptimized:
         raise NoVersionsError(f"{name} hides points until they are optimized (prevent_unoptimized)")
-    settled(work.store.placement(reached))
+    settled(store.placement(reached))
     if int(found.schema.config.get("replication_factor") or 1) > 1:
         raise NoVersionsError(f"{name} is to have several replicas, each of which counts its own operations")
     strict: JsonObject = found.schema.config.get("strict_mode_config") or {}
