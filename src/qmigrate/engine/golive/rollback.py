@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import asdict, dataclass, field, replace
 
 from qmigrate.engine.as_applied import refuse_changed
@@ -26,6 +26,7 @@ from qmigrate.model.transform import PointTransform
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.sequences import join
 from qmigrate.store import records
+from qmigrate.store.records import Digest
 from qmigrate.text import counted, quote, tallied
 
 
@@ -238,6 +239,28 @@ def _count(step: GoLive, work: Work, *, tried: bool) -> WritesSince:
     points, since.read, since.because = _live_points(step, work)
     # They are done again where it goes back to, so nothing of them is lost.
     by_fixes = {records.order_key(identifier) for identifier in reapply_deletions.deleted_since(step, work)}
+    tally(since, points, digest, by_fixes, trial.add)
+    trial.make()
+    read = "all points read" if since.read is None else f"{counted(since.read, 'point')} read again, by versions"
+    because = f", since {since.because}" if since.because else ""
+    work.progress.end(f"{_counted(since) if since.total else 'nothing'}; {read}{because}")
+    return since
+
+
+def tally(
+    since: WritesSince,
+    points: Iterable[Found],
+    digest: Digest,
+    by_fixes: Set[bytes],
+    each: Callable[[Stored], None] = lambda _stored: None,
+) -> None:
+    """Count the points that are not what the base has of them.
+
+    Args:
+        points: with the base from their point of view.
+        by_fixes: order keys of points that fixes have deleted.
+        each: called with those that are there.
+    """
     for key, stored, entry in points:
         known = entry.source if entry is not None else records.ABSENT
         if stored is None:
@@ -246,12 +269,7 @@ def _count(step: GoLive, work: Work, *, tried: bool) -> WritesSince:
                 since.add(records.id_of_key(key), "deleted")
         elif known == records.ABSENT or digest(stored) != known:
             since.add(records.id_of_key(key), "added" if known == records.ABSENT else "changed")
-            trial.add(stored)
-    trial.make()
-    read = "all points read" if since.read is None else f"{counted(since.read, 'point')} read again, by versions"
-    because = f", since {since.because}" if since.because else ""
-    work.progress.end(f"{_counted(since) if since.total else 'nothing'}; {read}{because}")
-    return since
+            each(stored)
 
 
 def _live_points(step: GoLive, work: Work) -> tuple[Iterator[Found], int | None, str | None]:
@@ -283,9 +301,9 @@ class _Trial:
     maker: Maker | None
     points: list[Stored] = field(default_factory=list)
 
-    def add(self, stored: Stored | None) -> None:
+    def add(self, stored: Stored) -> None:
         """One more that was written since."""
-        if self.maker is not None and stored is not None:
+        if self.maker is not None:
             self.points.append(stored)
             if len(self.points) >= REDO_BATCH:
                 self.make()

@@ -220,11 +220,15 @@ def take(kept: Kept) -> tuple[Recorded, VersionTable]:
     return head, table
 
 
-def written_since(kept: Kept, operations: Callable[[], OperationIds]) -> list[bytes]:
+def written_since(
+    kept: Kept, operations: Callable[[], OperationIds], *, few: int = FEW, most: int = MOST
+) -> list[bytes]:
     """Order keys of the points that may have been written since the base was made, ascending.
 
     Args:
         operations: sends a barrier, or gives the ids behind one that has just passed.
+        few: points from which a share of all is too many.
+        most: points that are too many in any case.
 
     Raises:
         NoVersionsError: that can't be known, or so many were that reading all is faster.
@@ -237,7 +241,7 @@ def written_since(kept: Kept, operations: Callable[[], OperationIds]) -> list[by
             now.unlisted(ids_of(kept.ledger.base_pages(kept.base), kept.side)),
         ]
         keys = heapq.merge(*map(order_keys, streams), sorted({*dirty_keys(kept.ledger, kept.base), *kept.late}))
-        most = max(FEW, min(MOST, int(head.points * MOST_OF_ALL)))
+        most = max(few, min(most, int(head.points * MOST_OF_ALL)))
         found = list(islice((key for key, _ in groupby(keys)), most + 1))
     if len(found) > most:
         raise NoVersionsError(f"more than {most:,} points of {kept.physical} have other versions")
