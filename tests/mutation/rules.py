@@ -34,6 +34,7 @@ RULES = {
     12: "destruction: recorded first, sent once, read back; what was begun never serves again",
     13: "dirty ids: what is redone is noted before it is written",
     14: "stragglers: what a dead holder has sent is waited for, unless it has left nothing",
+    15: "records: versions that are kept with a base are older than what it has, and of that base alone",
 }
 
 MUTANTS: tuple[Mutant, ...] = (
