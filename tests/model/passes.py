@@ -41,7 +41,7 @@ def record_list(case: Case, now: State) -> list[Step]:
 def record_base(case: Case, now: State) -> list[Step]:
     """Its contents are read, and are the base; the other side is what it was made of."""
     left = tuple(made(value, case.rules) for value in now.source)
-    after = now._replace(kept=now.source, target=left, pc="lift" if case.rules.record_first else "record list")
+    after = now._replace(kept=now.source, seen=now.source, target=left, pc="lift" if case.rules.record_first else "record list")
     return [("the base is read", after)]
 
 
@@ -49,7 +49,10 @@ def lift(case: Case, now: State) -> list[Step]:
     """Going back: the fence of what is to serve again goes first; by a record, from the base that it is kept with."""
     rules = case.rules
     then = "run" if rules.at_once else "list" if rules.recorded else "pass read"
-    base = now.kept if rules.recorded else now.seen
+    base = now.seen
+    if rules.recorded:
+        # What was about to be redone is noted apart from the base, and stays noted.
+        base = tuple(DIRTY if noted == DIRTY else kept for noted, kept in zip(now.seen, now.kept, strict=True))
     return [("the fence of the target is lifted", now._replace(target_fenced=False, seen=base, pc=then))]
 
 
@@ -105,7 +108,7 @@ def list_versions(case: Case, now: State) -> list[Step]:
 
 def last_source(case: Case, now: State) -> list[Step]:
     """The last pass reads both sides: the old one first. By a record, only what was written since on either."""
-    if case.rules.recorded and not now.todo >> now.key & 1:
+    if case.rules.recorded and not now.todo >> now.key & 1 and now.seen[now.key] != DIRTY:
         view = (*now.view, (now.seen[now.key], now.target[now.key]))
         return [("last pass: not written since", onward(case, now, "last source", "commit", view=view))]
     return [(f"last pass reads {now.source[now.key]}", now._replace(read=now.source[now.key], pc="last target"))]
@@ -115,7 +118,10 @@ def last_target(case: Case, now: State) -> list[Step]:
     """Equal and unchanged: proven. Else it is repaired, or ``refuse`` stops."""
     here, rules = now.target[now.key], case.rules
     unchanged = now.read == now.seen[now.key] or not rules.redoes_changed
-    if pure(here) == pure(made(now.read, rules)) and unchanged:
+    wanted = made(now.read, rules)
+    # An inverse fills no vector, so that all of a point can be compared.
+    equal = here == wanted if rules.recorded else pure(here) == pure(wanted)
+    if equal and unchanged:
         view = (*now.view, (now.read, here))
         return [("last pass: equal", onward(case, now, "last source", "commit", view=view, read=None))]
     if rules.policy == "refuse" and now.seen[now.key] != DIRTY and now.read != now.seen[now.key]:

@@ -158,18 +158,22 @@ def test_only_what_was_written_is_a_candidate(made):
 
 
 def moved(made):
+    """To another node."""
     made.store.peer = 2
 
 
 def counted_less(made):
+    """As if the server had lost what it had acknowledged."""
     made.store.ids = dict.fromkeys(made.store.ids, 1)
 
 
 def upgraded(made):
+    """Another build of the server."""
     made.store.capabilities = replace(made.store.capabilities, version=(1, 19, 1))
 
 
 def without_a_vector(made):
+    """Its points may hold something else, and no version shows it."""
     made.store.schema = replace(made.store.schema, sparse={"s": {}})
 
 
@@ -179,20 +183,24 @@ def put_back(made):
 
 
 def limited(made):
+    """By strict mode."""
     strict = {"enabled": True, "search_allow_exact": False}
     made.store.schema = replace(made.store.schema, config={"strict_mode_config": strict})
 
 
 def damaged(made):
+    """In the ledger."""
     made.work.lease.stage_base(f"{NAME}@t", 0, [b"{"])
     made.work.lease.commit_base(f"{NAME}@t")
 
 
 def dropped(made):
+    """Out of the ledger."""
     made.work.lease.drop_base(f"{NAME}@t")
 
 
 def much(made):
+    """More than is worth asking for one by one."""
     for number in range(1, recorded.FEW + 2):
         made.store.put(number * 1000, number)
 
