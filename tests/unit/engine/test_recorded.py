@@ -67,14 +67,14 @@ class Made:
         """As the base has it."""
         return replace(Kept(self.store, self.ledger, NAME, self.side, NAME, NAME), **changes)
 
-    def keys(self, **changes) -> list[bytes]:
+    def candidates(self, **changes) -> list[bytes]:
         """What may have been written."""
         return written_since(self.kept(**changes), lambda: self.store.barrier(NAME))
 
     def by_version(self):
         """What was written, by the candidates."""
         kept = self.kept()
-        return differing(recorded.read(kept, self.keys()), digest_of(self.ledger, NAME))
+        return differing(recorded.read(kept, self.candidates()), digest_of(self.ledger, NAME))
 
     def by_content(self):
         """What was written, by reading all."""
@@ -153,7 +153,7 @@ def test_only_what_was_written_is_a_candidate(made):
     made.store.put(IDS[3], 99)
     made.store.remove(IDS[15])
     made.store.put(IDS[20], 1)
-    assert made.keys() == sorted(map(records.order_key, (IDS[3], IDS[15], IDS[20])))
+    assert made.candidates() == sorted(map(records.order_key, (IDS[3], IDS[15], IDS[20])))
     assert {found for found, _ in made.by_version().named} == {IDS[3], IDS[15], IDS[20]}
 
 
@@ -223,13 +223,13 @@ def test_what_makes_numbers_mean_nothing_is_told(made, change, because):
     """Then everything is read."""
     change(made)
     with pytest.raises(NoVersionsError, match=because):
-        made.keys()
+        made.candidates()
 
 
 def test_a_record_of_another_collection_is_not_taken(made):
     """Whatever name it is kept under."""
     with pytest.raises(NoVersionsError, match="are those of c__g0002"):
-        made.keys(physical="c__g0003")
+        made.candidates(physical="c__g0003")
 
 
 def test_a_record_that_is_older_than_the_base_is_taken_in_its_place(made):
@@ -252,6 +252,6 @@ def test_ids_that_were_erased_are_in_no_record(made):
         left = table.sample(1000)
     assert set(left) == set(IDS[:20]) - set(erased)
     # The base still has them: see drop_records.
-    assert made.keys() == sorted(map(records.order_key, erased))
+    assert made.candidates() == sorted(map(records.order_key, erased))
     made.store.put(IDS[5], 77)
-    assert records.order_key(IDS[5]) in made.keys()
+    assert records.order_key(IDS[5]) in made.candidates()

@@ -73,8 +73,8 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
         raise _refusal(step, work, since)
     if since.total and step.writes == "carry" and _inverse(step, work) is None:
         raise RefusedError(
-            f"{work.collection} was written to since it left {step.target}: {_counted(since)}. They can't be carried "
-            "back, since the change has no inverse",
+            f"{work.collection} was written to since it left {step.target}: {_counted(since)}{_named(since)}. They "
+            "can't be carried back, since the change has no inverse",
             hint=f"{_discarding(step, work)} loses them",
             facts={"writes_since": asdict(since)},
         )
@@ -371,7 +371,7 @@ def _refusal(step: GoLive, work: Work, since: WritesSince) -> RefusedError:
         carrying = f"qmigrate rollback … --only {quote(work.collection)} --carry-writes"
         ways = f"{carrying} brings them along (all {since.total:,} can be), or {ways}"
     return RefusedError(
-        f"{work.collection} was written to since it left {step.target or 'nothing'}: {_counted(since)}. "
+        f"{work.collection} was written to since it left {step.target or 'nothing'}: {_counted(since)}{_named(since)}. "
         "Going back now would lose them",
         hint=ways,
         facts={"writes_since": asdict(since)},
@@ -380,6 +380,14 @@ def _refusal(step: GoLive, work: Work, since: WritesSince) -> RefusedError:
 
 def _counted(since: WritesSince) -> str:
     return tallied("point", (since.added, "added"), (since.changed, "changed"), (since.deleted, "deleted"))
+
+
+def _named(since: WritesSince) -> str:
+    """Which points these are, behind their number; the error's facts name as many."""
+    if not since.named:
+        return ""
+    more = f", … {since.total:,} in all" if since.total > len(since.named) else ""
+    return f": {', '.join(f'{identifier} ({how})' for identifier, how in since.named)}{more}"
 
 
 def lift_fence(step: GoLive, work: Work) -> None:
