@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from qmigrate.engine.as_applied import refuse_changed
 from qmigrate.engine.barriers import barrier, measure, nothing_written
@@ -76,7 +76,7 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
             f"{work.collection} was written to since it left {step.target}: {_counted(since)}{_named(since)}. They "
             "can't be carried back, since the change has no inverse",
             hint=f"{_discarding(step, work)} loses them",
-            facts={"writes_since": asdict(since)},
+            facts={"writes_since": since.to_json()},
         )
     return since
 
@@ -374,7 +374,7 @@ def _refusal(step: GoLive, work: Work, since: WritesSince) -> RefusedError:
         f"{work.collection} was written to since it left {step.target or 'nothing'}: {_counted(since)}{_named(since)}. "
         "Going back now would lose them",
         hint=ways,
-        facts={"writes_since": asdict(since)},
+        facts={"writes_since": since.to_json()},
     )
 
 

@@ -187,8 +187,8 @@ def forget(lease: Lease, base: str, side: str, ids: Iterable[PointId]) -> None:
     lease.rewrite_pages(versions_name(base, side), change)
 
 
-def take(kept: Kept) -> tuple[Recorded, VersionTable]:
-    """The record of a collection, where it can still be compared with; the table is to be closed.
+def comparable(kept: Kept) -> tuple[Recorded, str]:
+    """Under what a collection was listed, where it can still be compared with that; and where the record is.
 
     Raises:
         NoVersionsError: there is none, or the collection or the server is not what it was.
@@ -207,9 +207,19 @@ def take(kept: Kept) -> tuple[Recorded, VersionTable]:
     live = described(kept.store, kept.reached, kept.physical)
     if vectors_of(live.schema) != plain(head.vectors):
         raise NoVersionsError(f"{kept.physical} has other vectors than when its versions were recorded")
+    return head, versions_name(base, side)
+
+
+def take(kept: Kept) -> tuple[Recorded, VersionTable]:
+    """The record of a collection, where some points show that it holds; the table is to be closed.
+
+    Raises:
+        NoVersionsError: it doesn't, or as :func:`comparable`.
+    """
+    head, name = comparable(kept)
     table = VersionTable(head.circumstances)
     try:
-        for body in kept.ledger.base_pages(versions_name(base, side), _ENTRIES):
+        for body in kept.ledger.base_pages(name, _ENTRIES):
             kept.tick()
             entries = _unpacked(body)
             table.add(VersionPage(as_page(entries["id"]), entries["number"]))

@@ -334,6 +334,15 @@ class WritesSince:
         """All of them."""
         return self.added + self.changed + self.deleted
 
+    def to_json(self) -> JsonObject:
+        """Plain JSON; what says nothing is left out, as earlier versions had none of it."""
+        found: JsonObject = {"added": self.added, "changed": self.changed, "deleted": self.deleted}
+        if self.named:
+            found["named"] = [list(one) for one in self.named]
+        if self.read is not None:
+            found["read"] = self.read
+        return found if self.because is None else {**found, "because": self.because}
+
     def add(self, point_id: PointId, how: str) -> None:
         """One more; `how` is ``added``, ``changed`` or ``deleted``."""
         setattr(self, how, getattr(self, how) + 1)
