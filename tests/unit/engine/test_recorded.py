@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from tests.fakes import NumberedStore
 
@@ -24,6 +24,8 @@ from qmigrate.store import records
 
 NAME = "c__g0002"
 IDS = [*range(12), 2**64 - 1, *(str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))) for number in range(8))]
+#: An example takes a while, and a smaller one says little more.
+WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
 WRITES = st.lists(st.tuples(st.sampled_from(IDS), st.sampled_from(["put", "same", "bare", "remove"]), st.integers(0, 9)))
 
 
@@ -104,7 +106,7 @@ def made(opened):
     return made
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, phases=WITHOUT_SHRINKING)
 @given(
     before=WRITES, between=WRITES, after=WRITES, lacking=st.sets(st.sampled_from(IDS)),
     lacked=st.sets(st.sampled_from(IDS)), shards=st.integers(1, 3), side=st.sampled_from(["source", "target"]),

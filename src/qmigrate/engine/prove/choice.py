@@ -37,6 +37,8 @@ SMALL = 10_000
 #: Limits of strict mode that listing would meet, and how it is said.
 _LIMITS = ("max_query_limit", "read_rate_limit")
 
+#: Namespace of the ids of its points.
+_TRIAL = uuid.UUID("0d7f2f5e-6f0b-4c58-9b0a-8a6a3b1f5c11")
 #: What a trial has seen: number by id.
 Numbers = Mapping[PointId, int]
 
@@ -86,6 +88,24 @@ def choose(work: Work, source: str, shadow: str) -> ByVersion | ByContent:
         # What refuses the writes of a trial may accept those of a copy, which has as many points as there are.
         return ByContent(error.message)
     return ByVersion(there, here)
+
+
+def vector_alone(work: Work, physical: str) -> str:
+    """The vector by which a generation can be listed that nothing is compared with, tried on it.
+
+    *Writes* to it, through its own alias, and removes what it has written: no name may lead to it yet.
+
+    Raises:
+        NoVersionsError: there is none.
+    """
+    check_able(work.store)
+    schema = described(work.store, reach(work, physical), physical).schema
+    vector = _vector_of(work, physical, schema, among=None)
+    try:
+        _try(work, physical, vector, schema.vectors[vector])
+    except RefusedRequestError as error:
+        raise NoVersionsError(error.message) from error
+    return vector
 
 
 def check_able(store: Store) -> None:
@@ -183,7 +203,8 @@ def _try(work: Work, shadow: str, vector: str, params: JsonObject) -> None:
     """
     alias = own(work, shadow)
     value = _value(params)
-    one, other, third = (str(uuid.uuid4()) for _ in range(3))
+    # The same each time: what a trial that was killed has left is removed by the next one.
+    one, other, third = (str(uuid.uuid5(_TRIAL, f"{shadow} {number}")) for number in range(3))
     with _removed(work, alias, (one, other, third)):
         _write(work, alias, vector, {one: value, other: value})
         first = _seen(work, alias, vector, (one, other, third))

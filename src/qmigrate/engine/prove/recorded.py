@@ -26,9 +26,10 @@ from typing import Any
 
 import numpy as np
 
+from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.base import BaseEntry, BaseLookup, digest_of, dirty_keys, ids_of, versions_name
-from qmigrate.engine.prove.choice import check_able, described
-from qmigrate.engine.prove.versions import Circumstances, VersionTable, listed
+from qmigrate.engine.prove.choice import check_able, described, vector_alone
+from qmigrate.engine.prove.versions import Circumstances, VersionTable, listed, listing
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
 from qmigrate.ledger import Lease, Ledger
@@ -127,6 +128,44 @@ def vectors_of(schema: CollectionSchema) -> JsonObject:
     told = ("size", "distance", "datatype", "multivector_config")
     dense = {name: {key: params.get(key) for key in told} for name, params in sorted(schema.vectors.items())}
     return {"dense": dense, "sparse": sorted(schema.sparse)}
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A generation that is compared with no other one, as it was listed before its proof has read it.
+
+    Attributes:
+        base: name of the base that has what was read.
+        epoch: lease epoch of the holder.
+        vector: by which it was listed.
+    """
+
+    base: str
+    epoch: int
+    vector: str
+    table: VersionTable
+
+
+def list_alone(work: Work, base: str, physical: str) -> None:
+    """List a generation that no name leads to yet, before its proof reads it; where there are few points, nothing."""
+    earlier = work.kept.pop(Alone, None)
+    if earlier is not None:
+        earlier.table.close()
+    if work.store.count(reach(work, physical)) < WORTH_IT:
+        return
+    try:
+        vector = vector_alone(work, physical)
+        work.kept[Alone] = Alone(base, work.lease.epoch, vector, listing(work, physical, vector))
+    except NoVersionsError as error:
+        work.progress.say(f"{work.collection}: no versions of {physical} are kept: {error.message}")
+
+
+def keep_alone(work: Work, base: str, physical: str) -> None:
+    """Keep what was listed, once its name has moved."""
+    found = work.kept.pop(Alone, None)
+    if found is not None and (found.base, found.epoch) == (base, work.lease.epoch):
+        with found.table:
+            keep(work, base, "target", (physical, reach(work, physical)), found.vector, found.table)
 
 
 def keep(work: Work, base: str, side: str, at: tuple[str, str], vector: str, table: VersionTable) -> None:
