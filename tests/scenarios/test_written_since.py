@@ -11,11 +11,11 @@ from tests.harness import ADD, loaded_on, make_point, write
 from tests.scenarios.cli import call
 
 from qmigrate import op
-from qmigrate.commands import erase, fix, gc, rollback, status, upgrade
+from qmigrate.commands import erase, fix, gc, restore, rollback, snapshot, status, upgrade
 from qmigrate.commands.results import Since
 from qmigrate.engine.golive import golive
 from qmigrate.engine.points.base import base_name, versions_name
-from qmigrate.engine.prove import recorded
+from qmigrate.engine.prove import proof, recorded
 from qmigrate.errors import NoVersionsError, RefusedError
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import as_own
@@ -294,3 +294,31 @@ def test_status_leaves_out_what_fixes_have_deleted(made):
     fix.fix(made.settings(), op.DeletePoints(made.name, ids=[4, 5], reason="spam"))
     to(made, removed(7))
     assert made.row().written_since == Since(deleted=1, named=((7, "deleted"),))
+
+
+@pytest.mark.parametrize("worth", [10, 1000])
+def test_a_generation_of_many_points_is_listed_for_the_sake_of_it(qdrant_server, tmp_path, monkeypatch, worth):
+    """Also where nobody writes and nothing else needs the versions; few points are read in a moment."""
+    monkeypatch.setattr(proof, "WORTH_IT", worth)
+    made = loaded_on(qdrant_server, tmp_path, POINTS, uuids=True)
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    assert kept(made) == ({"source", "target"} if worth < POINTS else set())
+    (note,) = [one for one in rollback.rollback(made.settings(), "0001", dry_run=True).plan.notes if "is found by" in one]
+    assert ("the versions of its points" in note, "no versions of the points" in note) == (worth < POINTS, worth > POINTS)
+    clean(made)
+
+
+def test_what_is_written_to_what_was_restored_is_found_by_versions(made, whole, monkeypatch):
+    """The undo of a restore counts it, and names it; what nothing wrote to is not read again."""
+    monkeypatch.setattr(recorded, "WORTH_IT", 10)
+    snapshot.create(made.settings(), made.name)
+    restore.restore(made.settings(), made.name, consent=True)
+    to(made, put(0, 900), removed(2))
+    whole.clear()
+    with pytest.raises(RefusedError, match="1 point added, 1 changed, 1 deleted") as refused:
+        restore.undo(made.settings(), made.name)
+    assert refused.value.facts["writes_since"]["read"] == 3
+    assert whole == []
+    restore.undo(made.settings(), made.name, writes="discard")
+    assert made.contents()[2][0]["text"] == "the text number 1"

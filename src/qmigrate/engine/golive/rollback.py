@@ -146,12 +146,13 @@ def converge(step: GoLive, work: Work) -> Proof:
     if rekeys(step, work):
         return prove(work, sides_of(step, work), since=None, delta=delta, carrying=True)
     _exchange(step, work)
-    because = begin_recorded(work, sides_of(step, work), base_name(step.target, step.source, back=False))
+    sides = sides_of(step, work)
+    because = begin_recorded(work, sides, base_name(step.target, step.source, back=False))
     if because is not None:
         work.progress.say(f"{work.collection}: all points of both generations are read, since {because}")
     if step.writes == "now":
         return Proof(barrier_delta=delta)
-    return prove(work, sides_of(step, work), since=None, delta=delta, carrying=True)
+    return prove(work, sides, since=None, delta=delta, carrying=True)
 
 
 def _delta(step: GoLive, work: Work) -> int:
