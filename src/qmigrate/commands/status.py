@@ -17,7 +17,7 @@ from qmigrate.engine.fixes.reapply_deletions import is_deletion
 from qmigrate.engine.golive.rollback import tally
 from qmigrate.engine.points.base import base_name, committed, digest_of, exchanged, unpack
 from qmigrate.engine.prove.recorded import MOST, Found, Kept, read, written_since
-from qmigrate.errors import LedgerError, NotFoundError, NoVersionsError, QmigrateError, StoreError
+from qmigrate.errors import DeniedError, LedgerError, NotFoundError, NoVersionsError, QmigrateError, StoreError
 from qmigrate.ledger.writer import UNCHANGED
 from qmigrate.model.facts.phases import WritesSince
 from qmigrate.model.facts.stored import known
@@ -171,7 +171,7 @@ def _written(
             bound = MOST if all_of_it else SINGLE
             keys = written_since(kept, lambda: opened.store.operation_ids(physical), few=bound, most=bound)
             found = read(kept, keys)
-        except NoVersionsError as error:
+        except (NoVersionsError, DeniedError) as error:
             if not all_of_it and points > READ:
                 return None, f"{error.message}: {_COUNTING} reads {counted(points, 'point')}"
             found = _all(opened, physical, base)
@@ -190,7 +190,11 @@ def _is_as_closed(opened: Session, name: str, physical: str) -> bool:
     for row in opened.ledger.history(name):
         closing = known(row.told.closing) if row.physical == physical else None
         if closing is not None and row.direction != "rollback":
-            return dict(closing.ids) == dict(store.operation_ids(physical))
+            try:
+                return dict(closing.ids) == dict(store.operation_ids(physical))
+            except DeniedError:
+                # A key that only reads may not see them.
+                return False
     return False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from qmigrate.engine.as_applied import refuse_changed
 from qmigrate.engine.barriers import barrier, measure, nothing_written
@@ -28,6 +29,9 @@ from qmigrate.sequences import join
 from qmigrate.store import records
 from qmigrate.store.records import Digest
 from qmigrate.text import counted, quote, tallied
+
+#: Pages of a base that are written together.
+_PAGES = 16
 
 
 def preflight(step: GoLive, work: Work) -> GoLivePreflight:
@@ -407,6 +411,8 @@ def _exchange(step: GoLive, work: Work) -> None:
     # Load-bearing: what is recorded with this name belongs to another base.
     drop_versions(work.lease, name)
     work.lease.begin_base(name, like=forward)
-    for page in exchanged(committed(work.lease.ledger, forward)):
-        work.lease.stage_base(name, 0, [page])
+    pages = exchanged(committed(work.lease.ledger, forward))
+    while some := list(islice(pages, _PAGES)):
+        work.tick()
+        work.lease.stage_base(name, 0, some)
     work.lease.commit_base(name, seen=False)
