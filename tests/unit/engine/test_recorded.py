@@ -122,7 +122,10 @@ def test_versions_find_what_contents_find(opened, before, between, after, lackin
         made.based()
         done(made.store, after)
         made.store.lacking = lacking
-        assert made.by_version() == made.by_content()
+        with pytest.MonkeyPatch.context() as patch:
+            # Else what is missed would show in points that are read in any case, and everything would be read.
+            patch.setattr(recorded, "SAMPLE", 0)
+            assert made.by_version() == made.by_content()
 
 
 @settings(max_examples=40, deadline=None)
