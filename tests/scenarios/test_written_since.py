@@ -329,7 +329,7 @@ def test_status_leaves_out_what_fixes_have_deleted(made):
 
 @pytest.mark.parametrize("worth", [10, 1000])
 def test_a_generation_of_many_points_is_listed_for_the_sake_of_it(before, monkeypatch, worth):
-    """Also where nobody writes and nothing else needs the versions; few points are read in a moment."""
+    """Also where no client writes and nothing else needs the versions; few points are read in a moment."""
     made = before
     monkeypatch.setattr(proof, "WORTH_IT", worth)
     made.extra["rebuild"] = {"writes": "converge"}

@@ -196,7 +196,7 @@ def _pass(work: Work, sides: Sides, passes: int, *, carrying: bool, quiet: bool 
 
 
 def _worth_it(work: Work, sides: Sides) -> bool:
-    """Whether there are so many points that reading them again takes its time."""
+    """Whether there are that many points that reading them again takes its time."""
     return work.store.count(reach(work, sides.source)) >= WORTH_IT
 
 

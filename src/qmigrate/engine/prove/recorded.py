@@ -11,7 +11,7 @@ What vouches for what:
   vectors, its shards where they were, no operation id lower than then. Some points that would not be read are read all
   the same, and must be what the base has: a collection that was put back from elsewhere has numbers of another past.
 
-Where any of this doesn't hold, the reason is told, and everything is read.
+Where any of this doesn't hold, the reason is given, and everything is read.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def written_since(
         most: points that are too many in any case.
 
     Raises:
-        NoVersionsError: that can't be known, or so many were that reading all is faster.
+        NoVersionsError: that can't be known, or reading all is faster.
     """
     head, before = take(kept)
     with before, listed(kept.store, kept.reached, head.vector, operations, tick=kept.tick) as now:
@@ -360,7 +360,7 @@ def order_keys(pages: Iterable[Page]) -> Iterator[bytes]:
 
 
 def batches(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    """The same, so many at a time."""
+    """The same, this many at a time."""
     rest = iter(keys)
     while batch := list(islice(rest, size)):
         yield batch
