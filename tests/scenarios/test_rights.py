@@ -52,7 +52,7 @@ SAME_RIGHT = {
     "init": {"--agents"},
     "revision": {"--message", "--merge", "--only", "--rev-id"},
     "plan": {"--only", "--out"},
-    "status": {"--exit-code"},
+    "status": {"--exit-code", "--count-writes"},
     "history": {"--limit", "--deletions", "--since", "--type", "--target", "--csv", "--carried"},
     "verify": set(),
     "doctor": {"--timeout"},
