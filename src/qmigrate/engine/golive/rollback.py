@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from typing import NamedTuple
 
 from qmigrate.engine.as_applied import refuse_changed
 from qmigrate.engine.barriers import barrier, measure, nothing_written
@@ -20,7 +21,10 @@ from qmigrate.model.facts.phases import GoLivePreflight, Proof, WritesSince
 from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import NOT_BROUGHT, SweepReport
+from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointTransform
+from qmigrate.operations.checks import is_sparse, shown
+from qmigrate.operations.vector_common import params_of, stored_differently
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.sequences import join
 from qmigrate.store import records
@@ -68,13 +72,18 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
     since = _count(step, work, tried=step.writes == "carry") if step.target is not None else _all_of(step, work)
     if since.total and step.writes == "refuse":
         raise _refusal(step, work, since)
-    if since.total and step.writes == "carry" and _inverse(step, work) is None:
-        raise RefusedError(
-            f"{work.collection} was written to since it left {step.target}: {_counted(since)}. They can't be carried "
-            "back, since the change has no inverse",
-            hint=f"{_discarding(step, work)} loses them",
-            facts={"writes_since": asdict(since)},
-        )
+    if since.total and step.writes == "carry":
+        way = _way(step, work)
+        if way.transform is None:
+            raise RefusedError(
+                f"{work.collection} was written to since it left {step.target}: {_counted(since)}. They can't be "
+                f"carried back, since {way.why}",
+                hint=f"{_discarding(step, work)} loses them",
+                facts={"writes_since": asdict(since)},
+            )
+        if work.step == 0:
+            for what in _staying(step, work):
+                work.progress.say(f"{work.collection}: not brought along is {what}")
     return since
 
 
@@ -200,11 +209,83 @@ def _maker(step: GoLive, work: Work) -> Maker | None:
     return Maker(work, transform, target.schema) if transform is not None and target is not None else None
 
 
+class _Way(NamedTuple):
+    """How a point of the live generation becomes one of its parent.
+
+    Attributes:
+        transform: None where nothing does that.
+        why: then the reason.
+        lost: whether that is a vector which the live generation has had, so that each of its points counts as changed.
+    """
+
+    transform: PointTransform | None
+    why: str = ""
+    lost: bool = False
+
+
 def _inverse(step: GoLive, work: Work) -> PointTransform | None:
-    target = None if step.apart else work.store.describe(reach(work, str(step.target)))
+    return _way(step, work).transform
+
+
+def _way(step: GoLive, work: Work) -> _Way:
+    target = None if step.apart or step.target is None else work.store.describe(reach(work, step.target))
     if target is None:
-        return None
-    return transform_of(work.operations(step.ops), target.schema).back()
+        return _Way(None, "they are points of another time")
+    back = transform_of(work.operations(step.ops), target.schema).back()
+    if back is None:
+        return _Way(None, "the change has no inverse")
+    lost = _lost(step, work, back, target.schema)
+    if lost is not None:
+        why = f"vector {shown(lost)!r} of {step.source} was dropped since, and {step.target} would lose its own with it"
+        return _Way(None, why, lost=True)
+    return _Way(back)
+
+
+def _lost(step: GoLive, work: Work, back: PointTransform, parent: CollectionSchema) -> str | None:
+    """A vector of the parent that the live generation has got from it and lost since, in place, or None.
+
+    A revision may have dropped it, or another client; and one of its name may be there again, with values that have
+    nothing to do with it. Each point that is brought would replace one of the parent that has it.
+    """
+    found = work.store.describe(reach(work, str(step.source)))
+    live = found.schema if found is not None else CollectionSchema()
+    dropped = work.lease.ledger.dropped_in_place(work.collection, str(step.source))
+    for theirs, ours in sorted(back.vectors.items()):
+        if ours in dropped or not _alike(params_of(live, ours), params_of(parent, theirs)):
+            return ours
+    return None
+
+
+def _alike(one: JsonObject | None, other: JsonObject | None) -> bool:
+    """Whether values of one vector can be those of another."""
+    if one is None or other is None or is_sparse(one) != is_sparse(other):
+        return False
+    rows = [bool(params.get("multivector_config")) for params in (one, other)]
+    return one.get("size") == other.get("size") and rows[0] == rows[1] and not stored_differently(one, other)
+
+
+def _without_place(step: GoLive, work: Work) -> dict[str, int]:
+    """Vectors of what is left that don't come along as far as the job goes back, and no model makes again.
+
+    Returns:
+        Each as it is called there, with how many points have it.
+    """
+    place = reach(work, str(step.source))
+    live = work.store.describe(place)
+    # As it is called on the way -> as it is called there.
+    names = {name: name for name in live.schema.vector_names()} if live is not None else {}
+    left: set[str] = set()
+    for one in work.job.steps[work.job.steps.index(step) :]:
+        target = work.store.describe(reach(work, one.target)) if isinstance(one, GoLive) and one.target else None
+        way = _way(one, work).transform if isinstance(one, GoLive) and target is not None else None
+        if way is None or target is None or not isinstance(one, GoLive):
+            break
+        made = transform_of(work.operations(one.ops), target.schema).filled
+        left |= {called for name, called in names.items() if name not in {*way.vectors.values(), *made}}
+        names = {theirs: names[ours] for theirs, ours in way.vectors.items() if ours in names}
+    points = work.store.count(place) if left else 0
+    having = {name: points - work.store.count(place, without_vector=name) for name in sorted(left)}
+    return {name: count for name, count in having.items() if count > 0}
 
 
 def _untouched(step: GoLive, work: Work) -> tuple[OperationIds | None, int]:
@@ -305,6 +386,12 @@ def _refuse_now(step: GoLive, work: Work) -> None:
             "can't be carried back afterwards, so it has to be counted first",
             hint=f"qmigrate rollback without --now counts it; {_discarding(step, work)} loses it",
         )
+    way = _way(step, work)
+    if way.lost:
+        raise RefusedError(
+            f"what was written to {step.source} since can't be carried back afterwards, since {way.why}",
+            hint=f"{_discarding(step, work)} loses it",
+        )
 
 
 def rekeys(step: GoLive, work: Work) -> bool:
@@ -323,16 +410,27 @@ def _discarding(step: GoLive, work: Work) -> str:
 
 
 def _refusal(step: GoLive, work: Work, since: WritesSince) -> RefusedError:
-    ways = f"{_discarding(step, work)} loses them"
-    if step.target is not None and _inverse(step, work) is not None:
+    ways, way = f"{_discarding(step, work)} loses them", _way(step, work)
+    if way.transform is not None:
         carrying = f"qmigrate rollback … --only {quote(work.collection)} --carry-writes"
-        ways = f"{carrying} brings them along (all {since.total:,} can be), or {ways}"
+        left = "".join(f", but not {what}" for what in _staying(step, work))
+        ways = f"{carrying} brings them along (all {since.total:,} can be){left}, or {ways}"
+    none = f"; every point counts, and none can be carried back, since {way.why}" if way.lost else ""
     return RefusedError(
         f"{work.collection} was written to since it left {step.target or 'nothing'}: {_counted(since)}. "
-        "Going back now would lose them",
+        f"Going back now would lose them{none}",
         hint=ways,
         facts={"writes_since": asdict(since)},
     )
+
+
+def _staying(step: GoLive, work: Work) -> list[str]:
+    """What is not brought along of the points that are, in words."""
+    return [
+        f"what {counted(points, 'point')} {'has' if points == 1 else 'have'} in vector {shown(vector)!r}, which stays "
+        f"in {step.source} until gc"
+        for vector, points in _without_place(step, work).items()
+    ]
 
 
 def _counted(since: WritesSince) -> str:

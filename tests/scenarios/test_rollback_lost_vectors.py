@@ -1,0 +1,132 @@
+"""A way back brings no point along without a vector that the generation it goes to has, and says what it leaves."""
+
+from __future__ import annotations
+
+import pytest
+from tests.harness import ADD, make_point, write
+
+from qmigrate.commands import rollback as back
+from qmigrate.commands import upgrade
+from qmigrate.errors import RefusedError
+from qmigrate.model.schema import Change
+
+CREATE = """
+def upgrade():
+    return [op.CreateCollection("{name}", {{
+        "a": VectorParams(size=8, distance=Distance.COSINE), "k": VectorParams(size=2, distance=Distance.DOT),
+    }})]
+"""
+DROP = """
+irreversible = "its values are gone"
+
+
+def upgrade():
+    return [op.DropVector("{name}", "a", cutover="immediate", strategy="in_place")]
+"""
+BESIDE = """
+def upgrade():
+    return [op.AddVector("{name}", "{vector}", VectorParams(size={size}, distance=Distance.COSINE), values=Empty(){how})]
+"""
+IN_PLACE = ', strategy="in_place"'
+
+
+def beside(vector, size, how=IN_PLACE):
+    return BESIDE.replace("{vector}", vector).replace("{size}", str(size)).replace("{how}", how)
+
+
+def by_hand(made):
+    """As another client drops it."""
+    store = made.store()
+    store.apply(f"{made.name}__g0002", Change("vector.drop", "a", before={"size": 8, "distance": "Cosine"}))
+    store.close()
+
+
+#: How the vector is lost: revisions in turn, or what another client does.
+WAYS = {
+    "in place": (DROP,),
+    "and another one of its name is there": (DROP, beside("a", 8)),
+    "and one of another size is there": (DROP, beside("a", 4)),
+    "below a rebuild": (DROP, beside("c", 4, "")),
+    "by hand": by_hand,
+}
+
+
+@pytest.fixture
+def made(deployment):
+    """At 0002, in a generation of its own, with points that were written before and after."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(6)
+    deployment.revise("0002", ADD)
+    upgrade.upgrade(deployment.settings())
+    return deployment
+
+
+def applied(made, revisions):
+    for number, body in enumerate(revisions, 3):
+        made.revise(f"{number:04}", body)
+        upgrade.upgrade(made.settings())
+
+
+@pytest.mark.parametrize("writes", ["refuse", "carry", "now"])
+@pytest.mark.parametrize("way", WAYS)
+def test_no_vector_of_the_way_back_is_lost(made, way, writes):
+    """What the old generation has of a vector that was dropped since is nowhere else."""
+    older = made.contents(f"{made.name}__g0001")
+    change = WAYS[way]
+    if callable(change):
+        change(made)
+    else:
+        applied(made, change)
+    before = made.contents()
+    with pytest.raises(RefusedError, match="vector 'a'") as refused:
+        back.rollback(made.settings(), "0001", writes=writes)
+    assert "--discard-writes" in refused.value.hint
+    assert "--carry-writes" not in refused.value.hint
+    assert made.contents() == before
+    assert made.contents(f"{made.name}__g0001") == older
+    assert made.row().state == ("drift" if change is by_hand else "ready")
+    back.rollback(made.settings(), "0001", writes="discard")
+    assert made.contents() == older
+
+
+@pytest.mark.parametrize("how", [IN_PLACE, ""], ids=["in place", "by a rebuild"])
+def test_values_that_have_no_place_are_named(made, how):
+    """They can't be brought along, and no model makes them again: they stay where they are."""
+    applied(made, (beside("c", 4, how), beside("never", 4, how)))
+    store = made.store()
+    store.edit_vectors(made.name, {1: {"c": [1.0, 0.0, 0.0, 0.0]}})
+    store.close()
+    left = f"{made.name}__{made.row().generation}"
+    with pytest.raises(RefusedError, match="1 point changed") as refused:
+        back.rollback(made.settings(), "0001")
+    assert f"but not what 1 point has in vector 'c', which stays in {left}" in refused.value.hint
+    assert "'b'" not in refused.value.hint
+    assert "never" not in refused.value.hint
+    said: list[str] = []
+    back.rollback(made.settings(), "0001", writes="carry", progress=Saying(said))
+    named = [line for line in said if "not brought along" in line]
+    assert named == [f"{made.name}: not brought along is what 1 point has in vector 'c', which stays in {left} until gc"]
+
+
+class Saying:
+    """Keeps what is said."""
+
+    def __init__(self, said):
+        self._said = said
+
+    def __getattr__(self, name):
+        return (lambda line, *_: self._said.append(line)) if name == "say" else lambda *_, **__: None
+
+
+def test_other_changes_in_place_keep_the_way_back(made):
+    """A vector that the old generation never had is no reason, be it dropped again."""
+    applied(made, (beside("c", 4),))
+    back.rollback(made.settings(), "0002")
+    upgrade.upgrade(made.settings())
+    store = made.store()
+    write(store, made.name, [make_point(50)])
+    store.close()
+    back.rollback(made.settings(), "0001", writes="carry")
+    assert 51 in made.contents()
+    assert {name for _, vectors in made.contents().values() for name in vectors} == {"a"}
