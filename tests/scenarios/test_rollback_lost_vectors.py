@@ -31,6 +31,7 @@ IN_PLACE = ', strategy="in_place"'
 
 
 def beside(vector, size, how=IN_PLACE):
+    """A vector that nothing fills."""
     return BESIDE.replace("{vector}", vector).replace("{size}", str(size)).replace("{how}", how)
 
 
@@ -63,6 +64,7 @@ def made(deployment):
 
 
 def applied(made, revisions):
+    """One after the other, so that none is done together with another."""
     for number, body in enumerate(revisions, 3):
         made.revise(f"{number:04}", body)
         upgrade.upgrade(made.settings())

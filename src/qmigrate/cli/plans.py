@@ -138,7 +138,11 @@ def strategy(steps: Iterable[Step]) -> str:
 
 
 def show_upgrade(console: Console, result: UpgradeResult, *, only: Sequence[str] = ()) -> None:
-    """One block per collection, then one line on all of it with the way back; `only` as :func:`nothing_to_do` has it."""
+    """One block per collection, then one line on all of it with the way back.
+
+    Args:
+        only: as :func:`nothing_to_do` has it.
+    """
     for found in result.resumed:
         done = f", {number(found.done)} of {number(found.total)} points" if found.total else ""
         console.print(f"Resumed {found.collection}: {found.phase}{done}")

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from qmigrate.errors import NotFoundError, RateLimitedError, ServerTooOldError, StoreError
 from qmigrate.model.schema import JsonObject
@@ -135,7 +136,9 @@ def fence(nodes: Nodes, name: str, timeout: float) -> JsonObject:
     """
     prior = strict_mode(nodes.main, name)
     if not _fenced(prior):
-        nodes.main.call("PATCH", path_of(name), {"strict_mode_config": FENCE})
+        # Limits that are set and switched off must not come into force with it: reads go on.
+        limits = {} if prior.get("enabled") else {key: _none(value) for key, value in prior.items()}
+        nodes.main.call("PATCH", path_of(name), {"strict_mode_config": {**limits, **FENCE}})
     deadline = time.monotonic() + timeout
     for node in nodes.watched:
         pause = 0.01
@@ -145,6 +148,13 @@ def fence(nodes: Nodes, name: str, timeout: float) -> JsonObject:
             time.sleep(pause)
             pause = min(0.5, pause * 2)
     return prior
+
+
+def _none(limit: Any) -> Any:
+    """A value of a limit of strict mode that limits nothing; those of single vectors stay, since they limit writes."""
+    if isinstance(limit, bool):
+        return True
+    return NO_LIMIT if isinstance(limit, int | float) else limit
 
 
 def take_tokens(nodes: Nodes, name: str) -> int:
