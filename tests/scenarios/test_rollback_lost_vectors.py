@@ -42,6 +42,14 @@ def by_hand(made):
     store.close()
 
 
+def by_hand_and_back(made):
+    """The schema shows nothing of it, and no record does."""
+    by_hand(made)
+    store = made.store()
+    store.apply(f"{made.name}__g0002", Change("vector.add", "a", after={"size": 8, "distance": "Cosine"}))
+    store.close()
+
+
 #: How the vector is lost: revisions in turn, or what another client does.
 WAYS = {
     "in place": (DROP,),
@@ -49,6 +57,7 @@ WAYS = {
     "and one of another size is there": (DROP, beside("a", 4)),
     "below a rebuild": (DROP, beside("c", 4, "")),
     "by hand": by_hand,
+    "by hand, and made again by hand": by_hand_and_back,
 }
 
 

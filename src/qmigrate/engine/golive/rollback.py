@@ -28,6 +28,7 @@ from qmigrate.operations.vector_common import params_of, stored_differently
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.sequences import join
 from qmigrate.store import records
+from qmigrate.store.faults import RefusedRequestError
 from qmigrate.text import counted, quote, tallied
 
 
@@ -253,7 +254,20 @@ def _lost(step: GoLive, work: Work, back: PointTransform, parent: CollectionSche
     for theirs, ours in sorted(back.vectors.items()):
         if ours in dropped or not _alike(params_of(live, ours), params_of(parent, theirs)):
             return ours
+        # Another client may have made it again just as it was: no record shows that, but no point has it any more.
+        none = found is not None and found.points > 0 and not _having(work, str(step.source), ours)
+        if none and _having(work, str(step.target), theirs):
+            return ours
     return None
+
+
+def _having(work: Work, physical: str, vector: str) -> int:
+    """How many points of a generation have a vector; one is enough to know where strict mode forbids to count them."""
+    place = reach(work, physical)
+    try:
+        return work.store.count(place) - work.store.count(place, without_vector=vector)
+    except RefusedRequestError:
+        return len(work.store.sample_ids(place, 1, having=vector))
 
 
 def _alike(one: JsonObject | None, other: JsonObject | None) -> bool:
@@ -270,8 +284,7 @@ def _without_place(step: GoLive, work: Work) -> dict[str, int]:
     Returns:
         Each as it is called there, with how many points have it.
     """
-    place = reach(work, str(step.source))
-    live = work.store.describe(place)
+    live = work.store.describe(reach(work, str(step.source)))
     # As it is called on the way -> as it is called there.
     names = {name: name for name in live.schema.vector_names()} if live is not None else {}
     left: set[str] = set()
@@ -280,11 +293,12 @@ def _without_place(step: GoLive, work: Work) -> dict[str, int]:
         way = _way(one, work).transform if isinstance(one, GoLive) and target is not None else None
         if way is None or target is None or not isinstance(one, GoLive):
             break
-        made = transform_of(work.operations(one.ops), target.schema).filled
-        left |= {called for name, called in names.items() if name not in {*way.vectors.values(), *made}}
+        forward = transform_of(work.operations(one.ops), target.schema)
+        # What the revision made of others, it makes of them again.
+        made = {*way.vectors.values(), *forward.vectors, *forward.filled}
+        left |= {called for name, called in names.items() if name not in made}
         names = {theirs: names[ours] for theirs, ours in way.vectors.items() if ours in names}
-    points = work.store.count(place) if left else 0
-    having = {name: points - work.store.count(place, without_vector=name) for name in sorted(left)}
+    having = {name: _having(work, str(step.source), name) for name in sorted(left)}
     return {name: count for name, count in having.items() if count > 0}
 
 
