@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.harness import ADD, make_point, write
 
+from qmigrate.commands import fix, reset, restore, snapshot, upgrade
 from qmigrate.commands import rollback as back
-from qmigrate.commands import upgrade
-from qmigrate.errors import RefusedError
+from qmigrate.errors import DriftError, RefusedError
 from qmigrate.model.schema import Change
 
 CREATE = """
@@ -141,3 +141,54 @@ def test_other_changes_in_place_keep_the_way_back(made):
     back.rollback(made.settings(), "0001", writes="carry")
     assert 51 in made.contents()
     assert {name for _, vectors in made.contents().values() for name in vectors} == {"a"}
+
+
+def lost_by(made, generation):
+    """What another client has dropped there."""
+    store = made.store()
+    store.apply(f"{made.name}__{generation}", Change("vector.drop", "a", before={"size": 8, "distance": "Cosine"}))
+    store.close()
+
+
+@pytest.mark.parametrize("writes", ["refuse", "carry", "discard", "now"])
+@pytest.mark.parametrize("written", [False, True], ids=["unwritten", "written"])
+@pytest.mark.parametrize("later", [(), (beside("c", 4, ""),)], ids=["alone", "below a rebuild"])
+def test_nothing_goes_back_to_what_has_lost_a_vector(made, writes, written, later):
+    """It would serve without it, and what is left, which still has it, would be deleted some day."""
+    applied(made, later)
+    lost_by(made, "g0001")
+    if written:
+        made.load(1, start=50)
+    before = made.contents()
+    with pytest.raises(DriftError, match="g0001 has lost vector 'a'"):
+        back.rollback(made.settings(), "0001", writes=writes)
+    assert made.contents() == before
+    assert made.row().state == "ready"
+
+
+def test_what_a_revision_has_dropped_is_no_reason(made):
+    """Going back to a generation from before gives it back; going back to one from after has nothing to lose."""
+    applied(made, (DROP, beside("c", 4, "")))
+    back.rollback(made.settings(), "0003")
+    assert {name for _, vectors in made.contents().values() for name in vectors} == {"b"}
+    back.rollback(made.settings(), "0001", writes="discard")
+    assert {name for _, vectors in made.contents().values() for name in vectors} == {"a"}
+
+
+@pytest.mark.parametrize("undo", ["restore", "reset"])
+def test_nothing_is_undone_to_what_has_lost_a_vector(made, undo):
+    """The same where the points are of another time."""
+    if undo == "restore":
+        snapshot.create(made.settings(), made.name, archived=True)
+        restore.restore(made.settings(), made.name, consent=True)
+    else:
+        reset.reset(made.settings(), made.name, reason="r", expect=6, confirm=reset.PHRASE)
+    lost_by(made, "g0002")
+    serves = made.row().generation
+    undone = {
+        "restore": lambda: restore.undo(made.settings(), made.name, writes="discard"),
+        "reset": lambda: fix.undo(made.settings(), 1, overwrite=True),
+    }
+    with pytest.raises(DriftError, match="g0002 has lost vector 'a'"):
+        undone[undo]()
+    assert (made.row().state, made.row().generation) == ("ready", serves)

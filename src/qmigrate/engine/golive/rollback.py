@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from qmigrate.engine.prove.passes import REDO_BATCH, Sides, keyed, page_of
 from qmigrate.engine.prove.proof import prove
 from qmigrate.engine.retire.late_writes import differing
 from qmigrate.engine.work import Work, transform_of
-from qmigrate.errors import OvertakenError, RefusedError, RepairNeededError
+from qmigrate.errors import DriftError, OvertakenError, RefusedError, RepairNeededError
 from qmigrate.model.facts.phases import GoLivePreflight, Proof, WritesSince
 from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import GoLive
@@ -35,10 +35,12 @@ from qmigrate.text import counted, quote, tallied
 def preflight(step: GoLive, work: Work) -> GoLivePreflight:
     """Count what was written since the parent was left, and refuse to lose it without consent."""
     _refuse_changed(step, work)
+    _refuse_hollow(step, work)
     if work.step == 0:
         for later in work.job.steps[1:]:
             if isinstance(later, GoLive) and later.source is not None and later.target is not None:
                 _refuse_changed(later, work)
+                _refuse_hollow(later, work)
                 _check_writes(later, work)
     if step.source is None or step.writes == "now":
         if step.source is not None:
@@ -63,6 +65,34 @@ def _refuse_changed(step: GoLive, work: Work) -> None:
     applied = {entry.revision: entry.checksum for entry in work.state.applied}
     why = f"what was written to {step.source} can't be brought back to {step.target} by it"
     refuse_changed(work.code, step.ops, applied, why, f"or {_discarding(step, work)} loses what was written since")
+
+
+def _refuse_hollow(step: GoLive, work: Work) -> None:
+    """Going back must not lose a vector that is there: another client may have dropped it where the name would lead.
+
+    Raises:
+        DriftError: so it is.
+    """
+    row = work.generation(step.target)
+    target = work.store.describe(reach(work, step.target)) if step.target is not None else None
+    source = work.store.describe(reach(work, step.source)) if step.source is not None else None
+    if row is None or target is None or source is None:
+        return
+    # As it was left; what it lacked then is in no generation that came after it.
+    made: Mapping[str, str] = {name: name for name in row.schema.vector_names()}
+    if not step.apart and step.writes != "discard":
+        # Where nothing is brought along, nothing may depend on the revision's code.
+        made = transform_of(work.operations(step.ops), row.schema).vectors
+    for ours, theirs in sorted(made.items()):
+        left, there = params_of(row.schema, theirs), params_of(target.schema, theirs)
+        if left is not None and params_of(source.schema, ours) is not None and not _alike(left, there):
+            raise DriftError(
+                f"{step.target} has lost vector {shown(theirs)!r} since {work.collection} left it: another client has "
+                f"dropped it, and going back would serve without what {step.source} has in it",
+                hint=f"qmigrate snapshot list {quote(work.collection)} shows what can be restored; or write a "
+                f"downgrade() in the revision, and remove what is left of {step.target} before: "
+                f"qmigrate gc {quote(work.collection)} --now --generation {quote(str(step.target))}",
+            )
 
 
 def _check_writes(step: GoLive, work: Work) -> WritesSince:
