@@ -27,6 +27,7 @@ from qmigrate.model.state import (
 )
 from qmigrate.observe import hidden_on_several, hidden_since, is_later
 from qmigrate.operations.base import Operation
+from qmigrate.operations.checks import shown
 from qmigrate.planner.guard import check_checksums, check_open_run
 from qmigrate.text import counted, quote
 
@@ -373,6 +374,15 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                     f"save what is in it, remove it, then qmigrate repair --vanished {quote(row.physical)}",
                     recorded=around.ledger_id,
                     live=marks_of(seen).ledger,
+                )
+            elif lost := sorted(row.schema.vector_names() - seen.schema.vector_names()):
+                yield drift(
+                    "generation",
+                    path,
+                    f"{row.physical}, the way back to {base}, has lost vector {shown(lost[0])!r}: another client "
+                    "dropped it, and nothing goes back there while what serves has it",
+                    f"qmigrate snapshot list {quote(state.name)} shows what can be restored",
+                    recorded=lost[0],
                 )
         elif row.state == DELETING and state.open_run is None and row.physical in around.physical:
             finish = f"finish it: qmigrate gc {quote(state.name)}"
