@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.harness import ADD, make_point, write
+from tests.harness import ADD, INDEX, make_point, write
 
-from qmigrate.commands import fix, reset, restore, snapshot, upgrade
+from qmigrate.commands import fix, gc, reset, restore, snapshot, upgrade
 from qmigrate.commands import rollback as back
 from qmigrate.errors import DriftError, RefusedError
 from qmigrate.model.schema import Change
@@ -192,3 +192,20 @@ def test_nothing_is_undone_to_what_has_lost_a_vector(made, undo):
     with pytest.raises(DriftError, match="g0002 has lost vector 'a'"):
         undone[undo]()
     assert (made.row().state, made.row().generation) == ("ready", serves)
+
+
+def test_the_last_generation_with_a_vector_is_not_cleared_away(made):
+    """What serves has lost it, and its values are nowhere else: no holdover that ends decides about that."""
+    made.extra["rebuild"] = {"holdover": "0s"}
+    made.__post_init__()
+    back.rollback(made.settings(), "0001")
+    upgrade.upgrade(made.settings())
+    lost_by(made, made.row().generation)
+    made.revise("0003", INDEX)
+    upgrade.upgrade(made.settings())
+    review = gc.review(made.settings(), made.name)
+    (stays,) = [one for one in review.staying if one.generation.endswith("g0001")]
+    assert "it has vector 'a', which what serves has lost" in stays.reason
+    gc.gc(made.settings(), made.name)
+    assert {name for _, vectors in made.contents(f"{made.name}__g0001").values() for name in vectors} == {"a"}
+    assert f"{made.name}__g0001" in {one.generation for one in gc.gc(made.settings(), made.name, now=True).collected}
