@@ -136,9 +136,7 @@ def fence(nodes: Nodes, name: str, timeout: float) -> JsonObject:
     """
     prior = strict_mode(nodes.main, name)
     if not _fenced(prior):
-        # Limits that are set and switched off must not come into force with it: reads go on.
-        limits = {} if prior.get("enabled") else {key: _none(value) for key, value in prior.items()}
-        nodes.main.call("PATCH", path_of(name), {"strict_mode_config": {**limits, **FENCE}})
+        nodes.main.call("PATCH", path_of(name), {"strict_mode_config": fence_beside(prior)})
     deadline = time.monotonic() + timeout
     for node in nodes.watched:
         pause = 0.01
@@ -148,6 +146,15 @@ def fence(nodes: Nodes, name: str, timeout: float) -> JsonObject:
             time.sleep(pause)
             pause = min(0.5, pause * 2)
     return prior
+
+
+def fence_beside(prior: JsonObject) -> JsonObject:
+    """The fence as it is sent: what is switched off must not come into force with it, so that reads go on.
+
+    Args:
+        prior: the strict mode of before, without nulls.
+    """
+    return {**({} if prior.get("enabled") else {key: _none(value) for key, value in prior.items()}), **FENCE}
 
 
 def _none(limit: Any) -> Any:
