@@ -57,7 +57,7 @@ WAYS = {
     "and one of another size is there": (DROP, beside("a", 4)),
     "below a rebuild": (DROP, beside("c", 4, "")),
     "by hand": by_hand,
-    "by hand, and made again by hand": by_hand_and_back,
+    "by hand, and recreated by hand": by_hand_and_back,
 }
 
 
@@ -131,7 +131,7 @@ class Saying:
 
 
 def test_other_changes_in_place_keep_the_way_back(made):
-    """A vector that the old generation never had is no reason, be it dropped again."""
+    """A vector that the old generation never had stops nothing, be it dropped again."""
     applied(made, (beside("c", 4),))
     back.rollback(made.settings(), "0002")
     upgrade.upgrade(made.settings())
@@ -166,7 +166,7 @@ def test_nothing_goes_back_to_what_has_lost_a_vector(made, writes, written, late
     assert made.row().state == "ready"
 
 
-def test_what_a_revision_has_dropped_is_no_reason(made):
+def test_what_a_revision_has_dropped_stops_nothing(made):
     """Going back to a generation from before gives it back; going back to one from after has nothing to lose."""
     applied(made, (DROP, beside("c", 4, "")))
     back.rollback(made.settings(), "0003")

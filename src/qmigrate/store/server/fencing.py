@@ -152,7 +152,7 @@ def fence_beside(prior: JsonObject) -> JsonObject:
     """The fence as it is sent: what is switched off must not come into force with it, so that reads go on.
 
     Args:
-        prior: the strict mode of before, without nulls.
+        prior: the earlier strict mode, without nulls.
     """
     return {**({} if prior.get("enabled") else {key: _none(value) for key, value in prior.items()}), **FENCE}
 
