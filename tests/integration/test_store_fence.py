@@ -14,6 +14,15 @@ from qmigrate.store.server.fencing import NO_LIMIT
 
 pytestmark = pytest.mark.server
 
+SWITCHED_OFF = {
+    "enabled": False,
+    "max_query_limit": 5,
+    "search_allow_exact": False,
+    "unindexed_filtering_retrieve": False,
+    "search_max_oversampling": 1.5,
+    "read_rate_limit": 1,
+}
+
 
 def test_the_fence_refuses_writes_and_the_tokens_prove_it(server_store, qdrant_server, fresh_name):
     """After take_tokens every kind of write is answered 429 and barriers show that none was applied."""
@@ -114,8 +123,9 @@ def test_our_own_write_does_not_wait_for_a_limiter_that_asks_for_too_much(qdrant
         ),
         ({"enabled": True, "write_rate_limit": 900}, {"enabled": True, "write_rate_limit": 900}),
         ({"enabled": False, "write_rate_limit": 5}, {"enabled": False, "write_rate_limit": 5}),
+        (SWITCHED_OFF, SWITCHED_OFF | {"write_rate_limit": NO_LIMIT}),
     ],
-    ids=["none", "other limits", "a limit of its own", "switched off"],
+    ids=["none", "other limits", "a limit of its own", "switched off", "other limits, switched off"],
 )
 def test_lifting_the_fence_gives_back_the_strict_mode_of_before(server_store, fresh_name, prior, expected):
     """Values that were there return; where there was none, one too large to matter; writes pass again."""
@@ -128,6 +138,26 @@ def test_lifting_the_fence_gives_back_the_strict_mode_of_before(server_store, fr
     assert server_store.describe(fresh_name).schema.config["strict_mode_config"] == expected
     for number in range(3):
         server_store.upsert(fresh_name, [ready(number)]).wait()
+
+
+def test_limits_that_are_switched_off_stay_without_effect(server_store, qdrant_server, fresh_name):
+    """A fence needs strict mode; what else that would limit must not make reads fail while writes are refused."""
+    make(server_store, fresh_name, CollectionSchema(vectors={"a": VECTOR}, config={"strict_mode_config": SWITCHED_OFF}))
+    fill(server_store, fresh_name)
+    path = f"{qdrant_server.url}/collections/{fresh_name}/points"
+    asked = {
+        "exact": ("query", {"query": [1, 2, 3, 4], "using": "a", "limit": 50, "params": {"exact": True}}),
+        "filter": ("scroll", {"limit": 50, "filter": {"must": [{"key": "n", "match": {"value": 1}}]}}),
+        "count": ("count", {"exact": True}),
+    }
+
+    def answers() -> dict[str, int]:
+        return {name: httpx.post(f"{path}/{verb}", json=body).status_code for name, (verb, body) in asked.items()}
+
+    assert set(answers().values()) == {200}
+    server_store.fence(fresh_name)
+    server_store.take_tokens(fresh_name)
+    assert set(answers().values()) == {200}
 
 
 def test_a_fence_through_an_own_alias_fences_the_generation(server_store, fresh_name):

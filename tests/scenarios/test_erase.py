@@ -30,9 +30,10 @@ from qmigrate.engine.fixes.erase import generations
 from qmigrate.engine.fixes.erase.generations import Tally
 from qmigrate.engine.points import id_spaces
 from qmigrate.engine.work import Phase
-from qmigrate.errors import PlanError, RefusedError, StoppedError, VerificationError
+from qmigrate.errors import PlanError, RateLimitedError, RefusedError, StoppedError, VerificationError
 from qmigrate.ledger import Lease, Ledger, Quarantined, reader
 from qmigrate.model.transform import Point
+from qmigrate.store.server.server import ServerStore
 
 SECRET = "Jane Doe 4711"
 INDEXED = """
@@ -334,6 +335,53 @@ def test_a_collection_that_an_alias_hides_is_cleared_too(deployment):
     assert 4 not in {*made.contents(), *made.contents(made.name + "__old")}
     store = made.store()
     assert store.describe(made.name + "__old").schema.config["strict_mode_config"]["write_rate_limit"] == 1
+    store.close()
+    back.rollback(made.settings(), "0001")
+    assert len(made.contents()) == 11
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["the points are gone", "the points are there"])
+@pytest.mark.parametrize("qdrant_config", [pytest.param("server", marks=pytest.mark.server)], indirect=True)
+def test_a_fence_that_was_lifted_for_it_is_put_back(deployment, monkeypatch, gone):
+    """Also by the process that continues for one that died in that moment: else clients could write there, unseen."""
+    made = deployment
+    made.extra["fixes"] = {"max_share": 1.0}
+    made.__post_init__()
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(12, uuids=False)
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    old = f"{made.name}__g0001"
+    dies_at, dead = ("fence" if gone else "delete"), []
+
+    class Killed(BaseException):
+        """As a process that does nothing more, not even what stands behind ``finally``."""
+
+    def dying(name):
+        original = getattr(ServerStore, name)
+
+        def call(self, alias, *args, **kwargs):
+            lifted = not self.describe(old).schema.config["strict_mode_config"]["enabled"]
+            if dead or (lifted and name == dies_at):
+                dead.append(name)
+                raise Killed
+            return original(self, alias, *args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for name in ("fence", "delete", "take_tokens", "drop_alias"):
+            patched.setattr(ServerStore, name, dying(name))
+        with pytest.raises(Killed):
+            program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
+    store = made.store()
+    assert store.describe(old).schema.config["strict_mode_config"]["write_rate_limit"] != 1
+    program.delete_points(made.name, ids=[4], reason="r", erase=True, settings=made.settings())
+    assert 4 not in {*made.contents(), *made.contents(old)}
+    assert store.describe(old).schema.config["strict_mode_config"]["write_rate_limit"] == 1
+    with pytest.raises(RateLimitedError):
+        store.delete(old, [5])
     store.close()
     back.rollback(made.settings(), "0001")
     assert len(made.contents()) == 11

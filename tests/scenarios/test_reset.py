@@ -90,6 +90,10 @@ def test_a_reset_leaves_every_point_behind_and_brings_it_back(kept, monkeypatch)
     assert "--overwrite" in caught.value.hint
     (undone,) = fix.undo(settings, done.log, overwrite=True).done
     assert (undone.changed, undone.log) == (POINTS + 1, audit(made)[0].id)
+    # No command that can't do it is named.
+    assert not undone.undo
+    with pytest.raises(RefusedError, match="has kept nothing to restore the points from"):
+        fix.undo(settings, undone.log)
     assert {one: value for one, value in made.contents().items() if one != 91} == before
     assert audit(made)[0].facts["undoes"] == done.log
     with pytest.raises(RefusedError, match="undone already"):

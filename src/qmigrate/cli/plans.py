@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from qmigrate.model.report import VerificationReport
 
 
-def show_plan(console: Console, plan: Plan, command: str) -> None:
+def show_plan(console: Console, plan: Plan, command: str, *, only: Sequence[str] = ()) -> None:
     """The plan, and that nothing was written.
 
     Args:
         console: where to.
         plan: what would be done.
         command: what to type to have it done.
+        only: as :func:`nothing_to_do` has it.
     """
     if plan.collections:
         console.print(_summary(plan))
@@ -40,13 +41,17 @@ def show_plan(console: Console, plan: Plan, command: str) -> None:
     if plan.notes:
         console.print()
     if not plan.collections:
-        console.print(nothing_to_do(plan))
+        console.print(nothing_to_do(plan, only))
         return
     console.print(Text.assemble("Nothing was written. Run it: ", (command, "bold")))
 
 
-def nothing_to_do(plan: Plan) -> str:
-    """Why a plan is empty."""
+def nothing_to_do(plan: Plan, only: Sequence[str] = ()) -> str:
+    """Why a plan is empty.
+
+    Args:
+        only: what was asked for, where that is not all: of the others nothing is known.
+    """
     if plan.verb == "abort":
         return "Nothing to abort: no run is unfinished."
     if plan.verb == "rollback":
@@ -59,7 +64,8 @@ def nothing_to_do(plan: Plan) -> str:
         return f"Nothing to do besides the cut-over of {', '.join(plan.held)}."
     if not plan.target:
         return 'Nothing to do: there are no revisions yet. Make one: qmigrate revision -m "what changes"'
-    return f"Nothing to do: every collection is at {', '.join(plan.target)}."
+    these = f"{', '.join(only)} {'is' if len(only) == 1 else 'are'}" if only else "every collection is"
+    return f"Nothing to do: {these} at {', '.join(plan.target)}."
 
 
 def _summary(plan: Plan) -> str:
@@ -131,8 +137,12 @@ def strategy(steps: Iterable[Step]) -> str:
     return ", ".join(words) or "record only"
 
 
-def show_upgrade(console: Console, result: UpgradeResult) -> None:
-    """One block per collection, then one line on all of it with the way back."""
+def show_upgrade(console: Console, result: UpgradeResult, *, only: Sequence[str] = ()) -> None:
+    """One block per collection, then one line on all of it with the way back.
+
+    Args:
+        only: as :func:`nothing_to_do` has it.
+    """
     for found in result.resumed:
         done = f", {number(found.done)} of {number(found.total)} points" if found.total else ""
         console.print(f"Resumed {found.collection}: {found.phase}{done}")
@@ -148,7 +158,7 @@ def show_upgrade(console: Console, result: UpgradeResult) -> None:
     for note in result.plan.notes:
         console.print(f"note: {note}")
     if not result.outcomes:
-        console.print(nothing_to_do(result.plan))
+        console.print(nothing_to_do(result.plan, only))
     elif any(outcome.held is None for outcome in result.outcomes):
         console.print(_closing(result))
     for line in [*held_lines(result.held), *_waiting_lines(result)]:

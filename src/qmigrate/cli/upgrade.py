@@ -73,7 +73,7 @@ def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> 
         plan_file.plan_to(shell, out, target, only)
         return
     made = command.plan(shell.settings(), target, only or None)
-    shell.show(made, functools.partial(show_plan, command=_again("upgrade", target, "head", only)))
+    shell.show(made, functools.partial(show_plan, command=_again("upgrade", target, "head", only), only=only))
 
 
 @click.command(cls=TargetCommand, short_help="Bring every collection to a revision.")
@@ -135,9 +135,9 @@ def upgrade(
         )
     again = _again("upgrade", target, "head", only, *_flags(no_snapshot=no_snapshot, allow_gap=allow_gap))
     if dry_run and not shell.options.json:
-        shell.show(result.plan, functools.partial(show_plan, command=again))
+        shell.show(result.plan, functools.partial(show_plan, command=again, only=only))
     else:
-        shell.show(result, show_upgrade)
+        shell.show(result, functools.partial(show_upgrade, only=only))
     return result.exit_code
 
 

@@ -388,7 +388,8 @@ def _done(outcome: Outcome) -> list[Done]:
         step, closed = int(at), outcome.facts(Closed, int(at))
         log, points = known(closed.log), closed.back_again
         if name == Closed.phase and points is not None:
-            found.append(Done(outcome.collection, log, points, 0, 0, points, outcome.seconds))
+            kept = known(closed.undo) is not None
+            found.append(Done(outcome.collection, log, points, 0, 0, points, outcome.seconds, undo=kept))
         if name != Select.phase:
             continue
         changed = outcome.facts(EditChange, step)

@@ -27,6 +27,7 @@ from qmigrate.model.state import (
 )
 from qmigrate.observe import hidden_on_several, hidden_since, is_later
 from qmigrate.operations.base import Operation
+from qmigrate.operations.checks import shown
 from qmigrate.planner.guard import check_checksums, check_open_run
 from qmigrate.text import counted, quote
 
@@ -340,40 +341,8 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
     known = {row.physical for row in state.generations}
     for row in state.generations:
         path = f"generation {row.physical}"
-        base = row.revisions[-1] if row.revisions else "base"
         if row.state == "retired":
-            seen = around.kept.get(row.physical)
-            unseen = state.hides and row.physical == state.name and around.capabilities.several
-            if unseen or (seen is None and row.physical in around.physical):
-                # Hidden, and no way leads to it, or to nothing else: that is a finding of its own.
-                continue
-            if seen is None:
-                yield drift(
-                    "generation",
-                    path,
-                    f"{row.physical}, the way back to {base}, is gone",
-                    *_ways_of_loss(state, row, around),
-                    recorded="kept",
-                )
-            elif (owner := seen.foreign_owner(around.ledger_id)) is not None:
-                yield drift(
-                    "generation",
-                    path,
-                    f"{row.physical}, the way back to {base}, is under management of another ledger now ({owner})",
-                    "leave it to that one: it may be its way back",
-                    recorded=around.ledger_id,
-                    live=owner,
-                )
-            elif not _is_ours(row, seen, around):
-                yield drift(
-                    "generation",
-                    path,
-                    f"{row.physical}, the way back to {base}, was recreated by another client: it has "
-                    f"about {counted(seen.points, 'point')} and {'another' if seen.seal else 'no'} seal",
-                    f"save what is in it, remove it, then qmigrate repair --vanished {quote(row.physical)}",
-                    recorded=around.ledger_id,
-                    live=marks_of(seen).ledger,
-                )
+            yield from _way_back(state, row, around)
         elif row.state == DELETING and state.open_run is None and row.physical in around.physical:
             finish = f"finish it: qmigrate gc {quote(state.name)}"
             yield note("generation", path, "its deletion has begun", finish, live=DELETING)
@@ -390,6 +359,53 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
                 live=physical,
                 strict=True,
             )
+
+
+def _way_back(state: CollectionState, row: Generation, around: Surroundings) -> Iterator[Finding]:
+    """What has become of a generation that is kept without serving."""
+    path = f"generation {row.physical}"
+    base = row.revisions[-1] if row.revisions else "base"
+    seen = around.kept.get(row.physical)
+    unseen = state.hides and row.physical == state.name and around.capabilities.several
+    if unseen or (seen is None and row.physical in around.physical):
+        # Hidden, and no way leads to it, or to nothing else: that is a finding of its own.
+        return
+    if seen is None:
+        yield drift(
+            "generation",
+            path,
+            f"{row.physical}, the way back to {base}, is gone",
+            *_ways_of_loss(state, row, around),
+            recorded="kept",
+        )
+    elif (owner := seen.foreign_owner(around.ledger_id)) is not None:
+        yield drift(
+            "generation",
+            path,
+            f"{row.physical}, the way back to {base}, is under management of another ledger now ({owner})",
+            "leave it to that one: it may be its way back",
+            recorded=around.ledger_id,
+            live=owner,
+        )
+    elif not _is_ours(row, seen, around):
+        yield drift(
+            "generation",
+            path,
+            f"{row.physical}, the way back to {base}, was recreated by another client: it has "
+            f"about {counted(seen.points, 'point')} and {'another' if seen.seal else 'no'} seal",
+            f"save what is in it, remove it, then qmigrate repair --vanished {quote(row.physical)}",
+            recorded=around.ledger_id,
+            live=marks_of(seen).ledger,
+        )
+    elif lost := sorted(row.schema.vector_names() - seen.schema.vector_names()):
+        yield drift(
+            "generation",
+            path,
+            f"{row.physical}, the way back to {base}, has lost vector {shown(lost[0])!r}: another client "
+            "dropped it, and nothing goes back there while what serves has it",
+            f"qmigrate snapshot list {quote(state.name)} shows what can be restored",
+            recorded=lost[0],
+        )
 
 
 def _ways_of_loss(state: CollectionState, row: Generation, around: Surroundings) -> tuple[str, ...]:

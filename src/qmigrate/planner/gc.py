@@ -9,6 +9,7 @@ from datetime import datetime
 from qmigrate.model.names import REHEARSAL, is_made
 from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
 from qmigrate.model.state import DELETING, CollectionState, Holding, KeptSnapshot, Seal
+from qmigrate.operations.checks import shown
 from qmigrate.text import quote
 
 
@@ -127,6 +128,9 @@ def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: GcW
         return reason
     if holding.row is not None and holding.row.state == DELETING:
         return None
+    lost = None if choice.ignore_holdover or choice.only is not None else _lost(state, holding)
+    if lost is not None:
+        return f"it has vector {shown(lost)!r}, which what serves has lost (qmigrate check): --now deletes it"
     if choice.automatic and holding.present and not is_made(holding.physical) and not holding.hidden:
         return f"applications may still use the name {holding.physical}: decide with qmigrate gc"
     foreign = [made.name for made in holding.snapshots if not made.own]
@@ -135,6 +139,15 @@ def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: GcW
     if choice.shown is not None and holding.physical not in choice.shown:
         return "it was not in the list that was shown"
     return None
+
+
+def _lost(state: CollectionState, holding: Holding) -> str | None:
+    """A vector that what serves should have and hasn't, and that this generation may be the last to have; or None."""
+    row = holding.row
+    if row is None or row.state != "retired" or state.live is None or state.declared is None or not holding.present:
+        return None
+    missing = state.declared.vector_names() - state.live.schema.vector_names()
+    return min(missing & row.schema.vector_names(), default=None)
 
 
 def _untouchable(state: CollectionState, holding: Holding, ledger_id: str, *, preview: bool) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import time
 from dataclasses import replace
@@ -204,6 +205,15 @@ def test_an_empty_plan_says_why(plan, said):
     """Nothing to do is an answer, with its reason."""
     assert shown(show_plan, plan, "x")[-1].startswith(said)
     assert shown(show_upgrade, UpgradeResult(plan, (), ()))[-1].startswith(said)
+
+
+@pytest.mark.parametrize(("only", "said"), [(("c",), "c is"), (("c", "d_*"), "c, d_* are")])
+def test_an_empty_plan_speaks_of_what_was_asked_for(only, said):
+    """Of all others nothing is known: they may be behind."""
+    plan = Plan("upgrade", ("0003",), ())
+    wanted = f"Nothing to do: {said} at 0003."
+    assert shown(functools.partial(show_plan, only=only), plan, "x")[-1] == wanted
+    assert shown(functools.partial(show_upgrade, only=only), UpgradeResult(plan, (), ()))[-1] == wanted
 
 
 @pytest.mark.parametrize(

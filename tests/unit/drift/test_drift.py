@@ -226,6 +226,7 @@ COLLECTIONS = (
      [("seal", "drift", "seal.generation"), ("seal", "drift", "seal.state")]),
     ("a way back gone", state(), around(kept={}, physical=frozenset({"docs__g0002"})), [("generation", "drift", "generation docs__g0001")]),
     ("a way back recreated", state(), around(kept={"docs__g0001": LiveCollection("docs__g0001", schema())}), [("generation", "drift", "generation docs__g0001")]),
+    ("a way back without its vector", state(), around(kept={"docs__g0001": replace(KEPT, schema=schema({}))}), [("generation", "drift", "generation docs__g0001")]),
     ("a generation of no ledger", state(), around(physical=frozenset({"docs__g0001", "docs__g0002", "docs__g0009"})), [("generation", "note", "generation docs__g0009")]),
     ("unknown settings", state(live=LiveCollection("docs__g0002", schema(), seal=seal(), unknown=("params.new",))), around(), [("schema", "note", "unknown")]),
     ("fewer replicas than declared", state(**REPLICATED), replace(around(), capabilities=replace(SERVER, peers=3)), [("schema", "drift", "replicas")]),

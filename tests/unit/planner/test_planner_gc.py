@@ -55,6 +55,8 @@ def running() -> OpenRun:
     return OpenRun(7, "upgrade", "failed", job, {}, "a", "h", NOW, None, ())
 
 
+#: What serves has lost its only vector.
+LACKING = {"live": LiveCollection("c__g0002", CollectionSchema()), "declared": SCHEMA}
 SNAPSHOT = KeptSnapshot("made-by-hand", 5, None, own=False)
 
 
@@ -95,6 +97,13 @@ SNAPSHOT = KeptSnapshot("made-by-hand", 5, None, own=False)
         (holding(row(1), snapshots=(SNAPSHOT,)), {}, {}, True, "its holdover has ended"),
         (holding(row(1), snapshots=(SNAPSHOT,)), {"automatic": True}, {}, False, "made-by-hand"),
         (holding(row(1), snapshots=(SNAPSHOT,)), {"automatic": True, "keep_snapshots": True}, {}, True, "has ended"),
+        (holding(row(1)), {}, LACKING, False, "it has vector 'a', which what serves has lost"),
+        (holding(row(1)), {"automatic": True}, LACKING, False, "it has vector 'a', which what serves has lost"),
+        (holding(row(1)), {"ignore_holdover": True}, LACKING, True, "its holdover has ended"),
+        (holding(row(1)), {"only": frozenset({"c__g0001"})}, LACKING, True, "its holdover has ended"),
+        (holding(row(1), present=False, seal=None, points=None), {}, LACKING, True, "not in Qdrant any more"),
+        (holding(row(3, "building", None)), {}, LACKING, True, "never finished"),
+        (holding(row(1)), {}, {**LACKING, "declared": CollectionSchema()}, True, "its holdover has ended"),
         (holding(row(1)), {"shown": frozenset({"c__g0001"})}, {}, True, "its holdover has ended"),
         (holding(row(1)), {"shown": frozenset()}, {}, False, "not in the list that was shown"),
     ],

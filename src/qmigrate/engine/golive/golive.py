@@ -307,7 +307,10 @@ def close(step: GoLive, work: Work) -> Closed:
     log = closing.close_golive(work, step, held_until=held_until, report=said, gone=gone, fixed=fixed or left_out)
     if fixed is None:
         return Closed()
-    return Closed(log=log, back_again=fixed.facts.changed if step.undoes is not None else None)
+    if step.undoes is None:
+        return Closed(log=log)
+    # What the undo of a reset leaves behind is kept until gc, but no fix leads back there.
+    return Closed(log=log, undo=fixed.facts.undo, back_again=fixed.facts.changed)
 
 
 def _closing_ids(step: GoLive, work: Work) -> Left | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import NamedTuple
 
 from qmigrate.engine.as_applied import refuse_changed
 from qmigrate.engine.barriers import barrier, measure, nothing_written
@@ -18,15 +19,19 @@ from qmigrate.engine.prove.proof import prove
 from qmigrate.engine.prove.recorded import Found, Kept, read, written_since
 from qmigrate.engine.retire.late_writes import differing
 from qmigrate.engine.work import Work, transform_of
-from qmigrate.errors import NoVersionsError, OvertakenError, RefusedError, RepairNeededError
+from qmigrate.errors import DriftError, NoVersionsError, OvertakenError, RefusedError, RepairNeededError
 from qmigrate.model.facts.phases import GoLivePreflight, Proof, WritesSince
 from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import GoLive
 from qmigrate.model.report import NOT_BROUGHT, SweepReport
+from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointTransform
+from qmigrate.operations.checks import is_sparse, shown
+from qmigrate.operations.vector_common import params_of, stored_differently
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.sequences import join
 from qmigrate.store import records
+from qmigrate.store.faults import RefusedRequestError
 from qmigrate.store.records import Digest
 from qmigrate.text import counted, quote, tallied
 
@@ -37,10 +42,12 @@ _PAGES = 16
 def preflight(step: GoLive, work: Work) -> GoLivePreflight:
     """Count what was written since the parent was left, and refuse to lose it without consent."""
     _refuse_changed(step, work)
+    _refuse_hollow(step, work)
     if work.step == 0:
         for later in work.job.steps[1:]:
             if isinstance(later, GoLive) and later.source is not None and later.target is not None:
                 _refuse_changed(later, work)
+                _refuse_hollow(later, work)
                 _check_writes(later, work)
     if step.source is None or step.writes == "now":
         if step.source is not None:
@@ -67,6 +74,34 @@ def _refuse_changed(step: GoLive, work: Work) -> None:
     refuse_changed(work.code, step.ops, applied, why, f"or {_discarding(step, work)} loses what was written since")
 
 
+def _refuse_hollow(step: GoLive, work: Work) -> None:
+    """Going back must not lose a vector that is there: another client may have dropped it where the name would lead.
+
+    Raises:
+        DriftError: so it is.
+    """
+    row = work.generation(step.target)
+    target = work.store.describe(reach(work, step.target)) if step.target is not None else None
+    source = work.store.describe(reach(work, step.source)) if step.source is not None else None
+    if row is None or target is None or source is None:
+        return
+    # As it was left; what it lacked then is in no generation that came after it.
+    made: Mapping[str, str] = {name: name for name in row.schema.vector_names()}
+    if not step.apart and step.writes != "discard":
+        # Where nothing is brought along, nothing may depend on the revision's code.
+        made = transform_of(work.operations(step.ops), row.schema).vectors
+    for ours, theirs in sorted(made.items()):
+        left, there = params_of(row.schema, theirs), params_of(target.schema, theirs)
+        if left is not None and params_of(source.schema, ours) is not None and not _alike(left, there):
+            raise DriftError(
+                f"{step.target} has lost vector {shown(theirs)!r} since {work.collection} left it: another client has "
+                f"dropped it, and going back would serve without what {step.source} has in it",
+                hint=f"qmigrate snapshot list {quote(work.collection)} shows what can be restored; or write a "
+                f"downgrade() in the revision, and remove what is left of {step.target} before: "
+                f"qmigrate gc {quote(work.collection)} --now --generation {quote(str(step.target))}",
+            )
+
+
 def _check_writes(step: GoLive, work: Work) -> WritesSince:
     """Count, and refuse what would be lost without consent."""
     if step.writes == "now":
@@ -75,13 +110,18 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
     since = _count(step, work, tried=step.writes == "carry") if step.target is not None else _all_of(step, work)
     if since.total and step.writes == "refuse":
         raise _refusal(step, work, since)
-    if since.total and step.writes == "carry" and _inverse(step, work) is None:
-        raise RefusedError(
-            f"{work.collection} was written to since it left {step.target}: {_counted(since)}{_named(since)}. They "
-            "can't be carried back, since the change has no inverse",
-            hint=f"{_discarding(step, work)} loses them",
-            facts={"writes_since": since.to_json()},
-        )
+    if since.total and step.writes == "carry":
+        way = _way(step, work)
+        if way.transform is None:
+            raise RefusedError(
+                f"{work.collection} was written to since it left {step.target}: {_counted(since)}{_named(since)}. They "
+                f"can't be carried back, since {way.why}",
+                hint=f"{_discarding(step, work)} loses them",
+                facts={"writes_since": since.to_json()},
+            )
+        if work.step == 0:
+            for what in _staying(step, work):
+                work.progress.say(f"{work.collection}: not brought along is {what}")
     return since
 
 
@@ -210,11 +250,96 @@ def _maker(step: GoLive, work: Work) -> Maker | None:
     return Maker(work, transform, target.schema) if transform is not None and target is not None else None
 
 
+class _Way(NamedTuple):
+    """How a point of the live generation becomes one of its parent.
+
+    Attributes:
+        transform: None where nothing does that.
+        why: then the reason.
+        lost: whether that is a vector which the live generation has had, so that each of its points counts as changed.
+    """
+
+    transform: PointTransform | None
+    why: str = ""
+    lost: bool = False
+
+
 def _inverse(step: GoLive, work: Work) -> PointTransform | None:
-    target = None if step.apart else work.store.describe(reach(work, str(step.target)))
+    return _way(step, work).transform
+
+
+def _way(step: GoLive, work: Work) -> _Way:
+    target = None if step.apart or step.target is None else work.store.describe(reach(work, step.target))
     if target is None:
-        return None
-    return transform_of(work.operations(step.ops), target.schema).back()
+        return _Way(None, "they are points of another time")
+    back = transform_of(work.operations(step.ops), target.schema).back()
+    if back is None:
+        return _Way(None, "the change has no inverse")
+    lost = _lost(step, work, back, target.schema)
+    if lost is not None:
+        why = f"vector {shown(lost)!r} of {step.source} was dropped since, and {step.target} would lose its own with it"
+        return _Way(None, why, lost=True)
+    return _Way(back)
+
+
+def _lost(step: GoLive, work: Work, back: PointTransform, parent: CollectionSchema) -> str | None:
+    """A vector of the parent that the live generation has got from it and lost since, in place, or None.
+
+    A revision may have dropped it, or another client; and one of its name may be there again, with values that have
+    nothing to do with it. Each point that is brought would replace one of the parent that has it.
+    """
+    found = work.store.describe(reach(work, str(step.source)))
+    live = found.schema if found is not None else CollectionSchema()
+    dropped = work.lease.ledger.dropped_in_place(work.collection, str(step.source))
+    for theirs, ours in sorted(back.vectors.items()):
+        if ours in dropped or not _alike(params_of(live, ours), params_of(parent, theirs)):
+            return ours
+        # Another client may have made it again just as it was: no record shows that, but no point has it any more.
+        none = found is not None and found.points > 0 and not _having(work, str(step.source), ours)
+        if none and _having(work, str(step.target), theirs):
+            return ours
+    return None
+
+
+def _having(work: Work, physical: str, vector: str) -> int:
+    """How many points of a generation have a vector; one is enough to know where strict mode forbids to count them."""
+    place = reach(work, physical)
+    try:
+        return work.store.count(place) - work.store.count(place, without_vector=vector)
+    except RefusedRequestError:
+        return len(work.store.sample_ids(place, 1, having=vector))
+
+
+def _alike(one: JsonObject | None, other: JsonObject | None) -> bool:
+    """Whether values of one vector can be those of another."""
+    if one is None or other is None or is_sparse(one) != is_sparse(other):
+        return False
+    rows = [bool(params.get("multivector_config")) for params in (one, other)]
+    return one.get("size") == other.get("size") and rows[0] == rows[1] and not stored_differently(one, other)
+
+
+def _without_place(step: GoLive, work: Work) -> dict[str, int]:
+    """Vectors of what is left that don't come along as far as the job goes back, and no model makes again.
+
+    Returns:
+        Each as it is called there, with how many points have it.
+    """
+    live = work.store.describe(reach(work, str(step.source)))
+    # As it is called on the way -> as it is called there.
+    names = {name: name for name in live.schema.vector_names()} if live is not None else {}
+    left: set[str] = set()
+    for one in work.job.steps[work.job.steps.index(step) :]:
+        target = work.store.describe(reach(work, one.target)) if isinstance(one, GoLive) and one.target else None
+        way = _way(one, work).transform if isinstance(one, GoLive) and target is not None else None
+        if way is None or target is None or not isinstance(one, GoLive):
+            break
+        forward = transform_of(work.operations(one.ops), target.schema)
+        # What the revision made of others, it makes of them again.
+        made = {*way.vectors.values(), *forward.vectors, *forward.filled}
+        left |= {called for name, called in names.items() if name not in made}
+        names = {theirs: names[ours] for theirs, ours in way.vectors.items() if ours in names}
+    having = {name: _having(work, str(step.source), name) for name in sorted(left)}
+    return {name: count for name, count in having.items() if count > 0}
 
 
 def _untouched(step: GoLive, work: Work) -> tuple[OperationIds | None, int]:
@@ -353,6 +478,12 @@ def _refuse_now(step: GoLive, work: Work) -> None:
             "can't be carried back afterwards, so it has to be counted first",
             hint=f"qmigrate rollback without --now counts it; {_discarding(step, work)} loses it",
         )
+    way = _way(step, work)
+    if way.lost:
+        raise RefusedError(
+            f"what was written to {step.source} since can't be carried back afterwards, since {way.why}",
+            hint=f"{_discarding(step, work)} loses it",
+        )
 
 
 def rekeys(step: GoLive, work: Work) -> bool:
@@ -371,16 +502,27 @@ def _discarding(step: GoLive, work: Work) -> str:
 
 
 def _refusal(step: GoLive, work: Work, since: WritesSince) -> RefusedError:
-    ways = f"{_discarding(step, work)} loses them"
-    if step.target is not None and _inverse(step, work) is not None:
+    ways, way = f"{_discarding(step, work)} loses them", _way(step, work)
+    if way.transform is not None:
         carrying = f"qmigrate rollback … --only {quote(work.collection)} --carry-writes"
-        ways = f"{carrying} brings them along (all {since.total:,} can be), or {ways}"
+        left = "".join(f", but not {what}" for what in _staying(step, work))
+        ways = f"{carrying} brings them along (all {since.total:,} can be){left}, or {ways}"
+    none = f"; every point counts, and none can be carried back, since {way.why}" if way.lost else ""
     return RefusedError(
         f"{work.collection} was written to since it left {step.target or 'nothing'}: {_counted(since)}{_named(since)}. "
-        "Going back now would lose them",
+        f"Going back now would lose them{none}",
         hint=ways,
         facts={"writes_since": since.to_json()},
     )
+
+
+def _staying(step: GoLive, work: Work) -> list[str]:
+    """What is not brought along of the points that are, in words."""
+    return [
+        f"what {counted(points, 'point')} {'has' if points == 1 else 'have'} in vector {shown(vector)!r}, which stays "
+        f"in {step.source} until gc"
+        for vector, points in _without_place(step, work).items()
+    ]
 
 
 def _counted(since: WritesSince) -> str:

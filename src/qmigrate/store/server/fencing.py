@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from qmigrate.errors import NotFoundError, RateLimitedError, ServerTooOldError, StoreError
 from qmigrate.model.schema import JsonObject
@@ -135,7 +136,7 @@ def fence(nodes: Nodes, name: str, timeout: float) -> JsonObject:
     """
     prior = strict_mode(nodes.main, name)
     if not _fenced(prior):
-        nodes.main.call("PATCH", path_of(name), {"strict_mode_config": FENCE})
+        nodes.main.call("PATCH", path_of(name), {"strict_mode_config": fence_beside(prior)})
     deadline = time.monotonic() + timeout
     for node in nodes.watched:
         pause = 0.01
@@ -145,6 +146,22 @@ def fence(nodes: Nodes, name: str, timeout: float) -> JsonObject:
             time.sleep(pause)
             pause = min(0.5, pause * 2)
     return prior
+
+
+def fence_beside(prior: JsonObject) -> JsonObject:
+    """The fence as it is sent: what is switched off must not come into force with it, so that reads go on.
+
+    Args:
+        prior: the earlier strict mode, without nulls.
+    """
+    return {**({} if prior.get("enabled") else {key: _none(value) for key, value in prior.items()}), **FENCE}
+
+
+def _none(limit: Any) -> Any:
+    """A value of a limit of strict mode that limits nothing; those of single vectors stay, since they limit writes."""
+    if isinstance(limit, bool):
+        return True
+    return NO_LIMIT if isinstance(limit, int | float) else limit
 
 
 def take_tokens(nodes: Nodes, name: str) -> int:

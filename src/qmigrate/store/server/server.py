@@ -123,7 +123,8 @@ class ServerStore:
         try:
             return fencing.count(self._main, name, missing_field=missing_field, without_vector=without_vector)
         except RefusedRequestError:
-            if missing_field or without_vector or not fencing.exact_is_refused(self._main, name):
+            asked = missing_field is not None or without_vector is not None
+            if asked or not fencing.exact_is_refused(self._main, name):
                 raise
             return sum(map(len, self.scan_ids(name)))
 

@@ -114,11 +114,13 @@ def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Thrott
     throttle = throttle or Throttle(None)
     some = parts(iter(sorted(ids, key=records.order_key)), throttle.portion(_AT_ONCE))
     held = [part for part in some if _any(work, physical, part)]
-    if not held:
-        return 0
     generation = work.generation(physical)
     fenced = generation is not None and generation.state in ("retired", DELETING)
     prior = generation.fence if generation is not None and fenced else None
+    if prior is not None:
+        _close_again(work, physical)
+    if not held:
+        return 0
     alias = own(work, physical)
     leaving = work.lease.ledger.leaving(work.collection, physical) if prior is not None else None
     untouched = leaving is not None and _as_left(work, alias, leaving)
@@ -140,6 +142,17 @@ def delete(work: Work, physical: str, ids: Collection[PointId], throttle: Thrott
         left = replace(leaving.left, ids=dict(barrier(work.store, alias)))
         work.lease.journal(leaving.run, leaving.step, Sweep.phase, "done", learned(Sweep(left)))
     return gone
+
+
+def _close_again(work: Work, physical: str) -> None:
+    """Put the fence back that a process has lifted and not lived to put back: the ledger says that it is there."""
+    found = work.store.describe(reach(work, physical))
+    strict = (found.schema.config.get("strict_mode_config") or {}) if found is not None else {}
+    if found is None or (strict.get("enabled") and strict.get("write_rate_limit") == 1):
+        return
+    alias = own(work, physical)
+    work.store.fence(alias)
+    work.store.take_tokens(alias)
 
 
 def _as_left(work: Work, alias: EpochAlias, leaving: Leaving) -> bool:
