@@ -2,61 +2,82 @@
 
 from __future__ import annotations
 
-from tests.faults.pause import paused
-from tests.faults.verbs import HELD, Case, forth
+from typing import Any
+
+from tests.faults.pause import GONE, PAUSED, Paused, paused
+from tests.faults.verbs import HELD, Case, collect, forth, marked
 from tests.harness import Deployment, make_point, write
 
 from qmigrate.commands import gc
 from qmigrate.errors import QmigrateError
 from qmigrate.model.names import is_own_alias
 
+#: A point that a client deletes while the holder stands still, and one that it writes.
+DELETED, WRITTEN = 10, 1001
 
-def serves(holder) -> bool:
+
+def serves(holder: Paused) -> bool:
     """Whether the logical name leads anywhere."""
     name = holder.made.name
     return name in holder.store.aliases() or name in holder.store.physical_names()
 
 
-def look(made: Deployment, monkeypatch, case: Case, number: int, label: str) -> None:
+def look(made: Deployment, monkeypatch: Any, case: Case, number: int, label: str, mode: str = PAUSED) -> None:
     """One pause."""
-    where = f"paused before request {number}, {label}"
-    with paused(made, monkeypatch, case.work, number) as holder:
+    where = f"{mode} before request {number}, {label}"
+    with paused(made, monkeypatch, case.work, number, mode) as holder:
         if not holder.start():
             return
         refused = [holder.other(work) for work in case.others]
         # Behind a gap there is a freeze, and in local mode no other client at all.
         writes = serves(holder) and not case.plain and HELD not in case.pending
         if writes:
-            write(holder.store, made.name, [make_point(1000)])
+            write(holder.store, made.name, [make_point(WRITTEN - 1)])
+            holder.store.delete(made.name, [DELETED])
         before = holder.state()
         taken_over = holder.held and before["epoch"] > holder.epoch
         holder.wake()
         # gc has it in its report.
         assert isinstance(holder.error, QmigrateError | type(None)), (where, holder.error)
         after = holder.state()
-        for late in after["points"].keys() - before["points"].keys():
-            # Nothing makes the creation of a collection conditional: it is empty, and known to be nothing.
-            if not taken_over:
-                break
-            assert (after["seals"][late]["state"], after["rows"][late]) == ("building", "gone"), where
-            assert after["points"][late] == {}, where
-            for part in ("points", "seals", "schemas"):
-                del after[part][late]
-            assert holder.other(gc.gc) is None, where
-            assert late not in holder.store.physical_names(), where
         if taken_over:
+            check_late_collections(holder, before, after, where)
             # Where no other process has, it rightly continues.
             for state in (before, after):
                 state["aliases"] = {alias: at for alias, at in state["aliases"].items() if not is_own_alias(alias, at)}
             for part, found in after.items():
                 assert found == before[part], (where, part, refused)
-        assert holder.own_aliases() == [], (where, taken_over, holder.error, refused)
-        if {"running", "failed"} & set(after["runs"].values()):
-            # An abort that was refused leaves the run to the process that finishes it.
-            assert holder.other(forth) is None, where
-            after = holder.state()
-        live = [physical for physical, state in after["rows"].items() if state == "live"]
-        assert all(physical in after["points"] for physical in live), where
-        if live:
-            assert after["aliases"].get(made.name, made.name) in live, where
-            assert not (writes and taken_over) or 1001 in after["points"][live[0]], where
+        check_end(holder, after, where, taken_over=taken_over, written=writes and taken_over)
+
+
+def check_late_collections(holder: Paused, before: dict, after: dict, where: str) -> None:
+    """Nothing makes the creation of a collection conditional: it is empty, and known to be nothing."""
+    for late in after["points"].keys() - before["points"].keys():
+        assert (after["seals"][late]["state"], after["rows"][late]) == ("building", "gone"), where
+        assert after["points"][late] == {}, where
+        for part in ("points", "seals", "schemas"):
+            del after[part][late]
+        assert holder.other(gc.gc) is None, where
+        assert late not in holder.store.physical_names(), where
+
+
+def check_end(holder: Paused, state: dict, where: str, *, taken_over: bool, written: bool) -> None:
+    """After what is left is finished: one generation serves, with what clients have written; nothing is left over."""
+    name = holder.made.name
+    if holder.gate.mode == PAUSED or (taken_over and holder.gate.mode != GONE):
+        assert holder.own_aliases() == [], (where, holder.error)
+    if {"running", "failed"} & set(state["runs"].values()):
+        # An abort that was refused leaves the run to the process that finishes it.
+        assert holder.other(forth) is None, where
+        state = holder.state()
+    if holder.gate.mode != PAUSED:
+        # No process may be there any more that could remove what its last request has made: the next one does.
+        assert holder.other(marked if "live" in state["rows"].values() else collect) is None, where
+    assert holder.own_aliases() == [], where
+    live = [physical for physical, found in state["rows"].items() if found == "live"]
+    assert len(live) <= 1, where
+    assert all(physical in state["points"] for physical in live), where
+    if live:
+        assert state["aliases"].get(name, name) in live, where
+        points = state["points"][live[0]]
+        assert not written or (WRITTEN in points and DELETED not in points), where
