@@ -57,8 +57,6 @@ def check_late_collections(holder: Paused, before: dict, after: dict, where: str
         assert after["points"][late] == {}, where
         for part in ("points", "seals", "schemas"):
             del after[part][late]
-        assert holder.other(gc.gc) is None, where
-        assert late not in holder.store.physical_names(), where
 
 
 def check_end(holder: Paused, state: dict, where: str, *, taken_over: bool, written: bool) -> None:
@@ -68,12 +66,16 @@ def check_end(holder: Paused, state: dict, where: str, *, taken_over: bool, writ
         assert holder.own_aliases() == [], (where, holder.error)
     if {"running", "failed"} & set(state["runs"].values()):
         # An abort that was refused leaves the run to the process that finishes it.
-        assert holder.other(forth) is None, where
+        assert (refused := holder.other(forth)) is None, (where, refused)
         state = holder.state()
     if holder.gate.mode != PAUSED:
         # No process may be there any more that could remove what its last request has made: the next one does.
-        assert holder.other(marked if "live" in state["rows"].values() else collect) is None, where
+        refused = holder.other(marked if "live" in state["rows"].values() else collect)
+        assert refused is None, (where, refused)
     assert holder.own_aliases() == [], where
+    assert (refused := holder.other(gc.gc)) is None, (where, refused)
+    left = holder.state()
+    assert {left["rows"][physical] for physical in left["points"]} <= {"live", "retired"}, (where, left["rows"])
     live = [physical for physical, found in state["rows"].items() if found == "live"]
     assert len(live) <= 1, where
     assert all(physical in state["points"] for physical in live), where

@@ -19,6 +19,9 @@ from sqlalchemy import select
 from tests.harness import Deployment, contents
 
 from qmigrate.commands import session
+from qmigrate.engine import epoch_aliases
+from qmigrate.engine.golive import plain_names
+from qmigrate.engine.retire import retire
 from qmigrate.errors import LedgerError, QmigrateError
 from qmigrate.ledger import Lease, Ledger, tables, unlock
 from qmigrate.ledger.database import Database
@@ -226,11 +229,22 @@ class Paused:
         self.held = False
         self._settings = made.settings()
         self._thread = threading.Thread(target=self._run, args=(work,))
-        self._test = threading.current_thread()
+        self._databases: list[Database] = []
         monkeypatch.setattr(session, "connect", self._connect)
+        monkeypatch.setattr(session, "Ledger", self)
         monkeypatch.setattr(Lease, "_beat", lambda _self: None)
+        # How long a holder tries again that has no connection.
+        for module, limit in ((plain_names, "LIMIT"), (epoch_aliases, "READ_BACK"), (retire, "READ_BACK")):
+            monkeypatch.setattr(module, limit, 0.3)
         for way in ("reading", "writing"):
             monkeypatch.setattr(Database, way, self._unless_cut(getattr(Database, way)))
+
+    def open(self, *args: Any, **kwargs: Any) -> Ledger:
+        """A ledger, as :meth:`Ledger.open` opens it; that of the holder can be cut off."""
+        ledger = Ledger.open(*args, **kwargs)
+        if threading.current_thread() is self._thread:
+            self._databases.append(ledger.database)
+        return ledger
 
     def _connect(self, _settings: object, **_more: object) -> Any:
         if threading.current_thread() is not self._thread:
@@ -246,7 +260,7 @@ class Paused:
 
     def _unless_cut(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def transaction(database: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.gate.cut and threading.current_thread() is not self._test:
+            if self.gate.cut and database in self._databases:
                 raise LedgerError("the database can't be reached")
             return original(database, *args, **kwargs)
 
