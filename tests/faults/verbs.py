@@ -257,7 +257,7 @@ def prepare(folder, qdrant, case: Case) -> Deployment:
 def unmanaged(made: Deployment) -> None:
     """A plain collection that an application has made."""
     store = made.store()
-    store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+    store.create_collection(made.name, SCHEMA, seal=None)
     write(store, made.name, [make_point(number) for number in range(12)])
     store.close()
 
