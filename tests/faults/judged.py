@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.faults.pause import GONE, PAUSED, Paused, paused
+from tests.faults.pause import GONE, PAUSED, World, paused
 from tests.faults.verbs import HELD, Case, collect, forth, let_on, marked
 from tests.harness import Deployment, make_point, write
 
@@ -16,41 +16,46 @@ from qmigrate.model.names import is_own_alias
 DELETED, WRITTEN = 10, 1001
 
 
-def serves(holder: Paused) -> bool:
+def serves(holder: World) -> bool:
     """Whether the logical name leads anywhere."""
     name = holder.made.name
     return name in holder.store.aliases() or name in holder.store.physical_names()
 
 
 def look(made: Deployment, monkeypatch: Any, case: Case, number: int, label: str, mode: str = PAUSED) -> None:
-    """One pause."""
-    where = f"{mode} before request {number}, {label}"
+    """One pause of a holder in a thread."""
     with paused(made, monkeypatch, case.work, number, mode) as holder:
-        if not holder.start():
-            return
-        refused = [holder.other(work) for work in case.others]
-        # Behind a gap there is a freeze, and in local mode no other client at all.
-        writes = serves(holder) and not case.plain and HELD not in case.pending
-        if writes:
-            write(holder.store, made.name, [make_point(WRITTEN - 1)])
-            holder.store.delete(made.name, [DELETED])
-        before = holder.state()
-        taken_over = holder.held and before["epoch"] > holder.epoch
-        holder.wake()
-        # gc has it in its report.
-        assert isinstance(holder.error, QmigrateError | type(None)), (where, holder.error)
-        after = holder.state()
-        if taken_over:
-            check_late_collections(holder, before, after, where)
-            # Where no other process has, it rightly continues.
-            for state in (before, after):
-                state["aliases"] = {alias: at for alias, at in state["aliases"].items() if not is_own_alias(alias, at)}
-            for part, found in after.items():
-                assert found == before[part], (where, part, refused)
-        check_end(holder, after, where, taken_over=taken_over, written=writes and taken_over)
+        judge(holder, case, f"{mode} before request {number}, {label}")
 
 
-def check_late_collections(holder: Paused, before: dict, after: dict, where: str) -> None:
+def judge(holder: World, case: Case, where: str) -> None:
+    """Others act while it stands still, then it comes back."""
+    made = holder.made
+    if not holder.start():
+        return
+    refused = [holder.other(work) for work in case.others]
+    # Behind a gap there is a freeze, and in local mode no other client at all.
+    writes = serves(holder) and not case.plain and HELD not in case.pending
+    if writes:
+        write(holder.store, made.name, [make_point(WRITTEN - 1)])
+        holder.store.delete(made.name, [DELETED])
+    before = holder.state()
+    taken_over = holder.held and before["epoch"] > holder.epoch
+    holder.wake()
+    # gc has it in its report.
+    assert isinstance(holder.error, QmigrateError | type(None)), (where, holder.error)
+    after = holder.state()
+    if taken_over:
+        check_late_collections(holder, before, after, where)
+        # Where no other process has, it rightly continues.
+        for state in (before, after):
+            state["aliases"] = {alias: at for alias, at in state["aliases"].items() if not is_own_alias(alias, at)}
+        for part, found in after.items():
+            assert found == before[part], (where, part, refused)
+    check_end(holder, after, where, taken_over=taken_over, written=writes and taken_over)
+
+
+def check_late_collections(holder: World, before: dict, after: dict, where: str) -> None:
     """Nothing makes the creation of a collection conditional: it is empty, and known to be nothing."""
     for late in after["points"].keys() - before["points"].keys():
         assert (after["seals"][late]["state"], after["rows"][late]) == ("building", "gone"), where
@@ -59,16 +64,16 @@ def check_late_collections(holder: Paused, before: dict, after: dict, where: str
             del after[part][late]
 
 
-def check_end(holder: Paused, state: dict, where: str, *, taken_over: bool, written: bool) -> None:
+def check_end(holder: World, state: dict, where: str, *, taken_over: bool, written: bool) -> None:
     """After what is left is finished: one generation serves, with what clients have written; nothing is left over."""
     name = holder.made.name
-    if holder.gate.mode == PAUSED or (taken_over and holder.gate.mode != GONE):
+    if holder.mode == PAUSED or (taken_over and holder.mode != GONE):
         assert holder.own_aliases() == [], (where, holder.error)
     if {"running", "failed"} & set(state["runs"].values()):
         # An abort that was refused leaves the run to the process that finishes it.
         assert (refused := holder.other(forth)) is None, (where, refused)
         state = holder.state()
-    if holder.gate.mode != PAUSED:
+    if holder.mode != PAUSED:
         # No process may be there any more that could remove what its last request has made: the next one does.
         if "held" in state["runs"].values():
             assert holder.other(let_on) is None, where

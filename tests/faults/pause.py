@@ -160,7 +160,7 @@ class _NoAnswer(grpc.RpcError):  # type: ignore[misc]
 
 
 #: What a POST that only reads ends with.
-READS = ("/count", "/query", "/scroll", "/facet", "/points", "/batch", "/search")
+READS = ("/count", "/query", "/scroll", "/facet", "/points", "/query/batch", "/search", "/search/batch")
 
 
 def wired(store: Any, gate: Gate) -> Any:
@@ -202,110 +202,49 @@ def _sender(node: Any, send: Callable[..., Any], gate: Gate) -> Callable[..., An
     return gated
 
 
-class Paused:
-    """One holder that is paused or cut off, with the world around it.
+class World:
+    """What is around one holder: the server and the ledger as they are, and others that act meanwhile.
 
-    Args:
-        made: the deployment.
-        monkeypatch: puts the gate between the product and its store.
-        work: what the holder runs.
-        number: how many requests it may send before that; None lets it through.
+    Attributes:
         mode: one of :data:`MODES`.
+        store: one of the test's own.
+        error: what the holder ended with.
+        held: whether it had the lease when it stood still.
+        epoch: of that lease.
     """
 
-    def __init__(
-        self,
-        made: Deployment,
-        monkeypatch: Any,
-        work: Callable[[Any], object],
-        number: int | None,
-        mode: str = PAUSED,
-    ) -> None:
+    def __init__(self, made: Deployment, mode: str) -> None:
         self.made = made
-        self.gate = Gate(number, mode)
+        self.mode = mode
         self.store = made.store()
         self.error: BaseException | None = None
-        self.epoch = 0
         self.held = False
-        self._settings = made.settings()
-        self._thread = threading.Thread(target=self._run, args=(work,))
-        self._databases: list[Database] = []
-        monkeypatch.setattr(session, "connect", self._connect)
-        monkeypatch.setattr(session, "Ledger", self)
-        monkeypatch.setattr(Lease, "_beat", lambda _self: None)
-        # How long a holder tries again that has no connection.
-        for module, limit in ((plain_names, "LIMIT"), (epoch_aliases, "READ_BACK"), (retire, "READ_BACK")):
-            monkeypatch.setattr(module, limit, 0.3)
-        for way in ("reading", "writing"):
-            monkeypatch.setattr(Database, way, self._unless_cut(getattr(Database, way)))
-
-    def open(self, *args: Any, **kwargs: Any) -> Ledger:
-        """A ledger, as :meth:`Ledger.open` opens it; that of the holder can be cut off."""
-        ledger = Ledger.open(*args, **kwargs)
-        if threading.current_thread() is self._thread:
-            self._databases.append(ledger.database)
-        return ledger
-
-    def _connect(self, _settings: object, **_more: object) -> Any:
-        if threading.current_thread() is not self._thread:
-            return Gated(self.store, None)
-        if self.local:
-            return Gated(self.store, self.gate)
-        return wired(self.made.store(), self.gate)
-
-    @property
-    def local(self) -> bool:
-        """Whether the store is a folder, which only one can have open."""
-        return "path" in self.made.qdrant
-
-    def _unless_cut(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def transaction(database: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.gate.cut and database in self._databases:
-                raise LedgerError("the database can't be reached")
-            return original(database, *args, **kwargs)
-
-        return transaction
-
-    def _run(self, work: Callable[[Any], object]) -> None:
-        try:
-            work(self._settings)
-        except BaseException as error:
-            self.error = error
-        finally:
-            self.gate.reached.set()
+        self.epoch = 0
+        self.settings = made.settings()
 
     def start(self) -> bool:
-        """Run it until it stands still, has given up, or is over; whether it has not come to its end.
+        """Run the holder until it stands still, has given up, or is over; whether it has not come to its end."""
+        raise NotImplementedError
 
-        The next process finds its lease expired.
-        """
-        self._thread.start()
-        assert self.gate.reached.wait(PATIENCE)
-        paused = self.gate.cut or (self._thread.is_alive() and self.gate.number is not None)
-        if paused:
-            ledger = Ledger.open(self.made.ledger_url)
-            # Between two leases it holds none: then it only comes later than the others.
-            self.held = unlock(ledger, self.made.name, "test")
-            ledger.close()
-            self.epoch = self.state()["epoch"]
-        return paused
+    def wake(self) -> None:
+        """Have it continue, to its end."""
+        raise NotImplementedError
+
+    def expire(self) -> None:
+        """The next process finds the lease expired."""
+        ledger = Ledger.open(self.made.ledger_url)
+        # Between two leases it holds none: then it only comes later than the others.
+        self.held = unlock(ledger, self.made.name, "test")
+        ledger.close()
+        self.epoch = self.state()["epoch"]
 
     def other(self, work: Callable[[Any], object]) -> QmigrateError | None:
         """Another holder; what it refused, if anything."""
         try:
-            work(self._settings)
+            work(self.settings)
         except QmigrateError as error:
             return error
         return None
-
-    def wake(self) -> None:
-        """Resume it, to its end, or have arrive what it had sent before."""
-        if self.gate.mode == GONE and not self.gate.open.is_set():
-            self._thread.join(PATIENCE)
-            self.gate.land()
-        self.gate.open.set()
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
 
     def state(self) -> dict[str, Any]:
         """All that the store and the ledger hold of this deployment."""
@@ -348,6 +287,95 @@ class Paused:
     def own_aliases(self) -> list[str]:
         """Aliases of lease holders that are there."""
         return [one for one, at in self.state()["aliases"].items() if is_own_alias(one, at)]
+
+
+class Paused(World):
+    """One holder that is paused or cut off, with the world around it.
+
+    Args:
+        made: the deployment.
+        monkeypatch: puts the gate between the product and its store.
+        work: what the holder runs.
+        number: how many requests it may send before that; None lets it through.
+        mode: one of :data:`MODES`.
+    """
+
+    def __init__(
+        self,
+        made: Deployment,
+        monkeypatch: Any,
+        work: Callable[[Any], object],
+        number: int | None,
+        mode: str = PAUSED,
+    ) -> None:
+        super().__init__(made, mode)
+        self.gate = Gate(number, mode)
+        self._thread = threading.Thread(target=self._run, args=(work,))
+        self._databases: list[Database] = []
+        monkeypatch.setattr(session, "connect", self._connect)
+        monkeypatch.setattr(session, "Ledger", self)
+        monkeypatch.setattr(Lease, "_beat", lambda _self: None)
+        # How long a holder tries again that has no connection.
+        for module, limit in ((plain_names, "LIMIT"), (epoch_aliases, "READ_BACK"), (retire, "READ_BACK")):
+            monkeypatch.setattr(module, limit, 0.3)
+        for way in ("reading", "writing"):
+            monkeypatch.setattr(Database, way, self._unless_cut(getattr(Database, way)))
+
+    def open(self, *args: Any, **kwargs: Any) -> Ledger:
+        """A ledger, as :meth:`Ledger.open` opens it; that of the holder can be cut off."""
+        ledger = Ledger.open(*args, **kwargs)
+        if threading.current_thread() is self._thread:
+            self._databases.append(ledger.database)
+        return ledger
+
+    def _connect(self, _settings: object, **_more: object) -> Any:
+        if threading.current_thread() is not self._thread:
+            return Gated(self.store, None)
+        if self.local:
+            return Gated(self.store, self.gate)
+        return wired(self.made.store(), self.gate)
+
+    @property
+    def local(self) -> bool:
+        """Whether the store is a folder, which only one can have open."""
+        return "path" in self.made.qdrant
+
+    def _unless_cut(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def transaction(database: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.gate.cut and database in self._databases:
+                raise LedgerError("the database can't be reached")
+            return original(database, *args, **kwargs)
+
+        return transaction
+
+    def _run(self, work: Callable[[Any], object]) -> None:
+        try:
+            work(self.settings)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.gate.reached.set()
+
+    def start(self) -> bool:
+        """Run it until it stands still, has given up, or is over; whether it has not come to its end.
+
+        The next process finds its lease expired.
+        """
+        self._thread.start()
+        assert self.gate.reached.wait(PATIENCE)
+        paused = self.gate.cut or (self._thread.is_alive() and self.gate.number is not None)
+        if paused:
+            self.expire()
+        return paused
+
+    def wake(self) -> None:
+        """Resume it, to its end, or have arrive what it had sent before."""
+        if self.gate.mode == GONE and not self.gate.open.is_set():
+            self._thread.join(PATIENCE)
+            self.gate.land()
+        self.gate.open.set()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
 
 
 @contextmanager

@@ -230,13 +230,13 @@ def moved(made: Deployment) -> Deployment:
     return made
 
 
-def prepare(folder, qdrant, case: Case) -> Deployment:
+def prepare(folder, qdrant, case: Case, ledger_url: str | None = None) -> Deployment:
     """A deployment with a few points, at the last of the revisions that come before."""
     qdrant = {"path": str(folder / "qdrant")} if "path" in qdrant else qdrant
     extra = {**SMALL, "rebuild": {"holdover": case.holdover, "snapshot": case.snapshot}}
     folder.mkdir(parents=True, exist_ok=True)
     application(folder)
-    made = moved( Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db", extra=extra))
+    made = moved( Deployment(folder / "project", qdrant, ledger_url or f"sqlite:///{folder}/ledger.db", extra=extra))
     for number, body in enumerate((*case.revisions, *case.pending), start=1):
         made.revise(f"{number:04d}", body)
         if number == 1 and case.plain:

@@ -120,6 +120,39 @@ def test_a_holder_that_was_overtaken_writes_nothing(made, monkeypatch):
     assert made.contents(f"{made.name}__g0002") == {}
 
 
+def test_a_new_collection_is_completed_by_its_holder_alone(made, monkeypatch):
+    """It stood still right behind the request that makes it; by its name the next one would reach what may serve."""
+    store = made.store()
+    kind, complete = type(store), type(store).complete_collection
+    store.close()
+    answers: list[str] = []
+
+    def late(self, name, *args, **kwargs):
+        take_over(made, self)
+        answers.append("refused")
+        complete(self, name, *args, **kwargs)
+        answers[-1] = "done"
+
+    monkeypatch.setattr(kind, "complete_collection", late)
+    with pytest.raises(QmigrateError):
+        upgrade.upgrade(made.settings())
+    assert answers == ["refused"]
+
+
+def test_an_alias_that_comes_when_its_holder_is_gone_is_removed_by_the_next(made):
+    """It was cut off behind its request to make one; an alias of an application that looks alike is not touched."""
+    physical, like = f"{made.name}__g0001", f"{made.name}_model__e1"
+    store = made.store()
+    for alias in (f"{physical}__e1", like):
+        store.create_alias(alias, physical)
+    store.close()
+    upgrade.upgrade(made.settings())
+    store = made.store()
+    assert set(store.aliases()) >= {like, made.name}
+    assert not [alias for alias, at in store.aliases().items() if at == physical and is_own_alias(alias, at)]
+    store.close()
+
+
 def remove_own(made: Deployment) -> None:
     """Another client removes the aliases of lease epochs."""
     store = made.store()
