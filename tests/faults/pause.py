@@ -93,7 +93,7 @@ class Gate:
         return unanswered()
 
     def land(self) -> None:
-        """What was sent last arrives; nobody sees the answer."""
+        """What was sent last arrives; no process sees the answer."""
         assert self._flying is not None
         with suppress(QmigrateError, grpc.RpcError):
             found = self._flying()

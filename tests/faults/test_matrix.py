@@ -38,7 +38,7 @@ class Prepared:
 
 
 def requests_of(prepared: Prepared, monkeypatch, case: Case) -> list[str]:
-    """What its holder sends where nobody disturbs it."""
+    """What its holder sends where no other process disturbs it."""
     with paused(prepared("undisturbed"), monkeypatch, case.work, None) as holder:
         holder.start()
         assert holder.error is None
