@@ -16,7 +16,7 @@ from tests.faults.judged import judge
 from tests.faults.pause import LATE, LOST, PAUSED
 from tests.faults.proxy import Proxy
 from tests.faults.separate import separate
-from tests.faults.test_matrix import CASES, chosen
+from tests.faults.test_matrix import CASES, chosen, is_unfenced
 from tests.faults.verbs import moved, prepare
 
 #: Verb and what others do: every verb that deletes or moves names, in pairs that differ.
@@ -53,7 +53,8 @@ class World:
                     assert not holder.start()
                     assert holder.error is None
                 else:
-                    judge(holder, CASES[f"{verb}; {other}"], f"{mode} before request {number} of {verb}")
+                    where = f"{mode} before request {number} of {verb}"
+                    assert judge(holder, CASES[f"{verb}; {other}"], where), f"not {where}"
                 return holder.requests
 
 
@@ -81,7 +82,7 @@ def test_a_process_that_comes_back_changes_nothing(world, verb, mode):
 def test_a_process_that_comes_back_to_a_rollback_collects_nothing(world, mode):
     """Stopped, or cut off, before a generation is deleted; meanwhile a rollback makes that one serve, or is refused."""
     requests = world.look("gc", None, mode)
-    (number,) = [place for place, label in enumerate(requests) if label.startswith("DELETE /collections/") and label.count("/") == 2]
+    (number,) = [place for place, label in enumerate(requests) if is_unfenced(label)]
     world.look("gc", number, mode)
 
 
