@@ -268,6 +268,16 @@ class World:
             "ledger": self.ledger(),
         }
 
+    def went_on(self) -> bool:
+        """Whether another holder has gone on with what this one had begun, or has ended it."""
+        runs, ledger = tables.runs, Ledger.open(self.made.ledger_url)
+        mine = (runs.c.collection == self.made.name, runs.c.state == "running", runs.c.epoch == self.epoch)
+        try:
+            with ledger.database.reading() as connection:
+                return connection.execute(select(runs.c.id).where(*mine)).first() is None
+        finally:
+            ledger.close()
+
     def ledger(self) -> dict[str, list[str]]:
         """Every row of the ledger, but for leases and for when a row was touched last."""
         ledger = Ledger.open(self.made.ledger_url)
