@@ -269,7 +269,7 @@ class World:
         }
 
     def went_on(self) -> bool:
-        """Whether another holder has gone on with what this one had begun, or has ended it."""
+        """Whether another holder has resumed what this one had begun, or has ended it."""
         runs, ledger = tables.runs, Ledger.open(self.made.ledger_url)
         mine = (runs.c.collection == self.made.name, runs.c.state == "running", runs.c.epoch == self.epoch)
         try:
