@@ -249,17 +249,24 @@ class Store(Protocol):
         forbids it.
         """
 
-    def create_collection(
-        self, name: str, schema: CollectionSchema, *, seal: JsonObject | None, defer_index: bool
-    ) -> None:
-        """*Write.* Make it with its payload indexes; with `defer_index` no HNSW graph is built yet.
+    def create_collection(self, name: str, schema: CollectionSchema, *, seal: JsonObject | None) -> None:
+        """*Write.* Make it, by one request, without its payload indexes: :meth:`complete_collection` follows.
 
         Raises:
             ConflictError: it exists.
         """
 
+    def complete_collection(self, name: EpochAlias, schema: CollectionSchema, *, defer_index: bool) -> None:
+        """*Write.* What one request can't make of a new collection: its payload indexes, and some settings.
+
+        May be repeated. Behind :meth:`create_collection` another holder may have filled it, and it may serve by now.
+
+        Args:
+            defer_index: no HNSW graph is built until :meth:`build_index`.
+        """
+
     def build_index(self, name: EpochAlias, schema: CollectionSchema) -> None:
-        """*Write.* Undo the deferral of :meth:`create_collection`: the final optimizer and HNSW settings."""
+        """*Write.* Undo the deferral of :meth:`complete_collection`: the final optimizer and HNSW settings."""
 
     def readiness(self, name: str) -> Readiness:
         """One reading."""

@@ -126,7 +126,8 @@ def raw_read(store, points: int) -> None:
 def raw_write(store, pages: list, points: int) -> None:
     """Upsert requests that are prepared in advance, four at a time."""
     schema = store.describe(SOURCE).schema.with_(aliases=())
-    store.create_collection("bench_write", schema, seal=None, defer_index=True)
+    store.create_collection("bench_write", schema, seal=None)
+    store.complete_collection("bench_write", schema, defer_index=True)
 
     def write(number: int) -> None:
         for page in pages[number::4]:

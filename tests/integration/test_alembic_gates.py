@@ -101,7 +101,7 @@ def test_a_run_says_what_it_leaves_alone(project):
     """A glob that meets a collection which is not under management: the upgrade's note is Alembic's, too."""
     project.made.revise("0003", WAITS.replace("{name}", "{name}*").replace('requires_sql = "a2"', ""))
     store = project.made.store()
-    store.create_collection(f"{project.made.name}_other", SCHEMA, seal=None, defer_index=False)
+    store.create_collection(f"{project.made.name}_other", SCHEMA, seal=None)
     store.close()
     project.revise("a1", "def upgrade():\n    qdrant.run('0003')")
     assert f"{project.made.name}_other matches revision 0003, but is not under management" in project.upgrade()

@@ -21,9 +21,10 @@ VECTOR = {"size": 4, "distance": "Dot"}
 SCHEMA = CollectionSchema(vectors={"a": VECTOR})
 
 
-def make(store, name: str, schema: CollectionSchema = SCHEMA, **options) -> None:
-    """Make a collection."""
-    store.create_collection(name, schema, **{"seal": None, "defer_index": False, **options})
+def make(store, name: str, schema: CollectionSchema = SCHEMA, *, seal=None, defer_index: bool = False) -> None:
+    """Make a collection, completely."""
+    store.create_collection(name, schema, seal=seal)
+    store.complete_collection(name, schema, defer_index=defer_index)
 
 
 def points(ids: Sequence[PointId], **payload) -> list[Point]:

@@ -43,7 +43,7 @@ def test_keys_are_told_apart_and_never_shown(qdrant_with, fresh_name):
         assert KEY not in texts(caught.value)
         assert wrong is None or wrong not in texts(caught.value)
     full = connect(server.settings(api_key=KEY))
-    full.create_collection(fresh_name, SCHEMA, seal=None, defer_index=False)
+    full.create_collection(fresh_name, SCHEMA, seal=None)
     reader = connect(server.settings(api_key=READ_KEY))
     try:
         assert reader.count(fresh_name) == 0
@@ -178,7 +178,7 @@ def test_a_new_local_folder_is_private_and_keeps_its_data(tmp_path, fresh_name):
     """It is made with rights for its owner only; a second opening finds what the first wrote."""
     folder = tmp_path / "deep" / "qdrant"
     first = connect(ConnectionSettings(path=str(folder)))
-    first.create_collection(fresh_name, SCHEMA, seal={"g": 1}, defer_index=True)
+    first.create_collection(fresh_name, SCHEMA, seal={"g": 1})
     first.create_alias(f"{fresh_name}_alias", fresh_name)
     first.close()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -217,7 +217,7 @@ def test_local_mode_says_that_it_has_no_snapshots(fresh_name):
     """Making one is an error with the exit code of an unavailable store; the list is empty."""
     opened = connect(ConnectionSettings(path=":memory:"))
     try:
-        opened.create_collection(fresh_name, SCHEMA, seal=None, defer_index=False)
+        opened.create_collection(fresh_name, SCHEMA, seal=None)
         assert opened.list_snapshots(fresh_name) == []
         with pytest.raises(StoreError, match="local mode has none") as caught:
             opened.create_snapshot(fresh_name)

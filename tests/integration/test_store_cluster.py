@@ -52,7 +52,7 @@ def cluster(nodes, fresh_name):
 
 def fill(store, name):
     """A collection with points on every shard."""
-    store.create_collection(name, SCHEMA, seal={"x": 1}, defer_index=False)
+    store.create_collection(name, SCHEMA, seal={"x": 1})
     write(store, name, [Point(number, {}, {"a": [1.0, 2.0, 3.0, float(number)]}) for number in range(60)])
 
 
@@ -135,7 +135,7 @@ def test_versions_are_listed_where_no_shard_has_a_second_replica(cluster, nodes,
     with pytest.raises(NoVersionsError, match="several replicas"):
         settled(cluster.placement(fresh_name))
     plain = f"{fresh_name}_plain"
-    cluster.create_collection(plain, PLAIN, seal=None, defer_index=False)
+    cluster.create_collection(plain, PLAIN, seal=None)
     write(cluster, plain, [Point(number, {}, {"a": [1.0, 2.0, 3.0, float(number)]}) for number in range(60)])
     settled(cluster.placement(plain))
     before = listed(cluster, plain)
@@ -151,7 +151,7 @@ def test_versions_are_listed_where_no_shard_has_a_second_replica(cluster, nodes,
 
 def test_a_shard_that_was_moved_shows_in_the_placement(cluster, nodes, fresh_name):
     """Its numbers are others then, and equal ones may hide a write."""
-    cluster.create_collection(fresh_name, PLAIN, seal=None, defer_index=False)
+    cluster.create_collection(fresh_name, PLAIN, seal=None)
     write(cluster, fresh_name, [Point(number, {}, {"a": [1.0, 2.0, 3.0, float(number)]}) for number in range(60)])
     before = Circumstances(settled(cluster.placement(fresh_name)), {})
     shard, peer, _ = before.placement.replicas[0]

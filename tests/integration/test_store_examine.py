@@ -69,7 +69,7 @@ def test_what_a_collection_takes_is_estimated(qdrant_server, examined, fresh_nam
     """Bytes of vectors and payload grow with the points; a collection that isn't there isn't listed."""
     store = connect(qdrant_server.settings())
     try:
-        store.create_collection(fresh_name, SCHEMA.with_(config={}), seal=None, defer_index=False)
+        store.create_collection(fresh_name, SCHEMA.with_(config={}), seal=None)
         write(store, fresh_name, [Point(number, {"text": "x" * 100}, {"a": [1.0, 2.0, 3.0, 4.0]}) for number in range(500)])
         told = examined(qdrant_server.settings()).stored()
         assert told[fresh_name].bytes >= 500 * (16 + 100)
@@ -91,7 +91,7 @@ def test_three_nodes_are_told_with_their_versions(nodes, examined, fresh_name): 
     assert len(examiner.nodes()) == 3
     store = connect(whole)
     try:
-        store.create_collection(fresh_name, SCHEMA, seal=None, defer_index=False)
+        store.create_collection(fresh_name, SCHEMA, seal=None)
         write(store, fresh_name, [Point(number, {}, {"a": [1.0, 2.0, 3.0, 4.0]}) for number in range(60)])
         assert examiner.stored()[fresh_name].bytes >= 2 * 60 * 16
     finally:
@@ -104,7 +104,7 @@ def test_rights_are_seen_for_each_kind_of_key(qdrant_with, examined, fresh_name)
     server = qdrant_with(ENV)
     store = connect(server.settings(api_key=KEY))
     for suffix in ("a", "b", "c"):
-        store.create_collection(f"{fresh_name}{suffix}", SCHEMA.with_(config={}), seal=None, defer_index=False)
+        store.create_collection(f"{fresh_name}{suffix}", SCHEMA.with_(config={}), seal=None)
     before = {name: store.operation_ids(name) for name in store.physical_names()}
     names = [f"{fresh_name}{suffix}" for suffix in ("a", "b", "c")]
     mixed = token([{"collection": name, "access": access} for name, access in zip(names, ("r", "prw", "rw"), strict=True)])

@@ -83,7 +83,8 @@ def test_what_operations_say_is_what_the_server_has(server_store, fresh_name, na
     creation = op.CreateCollection("docs", **{"vectors": {"a": VECTOR}, **said})
     creation.check(None)
     schema = creation.apply(None)
-    server_store.create_collection(fresh_name, schema, seal=None, defer_index=False)
+    server_store.create_collection(fresh_name, schema, seal=None)
+    server_store.complete_collection(fresh_name, schema, defer_index=False)
     live = server_store.describe(fresh_name)
     assert (live.unknown, differences(schema, live.schema, local=False)) == ((), ())
     if more is None:

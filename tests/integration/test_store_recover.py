@@ -29,7 +29,8 @@ def nothing() -> None:
 def made(server_store, fresh_name):
     """A sealed collection of twenty points, and a snapshot of it."""
     source = f"{fresh_name}__g0001"
-    server_store.create_collection(source, SCHEMA, seal={"ledger": "mine"}, defer_index=False)
+    server_store.create_collection(source, SCHEMA, seal={"ledger": "mine"})
+    server_store.complete_collection(source, SCHEMA, defer_index=False)
     write(server_store, source, [make_point(number, uuid_id=number % 2 == 0) for number in range(20)])
     return source, server_store.create_snapshot(source)
 

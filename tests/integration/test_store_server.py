@@ -23,9 +23,10 @@ VECTOR = {"size": 4, "distance": "Dot"}
 SHARDED = CollectionSchema(vectors={"a": VECTOR}, config={"shard_number": 3})
 
 
-def make(store, name, schema=SHARDED, **options):
-    """Make a collection of three shards."""
-    store.create_collection(name, schema, **{"seal": None, "defer_index": False, **options})
+def make(store, name, schema=SHARDED, *, seal=None, defer_index=False):
+    """Make a collection of three shards, completely."""
+    store.create_collection(name, schema, seal=seal)
+    store.complete_collection(name, schema, defer_index=defer_index)
 
 
 def ready(number: int):
@@ -200,6 +201,8 @@ def test_deferring_the_index_is_taken_back_exactly(qdrant_server, server_store, 
     schema = CollectionSchema(vectors={"a": VECTOR}, config=config)
     make(server_store, f"{fresh_name}_fresh", schema)
     make(server_store, fresh_name, schema, defer_index=True, seal={"state": "building"})
+    # Another process may have stopped anywhere in it.
+    server_store.complete_collection(fresh_name, schema, defer_index=True)
     loading = server_store.describe(fresh_name)
     assert loading.schema.config["optimizers_config"]["indexing_threshold"] == 0
     assert loading.prevents_unoptimized is False
@@ -343,7 +346,7 @@ def test_a_server_rounds_float16_as_the_proof_expects(server_store, fresh_name, 
     values = np.concatenate([10 ** random.uniform(-9, 4.8, 4088) * random.choice([-1, 1], 4088), borders])
     rows = random.permutation(values).reshape(-1, 64).astype(np.float32)
     schema = CollectionSchema(vectors={"h": {"size": 64, "distance": distance, "datatype": "float16"}})
-    server_store.create_collection(fresh_name, schema, seal=None, defer_index=False)
+    server_store.create_collection(fresh_name, schema, seal=None)
     write(server_store, fresh_name, [Point(number, {}, {"h": row.tolist()}) for number, row in enumerate(rows)])
     tolerance = records.tolerance_of(schema.vectors["h"])
     for stored in server_store.fetch(fresh_name, list(range(len(rows)))):

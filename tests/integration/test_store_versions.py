@@ -37,7 +37,7 @@ def point(number: int, **vectors):
 @pytest.fixture
 def filled(server_store, fresh_name):
     """A collection of 60 points on two shards."""
-    server_store.create_collection(fresh_name, SCHEMA, seal=None, defer_index=False)
+    server_store.create_collection(fresh_name, SCHEMA, seal=None)
     write(server_store, fresh_name, [point(number) for number in range(60)])
     return fresh_name
 
@@ -116,7 +116,7 @@ def test_a_killed_server_shows_the_same_numbers(qdrant_with, fresh_name):
     """The shards are where they were, too."""
     server = qdrant_with()
     store = connect(server.settings())
-    store.create_collection(fresh_name, SCHEMA, seal=None, defer_index=False)
+    store.create_collection(fresh_name, SCHEMA, seal=None)
     write(store, fresh_name, [point(number) for number in range(60)])
     store.edit_payloads(EpochAlias(fresh_name), [PayloadEdit([identifier(5)], {"n": 7})])
     before, placed = numbers(store, fresh_name), store.placement(fresh_name)
@@ -150,7 +150,7 @@ def test_every_way_of_listing_shows_the_same(server_store, qdrant_server, filled
 
 def test_a_count_that_is_too_low_cuts_nothing_off(server_store, fresh_name, monkeypatch):
     """The server's count is approximate: an answer as long as its limit is asked for again."""
-    server_store.create_collection(fresh_name, SCHEMA, seal=None, defer_index=False)
+    server_store.create_collection(fresh_name, SCHEMA, seal=None)
     write(server_store, fresh_name, [Point(number, {}, {"b": [1.0, 1.0]}) for number in range(5000)])
     known = versions.info_of
     monkeypatch.setattr(versions, "info_of", lambda node, name: {**known(node, name), "points_count": 0})

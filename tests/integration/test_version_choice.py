@@ -40,7 +40,7 @@ SCHEMA = CollectionSchema(vectors={"large": LARGE, "small": SMALL})
 
 def made(store, name, schema=SCHEMA, count=30, vectors=None):
     """A collection of `count` points."""
-    store.create_collection(name, schema, seal=None, defer_index=False)
+    store.create_collection(name, schema, seal=None)
     given = vectors or {"large": [1.0] * 8, "small": [1.0, 2.0]}
     write(store, name, [Point(number, {"n": number}, given) for number in range(count)])
 
@@ -104,7 +104,7 @@ def test_the_trial_holds_for_every_kind_of_vector(work, server_store, fresh_name
     source, shadow = names(fresh_name)
     schema = CollectionSchema(vectors=PARAMS[kind], config={"shard_number": 3})
     for name in (source, shadow):
-        server_store.create_collection(name, schema, seal=None, defer_index=False)
+        server_store.create_collection(name, schema, seal=None)
     (vector,) = PARAMS[kind]
     assert choose(work, source, shadow) == ByVersion(vector, vector)
     assert server_store.count(shadow) == 0
@@ -163,7 +163,7 @@ def test_local_mode_reads(fresh_name, tmp_path):
     with closing(store), at_work(store, fresh_name, tmp_path) as work:
         source, shadow = names(fresh_name)
         for name in (source, shadow):
-            store.create_collection(name, SCHEMA, seal=None, defer_index=False)
+            store.create_collection(name, SCHEMA, seal=None)
         assert choose(work, source, shadow) == ByContent("local mode has no point versions")
         assert store.placement(source) == Placement()
         with pytest.raises(NoVersionsError):
@@ -315,7 +315,8 @@ def test_building_the_graph_moves_no_number(work, server_store, qdrant_server, f
     schema = CollectionSchema(
         vectors={"a": {"size": 64, "distance": "Dot"}}, config={"optimizers_config": {"indexing_threshold": 50}}
     )
-    server_store.create_collection(source, schema, seal=None, defer_index=True)
+    server_store.create_collection(source, schema, seal=None)
+    server_store.complete_collection(EpochAlias(source), schema, defer_index=True)
     rows = np.random.default_rng(3).normal(size=(3000, 64)).astype(np.float32)
     write(server_store, source, [Point(number, {}, {"a": row}) for number, row in enumerate(rows)])
     with listing(work, source, "a") as before:

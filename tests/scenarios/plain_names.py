@@ -17,7 +17,7 @@ def plain(deployment: Deployment, points: int = 40) -> None:
     """A plain collection with points, taken over at revision 0001."""
     deployment.revise("0001", CREATE)
     store = deployment.store()
-    store.create_collection(deployment.name, SCHEMA, seal=None, defer_index=False)
+    store.create_collection(deployment.name, SCHEMA, seal=None)
     write(store, deployment.name, [make_point(n, uuid_id=n % 3 == 2) for n in range(points)])
     store.close()
     take_over(deployment)

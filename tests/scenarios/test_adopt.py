@@ -56,7 +56,8 @@ def create(deployment: Deployment, name: str, schema: CollectionSchema, *, alias
     """A collection as an application makes it."""
     store = deployment.store()
     try:
-        store.create_collection(name, schema, seal=None, defer_index=False)
+        store.create_collection(name, schema, seal=None)
+        store.complete_collection(name, schema, defer_index=False)
         if alias:
             store.create_alias(alias, name)
         if points:
@@ -286,7 +287,7 @@ def test_a_run_of_the_other_ledger_stops_a_take_over(made, tmp_path):
     seal = described(made, made.name).seal
     store = made.store()
     store.create_collection(
-        f"{made.name}__g0002", CollectionSchema(A), seal={**seal, "generation": 2, "state": "building"}, defer_index=False
+        f"{made.name}__g0002", CollectionSchema(A), seal={**seal, "generation": 2, "state": "building"}
     )
     store.close()
     mine = other(made, tmp_path)

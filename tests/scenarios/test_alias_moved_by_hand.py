@@ -64,7 +64,7 @@ def collection(made: Deployment, name: str) -> str:
     """A collection of another client, with a point."""
     store = made.store()
     vectors = {"a": {"size": 8, "distance": "Cosine"}}
-    store.create_collection(name, CollectionSchema(vectors=vectors), seal=None, defer_index=False)
+    store.create_collection(name, CollectionSchema(vectors=vectors), seal=None)
     write(store, name, [make_point(77)])
     store.close()
     return name

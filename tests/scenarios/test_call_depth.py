@@ -80,7 +80,7 @@ def test_the_way_to_a_request_is_short(made, monkeypatch, verb, request_, most):
 @pytest.mark.parametrize(
     ("verb", "revision", "expected"),
     [
-        ("upgrade", ADD, {"aliases": 18, "physical_names": 5, "aliases_of_nodes": 1}),
+        ("upgrade", ADD, {"aliases": 19, "physical_names": 5, "aliases_of_nodes": 1}),
         ("rollback", ADD, {"aliases": 15, "physical_names": 6, "aliases_of_nodes": 1}),
         ("upgrade", INDEX, {"aliases": 5, "physical_names": 2}),
         ("rollback", INDEX, {"aliases": 5, "physical_names": 2}),

@@ -295,7 +295,7 @@ def test_a_collection_that_was_made_again_is_not_gone_on_with(deployment, monkey
             act()
     store = made.store()
     store.drop_collection(by_hand(made.name))
-    store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+    store.create_collection(made.name, SCHEMA, seal=None)
     write(store, made.name, [make_point(number) for number in range(3)])
     store.close()
     before = made.contents()

@@ -397,7 +397,7 @@ def test_a_collection_that_nobody_explains_is_left_alone(made):
     store = made.store()
     foreign = f"{made.name}__g0002"
     plan = upgrade.plan(made.settings())
-    store.create_collection(foreign, store.describe(made.name).schema.with_(aliases=()), seal=None, defer_index=False)
+    store.create_collection(foreign, store.describe(made.name).schema.with_(aliases=()), seal=None)
     write(store, foreign, [make_point(1)])
     settings = made.settings()
     # The plan would choose another number by now: this is the moment between plan and run.

@@ -50,7 +50,7 @@ def many(qdrant_with, ledger_url, tmp_path):
     def more() -> None:
         store = made.store()
         for number in range(MORE):
-            store.create_collection(f"c{number}", PLAIN, seal=None, defer_index=False)
+            store.create_collection(f"c{number}", PLAIN, seal=None)
         store.close()
 
     return made, more

@@ -119,7 +119,7 @@ def _alias(name: str, target: str) -> Callable[[Deployment], None]:
 
 def _collection(name: str, seal=None) -> Callable[[Deployment], None]:
     return lambda made: with_store(
-        made, lambda store: store.create_collection(name.replace("NAME", made.name), PLAIN, seal=seal, defer_index=False)
+        made, lambda store: store.create_collection(name.replace("NAME", made.name), PLAIN, seal=seal)
     )
 
 
@@ -192,7 +192,7 @@ def _strict(**limits: int) -> Callable[[Deployment], None]:
 
 def _shadowed(made: Deployment) -> None:
     def change(store) -> None:
-        store.create_collection(f"{made.name}p", PLAIN, seal=None, defer_index=False)
+        store.create_collection(f"{made.name}p", PLAIN, seal=None)
         store.create_alias(f"{made.name}tmp", f"{made.name}__g0001")
         store.rename_aliases([(f"{made.name}tmp", f"{made.name}p")])
 

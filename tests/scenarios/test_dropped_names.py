@@ -130,7 +130,7 @@ def test_what_another_client_has_made_again_is_not_nothing_to_do(lost):
     """A revision about it is refused until it is taken over; then it is applied to what is there."""
     store = lost.store()
     made = CollectionSchema(vectors={"a": {"size": 8, "distance": "Cosine"}})
-    store.create_collection(lost.name, made, seal=None, defer_index=False)
+    store.create_collection(lost.name, made, seal=None)
     store.close()
     lost.load(4)
     lost.revise("0002", ADD)
@@ -190,7 +190,7 @@ def test_what_is_made_again_by_another_client_is_neither_reset_nor_restored_over
     assert call(made.root, "upgrade").code == 0
     store = made.store()
     schema = CollectionSchema(vectors={"a": {"size": 8, "distance": "Cosine"}})
-    store.create_collection(made.name, schema, seal=None, defer_index=False)
+    store.create_collection(made.name, schema, seal=None)
     store.close()
     made.load(3, start=50)
     before, there = made.contents(), left(made)

@@ -179,7 +179,7 @@ def test_what_the_ledger_does_not_know_stays(deployment):
     made = rebuilt(deployment)
     store = made.store()
     schema = store.describe(f"{made.name}__g0002").schema.with_(aliases=())
-    store.create_collection(f"{made.name}__g0007", schema, seal=None, defer_index=False)
+    store.create_collection(f"{made.name}__g0007", schema, seal=None)
     store.close()
     result = command.gc(made.settings(), made.name, now=True)
     assert [one.generation for one in result.collected] == [f"{made.name}__g0001"]
@@ -792,7 +792,7 @@ def take_over(made: Deployment) -> None:
 
     schema = CollectionSchema(vectors={"a": {"size": 8, "distance": "Cosine"}})
     seal = {"version": 1, "ledger": identity, "collection": made.name, "generation": 0, "revision": "0001"}
-    store.create_collection(made.name, schema, seal={**seal, "state": "live"}, defer_index=False)
+    store.create_collection(made.name, schema, seal={**seal, "state": "live"})
     store.close()
     made.load(POINTS)
     with ledger.hold(made.name, timeout=5) as lease:

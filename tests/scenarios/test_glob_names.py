@@ -21,7 +21,7 @@ def make(deployment: Deployment, ends=EVERY) -> None:
     store = deployment.store()
     try:
         for end in ends:
-            store.create_collection(f"{deployment.name}{end}", A, seal=None, defer_index=False)
+            store.create_collection(f"{deployment.name}{end}", A, seal=None)
             write(store, f"{deployment.name}{end}", [make_point(number) for number in range(5)])
     finally:
         store.close()

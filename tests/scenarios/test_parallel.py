@@ -90,7 +90,7 @@ def test_adopt_several_at_a_time(deployment):
     """Every collection is sealed and recorded, at one baseline."""
     store = deployment.store()
     for letter in LETTERS:
-        store.create_collection(f"{deployment.name}_{letter}", CollectionSchema(vectors={"a": {"size": 8, "distance": "Cosine"}}), seal=None, defer_index=False)
+        store.create_collection(f"{deployment.name}_{letter}", CollectionSchema(vectors={"a": {"size": 8, "distance": "Cosine"}}), seal=None)
     store.close()
     rows = adopt(deployment.settings(), f"{deployment.name}_*", parallel=4).rows
     assert [row.name[-1] for row in rows] == list(LETTERS)

@@ -206,7 +206,7 @@ def test_a_collection_made_again_in_the_middle_is_left_alone(on_server, monkeypa
 
     def meddling(step, work):
         work.store.drop_collection(by_hand(made.name))
-        work.store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+        work.store.create_collection(made.name, SCHEMA, seal=None)
         write(work.store, made.name, [make_point(7)])
         return original(step, work)
 
@@ -238,7 +238,7 @@ def test_an_application_that_deletes_by_name_afterwards_hits_the_hidden_one(on_s
     store.drop_collection(by_hand(made.name))
     assert store.aliases()[made.name] == f"{made.name}__g0001"
     with pytest.raises(QmigrateError, match="exists"):
-        store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+        store.create_collection(made.name, SCHEMA, seal=None)
     store.close()
     assert len(made.contents()) == 40
     with pytest.raises(RepairNeededError, match="not in Qdrant any more"):
@@ -308,7 +308,7 @@ def test_a_collection_that_is_made_again_in_the_gap_is_never_hidden_silently(dep
             real(self, permit)
             if permit.physical == made.name:
                 with suppress(ConflictError):
-                    self.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+                    self.create_collection(made.name, SCHEMA, seal=None)
                     write(self, made.name, [make_point(7777)])
 
         patch.setattr(kind, "drop_collection", deleted_and_made)
@@ -355,7 +355,7 @@ def test_a_deletion_whose_answer_was_lost_is_not_sent_to_what_was_made_again_sin
                 return
             sent.append(permit)
             if len(sent) == 1:
-                self.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+                self.create_collection(made.name, SCHEMA, seal=None)
                 write(self, made.name, [make_point(7777)])
                 raise TransientError("no answer", unknown=True)
 

@@ -37,7 +37,7 @@ def make_again(made) -> None:
     """What an application does that makes its collection new at its start."""
     store = made.store()
     store.drop_collection(by_hand(made.name))
-    store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+    store.create_collection(made.name, SCHEMA, seal=None)
     write(store, made.name, [make_point(900)])
     store.close()
 
@@ -45,7 +45,7 @@ def make_again(made) -> None:
 def made_again_beside(store, name: str) -> None:
     """The same through a store that is open already."""
     store.drop_collection(by_hand(name))
-    store.create_collection(name, SCHEMA, seal=None, defer_index=False)
+    store.create_collection(name, SCHEMA, seal=None)
     write(store, name, [make_point(900)])
 
 
@@ -62,7 +62,7 @@ def serving(made, *, alias: bool) -> str:
 def under_alias(made) -> None:
     """A plain collection that was adopted under another name."""
     store = made.store()
-    store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+    store.create_collection(made.name, SCHEMA, seal=None)
     write(store, made.name, [make_point(number) for number in range(POINTS)])
     store.close()
     adopt.adopt(made.settings(), made.name, alias=serving(made, alias=True))
@@ -181,7 +181,7 @@ def test_a_deletion_that_is_finished_later_does_not_reach_what_was_made_again(de
         with pytest.raises(KeyboardInterrupt):
             gc.gc(deployment.settings(), now=True, generations=[deployment.name], discard_writes=discard)
     store = deployment.store()
-    store.create_collection(deployment.name, SCHEMA, seal=None, defer_index=False)
+    store.create_collection(deployment.name, SCHEMA, seal=None)
     write(store, deployment.name, [make_point(900)])
     store.close()
     upgrade.upgrade(deployment.settings())
@@ -256,7 +256,7 @@ def twice_rebuilt(made) -> str:
         upgrade.upgrade(made.settings())
     store = made.store()
     store.drop_collection(by_hand(made.name))
-    store.create_collection(made.name, SCHEMA, seal=None, defer_index=False)
+    store.create_collection(made.name, SCHEMA, seal=None)
     write(store, made.name, [make_point(4), make_point(900)])
     store.close()
     return name

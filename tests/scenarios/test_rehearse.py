@@ -205,8 +205,8 @@ def test_leftovers_without_a_run_are_recognised_by_name_and_seal(made):
     store = made.store()
     schema = store.describe(made.name).schema.with_(aliases=())
     seal = store.describe(made.name).seal
-    store.create_collection(f"{made.name}__r0001", schema, seal={**seal, "state": "building", "generation": -1}, defer_index=False)
-    store.create_collection(f"{made.name}__r0009", schema, seal=None, defer_index=False)
+    store.create_collection(f"{made.name}__r0001", schema, seal={**seal, "state": "building", "generation": -1})
+    store.create_collection(f"{made.name}__r0009", schema, seal=None)
     store.close()
     assert made.row().state == "pending"
     result = gc.review(made.settings(), made.name)

@@ -79,7 +79,7 @@ def moved(store, name: str) -> None:
 
 def moved_elsewhere(store, name: str) -> None:
     """The alias leads to an unknown collection."""
-    store.create_collection(f"{name}_other", OTHER, seal=None, defer_index=False)
+    store.create_collection(f"{name}_other", OTHER, seal=None)
     store.drop_alias(name)
     store.create_alias(name, f"{name}_other")
 
@@ -150,7 +150,7 @@ def test_a_collection_that_somebody_made_under_the_name_is_left_alone(made):
 
     def made_again(store, name):
         store.drop_alias(name)
-        store.create_collection(name, OTHER, seal=None, defer_index=False)
+        store.create_collection(name, OTHER, seal=None)
 
     changed(made, made_again)
     with pytest.raises(RepairNeededError, match="another client made"):
@@ -286,7 +286,7 @@ def two(made, tmp_path):
     )
     mine.revise("0001", CREATE)
     upgrade.upgrade(mine.settings())
-    changed(mine, lambda store, name: store.create_collection(f"{name}_free", OTHER, seal=None, defer_index=False))
+    changed(mine, lambda store, name: store.create_collection(f"{name}_free", OTHER, seal=None))
     return made, mine
 
 
@@ -399,7 +399,7 @@ def made_again(store, name):
     """Another client deletes what serves and recreates it, under the same names and without a point."""
     schema = store.describe(f"{name}__g0003").schema.with_(aliases=())
     store.drop_collection(by_hand(f"{name}__g0003"))
-    store.create_collection(f"{name}__g0003", schema, seal=None, defer_index=False)
+    store.create_collection(f"{name}__g0003", schema, seal=None)
     store.create_alias(name, f"{name}__g0003")
 
 
@@ -441,7 +441,7 @@ def test_what_serves_without_its_seal_is_never_nothing_to_do(made, change):
 def moved_to_alike(store, name):
     """The alias leads to another client's collection, with the schema of the first revision."""
     schema = store.describe(f"{name}__g0001").schema.with_(aliases=())
-    store.create_collection(f"{name}_other", schema, seal=None, defer_index=False)
+    store.create_collection(f"{name}_other", schema, seal=None)
     store.drop_alias(name)
     store.create_alias(name, f"{name}_other")
 
@@ -545,7 +545,7 @@ def test_only_what_was_agreed_to_is_repaired(made, verb):
 
     def elsewhere(name: str):
         def moves(store, _name):
-            store.create_collection(f"{made.name}{name}", OTHER, seal=None, defer_index=False)
+            store.create_collection(f"{made.name}{name}", OTHER, seal=None)
             store.create_alias(made.name if verb == "name" else f"{made.name}_{name}", f"{made.name}{name}")
 
         return moves

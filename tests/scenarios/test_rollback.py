@@ -401,7 +401,7 @@ def test_a_further_name_that_went_to_another_collection_meanwhile_stays_there(de
 
     def given_away(step, work):
         if other not in work.store.physical_names():
-            work.store.create_collection(other, CollectionSchema(), seal=None, defer_index=False)
+            work.store.create_collection(other, CollectionSchema(), seal=None)
         work.store.create_alias(read, other)
         return look(step, work)
 

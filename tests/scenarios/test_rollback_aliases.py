@@ -82,7 +82,7 @@ def by_hand(made, alias, target):
     else:
         target = f"{made.name}_{target}"
         if target not in store.physical_names():
-            store.create_collection(target, CollectionSchema(), seal=None, defer_index=False)
+            store.create_collection(target, CollectionSchema(), seal=None)
         store.create_alias(name, target)
     store.close()
 

@@ -9,6 +9,7 @@ import pytest
 from tests.harness import ADD, CREATE, Deployment, make_point, write
 from tests.scenarios.test_stop_and_continue import STOP, interrupted, own_aliases
 
+from qmigrate import fix, op
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
 from qmigrate.engine import epoch_aliases, rebuild
@@ -118,6 +119,40 @@ def test_a_holder_that_was_overtaken_writes_nothing(made, monkeypatch):
         upgrade.upgrade(made.settings())
     assert taken
     assert made.contents(f"{made.name}__g0002") == {}
+
+
+def test_a_new_collection_is_completed_by_its_holder_alone(made, monkeypatch):
+    """It stood still right behind the request that makes it; by its name the next one would reach what may serve."""
+    store = made.store()
+    kind, complete = type(store), type(store).complete_collection
+    store.close()
+    answers: list[str] = []
+
+    def late(self, name, *args, **kwargs):
+        take_over(made, self)
+        answers.append("refused")
+        complete(self, name, *args, **kwargs)
+        answers[-1] = "done"
+
+    monkeypatch.setattr(kind, "complete_collection", late)
+    with pytest.raises(QmigrateError):
+        upgrade.upgrade(made.settings())
+    assert answers == ["refused"]
+
+
+def test_an_alias_that_comes_when_its_holder_is_gone_is_removed_by_the_next(made):
+    """Also on a generation that this one has nothing to do with; an alias of an application that looks alike stays."""
+    upgrade.upgrade(made.settings())
+    physical, like = f"{made.name}__g0001", f"{made.name}_model__e1"
+    store = made.store()
+    for alias in (f"{physical}__e1", like):
+        store.create_alias(alias, physical)
+    store.close()
+    fix.run(op.SetPayload(made.name, {"seen": True}, max_share=1.0), settings=made.settings())
+    store = made.store()
+    assert set(store.aliases()) >= {like, made.name}
+    assert not [alias for alias, at in store.aliases().items() if at == physical and is_own_alias(alias, at)]
+    store.close()
 
 
 def remove_own(made: Deployment) -> None:

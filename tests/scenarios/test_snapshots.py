@@ -688,7 +688,7 @@ def test_an_adopted_plain_collection_is_restored_beside(deployment):
     made = deployment
     store = made.store()
     store.create_collection(
-        made.name, CollectionSchema(vectors={"a": {"size": 8, "distance": "Cosine"}}), seal=None, defer_index=False
+        made.name, CollectionSchema(vectors={"a": {"size": 8, "distance": "Cosine"}}), seal=None
     )
     store.close()
     made.load(20)
@@ -714,7 +714,7 @@ def test_a_plain_collection_is_archived_and_not_restored_over(deployment):
     store = made.store()
     made.revise("0001", CREATE)
     other = f"{made.name}p"
-    store.create_collection(other, CollectionSchema(vectors={"a": {"size": 8, "distance": "Dot"}}), seal=None, defer_index=False)
+    store.create_collection(other, CollectionSchema(vectors={"a": {"size": 8, "distance": "Dot"}}), seal=None)
     write(store, other, [make_point(1)])
     store.close()
     (taken,) = snapshot.create(made.settings(), other, archived=True).rows
@@ -1003,7 +1003,7 @@ def test_a_snapshot_that_was_restored_is_still_that_of_who_made_it(served):
 def later(made: Deployment, seconds: int) -> None:
     """Until the server's clock, which reports whole seconds of a snapshot, has advanced by this many."""
     store, spare = made.store(), f"{made.name}x"
-    store.create_collection(spare, CollectionSchema(vectors={"a": {"size": 2, "distance": "Dot"}}), seal=None, defer_index=False)
+    store.create_collection(spare, CollectionSchema(vectors={"a": {"size": 2, "distance": "Dot"}}), seal=None)
     first = store.create_snapshot(spare).created_at
     while (store.create_snapshot(spare).created_at - first).total_seconds() < seconds:
         pass

@@ -30,7 +30,7 @@ def made(deployment: Deployment, request, tmp_path) -> Deployment:
     deployment.__post_init__()
     store = deployment.store()
     try:
-        store.create_collection(deployment.name, A, seal=None, defer_index=False)
+        store.create_collection(deployment.name, A, seal=None)
         points = [make_point(number) for number in range(5)]
         for number, point in enumerate(points):
             point.payload.update(path=f"/a/{number}.jpg", kind=f"k{number}")
@@ -49,7 +49,7 @@ def test_who_names_a_collection_is_not_told_that_nothing_is_to_do(deployment):
     assert call(deployment.root, "upgrade").code == 0
     other = f"{deployment.name}_1"
     store = deployment.store()
-    store.create_collection(other, A, seal=None, defer_index=False)
+    store.create_collection(other, A, seal=None)
     store.close()
     for verb in ("plan", "upgrade"):
         refused(deployment.root, (verb, "--only", other), 10, "not under management", f"qmigrate adopt {other}")

@@ -150,6 +150,24 @@ def make(
         for alias in aliases:
             work.store.drop_alias(alias)
         raise
+    _remove_late(work, known)
+
+
+def _remove_late(work: Work, known: Mapping[str, str]) -> None:
+    """Remove what an earlier holder had sent, and what came when no process of it was there any more.
+
+    None of these is used: its holder would have had to confirm it. One of a run that goes on was removed before.
+    """
+    found = [(alias, OWN_ALIAS.match(alias), at) for alias, at in sorted(known.items())]
+    earlier = [
+        (as_own(alias), at)
+        for alias, match, at in found
+        if match is not None and match["physical"] == at and int(match["epoch"]) < work.lease.epoch
+    ]
+    mine = {row.physical for row in work.lease.ledger.generations(work.collection)} if earlier else set()
+    for alias, at in earlier:
+        if at in mine:
+            work.store.drop_alias(alias)
 
 
 def confirm(work: Work) -> None:

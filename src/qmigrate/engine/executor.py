@@ -207,7 +207,9 @@ def _leaving_no_alias(work: Work) -> Iterator[None]:
     except QmigrateError:
         if work.lease.is_lost():
             with suppress(QmigrateError):
-                release(work, _generations(work.job))
+                # An erasure works in further generations than those of its job.
+                rows = work.lease.ledger.generations(work.collection)
+                release(work, [*_generations(work.job), *(row.physical for row in rows)])
         raise
 
 

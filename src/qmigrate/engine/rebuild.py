@@ -171,13 +171,13 @@ def shadow(step: Build, work: Work) -> Shadow:
 def _create(step: Build, work: Work, *, first: bool) -> None:
     wanted = without_held_back(step.schema)
     try:
-        work.store.create_collection(step.target, wanted, seal=seal(step, work), defer_index=_gets_points(step))
-    except ConflictError:
-        recognise(step, work)
-        # An interrupted try may have stopped between the collection and its indexes.
-        for change in changes(_live_schema(step, work), wanted):
-            if change.kind.startswith("index."):
-                work.store.apply(own(work, step.target), change)
+        try:
+            work.store.create_collection(step.target, wanted, seal=seal(step, work))
+        except ConflictError:
+            recognise(step, work)
+        # Load-bearing: behind the first request another holder may fill it and go live with it, so that by the name of
+        # the collection the others might reach what serves.
+        work.store.complete_collection(own(work, step.target), wanted, defer_index=_gets_points(step))
     except RefusedRequestError as error:
         # The same request would be refused again, whenever the run is resumed.
         untouched = f"{work.collection} was not touched"

@@ -131,6 +131,8 @@ def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: GcW
     lost = None if choice.ignore_holdover or choice.only is not None else _lost(state, holding)
     if lost is not None:
         return f"it has vector {shown(lost)!r}, which what serves has lost (qmigrate check): --now deletes it"
+    if choice.automatic and holding.row is None and _is_late_copy(state, holding):
+        return f"a snapshot was recovered under the name {holding.physical}, which no run uses: decide with qmigrate gc"
     if choice.automatic and holding.present and not is_made(holding.physical) and not holding.hidden:
         return f"applications may still use the name {holding.physical}: decide with qmigrate gc"
     foreign = [made.name for made in holding.snapshots if not made.own]
@@ -180,7 +182,15 @@ def _came_late(state: CollectionState, holding: Holding, ledger_id: str) -> bool
     row, seal = state.generation(holding.physical), Seal.of(holding.seal)
     if row is None or row.state != "gone" or seal.ledger != ledger_id:
         return False
-    return (seal.state, seal.generation) == ("building", row.number)
+    return (seal.state, seal.generation) == ("building", row.number) or _is_late_copy(state, holding)
+
+
+def _is_late_copy(state: CollectionState, holding: Holding) -> bool:
+    """Whether a server recovered it of a snapshot then: it has the seal of its source, and its number never served."""
+    row, seal = state.generation(holding.physical), Seal.of(holding.seal)
+    if row is None or row.state != "gone" or row.revisions or seal.generation is None:
+        return False
+    return (seal.collection, seal.generation) != (state.name, row.number)
 
 
 def _held(state: CollectionState, holding: Holding, choice: GcWish) -> str | None:

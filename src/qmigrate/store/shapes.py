@@ -98,7 +98,7 @@ def _note(found: JsonObject, path: str, value: Any) -> None:
 
 #: Metadata key of the seal.
 SEAL = "qmigrate"
-#: Metadata key of what :func:`qmigrate.store.server.collections.create` put off.
+#: Metadata key of what :func:`qmigrate.store.server.collections.complete` put off.
 DEFERRED = "qmigrate_deferred"
 
 

@@ -59,7 +59,7 @@ def collection(deployment):
     store = deployment.store()
     try:
         schema = CollectionSchema({"a": {"size": 2, "distance": "Dot"}})
-        store.create_collection(deployment.name, schema, seal=None, defer_index=False)
+        store.create_collection(deployment.name, schema, seal=None)
         yield store, deployment.name
     finally:
         store.close()

@@ -40,7 +40,7 @@ def test_points_are_weighed_by_a_sample(tmp_path, schema, payload, vectors, leas
     """Within a small margin of what they hold."""
     store = connect(ConnectionSettings(path=str(tmp_path / "q")))
     try:
-        store.create_collection("c", schema, seal=None, defer_index=False)
+        store.create_collection("c", schema, seal=None)
         write(store, "c", [Point(number, payload, vectors) for number in range(COUNT)])
         found = weigh(store, "c")
         assert found.points > 0

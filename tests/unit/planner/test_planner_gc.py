@@ -36,6 +36,11 @@ def row(number: int, state: str = "retired", held: datetime | None = PAST, physi
     return Generation(number, physical or f"c__g{number:04d}", None, ("0001",), SCHEMA, state, held_until=held)
 
 
+#: The seal of what a snapshot of the second generation was made of; a number that was given up before it had a revision.
+COPY = {"ledger": "L", "collection": "c", "state": "live", "generation": 2}
+UNBORN = Generation(4, "c__g0004", 2, (), SCHEMA, "gone")
+
+
 def holding(entry: Generation | None, **parts) -> Holding:
     """What stands in Qdrant under it; ours unless given otherwise."""
     physical = parts.pop("physical", entry.physical if entry else "c__g0009")
@@ -81,6 +86,12 @@ SNAPSHOT = KeptSnapshot("made-by-hand", 5, None, own=False)
         (holding(row(1, "deleting"), names=("app",)), {}, {}, False, "app points to it"),
         (holding(None, physical="c__g0004", seal=LATE), {}, {"generations": (row(4, "gone"),)}, True, "was paused"),
         (holding(None, physical="c__g0004", seal=LATE), {}, {"generations": (row(4),)}, False, "not in the ledger"),
+        (holding(None, physical="c__g0004", seal=COPY), {}, {"generations": (UNBORN,)}, True, "was paused"),
+        (holding(None, physical="c__g0004", seal=COPY), {"automatic": True}, {"generations": (UNBORN,)}, False, "decide with"),
+        (holding(None, physical="c__g0004", seal=COPY, names=("app",)), {}, {"generations": (UNBORN,)}, False, "app points"),
+        (holding(None, physical="c__g0004", seal=COPY), {}, {"generations": (row(4, "gone"),)}, False, "not in the ledger"),
+        (holding(None, physical="c__g0004", seal=COPY | {"ledger": "M"}), {}, {"generations": (UNBORN,)}, False, "not in"),
+        (holding(None, physical="c__g0004", seal=COPY | {"generation": 4}), {}, {"generations": (UNBORN,)}, False, "not in"),
         (holding(None, physical="c__g0004"), {}, {"generations": (row(4, "gone"),)}, False, "not in the ledger"),
         (holding(row(1), names=("app",)), {"ignore_holdover": True}, {}, False, "app points to it"),
         (holding(row(1), seal=None), {"ignore_holdover": True}, {}, False, "no seal"),

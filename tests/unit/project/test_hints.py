@@ -61,7 +61,7 @@ def test_what_a_server_says_leads_to_its_hint(qdrant_server, where, word):
     name = "refusing filters"
     strict = {"enabled": True, "unindexed_filtering_retrieve": False, "filter_max_conditions": 5}
     schema = CollectionSchema({"": {"size": 2, "distance": "Dot"}}, config={"strict_mode_config": strict})
-    store.create_collection(name, schema, seal=None, defer_index=False)
+    store.create_collection(name, schema, seal=None)
     try:
         with pytest.raises(StoreError) as caught:
             list(store.scan(name, where=where))

@@ -384,12 +384,14 @@ class LocalStore(Absent):
         """There are no payload indexes."""
         return
 
-    def create_collection(
-        self, name: str, schema: CollectionSchema, *, seal: JsonObject | None, defer_index: bool  # noqa: ARG002
-    ) -> None:
+    def create_collection(self, name: str, schema: CollectionSchema, *, seal: JsonObject | None) -> None:
         """Make it; payload indexes and most settings have no effect here, and are not kept."""
         wanted = shapes.creation(schema, seal)
         self._run(lambda: self._client.create_collection(name, **wanted))
+
+    def complete_collection(self, name: str, schema: CollectionSchema, *, defer_index: bool) -> None:  # noqa: ARG002
+        """There is nothing that one request can't make."""
+        self.must_exist(name)
 
     def build_index(self, name: str, schema: CollectionSchema) -> None:
         """Nothing: there is no index."""

@@ -266,14 +266,19 @@ def _inactive(shards: Iterable[Shard]) -> tuple[str, ...]:
     )
 
 
-def create(node: Rest, name: str, schema: CollectionSchema, *, seal: JsonObject | None, defer_index: bool) -> None:
-    """Make a collection with its payload indexes; with `defer_index` no HNSW graph is built yet.
+def create(node: Rest, name: str, schema: CollectionSchema, *, seal: JsonObject | None) -> None:
+    """Make a collection, by one request: a second one might meet what another process has made of it by then.
 
     Raises:
         ConflictError: a collection or alias of that name exists.
     """
-    body, later = create_body(schema, seal)
+    body, _ = create_body(schema, seal)
     node.call("PUT", path_of(name), body)
+
+
+def complete(node: Rest, name: str, schema: CollectionSchema, *, defer_index: bool) -> None:
+    """What :func:`create` leaves out, and the deferral of the index; may be repeated until :func:`build_index`."""
+    _, later = create_body(schema, None)
     if later:
         patch(node, name, {"params": later})
     if defer_index:
@@ -284,17 +289,20 @@ def create(node: Rest, name: str, schema: CollectionSchema, *, seal: JsonObject 
 
 def _defer(node: Rest, name: str) -> None:
     """Turn indexing off, after what it was is kept in the metadata: another process may have to turn it on again."""
-    was = _optimizers(node, name)
+    config = node.get(path_of(name))["config"]
+    was, kept = config["optimizer_config"], (config.get("metadata") or {}).get(DEFERRED)
     off: JsonObject = {"indexing_threshold": 0}
-    if was.get("prevent_unoptimized"):
+    if was.get("prevent_unoptimized") or "prevent_unoptimized" in (kept or {}):
         # It would hide every point until the index is built.
         off["prevent_unoptimized"] = False
-    patch(node, name, {"metadata": {DEFERRED: {key: was[key] for key in off if was.get(key) is not None}}})
+    if kept is None:
+        # An attempt before this one has seen what it was; now it may be off already.
+        patch(node, name, {"metadata": {DEFERRED: {key: was[key] for key in off if was.get(key) is not None}}})
     patch(node, name, {"optimizers_config": off})
 
 
 def build_index(node: Rest, name: str, schema: CollectionSchema) -> None:
-    """Restore the optimizer settings that :func:`create` put off; may be repeated.
+    """Restore the optimizer settings that :func:`complete` put off; may be repeated.
 
     Raises:
         StoreError: indexing is off and its earlier value is not recorded.
@@ -315,11 +323,6 @@ def build_index(node: Rest, name: str, schema: CollectionSchema) -> None:
     patch(node, name, {"optimizers_config": wanted})
     if kept:
         patch(node, name, {"metadata": {DEFERRED: None}})
-
-
-def _optimizers(node: Rest, name: str) -> JsonObject:
-    found: JsonObject = node.get(path_of(name))["config"]["optimizer_config"]
-    return found
 
 
 def readiness(nodes: Nodes, name: str) -> Readiness:

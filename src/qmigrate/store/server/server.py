@@ -189,14 +189,16 @@ class ServerStore:
         """Value -> points that have it, exactly; see :class:`~qmigrate.ports.Store`."""
         return fencing.facet(self._main, name, field, most)
 
-    def create_collection(
-        self, name: str, schema: CollectionSchema, *, seal: JsonObject | None, defer_index: bool
-    ) -> None:
-        """Make it with its payload indexes; with `defer_index` no HNSW graph is built yet."""
-        collections.create(self._main, name, schema, seal=seal, defer_index=defer_index)
+    def create_collection(self, name: str, schema: CollectionSchema, *, seal: JsonObject | None) -> None:
+        """Make it, by one request."""
+        collections.create(self._main, name, schema, seal=seal)
+
+    def complete_collection(self, name: str, schema: CollectionSchema, *, defer_index: bool) -> None:
+        """What one request can't make of a new collection; with `defer_index` no HNSW graph is built yet."""
+        collections.complete(self._main, name, schema, defer_index=defer_index)
 
     def build_index(self, name: str, schema: CollectionSchema) -> None:
-        """Undo the deferral of :meth:`create_collection`."""
+        """Undo the deferral of :meth:`complete_collection`."""
         collections.build_index(self._main, name, schema)
 
     def readiness(self, name: str) -> Readiness:
