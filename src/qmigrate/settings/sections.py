@@ -14,7 +14,7 @@ _WRITES = read.choice("converge", "freeze", "refuse", "auto")
 
 
 def _room(value: Any, at: str) -> float:
-    """How much of something; 0 is none of it."""
+    """A number; 0 is none of it."""
     return 0.0 if value == 0 and not isinstance(value, bool) else read.positive(value, at)
 
 
@@ -39,6 +39,7 @@ class RaySettings:
 
 
 def _ray(value: Any, at: str) -> RaySettings:
+    """Keys of its own."""
     data = read.mapping(value, at)
     hints = get_type_hints(RaySettings, include_extras=True)
     read.check_keys(data, hints, at)
@@ -56,7 +57,7 @@ class RebuildSettings:
             expected to be shorter than ``limits.write_pause``, else ``converge``.
         snapshot: ``auto`` takes a server-side snapshot first where the server can; ``off`` never.
         verify: ``full``: every point is proven.
-        holdover: seconds that the old generation is kept, from the swap on; a later value changes no earlier promise.
+        holdover: how long the old generation is kept from the swap on, in seconds; a later value changes no earlier promise.
         ranges: shares of the id space that are copied side by side; None lets qmigrate choose.
         workers: ranges in work at the same time, in each process.
         devices: those that vectors are made on, one worker process for each, as ``[cuda:0, cuda:1]``; None takes every
@@ -98,9 +99,9 @@ class FixSettings:
 
     Attributes:
         exports: folder of the files that an undo needs.
-        undo: seconds that a fix can be undone.
+        undo: how long a fix can be undone, in seconds.
         max_share: largest share of a collection that one fix may remove, 0 to 1.
-        soft_delete: seconds after which `gc` deletes points that were only marked as deleted.
+        soft_delete: how long points that were only marked as deleted are kept by `gc`, in seconds.
         tenants: collection or glob -> payload field for the tenant of a point: deletions there name a tenant.
         presets: named fixes, as written in the file.
         consent: whose consent counts without a terminal for what can't be undone: ``any``, that
@@ -149,7 +150,7 @@ class EstimateSettings:
         index: vector values per second that an HNSW graph is built from.
         embed: points per second for which one vector is embedded.
         local: points per second that the client's local mode copies and proves.
-        step: seconds of every step besides its points.
+        step: what every step takes besides its points, in seconds.
     """
 
     copy: Annotated[float, read.positive] = 20e6
