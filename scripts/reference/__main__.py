@@ -1,7 +1,6 @@
 """Writes the pages of docs/reference that are made from the code.
 
-    python scripts/reference            write them
-    python scripts/reference --check    exit code 1 and one line for each that is not current
+``python scripts/reference`` writes them; with ``--check``: exit code 1 and one line for each that is not current.
 """
 
 from __future__ import annotations
@@ -9,12 +8,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import command_pages
+import json_pages
 import operation_pages
 import setting_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-MAKERS = (operation_pages, setting_pages)
+MAKERS = (operation_pages, setting_pages, command_pages, json_pages)
 
 
 def pages() -> dict[str, str]:

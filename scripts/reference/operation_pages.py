@@ -103,7 +103,8 @@ What the tables show is answered by the code for an example: `docs`, with the ve
 
 **Effect on readers.** Where existing readers or writers would fail, the operation takes `cutover=` and refuses to be
 without it. `cutover="immediate"`: it goes live at the end of the run, together with the deployment of the readers.
-`cutover="hold"`: it is built, proven, and waits for [`qmigrate cutover`](cli.md#qmigrate-cutover) (exit code 11). A revision
+`cutover="hold"`: it is built, proven, and waits for [`qmigrate cutover`](cli.md#qmigrate-cutover) (exit code 11). A
+revision
 is held as a whole, with everything that shares its copy.
 
 **The way back.** `qmigrate rollback` never needs `downgrade()` where the way back can be derived: while the previous
@@ -116,7 +117,8 @@ irreversible = "the old vectors mean nothing; the previous generation has them u
 
 
 def downgrade():
-    return [op.AddVector("docs", "image", VectorParams(size=512, distance=Distance.COSINE), values=Embed("clip", image="path"))]
+    params = VectorParams(size=512, distance=Distance.COSINE)
+    return [op.AddVector("docs", "image", params, values=Embed("clip", image="path"))]
 ```
 
 - `irreversible` is a sentence for the person who rolls back: it is shown when nothing leads back any more.
@@ -131,10 +133,12 @@ down_revision = "0003"
 requires_sql = "a1b2c3"
 ```
 
-`qmigrate upgrade` applies everything before it, ends with exit code 3 and names `alembic upgrade a1b2c3`. It goes with every
+`qmigrate upgrade` applies everything before it, ends with exit code 3 and names `alembic upgrade a1b2c3`. It goes
+with every
 operation; [Alembic](../alembic.md#the-other-direction-requires_sql) has the details.
 
-**Names.** `collection` is a logical name or a glob (`memory_*`): the operation is done for each collection that matches,
+**Names.** `collection` is a logical name or a glob (`memory_*`): the operation is done for each collection that
+matches,
 each with its own proof and swap."""
 
 

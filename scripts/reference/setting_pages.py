@@ -87,8 +87,8 @@ EMBEDDERS = (
     "[Embedders](../embedders.md) has what each key means; here is which type has which."
 )
 COLLECTIONS = (
-    "Exact logical name -> `rebuild`, `fixes` (`undo`, `max_share`, `soft_delete`) and `embedders` of that collection alone; "
-    "what is left out is as above. Globs are refused."
+    "Exact logical name -> `rebuild`, `fixes` (`undo`, `max_share`, `soft_delete`) and `embedders` of that collection "
+    "alone; what is left out is as above. Globs are refused."
 )
 
 
@@ -124,7 +124,8 @@ Options win over variables, variables over the file. A key that isn't known is a
 probably meant; so is a value of another kind, a variable that is set and empty, and a misspelt `QMIGRATE_…`.
 Relative paths start at the folder of the file. `null` means the default.
 
-Durations have a unit: `300ms`, `60s`, `5m`, `24h`, `7d`, `2 weeks`. A number without one is refused, but for 0 and where the
+Durations have a unit: `300ms`, `60s`, `5m`, `24h`, `7d`, `2 weeks`. A number without one is refused, but for 0 and
+where the
 table says so.
 
 ```yaml
@@ -247,8 +248,10 @@ def _parameters() -> Iterable[str]:
     found = catalogue()
     yield f"""# Qdrant's parameters
 
-What a revision may give as the objects of `qdrant_client.models`, or as plain JSON of the same shape. It is read from the
-models of the installed client (here {minor()}), with the bounds that a server has besides. A field that isn't listed is refused
+What a revision may give as the objects of `qdrant_client.models`, or as plain JSON of the same shape. It is read
+from the
+models of the installed client (here {minor()}), with the bounds that a server has besides. A field that isn't listed
+is refused
 with the one that was probably meant; one that only a newer client knows, with that client's version."""
     named: Mapping[str, Fields] = {
         "VectorParams": found.vector,
