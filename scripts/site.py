@@ -23,6 +23,9 @@ CONFIG = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["pr
 PAGES, SITE = ROOT / CONFIG["docs_dir"], ROOT / CONFIG["site_dir"]
 _FENCE = re.compile(r"(^[ >]*```.*?^[ >]*```[^\n]*$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s]+)\)")
+#: A line of a paragraph, right before a list; the beginning of a list within a list.
+_BEFORE_LIST = re.compile(r"^((?!\s|[-*|#>] ?|\d+\. )\S.*)\n(?=(?:[-*]|\d+\.) )", re.MULTILINE)
+_NESTED = re.compile(r"^ {2,3}(?=(?:[-*]|\d+\.) )", re.MULTILINE)
 #: What a browser would load, and from where.
 _LOADED = re.compile(
     r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\ssrc=[\"']?([^\"'\s>]+)"
@@ -48,8 +51,14 @@ def staged(file: Path, pages: dict[Path, str]) -> str:
         pages: as `sources` returns them.
     """
     parts = _FENCE.split(file.read_text(encoding="utf-8"))
-    parts[::2] = [_LINK.sub(lambda found: _link(found, file, pages), part) for part in parts[::2]]
+    parts[::2] = [_lists(_LINK.sub(lambda found: _link(found, file, pages), part)) for part in parts[::2]]
     return "".join(parts)
+
+
+def _lists(text: str) -> str:
+    """Lists as Python's Markdown wants them: behind an empty line, and four columns further in within another one."""
+    text = _NESTED.sub("    ", text)
+    return _BEFORE_LIST.sub(r"\1\n\n", text)
 
 
 def _link(found: re.Match[str], file: Path, pages: dict[Path, str]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import markdown as md
@@ -12,6 +14,7 @@ from examples import OPERATIONS, VALUES, Example
 
 import qmigrate
 from qmigrate import op
+from qmigrate.commands.lint import lint
 from qmigrate.errors import PlanError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Capabilities
@@ -19,6 +22,7 @@ from qmigrate.operations.base import BIG, Cutover, Operation, Wish
 from qmigrate.operations.data import DataFix
 from qmigrate.operations.values import Value
 from qmigrate.parameters.own import SERVER_DEFAULTS
+from qmigrate.settings.load import Settings
 
 #: What the answers are about: a collection of two vectors and an index, with the settings of a fresh server.
 SCHEMA = CollectionSchema(
@@ -57,6 +61,15 @@ PLACES = {
 }
 #: Names of the code for what a person writes.
 ALIASES = {"Wish": Wish, "Cutover": Cutover, "Value": Value}
+#: A project around an example, for the lint.
+FIRST = '''
+def upgrade():
+    sizes = {"text": 384, "image": 512}
+    vectors = {name: VectorParams(size=size, distance=Distance.COSINE) for name, size in sizes.items()}
+    return [op.CreateCollection("docs", vectors, payload_indexes={"kind": "keyword"})]
+'''
+RETURN = "\n\ndef upgrade():\n    return ["
+EMBEDDERS = {"large": {"type": "hashing", "size": 1024}, "newer": {"type": "hashing", "size": 384}}
 HOW = {"in_place": "in place", "clone": "clone", "copy": "copy"}
 
 
@@ -100,6 +113,8 @@ the clone is changed, proven and swapped in. *Copy*: every point is written into
 proven, and swapped in. `strategy=` asks for one where the operation takes it; `plan` says which one it is, and why.
 What the tables show is answered by the code for an example: `docs`, with the vectors `text` (384, cosine) and `image`
 (512, cosine), a keyword index on `kind`, and the settings of a fresh Qdrant 1.19.
+*lint* is what [`qmigrate check --offline`](../lint.md) has about a revision with the example alone; it asks no server, so
+it doesn't know what a setting was before, and is stricter there.
 
 **Effect on readers.** Where existing readers or writers would fail, the operation takes `cutover=` and refuses to be
 without it. `cutover="immediate"`: it goes live at the end of the run, together with the deployment of the readers.
@@ -150,11 +165,11 @@ def _operation(name: str) -> str:
         assert isinstance(operation, Operation), name
         if example.title:
             parts.append(f"**{example.title}**")
-        parts += [md.block("python", example.code), _facts(operation)]
+        parts += [md.block("python", example.code), _facts(operation, example)]
     return "\n\n".join([*parts, _arguments(kind)])
 
 
-def _facts(operation: Operation) -> str:
+def _facts(operation: Operation, example: Example) -> str:
     """What an operation answers about itself."""
     before = None if operation.creates else SCHEMA
     operation.check(before)
@@ -168,7 +183,28 @@ def _facts(operation: Operation) -> str:
     ]
     if takes:
         rows.append(["`cutover`", "Must be given." if trouble else "Not needed here."])
+    if operation.irreversible_reason(SCHEMA) if before else False:
+        rows.append(["`irreversible` or `downgrade()`", "The revision should have one of them."])
+    if rules := _lint(example):
+        rows.append(["lint", "; ".join(rules) + "."])
     return "\n".join(f"- {name}: {answer}" for name, answer in rows)
+
+
+def _lint(example: Example) -> list[str]:
+    """What the lint has about a revision with an example and nothing else, by rule."""
+    head = "from qdrant_client.models import *\nfrom qmigrate import *\n"
+    *before, last = ast.parse(example.code).body
+    code = ast.unparse(ast.Module(before, []))
+    with TemporaryDirectory() as folder:
+        versions = Path(folder) / "versions"
+        versions.mkdir()
+        for number, down, body in (("0001", None, FIRST), ("0002", "0001", f"{code}\n{RETURN}{ast.unparse(last)}]\n")):
+            text = f'"""Revision {number}."""\n{head}revision, down_revision = {number!r}, {down!r}\n{body}'
+            (versions / f"{number}_example.py").write_text(text, encoding="utf-8")
+        found = lint(Settings(scripts=Path(folder), folder=Path(folder), embedders=EMBEDDERS))
+    titles = {rule.code: rule.title for rule in found.rules}
+    codes = dict.fromkeys((one.code, one.severity) for one in found.findings if one.revision == "0002")
+    return [f"[`{code}`](../lint.md) {titles[code]} ({severity})" for code, severity in codes]
 
 
 def _readers(operation: Operation, trouble: str | None) -> str:

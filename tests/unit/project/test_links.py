@@ -89,6 +89,15 @@ def test_a_page_of_the_site_leads_to_pages_of_the_site(file):
             assert os.path.normpath(Path(pages[file]).parent / unquote(parts.path)) in pages.values(), target
 
 
+def test_lists_of_the_pages_are_lists_of_the_site(tmp_path):
+    """GitHub takes a list right behind a line of text, Python's Markdown needs an empty line; code stays as it is."""
+    page = tmp_path / "page.md"
+    page.write_text("Two:\n- one\n- two\n   - nested\n\n```\ntext\n- no list\n```\n| a |\n|---|\n", encoding="utf-8")
+    assert SITE["staged"](page, {page: "page.md"}) == (
+        "Two:\n\n- one\n- two\n    - nested\n\n```\ntext\n- no list\n```\n| a |\n|---|\n"
+    )
+
+
 def test_what_is_wrong_with_a_site_is_found(tmp_path):
     """A page that is gone, a heading that is gone, and whatever a browser would load from another host."""
     (tmp_path / "a.html").write_text(
