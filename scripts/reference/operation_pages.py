@@ -62,12 +62,12 @@ PLACES = {
 #: Names of the code for what a person writes.
 ALIASES = {"Wish": Wish, "Cutover": Cutover, "Value": Value}
 #: A project around an example, for the lint.
-FIRST = '''
+FIRST = """
 def upgrade():
     sizes = {"text": 384, "image": 512}
     vectors = {name: VectorParams(size=size, distance=Distance.COSINE) for name, size in sizes.items()}
     return [op.CreateCollection("docs", vectors, payload_indexes={"kind": "keyword"})]
-'''
+"""
 RETURN = "\n\ndef upgrade():\n    return ["
 EMBEDDERS = {"large": {"type": "hashing", "size": 1024}, "newer": {"type": "hashing", "size": 384}}
 HOW = {"in_place": "in place", "clone": "clone", "copy": "copy"}
@@ -113,8 +113,8 @@ the clone is changed, proven and swapped in. *Copy*: every point is written into
 proven, and swapped in. `strategy=` asks for one where the operation takes it; `plan` says which one it is, and why.
 What the tables show is answered by the code for an example: `docs`, with the vectors `text` (384, cosine) and `image`
 (512, cosine), a keyword index on `kind`, and the settings of a fresh Qdrant 1.19.
-*lint* is what [`qmigrate check --offline`](../lint.md) has about a revision with the example alone; it asks no server, so
-it doesn't know what a setting was before, and is stricter there.
+*lint* is what [`qmigrate check --offline`](../lint.md) has about a revision with the example alone; it asks no server,
+so it doesn't know what a setting was before, and is stricter there.
 
 **Effect on readers.** Where existing readers or writers would fail, the operation takes `cutover=` and refuses to be
 without it. `cutover="immediate"`: it goes live at the end of the run, together with the deployment of the readers.

@@ -83,7 +83,7 @@ ENVIRONMENT = {
 }
 SCRIPTS = "The folder of `versions/` and, if you have one of your own, `script.py.mako`."
 EMBEDDERS = (
-    "Name -> `type` and the keys of that type. A revision names it: `Embed(\"words\", text=\"body\")`. "
+    'Name -> `type` and the keys of that type. A revision names it: `Embed("words", text="body")`. '
     "[Embedders](../embedders.md) has what each key means; here is which type has which."
 )
 COLLECTIONS = (
@@ -308,5 +308,3 @@ def _bounds(kind: Whole | Number) -> str:
     if kind.least is not None and kind.most is not None:
         return f"{what} from {kind.least:,} to {kind.most:,}"
     return f"{what} from {kind.least:,}" if kind.least is not None else what
-
-
