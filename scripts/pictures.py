@@ -7,17 +7,13 @@ No font and nothing else is loaded from elsewhere.
 
 from __future__ import annotations
 
-import fcntl
 import html
 import io
 import os
-import pty
 import re
 import select
-import struct
 import subprocess
 import sys
-import termios
 import textwrap
 from collections.abc import Callable
 from itertools import groupby
@@ -155,6 +151,12 @@ class Terminal:
         Returns:
             The screen with the command above it.
         """
+        # Not on every system; what only reads the pictures doesn't need them.
+        import fcntl
+        import pty
+        import struct
+        import termios
+
         self.screen.reset()
         main, side = pty.openpty()
         fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))

@@ -73,40 +73,7 @@ EMBEDDERS = {"large": {"type": "hashing", "size": 1024}, "newer": {"type": "hash
 HOW = {"in_place": "in place", "clone": "clone", "copy": "copy"}
 
 
-def pages() -> dict[str, str]:
-    """Path below docs/ -> text."""
-    return {"reference/operations.md": md.page(_head(), *map(_operation, OPERATIONS), _values())}
-
-
-def missing() -> list[str]:
-    """Operations and values without an example, and examples of what isn't there."""
-    values = {name for name in qmigrate.__all__ if inspect.isclass(getattr(qmigrate, name, None))}
-    return sorted(set(op.__all__) ^ set(OPERATIONS) | values ^ set(VALUES))
-
-
-def made(example: Example) -> Any:
-    """What the last statement of an example is."""
-    scope: dict[str, Any] = {name: getattr(models, name) for name in dir(models) if not name.startswith("_")}
-    scope |= {name: getattr(qmigrate, name) for name in qmigrate.__all__ if not name.startswith("_")}
-    *before, last = ast.parse(example.code).body
-    assert isinstance(last, ast.Expr)
-    exec(compile(ast.Module(before, []), "example", "exec"), scope)
-    return eval(compile(ast.Expression(last.value), "example", "eval"), scope)
-
-
-def _head() -> str:
-    rows = [[f"[`op.{name}`](#op{name.lower()})", md.first_line(getattr(op, name))] for name in OPERATIONS]
-    return f"""# Operations
-
-A revision returns a list of operations: `def upgrade(): return [op.AddVector(…)]`.
-They describe a change and do no I/O; `qmigrate plan` shows what becomes of them.
-
-{md.table(["operation", "what it does"], rows)}
-
-What fills a vector, checks it or makes an id: {", ".join(f"[`{name}`](#{name.lower()})" for name in VALUES)}.
-What the parameter objects of `qdrant_client.models` may hold: [Qdrant's parameters](parameters.md).
-
-## How to read this page
+READING = """## How to read this page
 
 **Strategies.** *In place*: the live collection is changed. *Clone*: the server clones the collection by a snapshot, and
 the clone is changed, proven and swapped in. *Copy*: every point is written into a new generation next to the live one,
@@ -155,6 +122,42 @@ operation; [Alembic](../alembic.md#the-other-direction-requires_sql) has the det
 **Names.** `collection` is a logical name or a glob (`memory_*`): the operation is done for each collection that
 matches,
 each with its own proof and swap."""
+
+
+def pages() -> dict[str, str]:
+    """Path below docs/ -> text."""
+    return {"reference/operations.md": md.page(_head(), *map(_operation, OPERATIONS), _values())}
+
+
+def missing() -> list[str]:
+    """Operations and values without an example, and examples of what isn't there."""
+    values = {name for name in qmigrate.__all__ if inspect.isclass(getattr(qmigrate, name, None))}
+    return sorted(set(op.__all__) ^ set(OPERATIONS) | values ^ set(VALUES))
+
+
+def made(example: Example) -> Any:
+    """What the last statement of an example is."""
+    scope: dict[str, Any] = {name: getattr(models, name) for name in dir(models) if not name.startswith("_")}
+    scope |= {name: getattr(qmigrate, name) for name in qmigrate.__all__ if not name.startswith("_")}
+    *before, last = ast.parse(example.code).body
+    assert isinstance(last, ast.Expr)
+    exec(compile(ast.Module(before, []), "example", "exec"), scope)
+    return eval(compile(ast.Expression(last.value), "example", "eval"), scope)
+
+
+def _head() -> str:
+    rows = [[f"[`op.{name}`](#op{name.lower()})", md.first_line(getattr(op, name))] for name in OPERATIONS]
+    return f"""# Operations
+
+A revision returns a list of operations: `def upgrade(): return [op.AddVector(…)]`.
+They describe a change and do no I/O; `qmigrate plan` shows what becomes of them.
+
+{md.table(["operation", "what it does"], rows)}
+
+What fills a vector, checks it or makes an id: {", ".join(f"[`{name}`](#{name.lower()})" for name in VALUES)}.
+What the parameter objects of `qdrant_client.models` may hold: [Qdrant's parameters](parameters.md).
+
+{READING}"""
 
 
 def _operation(name: str) -> str:

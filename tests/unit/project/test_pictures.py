@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -29,10 +30,11 @@ def said(tmp_path_factory):
         (folder / name).write_text(text.lstrip(), encoding="utf-8")
     (versions / "0001_articles.py").write_text(PICTURES["FIRST"].lstrip(), encoding="utf-8")
     assert call(folder, "upgrade").code == 0
-    variables = environment({"PYTHONPATH": f"{SOURCE}:{folder}"})
+    path = os.pathsep.join([str(SOURCE), str(folder)])
+    variables = environment({"PYTHONPATH": path})
     subprocess.run([sys.executable, "load.py"], cwd=folder, env=variables, check=True, timeout=60)
     (versions / "0002_large.py").write_text(PICTURES["SECOND"].lstrip(), encoding="utf-8")
-    wide = {"COLUMNS": str(PICTURES["WIDTH"]), "PYTHONPATH": f"{SOURCE}:{folder}"}
+    wide = {"COLUMNS": str(PICTURES["WIDTH"]), "PYTHONPATH": path}
     plan = call(folder, "plan", env=wide).out
     upgrade = subprocess.run(
         [sys.executable, "-m", "qmigrate", "upgrade", "--only", "articles"],
