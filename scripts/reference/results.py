@@ -15,13 +15,15 @@ from typing import Any, get_type_hints
 import click
 
 from qmigrate.cli.app import root
-from qmigrate.commands import export, metrics, schema
+from qmigrate.commands.export import Exported
+from qmigrate.commands.metrics import Metrics
+from qmigrate.commands.schema import Schemas
 
 #: Commands that print a document instead of lines for people: what `--json` has there is named here.
 DOCUMENTS: dict[str, tuple[type, ...]] = {
-    "metrics": (metrics.Metrics,),
-    "schema": (schema.Schemas,),
-    "export show": (export.Exported,),
+    "metrics": (Metrics,),
+    "schema": (Schemas,),
+    "export show": (Exported,),
 }
 
 
