@@ -18,7 +18,7 @@ MOST = 64
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
 def test_the_quickstart_works_as_it_stands(page, tmp_path):
-    """Every file and command, in an empty folder; what the page shows is what is printed. Then the commands for CI."""
+    """Every file and command, in an empty folder; what the page shows is what is printed. Then the checks before a release."""
     text = SECTION if page == "README.md" else (ROOT / page).read_text(encoding="utf-8")
     typed = pages.run(text, tmp_path)
     verbs = [command.split()[1] for command in typed if command.startswith("qmigrate")]
@@ -26,7 +26,7 @@ def test_the_quickstart_works_as_it_stands(page, tmp_path):
     assert steps == ["init", "revision", "plan", "upgrade", "rollback", "status"]
     assert sum(command.startswith("python") for command in typed) >= 2
     if page == "docs/quickstart.md":
-        more = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+        more = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
         assert len(pages.run(more, tmp_path)) == more.count("$ qmigrate")
         assert (tmp_path / "plan.json").is_file()
 
