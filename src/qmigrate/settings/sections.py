@@ -57,7 +57,8 @@ class RebuildSettings:
             expected to be shorter than ``limits.write_pause``, else ``converge``.
         snapshot: ``auto`` takes a server-side snapshot first where the server can; ``off`` never.
         verify: ``full``: every point is proven.
-        holdover: how long the old generation is kept from the swap on, in seconds; a later value changes no earlier promise.
+        holdover: how long the old generation is kept from the swap on, in seconds; a later value changes no earlier
+            promise.
         ranges: shares of the id space that are copied side by side; None lets qmigrate choose.
         workers: ranges in work at the same time, in each process.
         devices: those that vectors are made on, one worker process for each, as ``[cuda:0, cuda:1]``; None takes every
