@@ -50,7 +50,9 @@ def _parts() -> Iterator[str]:
 **Targets** of `plan`, `upgrade` and `rollback`: `head`, `base`, a revision id or its beginning, `+1`, `-1`.
 **Names** may be globs in quotes (`'memory_*'`) where an argument is called PATTERN or GLOB, and with `--only`; a
 text that is
-the name of a collection means that collection. **Durations** have a unit: `60s`, `5m`, `24h`, `7d`."""
+the name of a collection means that collection. **Durations** have a unit: `60s`, `5m`, `24h`, `7d`.
+
+{" ".join(line for line in EPILOG.splitlines() if line.startswith("Also understood"))}"""
     yield f"## Options of every verb\n\nBefore or after the verb.\n\n{_options(root)}"
     yield f"## Exit codes\n\n{_codes()}"
     for words, command in commands():
@@ -69,7 +71,8 @@ def _command(words: str, command: click.Command) -> Iterator[str]:
     yield _help(command.help or _short(command))
     yield _options(command)
     links = " or ".join(f"[`{kind.__name__}`](json.md#{kind.__name__.lower()})" for kind in results(words, command))
-    yield f"`--json`: {links} ([schema](schemas/{file_of(words)}))."
+    if links:
+        yield f"`--json`: {links} ([schema](schemas/{file_of(words)}))."
 
 
 def _help(text: str) -> str:

@@ -41,7 +41,8 @@ ERROR = {
 
 def pages() -> dict[str, str]:
     """Path below docs/ -> text."""
-    shown = {words: results(words, command) for words, command in commands()}
+    found = {words: results(words, command) for words, command in commands()}
+    shown = {words: kinds for words, kinds in found.items() if kinds}
     made = {f"reference/schemas/{file_of(words)}": dumped(words, kinds) for words, kinds in shown.items()}
     return {"reference/json.md": _page(shown), **made}
 
