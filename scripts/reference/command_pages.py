@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 import markdown as md
-from json_pages import file_of
+from json_pages import file_of, named
 from results import commands, results
 
 import qmigrate.commands
@@ -70,7 +70,7 @@ def _command(words: str, command: click.Command) -> Iterator[str]:
     yield md.block("text", usage)
     yield _help(command.help or _short(command))
     yield _options(command)
-    links = " or ".join(f"[`{kind.__name__}`](json.md#{kind.__name__.lower()})" for kind in results(words, command))
+    links = named(results(words, command), "json.md")
     if links:
         yield f"`--json`: {links} ([schema](schemas/{file_of(words)}))."
 

@@ -75,6 +75,8 @@ def dumped(words: str, kinds: Sequence[type]) -> str:
 
 def _reference(kind: type, defs: dict[str, Any]) -> dict[str, Any]:
     """A reference to the definition of a dataclass, which is made when it is first asked for."""
+    if kind is dict:
+        return {"type": "object"}
     if kind.__name__ not in defs:
         defs[kind.__name__] = {}
         defs[kind.__name__] = _object(kind, defs)
@@ -133,8 +135,7 @@ def of(annotation: Any, defs: dict[str, Any]) -> dict[str, Any]:
 def _page(shown: Mapping[str, Sequence[type]]) -> str:
     rows = []
     for words, kinds in shown.items():
-        links = " or ".join(f"[`{kind.__name__}`](#{kind.__name__.lower()})" for kind in kinds)
-        rows.append([f"`{words}`", links, f"[{file_of(words)}](schemas/{file_of(words)})"])
+        rows.append([f"`{words}`", named(kinds), f"[{file_of(words)}](schemas/{file_of(words)})"])
     return md.page(
         """# The JSON of each command
 
@@ -165,9 +166,15 @@ From Python the same values are [what the functions return](python.md).""",
     )
 
 
+def named(kinds: Sequence[type], page: str = "") -> str:
+    """Links to the tables of some dataclasses; what has a form of its own is just an object."""
+    links = [f"[`{kind.__name__}`]({page}#{kind.__name__.lower()})" for kind in kinds if kind is not dict]
+    return " or ".join([*links, *(["an object"] if dict in kinds else [])])
+
+
 def _objects(shown: Mapping[str, Sequence[type]]) -> list[str]:
     """A table for each dataclass, those of the commands first, then what they hold."""
-    queue = list(dict.fromkeys(kind for kinds in shown.values() for kind in kinds))
+    queue = list(dict.fromkeys(kind for kinds in shown.values() for kind in kinds if kind is not dict))
     parts = []
     for kind in queue:
         heading = f"### {kind.__name__}\n\n{md.lead(kind)}"

@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Iterator
 from functools import cache
 from types import FunctionType, ModuleType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 
@@ -88,6 +88,8 @@ def _made(node: ast.expr, tree: ast.AST, names: dict[str, Any]) -> type | None:
         return None
     called = inspect.unwrap(called)
     found = get_type_hints(called, namespace(called.__module__)).get("return")
+    if get_origin(found) is dict:
+        return dict
     # A context manager gives the first of what it yields.
     inner = [one for part in (found, *get_args(found)) for one in (part, *get_args(part))]
     return next((one for one in inner if dataclasses.is_dataclass(one) and isinstance(one, type)), None)

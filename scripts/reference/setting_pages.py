@@ -70,6 +70,7 @@ ENVIRONMENT = {
     "CONFIG": "the settings file; `qmigrate.yaml` in the current folder by default",
     "SCRIPTS": "the folder of the revisions, as `scripts:`",
     "ACTOR": "who acts, for every record; the user of the system by default",
+    "REQUESTED_BY": "whose request something irreversible is, and why: a name, a colon, a reason",
     "LOG": "`text` or `json`: the lines on stderr",
     "LEDGER_URL": "as `ledger.url`",
     "QDRANT_URL": "as `qdrant.url`",
@@ -230,8 +231,9 @@ def _embedders() -> str:
 
 
 def _environment() -> str:
-    assert set(ENVIRONMENT) == VARIABLES, set(ENVIRONMENT) ^ VARIABLES
-    rows = [[f"`QMIGRATE_{name}`", md.sentence(meaning)] for name, meaning in ENVIRONMENT.items()]
+    missing = VARIABLES - set(ENVIRONMENT)
+    assert not missing, f"no meaning in ENVIRONMENT: {missing}"
+    rows = [[f"`QMIGRATE_{name}`", md.sentence(said)] for name, said in ENVIRONMENT.items() if name in VARIABLES]
     rows += [
         [f"`QMIGRATE_HEALTH_{one.name.upper()}`", f"As `health.{one.name}`."]
         for one in dataclasses.fields(sections.HealthSettings)
