@@ -84,6 +84,8 @@ def _made(node: ast.expr, tree: ast.AST, names: dict[str, Any]) -> type | None:
     called = _found(node.func, names)
     if called is dataclasses.replace:
         return _made(node.args[0], tree, names)
+    if isinstance(called, type) and dataclasses.is_dataclass(called):
+        return called
     if not isinstance(called, FunctionType):
         return None
     called = inspect.unwrap(called)
