@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 
 import command_pages
@@ -18,6 +19,7 @@ DOCS = ROOT / "docs"
 MAKERS = (operation_pages, setting_pages, command_pages, json_pages)
 
 
+@cache
 def pages() -> dict[str, str]:
     """Path below docs/ -> text."""
     return {name: text for maker in MAKERS for name, text in maker.pages().items()}
@@ -25,7 +27,7 @@ def pages() -> dict[str, str]:
 
 def stale() -> list[str]:
     """Pages that differ from what the code gives, are missing, or are not made any more."""
-    made = pages()
+    made = dict(pages())
     other = DOCS / "reference" / "parameters.md"
     if other.is_file() and f"(here {setting_pages.minor()})" not in other.read_text(encoding="utf-8"):
         # Another client is installed than the one that the page is about.

@@ -60,8 +60,8 @@ def test_a_dead_link_is_found():
 
 
 def test_each_test_that_the_readme_names_is_there():
-    """A sentence about what it ends has the test that holds it: the function, in the file that the link leads to."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What it ends")[2].partition("\n## ")[0]
+    """A sentence about a problem that it solves has the test that holds it: the function, in the file that the link leads to."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Problems that it solves")[2].partition("\n## ")[0]
     named = re.findall(r"\[(test_\w+)\]\((tests/[\w/]+\.py)\)", readme)
     assert len(named) >= 8
     for name, file in named:
