@@ -26,6 +26,8 @@ _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s]+)\)")
 #: A line of a paragraph, right before a list; the beginning of a list within a list.
 _BEFORE_LIST = re.compile(r"^((?!\s|[-*|#>] ?|\d+\. )\S.*)\n(?=(?:[-*]|\d+\.) )", re.MULTILINE)
 _NESTED = re.compile(r"^ {2,3}(?=(?:[-*]|\d+\.) )", re.MULTILINE)
+#: A row of a table, and code in it.
+_ROW, _CODE = re.compile(r"^\|.*$", re.MULTILINE), re.compile(r"(`+).+?\1")
 #: What a browser would load, and from where.
 _LOADED = re.compile(
     r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\ssrc=[\"']?([^\"'\s>]+)"
@@ -51,14 +53,17 @@ def staged(file: Path, pages: dict[Path, str]) -> str:
         pages: as `sources` returns them.
     """
     parts = _FENCE.split(file.read_text(encoding="utf-8"))
-    parts[::2] = [_lists(_LINK.sub(lambda found: _link(found, file, pages), part)) for part in parts[::2]]
+    parts[::2] = [_as_python(_LINK.sub(lambda found: _link(found, file, pages), part)) for part in parts[::2]]
     return "".join(parts)
 
 
-def _lists(text: str) -> str:
-    """Lists as Python's Markdown wants them: behind an empty line, and four columns further in within another one."""
-    text = _NESTED.sub("    ", text)
-    return _BEFORE_LIST.sub(r"\1\n\n", text)
+def _as_python(text: str) -> str:
+    """What GitHub and Python's Markdown read differently, as the latter needs it.
+
+    Lists: behind an empty line, and four columns further in within another one. Code in tables: with bare pipes.
+    """
+    text = _BEFORE_LIST.sub(r"\1\n\n", _NESTED.sub("    ", text))
+    return _ROW.sub(lambda row: _CODE.sub(lambda code: code[0].replace("\\|", "|"), row[0]), text)
 
 
 def _link(found: re.Match[str], file: Path, pages: dict[Path, str]) -> str:

@@ -120,7 +120,7 @@ def _meaning(option: click.Option) -> str:
 
 def _codes() -> str:
     found: dict[int, list[str]] = {code: [said] for code, said in OTHER_CODES.items()}
-    for kind in _tree(errors.QmigrateError):
+    for kind in dict.fromkeys(_tree(errors.QmigrateError)):
         found.setdefault(kind.exit_code, [])
         found[kind.exit_code].append(f"`{kind.__name__}`: {md.first_line(kind)}")
     rows = [[f"**{code}**", "<br>".join(md.sentence(one) for one in said)] for code, said in sorted(found.items())]

@@ -89,12 +89,12 @@ def test_a_page_of_the_site_leads_to_pages_of_the_site(file):
             assert os.path.normpath(Path(pages[file]).parent / unquote(parts.path)) in pages.values(), target
 
 
-def test_lists_of_the_pages_are_lists_of_the_site(tmp_path):
-    """GitHub takes a list right behind a line of text, Python's Markdown needs an empty line; code stays as it is."""
+def test_the_pages_are_read_as_on_github(tmp_path):
+    """A list right behind a line of text gets an empty line, code in a table its bare pipe; blocks stay as they are."""
     page = tmp_path / "page.md"
-    page.write_text("Two:\n- one\n- two\n   - nested\n\n```\ntext\n- no list\n```\n| a |\n|---|\n", encoding="utf-8")
+    page.write_text("Two:\n- one\n- two\n   - nested\n\n```\ntext\n- no list\n```\n| `a \\| b` | c \\| d |\n|---|\n", encoding="utf-8")
     assert SITE["staged"](page, {page: "page.md"}) == (
-        "Two:\n\n- one\n- two\n    - nested\n\n```\ntext\n- no list\n```\n| a |\n|---|\n"
+        "Two:\n\n- one\n- two\n    - nested\n\n```\ntext\n- no list\n```\n| `a | b` | c \\| d |\n|---|\n"
     )
 
 
