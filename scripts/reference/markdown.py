@@ -97,3 +97,11 @@ def block(language: str, text: str) -> str:
 def page(*parts: str) -> str:
     """A page of its parts, with the note that it is generated."""
     return "\n\n".join([NOTE, *(part.strip() for part in parts if part.strip())]) + "\n"
+
+
+def duration(seconds: float) -> str:
+    """As it is typed: the largest unit that needs no fraction."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if seconds >= (size if unit != "m" else 2 * size) and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds * 1000:g}ms"

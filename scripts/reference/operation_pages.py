@@ -23,6 +23,7 @@ from qmigrate.operations.data import DataFix
 from qmigrate.operations.values import Value
 from qmigrate.parameters.own import SERVER_DEFAULTS
 from qmigrate.settings.load import Settings
+from qmigrate.settings.values import Seconds
 
 #: What the answers are about: a collection of two vectors and an index, with the settings of a fresh server.
 SCHEMA = CollectionSchema(
@@ -280,6 +281,8 @@ def _default(one: inspect.Parameter) -> str:
         return "must be given"
     if type(one.default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS":
         return "none"
+    if isinstance(one.default, Seconds):
+        return md.code(f'"{md.duration(one.default)}"')
     return md.code(f"{one.default!r}")
 
 

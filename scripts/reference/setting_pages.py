@@ -187,18 +187,10 @@ def _default(field: dataclasses.Field[Any], reader: Any) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if reader in (read.duration, read.positive_duration, read.timeout):
-        return f"`{_duration(value)}`"
+        return f"`{md.duration(value)}`"
     if isinstance(value, tuple):
         return f"`[{', '.join(map(str, value))}]`"
     return f"`{int(value)}`" if isinstance(value, float) and value.is_integer() else f"`{value}`"
-
-
-def _duration(seconds: float) -> str:
-    """As it is typed: the largest unit that needs no fraction."""
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        if seconds >= (size if unit != "m" else 2 * size) and seconds % size == 0:
-            return f"{seconds / size:g}{unit}"
-    return f"{seconds * 1000:g}ms"
 
 
 def _presets() -> str:
