@@ -41,7 +41,7 @@ _LOADED = re.compile(
 def sources() -> dict[Path, str]:
     """File of the repository -> its page or file of the site."""
     found = {file: file.relative_to(DOCS).as_posix() for file in sorted(DOCS.rglob("*")) if file.is_file()}
-    found |= {ROOT / "CHANGELOG.md": "changelog.md", ROOT / "CONTRIBUTING.md": "contributing.md"}
+    found |= {ROOT / f"{name}.md": f"{name.lower()}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY")}
     found |= {file: f"examples/{file.parent.name}.md" for file in sorted(ROOT.glob("examples/*/README.md"))}
     return found
 
