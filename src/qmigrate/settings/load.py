@@ -46,7 +46,7 @@ class QdrantSettings:
         grpc_tls: whether gRPC is encrypted; None where it is as in `url`.
         prefer_rest: points go over REST too, behind a proxy that blocks gRPC; several times slower.
         api_key: from ``QMIGRATE_QDRANT_API_KEY`` or the variable that ``api_key_env`` names; never shown.
-        timeout: longest time of one request in seconds.
+        timeout: longest time of one request, in seconds.
         nodes: REST URLs of every node of a cluster, for what has to be seen on all of them.
         ca_cert: PEM file of the authority that signed the server's certificate.
         prefix: path in front of Qdrant's own, behind a reverse proxy.

@@ -13,8 +13,8 @@ from qmigrate.settings import values as read
 _WRITES = read.choice("converge", "freeze", "refuse", "auto")
 
 
-def _room(value: Any, at: str) -> float:
-    """How much of something; 0 is none of it."""
+def read_room(value: Any, at: str) -> float:
+    """A number; 0 is none of it."""
     return 0.0 if value == 0 and not isinstance(value, bool) else read.positive(value, at)
 
 
@@ -33,12 +33,13 @@ class RaySettings:
 
     address: Annotated[str, read.text] = "auto"
     workers: Annotated[int | None, read.automatic(read.integer_between(1, 4096))] = None
-    num_gpus: Annotated[float, _room] = 1.0
-    num_cpus: Annotated[float, _room] = 1.0
+    num_gpus: Annotated[float, read_room] = 1.0
+    num_cpus: Annotated[float, read_room] = 1.0
     runtime_env: Annotated[Mapping[str, Any], read.mapping] = field(default_factory=dict, repr=False)
 
 
-def _ray(value: Any, at: str) -> RaySettings:
+def read_ray(value: Any, at: str) -> RaySettings:
+    """Keys of its own."""
     data = read.mapping(value, at)
     hints = get_type_hints(RaySettings, include_extras=True)
     read.check_keys(data, hints, at)
@@ -56,7 +57,8 @@ class RebuildSettings:
             expected to be shorter than ``limits.write_pause``, else ``converge``.
         snapshot: ``auto`` takes a server-side snapshot first where the server can; ``off`` never.
         verify: ``full``: every point is proven.
-        holdover: seconds that the old generation is kept, from the swap on; a later value changes no earlier promise.
+        holdover: how long the old generation is kept from the swap on, in seconds; a later value changes no earlier
+            promise.
         ranges: shares of the id space that are copied side by side; None lets qmigrate choose.
         workers: ranges in work at the same time, in each process.
         devices: those that vectors are made on, one worker process for each, as ``[cuda:0, cuda:1]``; None takes every
@@ -82,7 +84,7 @@ class RebuildSettings:
     workers: Annotated[int, read.integer_between(1, 256)] = 4
     devices: Annotated[tuple[str, ...] | None, read.automatic(read.listed(read.text))] = None
     engine: Annotated[str, read.choice("local", "ray")] = "local"
-    ray: Annotated[RaySettings, _ray] = field(default_factory=RaySettings)
+    ray: Annotated[RaySettings, read_ray] = field(default_factory=RaySettings)
     sample: Annotated[int, read.integer_between(0, 1_000_000)] = 200
     fuse: Annotated[bool, read.flag] = True
     max_rate: Annotated[float | None, read.positive] = None
@@ -98,9 +100,9 @@ class FixSettings:
 
     Attributes:
         exports: folder of the files that an undo needs.
-        undo: seconds that a fix can be undone.
+        undo: how long a fix can be undone, in seconds.
         max_share: largest share of a collection that one fix may remove, 0 to 1.
-        soft_delete: seconds after which `gc` deletes points that were only marked as deleted.
+        soft_delete: how long points that were only marked as deleted are kept by `gc`, in seconds.
         tenants: collection or glob -> payload field for the tenant of a point: deletions there name a tenant.
         presets: named fixes, as written in the file.
         consent: whose consent counts without a terminal for what can't be undone: ``any``, that
@@ -149,7 +151,7 @@ class EstimateSettings:
         index: vector values per second that an HNSW graph is built from.
         embed: points per second for which one vector is embedded.
         local: points per second that the client's local mode copies and proves.
-        step: seconds of every step besides its points.
+        step: what every step takes besides its points, in seconds.
     """
 
     copy: Annotated[float, read.positive] = 20e6

@@ -105,6 +105,18 @@ def _wrong(at: str, wanted: str, value: Any) -> ConfigError:
     return ConfigError(f"{at} must be {wanted}, not {shown!r}")
 
 
+def _says(reader: Reader, wanted: str) -> Reader:
+    """A reader that is made, with what it takes as its docstring, as those have that are written out."""
+    reader.__doc__ = f"{wanted[:1].upper()}{wanted[1:]}."
+    return reader
+
+
+def said(reader: Reader) -> str:
+    """What a reader takes, within a sentence: the first line of its docstring."""
+    words = (reader.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+    return words[:1].lower() + words[1:] if words[1:2].islower() or words[1:2] == " " else words
+
+
 def text(value: Any, at: str) -> str:
     """A text."""
     if not isinstance(value, str):
@@ -141,11 +153,11 @@ def integer_between(lowest: int, highest: int) -> Reader:
             raise _wrong(at, wanted, value)
         return value
 
-    return reader
+    return _says(reader, wanted)
 
 
 def positive(value: Any, at: str) -> float:
-    """A number above zero."""
+    """A number above 0."""
     found = _number(value, at, "a number above 0")
     if found <= 0:
         raise _wrong(at, "a number above 0", value)
@@ -221,7 +233,11 @@ def is_bare_number(value: object) -> bool:
 
 
 def duration(value: Any, at: str) -> float:
-    """A duration in seconds."""
+    """A duration such as ``60s``, ``5m``, ``24h`` or ``7d``.
+
+    Returns:
+        Seconds.
+    """
     found = parse_duration(value)
     if found is None:
         if is_bare_number(value):
@@ -231,7 +247,7 @@ def duration(value: Any, at: str) -> float:
 
 
 def timeout(value: Any, at: str) -> float:
-    """How long one request may take, in seconds; a bare number is one of seconds."""
+    """A duration such as ``60s`` or ``5m``; a number without a unit is one of seconds, as HTTP clients have it."""
     found = parse_timeout(value)
     if found is None:
         raise _wrong(at, "a duration such as 60s or 5m", value)
@@ -239,7 +255,11 @@ def timeout(value: Any, at: str) -> float:
 
 
 def positive_duration(value: Any, at: str) -> float:
-    """A duration above zero, in seconds."""
+    """A duration above 0, such as ``60s``, ``5m``, ``24h`` or ``7d``.
+
+    Returns:
+        Seconds.
+    """
     found = duration(value, at)
     if found <= 0:
         raise _wrong(at, "a duration above 0", value)
@@ -256,7 +276,7 @@ def choice(*known: str) -> Reader:
             raise _wrong(at, " or ".join(known), value)
         return str(word)
 
-    return reader
+    return _says(reader, " or ".join(f"``{one}``" for one in known))
 
 
 def automatic(reader: Reader) -> Reader:
@@ -265,7 +285,7 @@ def automatic(reader: Reader) -> Reader:
     def either(value: Any, at: str) -> Any:
         return None if value == "auto" else reader(value, at)
 
-    return either
+    return _says(either, f"``auto``, or {said(reader)}")
 
 
 def listed(reader: Reader) -> Reader:
@@ -276,7 +296,7 @@ def listed(reader: Reader) -> Reader:
             raise _wrong(at, "a list", value)
         return tuple(reader(item, f"{at}[{position}]") for position, item in enumerate(value))
 
-    return every
+    return _says(every, f"a list, each {said(reader)}")
 
 
 def each(reader: Reader) -> Reader:
@@ -285,11 +305,11 @@ def each(reader: Reader) -> Reader:
     def every(value: Any, at: str) -> dict[str, Any]:
         return {name: reader(one, f"{at}.{name}") for name, one in mapping(value, at).items()}
 
-    return every
+    return _says(every, f"names, each with {said(reader)}")
 
 
 def path(value: Any, at: str) -> Path:
-    """A path, relative as it was written."""
+    """A path."""
     if not isinstance(value, str) or not value.strip():
         raise _wrong(at, "a path", value)
     return Path(value.strip()).expanduser()

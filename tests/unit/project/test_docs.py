@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import click
 import pytest
 import yaml
 
+from qmigrate import fix, op
 from qmigrate.cli.app import root
 from qmigrate.commands import presets
 from qmigrate.embed import _BACKENDS
@@ -159,3 +162,56 @@ def test_every_block_of_settings_loads(where, text, tmp_path):
         assert set(embedder) - {"type"} <= _BACKENDS[str(embedder["type"])].keys, name
     for name, entry in settings.fixes.presets.items():
         presets._entry(settings, name, entry.get("kind", "deletion"))
+
+
+def calls(page: Path) -> Iterator[str]:
+    """Calls of ``fix`` and ``op`` within a sentence or a table, as Python has them."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for code in re.findall(r"`((?:fix\.(?!py`)[a-z_]+|op\.[A-Z]\w+)(?:\([^`]*\))?)`", re.sub(r"\s*\n\s*", " ", text)):
+        # What is left out is an argument without a name.
+        yield re.sub(r"…(?=[^\"]*(?:\"[^\"]*\"[^\"]*)*$)", "...", code.replace("\\|", "|"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_call_that_a_page_names_is_one(page):
+    """The function or operation exists, and takes the arguments that are named."""
+    odd = []
+    for code in calls(page):
+        name, _, rest = code.partition("(")
+        module, _, function = name.partition(".")
+        found = getattr(fix if module == "fix" else op, function, None)
+        given = {one.arg for one in ast.parse(code, mode="eval").body.keywords} if rest else set()
+        if found is None or not given <= set(inspect.signature(found).parameters):
+            odd.append(code)
+    assert odd == []
+
+
+#: What services and scripts of the kind that this replaces have, by name.
+CALLS = """
+    ensure_collection _ensure_collection_exists _create_payload_indexes _validate_and_upgrade_collection delete_vector
+    delete_vectors delete_session_vectors delete_category_vectors delete_vectors_by_category delete_collection
+    delete_all_vectors cleanup_orphaned_vectors delete_vectors_by_directory delete_vectors_by_asset
+    delete_vectors_by_session find_orphaned_vectors delete_vectors_by_ids reset_collection get_directory_stats
+    delete_by_directory retrain_directory cleanup_orphans get_directory_status update_person_ids repair_qdrant_person_ids
+    QdrantMigrationManager migrate_to_version add_vector_dimension create_snapshot restore_snapshot
+    migrate_collection_schema qdrant-migrate.sh qdrant-migrate.py qdrant-backfill-versions.py qdrant-snapshot-all.py
+    document-qdrant-schema.sh backup-qdrant-collections.sh qdrant_schema_versions vector_deletion_logs /vectors/mock
+    /vectors/cleanup /vectors/cleanup-orphans /vectors/reset /vectors/retrain /vectors/directories/status /by-directory
+    /by-asset/{id} /by-session/{id} /by-category/{id} /readyz
+"""
+OTHERS = {
+    "Alembic": "init revision upgrade downgrade current history heads branches show merge stamp check",
+    "orthant": "init new current upgrade downgrade",
+    "revector": "init new status up down to validate stamp diff",
+    "vecshift": "init doctor bench plan apply status eval cutover rollback fingerprint",
+}
+
+
+def test_each_call_of_what_it_replaces_has_a_row():
+    """Who comes from such a service finds its function, route or script on the page."""
+    page = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")
+    spans = " ".join(re.findall(r"`([^`]+)`", page)).replace("/by-", " /by-")
+    assert [one for one in CALLS.split() if not re.search(rf"(?<!\w){re.escape(one)}(?!\w)", spans)] == []
+    for name, verbs_ in OTHERS.items():
+        part = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        assert [verb for verb in verbs_.split() if not re.search(rf"^\| `[^|]*\b{verb}\b", part, re.MULTILINE)] == [], name

@@ -1,0 +1,78 @@
+"""The pictures of the README: what they show is what the commands print today, but for figures."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.scenarios.cli import SOURCE, call, environment
+from tests.scenarios.pages import shape
+
+ROOT = Path(__file__).parents[3]
+PICTURES = runpy.run_path(str(ROOT / "scripts" / "pictures.py"))
+IMAGES = {file.stem: file.read_text(encoding="utf-8") for file in sorted((ROOT / "docs" / "images").glob("*.svg"))}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What the same commands print in the same project, with fewer points and without waiting for the model."""
+    folder = tmp_path_factory.mktemp("shop")
+    versions = folder / "qdrant_migrations" / "versions"
+    versions.mkdir(parents=True)
+    load = PICTURES["LOAD"].replace(str(PICTURES["POINTS"]), "20")
+    model = re.sub(r"time\.sleep\(.*\)", "pass", PICTURES["MODEL"])
+    for name, text in (("qmigrate.yaml", PICTURES["CONFIG"]), ("slow.py", model), ("load.py", load)):
+        (folder / name).write_text(text.lstrip(), encoding="utf-8")
+    (versions / "0001_articles.py").write_text(PICTURES["FIRST"].lstrip(), encoding="utf-8")
+    assert call(folder, "upgrade").code == 0
+    path = os.pathsep.join([str(SOURCE), str(folder)])
+    variables = environment({"PYTHONPATH": path})
+    subprocess.run([sys.executable, "load.py"], cwd=folder, env=variables, check=True, timeout=60)
+    (versions / "0002_large.py").write_text(PICTURES["SECOND"].lstrip(), encoding="utf-8")
+    wide = {"COLUMNS": str(PICTURES["WIDTH"]), "PYTHONPATH": path}
+    plan = call(folder, "plan", env=wide).out
+    upgrade = subprocess.run(
+        [sys.executable, "-m", "qmigrate", "upgrade", "--only", "articles"],
+        cwd=folder, env=environment(wide), check=True, timeout=60, capture_output=True, text=True,
+    ).stderr  # fmt: skip
+    status = call(folder, "status", env=wide).out
+    return {"plan": plan, "upgrade": upgrade, "status": status.replace(f"{folder}/", "")}
+
+
+@pytest.mark.parametrize("name", ["plan", "status"])
+def test_a_picture_shows_what_is_printed(said, name):
+    """Line by line; who changes the output runs scripts/pictures.py."""
+    first, *shown = [shape(line) for line in PICTURES["lines"](IMAGES[name]) if line.strip()]
+    assert first == f"$ qmigrate {name}"
+    assert shown == [shape(line) for line in said[name].splitlines() if line.strip()]
+
+
+def test_the_picture_of_work_under_way_shows_its_phases(said):
+    """A bar of a phase that the run has, with what is known of it, and the phases before it."""
+    shown = PICTURES["lines"](IMAGES["upgrade"])
+    assert shown[:2] == ["$ qmigrate upgrade --only articles", "articles"]
+    phases = list(dict.fromkeys(re.findall(r"articles: (\w+)", said["upgrade"])))
+    names = [line.split()[0] for line in shown[2:]]
+    assert names == phases[: len(names)]
+    assert re.search(r"fill +━+.* \d+ %, [\d,]+ of [\d,]+, [\d.,]+/s, .* left, ", shown[-1])
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "images").glob("*.svg")), ids=lambda file: file.stem)
+def test_a_picture_asks_no_other_host(file):
+    """Neither fonts nor images nor styles from elsewhere, and no script."""
+    text = file.read_text(encoding="utf-8")
+    assert set(re.findall(r"https?://[^\"'<> )]+", text)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"<script|@import|@font-face|<image|xlink", text)
+
+
+def test_every_picture_is_shown():
+    """No file is left of a picture that no page has, and the README has those of the terminal."""
+    pages = {page: page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}
+    used = {Path(name).stem for text in pages.values() for name in re.findall(r"images/([\w-]+\.svg)", text)}
+    assert used == set(IMAGES)
+    assert {"plan", "upgrade", "status"} <= set(re.findall(r"images/(\w+)\.svg", pages[ROOT / "README.md"]))
