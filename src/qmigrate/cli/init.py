@@ -11,8 +11,8 @@ from qmigrate.cli.shell import Shell, with_shell
 @with_shell
 def init(shell: Shell) -> None:
     """Write qmigrate.yaml and the folder of the revisions here; nothing is overwritten."""
+    import qmigrate.commands.init as command
     from qmigrate.cli.results import show_init
-    from qmigrate.commands import init as command
 
     shell.show(command.init(shell.settings(stores=False)), show_init)
 
@@ -41,8 +41,8 @@ def revision(
     if message is None or only:
         missing = "--only is for --from-drift" if message else "Missing option '-m' / '--message'."
         raise click.UsageError(missing, context)
+    import qmigrate.commands.init as command
     from qmigrate.cli.results import show_revision
-    from qmigrate.commands import init as command
 
     settings = shell.settings(stores=False)
     shell.show(command.revision(settings, message, merge=merge, revision_id=rev_id), show_revision)

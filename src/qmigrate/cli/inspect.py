@@ -298,7 +298,7 @@ DIFFERENT = 5
 @with_shell
 def status(shell: Shell, exit_code: bool) -> int:
     """Show every collection: revision, generation, points, what is pending or running."""
-    from qmigrate.commands import status as command
+    import qmigrate.commands.status as command
 
     found = command.status(shell.settings())
     shell.show(found, show_status)
@@ -320,7 +320,7 @@ def history(
     shell: Shell, collection: str | None, limit: int, deletions: bool, carried: str | None, **given: Any
 ) -> None:
     """Show what was applied and rolled back, newest first, of COLLECTION or of all."""
-    from qmigrate.commands import status as command
+    import qmigrate.commands.status as command
 
     if carried is not None:
         _show_carried(shell, carried, collection, only=not deletions and not any(given.values()))
@@ -367,8 +367,8 @@ def _show_audit(shell: Shell, collection: str | None, limit: int, given: dict[st
 @with_shell
 def verify(shell: Shell, a: str, b: str) -> int:
     """Compare every point of the collections A and B: ids, payload, and the vectors that both have."""
+    import qmigrate.commands.verify as command
     from qmigrate.cli.results import show_verification
-    from qmigrate.commands import verify as command
 
     with shell.progress() as progress:
         report = command.verify(shell.settings(), a, b, progress=progress)
@@ -384,7 +384,7 @@ def doctor(shell: Shell, timeout: float) -> int:
 
     It changes nothing. Exits with the code of what failed, 9 where several things did.
     """
-    from qmigrate.commands import doctor as command
+    import qmigrate.commands.doctor as command
 
     found = command.doctor(shell.settings(), budget=timeout)
     shell.show(found, show_doctor)
@@ -396,8 +396,8 @@ def doctor(shell: Shell, timeout: float) -> int:
 @with_shell
 def wait(shell: Shell, timeout: float) -> None:
     """Wait until Qdrant and the ledger's database answer; for entrypoints."""
+    import qmigrate.commands.doctor as command
     from qmigrate.cli.results import show_waited
-    from qmigrate.commands import doctor as command
 
     with shell.progress() as progress:
         found = command.wait(shell.settings(), timeout, progress)

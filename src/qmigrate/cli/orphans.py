@@ -54,8 +54,8 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
     A point goes only when it has no row twice, --grace apart; nothing is locked in between. Rows without a point are
     counted, and passed on.
     """
+    import qmigrate.commands.fix as command
     from qmigrate.cli.fix_results import show_done, show_review
-    from qmigrate.commands import fix as command
     from qmigrate.commands import missing_rows
     from qmigrate.commands.names import ALL
 

@@ -220,7 +220,7 @@ def schema(
     changelog: bool | None,
 ) -> None:
     """Document the collections NAME (or globs), or all: vectors, payload indexes, settings, aliases, models."""
-    from qmigrate.commands import schema as command
+    import qmigrate.commands.schema as command
 
     if live + recorded + (revision is not None) > 1:
         raise click.UsageError("choose one of --live, --recorded and --revision", click.get_current_context())

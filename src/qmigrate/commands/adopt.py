@@ -102,7 +102,7 @@ class _Finding:
 
 
 def adopt(  # noqa: PLR0913  as many as the command has options
-    settings: Settings,
+    settings: Settings | None,
     pattern: str,
     *,
     alias: str | None = None,
@@ -139,6 +139,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
         RefusedError: several revisions fit, a run of the other ledger seems to be under way, or the names are unclear.
         NotFoundError: nothing matches.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
         opened.parallel = at_once(opened.store, parallel)
         found = find(opened, pattern, alias, take_over=take_over)
@@ -160,7 +161,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
 
 
 def stamp(
-    settings: Settings,
+    settings: Settings | None,
     revision: str,
     *,
     only: Iterable[str] | None = None,
@@ -183,6 +184,7 @@ def stamp(
         RefusedError: no revision up to this one creates a named collection.
         ForeignLedgerError: it is sealed by another ledger, and `take_over` was not given.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
         wanted = _named(opened.revisions, revision)
         names = named(opened, only) if only is not None else _created(opened, wanted)

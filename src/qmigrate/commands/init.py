@@ -14,13 +14,14 @@ from qmigrate.revisions.new import create, initialise
 from qmigrate.settings.load import CONFIG_NAME, Settings
 
 
-def init(settings: Settings) -> InitResult:
+def init(settings: Settings | None = None) -> InitResult:
     """Write ``qmigrate.yaml``, the template and an empty ``versions/`` next to the current folder's code.
 
     Raises:
         ConfigError: there is a settings file already, or the folder can't be written; nothing is overwritten.
         RevisionError: the same for the folder of the revisions.
     """
+    settings = settings or Settings.load()
     config = settings.folder / CONFIG_NAME
     if config.exists():
         hint = 'the next step: qmigrate revision -m "what changes"'
@@ -32,7 +33,7 @@ def init(settings: Settings) -> InitResult:
 
 
 def revision(
-    settings: Settings, message: str, *, merge: bool = False, revision_id: str | None = None
+    settings: Settings | None, message: str, *, merge: bool = False, revision_id: str | None = None
 ) -> RevisionResult:
     """Write the next revision file.
 
@@ -45,6 +46,7 @@ def revision(
     Raises:
         RevisionError: see :func:`qmigrate.revisions.new.create`.
     """
+    settings = settings or Settings.load()
     made = create(settings.scripts, message, revision_id=revision_id, merge=merge)
     return RevisionResult(path=made.path, revision=made.id, down=made.down, message=message)
 

@@ -34,7 +34,7 @@ from qmigrate.settings.load import Settings
 from qmigrate.text import quote
 
 
-def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: bool = False) -> Repaired:
+def accept(settings: Settings | None, revision: str, reason: str, *, changed_meaning: bool = False) -> Repaired:
     """Accept that an applied revision file has changed; who, why and what differs is in the history.
 
     The file is compared with what was applied: words, comments and layout may differ.
@@ -47,6 +47,7 @@ def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: b
         RevisionError: no such revision, or it is not applied anywhere.
         RefusedError: it differs from what was applied, or that is unknown.
     """
+    settings = settings or Settings.load()
     if not reason.strip():
         raise RevisionError("accepting a changed revision needs a reason", hint='--reason "…"')
     chosen = Revisions.load(settings.scripts).get(revision)
@@ -88,13 +89,14 @@ def _another_meaning(chosen: Revision, found: Compared) -> RefusedError:
     )
 
 
-def unlock(settings: Settings, collection: str) -> Repaired:
+def unlock(settings: Settings | None, collection: str) -> Repaired:
     """End the lease of a holder that is known to be dead; its run is then found interrupted.
 
     Raises:
         UnknownNameError: there is no such collection.
         RefusedError: no process holds its lease.
     """
+    settings = settings or Settings.load()
     with opened_ledger(settings) as ledger:
         held = next((row for row in ledger.leases() if row.name == collection and not row.expired), None)
         if held is None:
@@ -106,7 +108,7 @@ def unlock(settings: Settings, collection: str) -> Repaired:
 
 
 def name(
-    settings: Settings,
+    settings: Settings | None,
     collection: str,
     *,
     agreed: Callable[[Plan], None] | None = None,
@@ -124,6 +126,7 @@ def name(
         RepairNeededError: that generation is gone, or another client made a collection of this name.
         RefusedError: a run of it is not finished, or the name was moved on after the plan was shown.
     """
+    settings = settings or Settings.load()
     shown: Plan | None = None
     if agreed is not None:
         with session(settings, writes=False) as opened:
@@ -145,7 +148,7 @@ def name(
 
 
 def vanished(
-    settings: Settings,
+    settings: Settings | None,
     generation: str,
     *,
     lock_timeout: float | None = None,
@@ -160,6 +163,7 @@ def vanished(
         NotFoundError: the ledger has no such generation.
         RefusedError: it is there, or a run is not finished.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         owner = opened.ledger.physicals().get(generation)
         if owner is None:
@@ -194,7 +198,7 @@ def _finish(opened: Session, collection: str, stop: Stop, lock_timeout: float | 
     return bool(found)
 
 
-def leftovers(settings: Settings, *, progress: Progress | None = None) -> Repaired:
+def leftovers(settings: Settings | None = None, *, progress: Progress | None = None) -> Repaired:
     """Remove own aliases of processes that are gone, and what a probe of the server has left behind; nothing else.
 
     Aliases are removed under the lease of their collection, and only where no unfinished run resumes from them.
@@ -204,6 +208,7 @@ def leftovers(settings: Settings, *, progress: Progress | None = None) -> Repair
         LeaseHeldError: another process works on one of the collections.
         StoreError: the server refuses it.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=True, progress=progress) as opened:
         removed = _aliases(opened)
         gone, kept = _probes(opened)

@@ -84,7 +84,7 @@ def review(settings: Settings, collection: str, *, reason: str) -> ResetReview:
 
 
 def reset(
-    settings: Settings,
+    settings: Settings | None,
     collection: str,
     *,
     reason: str,
@@ -107,6 +107,7 @@ def reset(
         RefusedError: no consent, or another number of points; nothing was changed.
         PlanError: there is no such collection, or no reason.
     """
+    settings = settings or Settings.load()
     _check_reason(reason)
     if confirm != PHRASE:
         raise RefusedError(

@@ -30,7 +30,7 @@ WRITES = ("refuse", "carry", "discard", "now")
 
 
 def rollback(
-    settings: Settings,
+    settings: Settings | None = None,
     target: str = "-1",
     *,
     only: Iterable[str] | None = None,
@@ -53,6 +53,7 @@ def rollback(
         RefusedError: something was written since, or can't be undone; nothing was changed.
         UsageError: `writes` is none of the known words.
     """
+    settings = settings or Settings.load()
     check_writes(writes)
     if dry_run:
         with session(settings, writes=False) as opened:
@@ -139,7 +140,7 @@ def _check_last(world: World, names: Iterable[str], wanted: str) -> None:
 
 
 def abort(
-    settings: Settings,
+    settings: Settings | None = None,
     collection: str | None = None,
     *,
     lock_timeout: float | None = None,
@@ -151,6 +152,7 @@ def abort(
         UnknownNameError: there is no such collection, and no revision speaks of it.
         RefusedError: a name has moved already, or in-place work can't be undone: the run must be finished.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         names = None if collection is None else chosen_names(opened, [collection])
         options = RunOptions(stop, lock_timeout, only=names, unfinished=True)

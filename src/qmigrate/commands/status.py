@@ -18,8 +18,9 @@ from qmigrate.revisions.graph import Revision, Revisions
 from qmigrate.settings.load import Settings
 
 
-def status(settings: Settings) -> Status:
+def status(settings: Settings | None = None) -> Status:
     """Per collection: revision, generation, points, health, what is pending, running or interrupted."""
+    settings = settings or Settings.load()
     with session(settings, writes=False, partial=True) as opened:
         world = observe(opened.ledger, opened.store)
         heads = opened.revisions.heads()
@@ -50,12 +51,13 @@ def _sql_notes(opened: Session, world: World, wanted: frozenset[str]) -> list[st
     return [*notes, *links_of(opened, world, wanted)]
 
 
-def history(settings: Settings, collection: str | None = None, limit: int = 50) -> History:
+def history(settings: Settings | None = None, collection: str | None = None, limit: int = 50) -> History:
     """What was applied and rolled back, newest first.
 
     Raises:
         UnknownNameError: neither the ledger nor a revision speaks of the collection.
     """
+    settings = settings or Settings.load()
     files = Revisions.load(settings.scripts)
     # Qdrant has nothing about it.
     with opened_ledger(settings) as ledger:

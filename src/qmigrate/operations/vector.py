@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import Filling, PointTransform

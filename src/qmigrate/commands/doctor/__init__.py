@@ -125,7 +125,7 @@ def _not_made(checks: Sequence[Check], waiting: dict[str, list[str]]) -> list[Ch
 __all__ = ["doctor", "wait"]
 
 
-def doctor(settings: Settings, *, budget: float = 60.0) -> Doctor:
+def doctor(settings: Settings | None = None, *, budget: float = 60.0) -> Doctor:
     """Check every part by itself: versions, rights, room, clocks, cluster, names, leftovers, models.
 
     Args:
@@ -134,6 +134,7 @@ def doctor(settings: Settings, *, budget: float = 60.0) -> Doctor:
     Returns:
         Failures, warnings, what is in order, and what is only to be known; each with the next command.
     """
+    settings = settings or Settings.load()
     started = time.monotonic()
     with Deployment(settings, deadline=started + budget) as patient:
         checks = examine(patient, TABLE)
