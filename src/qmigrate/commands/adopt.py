@@ -30,7 +30,7 @@ from qmigrate.planner.adopt import AdoptWish, Target, Verdict, judge, number_of,
 from qmigrate.planner.members import chain
 from qmigrate.ports import Progress
 from qmigrate.revisions.graph import Revisions
-from qmigrate.revisions.new import NewFile, compose, write_new
+from qmigrate.revisions.new import NewFile, compose, initialise, write_new
 from qmigrate.settings.load import Settings
 from qmigrate.text import counted
 
@@ -140,7 +140,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
         NotFoundError: nothing matches.
     """
     settings = settings or Settings.load()
-    with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=not dry_run, progress=progress, looking=True) as opened, stop_on_signals() as stop:
         opened.parallel = at_once(opened.store, parallel)
         found = find(opened, pattern, alias, take_over=take_over)
         if not dry_run:
@@ -240,7 +240,7 @@ def _look(
     pattern, message, revision_id = wording
     leaving = [state.name for state in found.leaving(world)]
     source, notes = _source(opened, len(found.chosen) + len(found.left), new, pattern, leaving)
-    file = compose(opened.settings.scripts, message, revision_id=revision_id, source=source)
+    file = compose(opened.settings.scripts, message, revision_id=revision_id, source=source, required=False)
     return _Finding(verdicts, file, source.missing, notes, left)
 
 
@@ -324,6 +324,7 @@ def _write_baseline(opened: Session, finding: _Finding, choice: AdoptWish) -> Ad
     """Write the revision; from here on it is history like any other, and the same command resumes after a crash."""
     if finding.file is None:
         return choice
+    initialise(opened.settings.scripts)
     made = write_new(finding.file)
     opened.revisions = with_inline(Revisions.load(opened.settings.scripts), opened.ledger, opened.store)
     names = {verdict.target.name for verdict in finding.verdicts if verdict.how == "baseline"}

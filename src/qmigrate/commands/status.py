@@ -6,7 +6,7 @@ from qmigrate.commands.condition import condition, eta, percent
 from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.names import check_recorded
 from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
-from qmigrate.commands.session import Session, opened_ledger, session
+from qmigrate.commands.session import Session, opened_ledger, read_revisions, session
 from qmigrate.commands.sql_gate import links_of, notes_of, within_reach
 from qmigrate.errors import NotFoundError, QmigrateError, StoreError
 from qmigrate.ledger.writer import UNCHANGED
@@ -14,14 +14,14 @@ from qmigrate.model.state import World
 from qmigrate.observe import observe
 from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
-from qmigrate.revisions.graph import Revision, Revisions
+from qmigrate.revisions.graph import Revision
 from qmigrate.settings.load import Settings
 
 
 def status(settings: Settings | None = None) -> Status:
     """Per collection: revision, generation, points, health, what is pending, running or interrupted."""
     settings = settings or Settings.load()
-    with session(settings, writes=False, partial=True) as opened:
+    with session(settings, writes=False, looking=True, partial=True) as opened:
         world = observe(opened.ledger, opened.store)
         heads = opened.revisions.heads()
         wanted = opened.revisions.resolve("heads", current=frozenset())
@@ -58,9 +58,9 @@ def history(settings: Settings | None = None, collection: str | None = None, lim
         UnknownNameError: neither the ledger nor a revision speaks of the collection.
     """
     settings = settings or Settings.load()
-    files = Revisions.load(settings.scripts)
     # Qdrant has nothing about it.
     with opened_ledger(settings) as ledger:
+        files = read_revisions(settings, ledger)
         check_checksums(files_of(with_inline(files, ledger)), ledger.applied_checksums())
         check_recorded(ledger, files, collection)
         rows = ledger.history(collection, limit)

@@ -13,8 +13,8 @@ from qmigrate.settings import values as read
 _WRITES = read.choice("converge", "freeze", "refuse", "auto")
 
 
-def _room(value: Any, at: str) -> float:
-    """How much of something; 0 is none of it."""
+def read_room(value: Any, at: str) -> float:
+    """A number; 0 is none of it."""
     return 0.0 if value == 0 and not isinstance(value, bool) else read.positive(value, at)
 
 
@@ -33,12 +33,13 @@ class RaySettings:
 
     address: Annotated[str, read.text] = "auto"
     workers: Annotated[int | None, read.automatic(read.integer_between(1, 4096))] = None
-    num_gpus: Annotated[float, _room] = 1.0
-    num_cpus: Annotated[float, _room] = 1.0
+    num_gpus: Annotated[float, read_room] = 1.0
+    num_cpus: Annotated[float, read_room] = 1.0
     runtime_env: Annotated[Mapping[str, Any], read.mapping] = field(default_factory=dict, repr=False)
 
 
-def _ray(value: Any, at: str) -> RaySettings:
+def read_ray(value: Any, at: str) -> RaySettings:
+    """Keys of its own."""
     data = read.mapping(value, at)
     hints = get_type_hints(RaySettings, include_extras=True)
     read.check_keys(data, hints, at)
@@ -82,7 +83,7 @@ class RebuildSettings:
     workers: Annotated[int, read.integer_between(1, 256)] = 4
     devices: Annotated[tuple[str, ...] | None, read.automatic(read.listed(read.text))] = None
     engine: Annotated[str, read.choice("local", "ray")] = "local"
-    ray: Annotated[RaySettings, _ray] = field(default_factory=RaySettings)
+    ray: Annotated[RaySettings, read_ray] = field(default_factory=RaySettings)
     sample: Annotated[int, read.integer_between(0, 1_000_000)] = 200
     fuse: Annotated[bool, read.flag] = True
     max_rate: Annotated[float | None, read.positive] = None
