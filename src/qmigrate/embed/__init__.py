@@ -44,7 +44,7 @@ _IMAGES = "image_roots image_hosts image_networks image_base64 image_timeout ima
 _BACKENDS: Mapping[str, _Backend] = {
     "hashing": _backend("hashing", "size", "size", size=256),
     "pixels": _backend("pixels", f"size {_IMAGES}", "size", size=512),
-    "callable": _backend("function", "function size max_batch version", "size"),
+    "callable": _backend("function", "function size max_batch version sys_path", "size"),
     "http": _backend(
         "http",
         "url api model dimensions size encoding_format truncate normalize prompt version "

@@ -185,7 +185,7 @@ class Settings:
         read.refuse_empty(environ, config=config, qdrant_url=qdrant_url, ledger_url=ledger_url, scripts=scripts)
         here = ValueContext(Path.cwd(), environ)
         file, data = (None, dict(content)) if content is not None else _read_file(config, here)
-        source = ValueContext(file.parent, environ) if file else here
+        source = ValueContext(file.parent if file else here.folder, environ, file is not None or content is not None)
         _check_names(data, environ)
         urls = {"qdrant": qdrant_url or environ.get("QMIGRATE_QDRANT_URL")}
         urls["ledger"] = ledger_url or environ.get("QMIGRATE_LEDGER_URL")
@@ -502,6 +502,11 @@ def _embedders(data: Mapping[str, Any], at: str, source: ValueContext) -> dict[s
         if entry.get("image_roots") is not None:
             roots = read.listed(read.path)(entry["image_roots"], f"{at}.{name}.image_roots")
             entry["image_roots"] = [str(source.folder / root) for root in roots]
+        if entry["type"] == "callable":
+            # Nobody means the current folder who has no settings file there.
+            default = ["."] if source.is_project else []
+            folders = read.listed(read.path)(entry.get("sys_path", default) or [], f"{at}.{name}.sys_path")
+            entry["sys_path"] = [str(source.folder / one) for one in folders]
         if entry.get("api_key_file") is not None:
             file = read.path(entry["api_key_file"], f"{at}.{name}.api_key_file")
             entry["api_key_file"] = str(source.folder / file)

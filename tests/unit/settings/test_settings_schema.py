@@ -20,6 +20,7 @@ FILES = [ROOT / "qmigrate.yaml", *sorted((ROOT / "examples").rglob("qmigrate.yam
 
 
 def is_valid(content) -> bool:
+    """What an editor would say."""
     return Draft7Validator(SCHEMA).is_valid(content)
 
 
