@@ -77,6 +77,7 @@ class Options:
     verbose: int = 0
     no_color: bool = False
     log: str | None = None
+    version: bool = False
     verb: str = "qmigrate"
     shown: Shown | None = field(default=None, repr=False)
 

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from qmigrate.commands.retrain import retrain as fix_retrain
     from qmigrate.commands.rollback import abort, rollback
     from qmigrate.commands.schema import schema
+    from qmigrate.commands.show import branches, heads, show
     from qmigrate.commands.snapshot import create as snapshot_create
     from qmigrate.commands.snapshot import delete as snapshot_delete
     from qmigrate.commands.snapshot import list_ as snapshot_list
@@ -68,6 +69,7 @@ __all__ = [
     "Settings",
     "abort",
     "adopt",
+    "branches",
     "check",
     "check_offline",
     "cutover",
@@ -83,6 +85,7 @@ __all__ = [
     "fix_stats",
     "fix_undo",
     "gc",
+    "heads",
     "history",
     "history_carried",
     "history_deletions",
@@ -101,6 +104,7 @@ __all__ = [
     "revision_from_drift",
     "rollback",
     "schema",
+    "show",
     "snapshot_create",
     "snapshot_delete",
     "snapshot_list",
@@ -117,6 +121,7 @@ __all__ = [
 _VERBS = {
     "abort": "rollback:abort",
     "adopt": "adopt:adopt",
+    "branches": "show:branches",
     "check": "check:check",
     "check_offline": "lint:lint",
     "cutover": "cutover:cutover",
@@ -132,6 +137,7 @@ _VERBS = {
     "fix_stats": "stats:stats",
     "fix_undo": "fix:undo",
     "gc": "gc:gc",
+    "heads": "show:heads",
     "history": "status:history",
     "history_carried": "history:carried",
     "history_deletions": "history:deletions",
@@ -150,6 +156,7 @@ _VERBS = {
     "revision_from_drift": "drift:from_drift",
     "rollback": "rollback:rollback",
     "schema": "schema:schema",
+    "show": "show:show",
     "snapshot_create": "snapshot:create",
     "snapshot_delete": "snapshot:delete",
     "snapshot_list": "snapshot:list_",

@@ -22,6 +22,7 @@ OTHERS = {
     "fix_delete": "fix",
     "fix_orphans": "fix",
     "repair": "repair_unlock",
+    "edit": "show",
     "completion": None,
 }
 
