@@ -51,7 +51,7 @@ def test_the_page_shows_the_table_of_the_code():
 SAME_RIGHT = {
     "init": set(),
     "completion": {"--install"},
-    **dict.fromkeys(("heads", "branches", "show", "edit"), set()),
+    **{verb: set() for verb in ("heads", "branches", "show", "edit")},
     "revision": {"--message", "--merge", "--only", "--rev-id"},
     "plan": {"--only", "--out"},
     "status": {"--exit-code"},

@@ -104,6 +104,8 @@ def show_traceback(error: BaseException) -> None:
 def _report(
     options: Options, kind: str, message: str, hint: str | None, exit_code: int, facts: dict[str, Any], code: str = ""
 ) -> None:
+    # Where no rollback was typed, its default target is meant.
+    hint = hint and hint.replace("qmigrate rollback … ", "qmigrate rollback ")
     if options.json:
         from qmigrate.cli.shell import echo_json
 

@@ -208,12 +208,16 @@ def _status_summary(status: Status) -> str:
     return ", ".join(parts) + (f" · head {status.head}" if status.head else "")
 
 
+#: States that wait for a command, the one first whose readers may be without answers.
+_URGENT = ("failed", "interrupted", "drift", "held", "pending", "unmanaged", "plain")
+
+
 def _next(status: Status) -> str | None:
-    """The command that most collections wait for; a plain ``qmigrate upgrade`` wins."""
-    commands = [row.next_command for row in status.collections if row.next_command]
-    if "qmigrate upgrade" in commands:
-        return "qmigrate upgrade"
-    return commands[0] if commands else None
+    """The command for what is most urgent: an outage before what is only pending."""
+    waiting = [row for row in status.collections if row.next_command]
+    order = {state: place for place, state in enumerate(_URGENT)}
+    first = min(waiting, key=lambda row: order.get(row.state, len(order)), default=None)
+    return first.next_command if first else None
 
 
 def _table(status: Status, following: str | None, width: int) -> list[Text]:

@@ -49,7 +49,7 @@ def accept(settings: Settings | None, revision: str, reason: str, *, changed_mea
     """
     settings = settings or Settings.load()
     if not reason.strip():
-        raise RevisionError("accepting a changed revision needs a reason", hint='--reason "…"')
+        raise RevisionError("accepting a changed revision needs a reason", hint="--reason WHY")
     chosen = Revisions.load(settings.scripts).get(revision)
     with opened_ledger(settings) as ledger:
         ledger.prepare()
@@ -84,7 +84,7 @@ def _another_meaning(chosen: Revision, found: Compared) -> RefusedError:
     return RefusedError(
         message,
         hint="restore the file, and write what is to change into a new revision; or accept another meaning: "
-        f'qmigrate repair --accept {quote(chosen.id)} --reason "…" --changed-meaning',
+        f"qmigrate repair --accept {quote(chosen.id)} --reason WHY --changed-meaning",
         facts={"meaning": found.meaning, "differences": list(found.differences)},
     )
 

@@ -138,7 +138,7 @@ def _plan(opened: Session, world: World, name: str, reason: str, expect: int | N
 
 def _check_reason(reason: str) -> None:
     if not reason.strip():
-        raise PlanError("a reason is required: it is what the audit shows", hint='--reason "…"')
+        raise PlanError("a reason is required: it is what the audit shows", hint="--reason WHY")
 
 
 def _check_count(opened: Session, name: str, expect: int) -> None:

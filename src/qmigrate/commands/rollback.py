@@ -16,7 +16,7 @@ from qmigrate.commands.snapshot import address
 from qmigrate.commands.upgrade import check_names
 from qmigrate.engine.executor import stop_on_signals
 from qmigrate.engine.golive.unrelated import RESET
-from qmigrate.errors import RefusedError, UsageError
+from qmigrate.errors import CollectionsFailedError, QmigrateError, RefusedError, UsageError
 from qmigrate.model.plan import CollectionPlan, InPlace, Plan
 from qmigrate.model.state import World
 from qmigrate.observe import check_hidden, observe
@@ -56,12 +56,16 @@ def rollback(
     settings = settings or Settings.load()
     check_writes(writes)
     if dry_run:
-        with session(settings, writes=False) as opened:
+        with _hints_as_typed(target), session(settings, writes=False) as opened:
             world = observe(opened.ledger, opened.store)
             names = chosen_names(opened, only)
             plan = _plan(opened, world, target, names, writes)
             return UpgradeResult(plan=_explained(world, plan, target, names), resumed=(), outcomes=())
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with (
+        _hints_as_typed(target),
+        session(settings, writes=True, progress=progress) as opened,
+        stop_on_signals() as stop,
+    ):
         opened.parallel = at_once(opened.store, parallel)
         names = chosen_names(opened, only)
         begun = begun_revisions(opened, "rollback", names)
@@ -83,6 +87,26 @@ def rollback(
     # A downgrade() may declare hold as well.
     held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
+
+
+@contextmanager
+def _hints_as_typed(target: str) -> Iterator[None]:
+    """What is below doesn't know the target, and leaves it open: ``qmigrate rollback … --only docs``."""
+
+    def typed(hint: str | None) -> str | None:
+        words = "qmigrate rollback" if target == "-1" else f"qmigrate rollback {quote(target)}"
+        return hint and hint.replace("qmigrate rollback …", words)
+
+    try:
+        yield
+    except CollectionsFailedError as error:
+        for one in error.facts["failed"]:  # type: ignore[attr-defined]
+            one["hint"] = typed(one["hint"])
+        error.hint = typed(error.hint)
+        raise
+    except QmigrateError as error:
+        error.hint = typed(error.hint)
+        raise
 
 
 def revert(
