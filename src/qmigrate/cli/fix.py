@@ -54,7 +54,7 @@ def show_quarantine(console: Console, found: Quarantine) -> None:
 def show_retried(console: Console, result: Retried) -> None:
     """What has its vector now, and what hasn't."""
     if not result.collections:
-        console.print("OK: every point has its vectors.")
+        console.print("Nothing to try again: every point has its vectors.")
         return
     console.print(f"{tallied('point', (result.filled, 'filled'), (result.failed, 'failed again'))}.")
     if result.settled:

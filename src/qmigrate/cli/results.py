@@ -61,7 +61,7 @@ def show_waited(console: Console, result: Waited) -> None:
 
 def show_repaired(console: Console, result: Repaired) -> None:
     """What was decided."""
-    console.print(f"{result.action} {result.subject}: {result.detail}")
+    console.print(f"{f'{result.action} {result.subject}'.rstrip()}: {result.detail}")
 
 
 def _near(path: Path) -> str:

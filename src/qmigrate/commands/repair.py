@@ -57,7 +57,7 @@ def accept(settings: Settings | None, revision: str, reason: str, *, changed_mea
         if before is None:
             raise RevisionError(f"revision {chosen.id} is not applied, so there is nothing to accept")
         if before == chosen.checksum:
-            return Repaired("accept", chosen.id, f"{chosen.path.name} is what was applied, so nothing was done")
+            return Repaired("accept", chosen.id, f"nothing to do: {chosen.path.name} is what was applied")
         found = compare(ledger, chosen, before)
         if found.meaning != SAME and not changed_meaning:
             raise _another_meaning(chosen, found)
@@ -94,7 +94,6 @@ def unlock(settings: Settings | None, collection: str) -> Repaired:
 
     Raises:
         UnknownNameError: there is no such collection.
-        RefusedError: no process holds its lease.
     """
     settings = settings or Settings.load()
     with opened_ledger(settings) as ledger:
@@ -102,7 +101,7 @@ def unlock(settings: Settings | None, collection: str) -> Repaired:
         if held is None:
             if collection not in {row.name for row in ledger.leases()}:
                 check_recorded(ledger, Revisions.load(settings.scripts), collection)
-            raise RefusedError(f"no process holds the lease of {collection}", hint="qmigrate status")
+            return Repaired("unlock", collection, "nothing to do: no process holds its lease")
         unlock_lease(ledger, collection, ledger.actor)
     return Repaired(action="unlock", subject=collection, detail=f"the lease of {held.owner} on {held.host} is ended")
 
@@ -144,7 +143,7 @@ def name(
     if plan.collections or resumed:
         lines = [line for item in plan.collections for line in item.lines] or ["put back, as an interrupted run began"]
         return Repaired("name", collection, "; ".join(lines))
-    return Repaired("name", collection, "it is where the ledger left it, so nothing was done")
+    return Repaired("name", collection, "nothing to do: it is where the ledger left it")
 
 
 def vanished(
@@ -213,7 +212,7 @@ def leftovers(settings: Settings | None = None, *, progress: Progress | None = N
         removed = _aliases(opened)
         gone, kept = _probes(opened)
     removed += gone
-    detail = f"removed {', '.join(removed)}" if removed else "there was nothing to remove"
+    detail = f"removed {', '.join(removed)}" if removed else "nothing to do: there are none"
     return Repaired("leftovers", ", ".join(removed), detail + (f"; left unchanged: {', '.join(kept)}" if kept else ""))
 
 
