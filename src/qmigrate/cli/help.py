@@ -113,7 +113,7 @@ def codes_of(verb: str) -> list[int]:
     Args:
         verb: its words: ``snapshot create``.
     """
-    return sorted({*_ANY, *_MORE[verb]})
+    return sorted({*_ANY, *_MORE.get(verb, ())})
 
 
 def epilog_of(verb: str) -> str:

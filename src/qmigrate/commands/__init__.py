@@ -174,21 +174,32 @@ class _CallableModule(ModuleType):
     """A module that has the name of its verb: ``commands.upgrade()`` calls the verb, whatever was imported before."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the verb."""
-        return _function(self.__name__.rpartition(".")[2])(*args, **kwargs)
+        """Call the verb.
+
+        Raises:
+            TypeError: the module has none of its name.
+        """
+        try:
+            verb = _function(self.__name__.rpartition(".")[2])
+        except AttributeError:
+            raise TypeError(f"{self.__name__} is a module, and no verb") from None
+        return verb(*args, **kwargs)
 
     @property
     def __signature__(self) -> inspect.Signature:
         """That of the verb, for ``help`` and editors."""
-        return inspect.signature(_function(self.__name__.rpartition(".")[2]))
+        try:
+            return inspect.signature(_function(self.__name__.rpartition(".")[2]))
+        except AttributeError:
+            raise ValueError(f"{self.__name__} is a module, and no verb") from None
 
 
 class _Commands(ModuleType):
     """This package. Python sets each module below as an attribute when it is first imported, whoever imports it."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        """A module of the name of a verb can be called from then on."""
-        if name in _VERBS and type(value) is ModuleType:
+        """A module that has the name of its verb can be called from then on."""
+        if type(value) is ModuleType and value.__name__ == f"{__name__}.{name}":
             value.__class__ = _CallableModule
         super().__setattr__(name, value)
 
@@ -197,7 +208,7 @@ class _Commands(ModuleType):
 
 
 def _function(verb: str) -> Any:
-    module, _, name = _VERBS[verb].partition(":")
+    module, _, name = _VERBS.get(verb, f"{verb}:{verb}").partition(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
 

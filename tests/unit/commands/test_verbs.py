@@ -70,6 +70,16 @@ def test_a_verb_that_is_misspelt():
         commands.upgrad  # noqa: B018
 
 
+def test_a_module_that_is_no_verb_is_not_called():
+    """Modules without a function of their name say so."""
+    import qmigrate.commands.names as names
+
+    with pytest.raises(TypeError, match="is a module, and no verb"):
+        names()
+    with pytest.raises(ValueError, match="is a module, and no verb"):
+        inspect.signature(names)
+
+
 ORDERS = {
     "the verb alone": "from qmigrate import commands",
     "a module before": "import qmigrate.commands.upgrade\nfrom qmigrate import commands",
