@@ -164,7 +164,7 @@ def test_installing(project, monkeypatch):
         file = project / "home" / place
         assert file.read_text() == call(project, "completion", shell).out
         assert str(file) in said.out
-    # zsh looks at the first line.
+    # zsh reads the first line.
     assert (project / "home" / places["zsh"]).read_text().startswith("#compdef qmigrate\n")
     (project / "home" / ".config").rename(project / "home" / "x")
     (project / "home" / ".config").write_text("no folder")

@@ -33,7 +33,7 @@ def live(tmp_path):
     "args", [("status",), ("doctor",), ("history",), ("adopt", "docs", "--dry-run")], ids=" ".join
 )
 def test_what_reads_needs_no_folder_of_revisions(live, args):
-    """Before `init` there is nothing to read there, and that is no failure."""
+    """Before `init` there is nothing to read there, and nothing fails."""
     said = call(live, *args)
     assert said.code == 0, said.text
     assert "docs" in said.out or args[0] in ("history", "doctor")
@@ -50,7 +50,7 @@ def test_the_first_thing_may_be_to_adopt(live):
 
 
 def test_revisions_that_were_applied_are_missed(live):
-    """A folder that is gone is no empty one."""
+    """A folder that is gone is not taken for an empty one."""
     assert call(live, "adopt", "docs").code == 0
     (live / "qdrant_migrations").rename(live / "elsewhere")
     said = call(live, "upgrade")
@@ -176,7 +176,7 @@ def test_guided_needs_someone_to_answer(tmp_path, args, why):
 
 
 def test_guided_asks_nothing_where_the_answers_could_not_be_kept(tmp_path, terminal):
-    """A settings file is not overwritten, so nobody answers questions for one."""
+    """A settings file is not overwritten, so that no question is answered in vain."""
     (tmp_path / "qmigrate.yaml").write_text("qdrant: {path: q}\n")
     at = terminal("init", "--guided")
     assert at.end() == 2

@@ -193,7 +193,7 @@ def _show_version(options: Options) -> None:
 
 
 class _UnknownVerbError(click.UsageError):
-    """A word that is no verb here."""
+    """A word that no verb has."""
 
     def __init__(self, word: str, ctx: click.Context, known: Sequence[str]) -> None:
         meant = closest(word, known)

@@ -208,7 +208,7 @@ def _revisions(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _declared(settings: Settings) -> Iterator[str]:
-    """What revisions create: the first argument of ``op.CreateCollection``, where it is no glob."""
+    """What revisions create: the first argument of ``op.CreateCollection``, where that is a name."""
     for tree in _trees(settings):
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:

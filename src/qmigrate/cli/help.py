@@ -1,4 +1,4 @@
-"""What a verb is called elsewhere, and how each may end: for the help, and for words that are no verb here."""
+"""What a verb is called elsewhere, and how each may end: for the help, and for words that no verb here has."""
 
 from __future__ import annotations
 

@@ -60,14 +60,14 @@ def _asked(shell: Shell) -> Answers:
 
 
 def _until_it_works(
-    shell: Shell, ask: Callable[[], dict[str, Any]], attempt: Callable[[dict[str, Any]], str]
+    shell: Shell, ask: Callable[[Shell], dict[str, Any]], attempt: Callable[[dict[str, Any]], str]
 ) -> dict[str, Any]:
     """Ask, try, and ask again, until it works or is to be written as it is."""
     from qmigrate.cli.layout import Text
 
     console = shell.console(stderr=True)
     while True:
-        found = ask()
+        found = ask(shell)
         try:
             console.print(Text.assemble(("ok", "green"), f"  {attempt(found)}"))
         except QmigrateError as error:
@@ -80,16 +80,11 @@ def _until_it_works(
             return found
 
 
-def _answer(question: str, default: str | None = "") -> str:
-    """One line; an empty one is the default."""
-    return str(click.prompt(question, default=default, show_default=bool(default), err=True)).strip()
-
-
-def _ask_qdrant() -> dict[str, Any]:
-    url = _answer("Qdrant: URL of a server; Enter for its local mode, in .qmigrate/qdrant")
+def _ask_qdrant(shell: Shell) -> dict[str, Any]:
+    url = shell.ask("Qdrant: URL of a server; Enter for its local mode, in .qmigrate/qdrant")
     if not url:
         return {}
-    key = _answer("Environment variable that holds its API key; Enter for none")
+    key = shell.ask("Environment variable that holds its API key; Enter for none")
     return {"url": url} | ({"api_key_env": key} if key else {})
 
 
@@ -102,8 +97,8 @@ def _try_qdrant(found: dict[str, Any]) -> str:
     return f"{command.try_qdrant(Settings.load(content={'qdrant': found}, stores=False))} answers"
 
 
-def _ask_ledger() -> dict[str, Any]:
-    said = _answer(
+def _ask_ledger(shell: Shell) -> dict[str, Any]:
+    said = shell.ask(
         "Ledger, where qmigrate records what it did: a SQLAlchemy URL, or the environment variable that holds one; "
         "Enter for a file, .qmigrate/ledger.db"
     )
@@ -128,14 +123,14 @@ def _try_ledger(qdrant: dict[str, Any], found: dict[str, Any]) -> str:
     return f"{command.try_ledger(settings)} can be used" if found else "a file: nothing to try"
 
 
-def _ask_embedder() -> dict[str, Any]:
-    kind = click.prompt("Embedder", type=click.Choice(list(_EMBEDDERS)), default="hashing", err=True)
+def _ask_embedder(shell: Shell) -> dict[str, Any]:
+    kind = shell.ask("Embedder", "hashing", among=list(_EMBEDDERS))
     config: dict[str, Any] = {"type": kind}
     for key, question, default in _EMBEDDERS[kind]:
-        said = _answer(question, default)
+        said = shell.ask(question, default)
         if said:
             config[key] = int(said) if said.isdigit() else said
-    name = _answer("Its name in revisions", "images" if kind in ("pixels", "open_clip") else "words")
+    name = shell.ask("Its name in revisions", "images" if kind in ("pixels", "open_clip") else "words")
     return {name: config}
 
 

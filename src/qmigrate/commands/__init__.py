@@ -14,7 +14,6 @@ what ``--json`` prints, and raises what `qmigrate.errors` has. A verb is loaded 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import sys
 from types import ModuleType
@@ -195,7 +194,7 @@ class _CallableModule(ModuleType):
 
 
 class _Commands(ModuleType):
-    """This package. Python sets each module below as an attribute when it is first imported, whoever imports it."""
+    """This package. Python sets each module below as an attribute when it is first imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         """A module that has the name of its verb can be called from then on."""
@@ -225,8 +224,11 @@ if not TYPE_CHECKING:
                 f"qmigrate.commands has no verb {name!r}{did_you_mean(name, __all__)}", name=name, obj=None
             )
         module = f"{__name__}.{name}"
-        if importlib.util.find_spec(module) is not None:
+        try:
             return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
         return _function(name)
 
 

@@ -19,7 +19,7 @@ from qmigrate.errors import ConfigError
 from qmigrate.revisions.new import create, initialise
 from qmigrate.settings.load import CONFIG_NAME, Settings
 
-#: Where git is told what is not part of the project, and what that is: the embedded stores, exports and archives.
+#: Where git reads what is not part of the project, and what that is: the embedded stores, exports and archives.
 GITIGNORE, _IGNORED = ".gitignore", ".qmigrate/"
 #: For editors, next to the revisions.
 SCHEMA_NAME = "qmigrate.schema.json"
@@ -186,7 +186,7 @@ def _scalar(text: str) -> str:
 def _ignore(path: Path) -> bool:
     """Have git leave out what the embedded stores write; whether a line was needed.
 
-    An existing file gets a line at its end, and nothing else of it changes.
+    A line is appended to an existing file, and nothing else of it changes.
     """
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else ""

@@ -503,7 +503,7 @@ def _embedders(data: Mapping[str, Any], at: str, source: ValueContext) -> dict[s
             roots = read.listed(read.path)(entry["image_roots"], f"{at}.{name}.image_roots")
             entry["image_roots"] = [str(source.folder / root) for root in roots]
         if entry["type"] == "callable":
-            # Nobody means the current folder who has no settings file there.
+            # Without a settings file the current folder is not a project.
             default = ["."] if source.is_project else []
             folders = read.listed(read.path)(entry.get("sys_path", default) or [], f"{at}.{name}.sys_path")
             entry["sys_path"] = [str(source.folder / one) for one in folders]
