@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import click
 import pytest
 from click.testing import CliRunner
 from tests import hints
-from tests.scenarios.cli import VERBS, call
+from tests.scenarios.cli import VERBS, call, spawn
 
 from qmigrate.cli.app import root, run
 from qmigrate.cli.help import ALIASES, ELSEWHERE, EXIT_CODES, codes_of
@@ -91,6 +93,49 @@ def test_versions(tmp_path, monkeypatch):
         assert call(tmp_path, "--version").err == ""
 
 
+class _Answers(BaseHTTPRequestHandler):
+    """What a server says of itself, to who has the key."""
+
+    def do_GET(self):
+        bodies = {
+            "/": {"title": "qdrant", "version": "1.99.0"},
+            "/collections": {"result": {"collections": [{"name": "docs__g0001"}, {"name": "plain"}]}},
+            "/aliases": {"result": {"aliases": [{"alias_name": "docs", "collection_name": "docs__g0001"}]}},
+        }
+        body = bodies.get(self.path, {}) if self.headers.get("api-key") == "secret" else "denied"
+        self.send_response(200 if isinstance(body, dict) else 401)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *args):
+        """Nothing."""
+
+
+@pytest.fixture
+def address():
+    """Of a server that knows its version and its names."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
+        serving = threading.Thread(target=server.serve_forever, daemon=True)
+        serving.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        serving.join()
+
+
+@pytest.mark.parametrize(("key", "known"), [("secret", True), ("wrong", False)])
+def test_what_a_server_says_at_once(tmp_path, address, key, known):
+    """Its version is a third line, its names are completed; with a wrong key both are as if it were not there."""
+    env = {"QMIGRATE_QDRANT_API_KEY": key}
+    for args in (("--version", "--qdrant-url", address), ("--qdrant-url", address, "--version")):
+        lines = call(tmp_path, *args, env=env).out.splitlines()
+        assert lines[2:] == ([f"Qdrant 1.99.0 at {address.removeprefix('http://')}"] if known else [])
+    typed = {"COMP_WORDS": f"qmigrate --qdrant-url {address} upgrade --only ", "COMP_CWORD": "5"}
+    done = spawn(tmp_path, env={**env, **typed, "_QMIGRATE_COMPLETE": "bash_complete"})
+    assert (done.code, done.err) == (0, "")
+    assert done.out.split() == (["plain,docs", "plain,plain"] if known else [])
+
+
+@pytest.mark.server
 def test_the_version_of_a_server(qdrant_server, tmp_path):
     """It is asked for, whichever side the option with its address is on."""
     for args in (("--version", "--qdrant-url", qdrant_server.url), ("--qdrant-url", qdrant_server.url, "--version")):

@@ -109,6 +109,22 @@ def test_mypy_accepts_what_revisions_say(mypy):
     assert "Success: no issues found" in mypy(IMPORTS + ACCEPTED)
 
 
+def test_verbs_are_typed(mypy):
+    """What the verbs take and return is known to a type checker, and a verb that isn't there is refused."""
+    good = """from qmigrate import commands
+settings = commands.Settings.load(config="other.yaml")
+names: list[str] = [row.name for row in commands.status(settings).collections]
+code: int = commands.upgrade(target="0003", only=["docs"]).exit_code
+rows = commands.snapshot_create(None, "docs*").rows
+"""
+    said = mypy(good)
+    assert "Success: no issues found" in said, said
+    bad = ["commands.upgrade(target=3)", "commands.upgrad()", "commands.status().colections", "commands.stamp(settings)"]
+    errors = [int(line.split(":")[1]) for line in mypy(good + "\n".join(bad)).splitlines() if ": error:" in line]
+    first = good.count("\n") + 1
+    assert sorted(set(errors)) == list(range(first, first + len(bad)))
+
+
 def test_mypy_refuses_what_upgrade_would_refuse(mypy):
     """One error for each wrong line, in its line, and no other."""
     said = mypy(IMPORTS + "\n".join(REFUSED)).splitlines()
