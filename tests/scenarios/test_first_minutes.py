@@ -151,7 +151,8 @@ def test_guided_asks_tries_and_writes(tmp_path, terminal):
 
 def test_guided_can_write_what_does_not_answer_yet(tmp_path, terminal):
     """A server that is to be started later is written after a yes, and not tried again."""
-    at = terminal("init", "--guided")
+    # What is typed is tried, not what the environment has.
+    at = terminal("init", "--guided", QMIGRATE_QDRANT_URL="http://127.0.0.1:8", QMIGRATE_LEDGER_URL="sqlite:///x.db")
     at.answer("Qdrant: URL", "http://127.0.0.1:9")
     at.answer("API key", "QDRANT_KEY")
     at.answer("Write it all the same?", "y")
@@ -161,6 +162,8 @@ def test_guided_can_write_what_does_not_answer_yet(tmp_path, terminal):
     at.answer("Values of a vector", "")
     at.answer("Its name", "")
     assert at.end() == 0, at.text
+    assert "127.0.0.1:8" not in at.text
+    assert at.text.count("127.0.0.1:9") > 1
     found = yaml.safe_load((tmp_path / "qmigrate.yaml").read_text())
     assert found["qdrant"] == {"url": "http://127.0.0.1:9", "api_key_env": "QDRANT_KEY"}
     assert found["embedders"] == {"words": {"type": "hashing", "size": 256}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -88,13 +89,18 @@ def _ask_qdrant(shell: Shell) -> dict[str, Any]:
     return {"url": url} | ({"api_key_env": key} if key else {})
 
 
+def _environ() -> dict[str, str]:
+    """The environment without what would win over the answers: they are to be tried as they are written."""
+    return {name: one for name, one in os.environ.items() if name not in ("QMIGRATE_QDRANT_URL", "QMIGRATE_LEDGER_URL")}
+
+
 def _try_qdrant(found: dict[str, Any]) -> str:
     import qmigrate.commands.init as command
     from qmigrate.settings.load import Settings
 
     if not found:
         return "local mode: nothing to try"
-    return f"{command.try_qdrant(Settings.load(content={'qdrant': found}, stores=False))} answers"
+    return f"{command.try_qdrant(Settings.load(content={'qdrant': found}, stores=False, environ=_environ()))} answers"
 
 
 def _ask_ledger(shell: Shell) -> dict[str, Any]:
@@ -119,7 +125,7 @@ def _try_ledger(qdrant: dict[str, Any], found: dict[str, Any]) -> str:
             hint="put the URL into an environment variable, and name that here",
         )
     content = {"qdrant": qdrant} | ({"ledger": found} if found else {})
-    settings = Settings.load(content={name: one for name, one in content.items() if one})
+    settings = Settings.load(content={name: one for name, one in content.items() if one}, environ=_environ())
     return f"{command.try_ledger(settings)} can be used" if found else "a file: nothing to try"
 
 
@@ -138,7 +144,7 @@ def _try_embedder(found: dict[str, Any]) -> str:
     import qmigrate.commands.init as command
     from qmigrate.settings.load import Settings
 
-    settings = Settings.load(content={"embedders": found}, stores=False)
+    settings = Settings.load(content={"embedders": found}, stores=False, environ=_environ())
     return "; ".join(f"{name}: {command.try_embedder(name, one)}" for name, one in settings.embedders.items())
 
 
