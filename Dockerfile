@@ -14,7 +14,7 @@ WORKDIR /src
 COPY requirements requirements
 RUN pip install --require-hashes -r requirements/build.lock \
     && pip --python /opt/venv/bin/python install --require-hashes -r requirements/image.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && pip --python /opt/venv/bin/python install --no-deps /wheels/*.whl

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 
 import pytest
 
+from qmigrate.cli.consent import AGENTS
 from tests.harness import Deployment, by_hand
 
 # Tests make and drop many small objects next to a few hundred thousand that stay: as often as Python looks for garbage
@@ -15,11 +17,16 @@ gc.set_threshold(50_000, 20, 20)
 
 # A program inherits which signals its parent ignores, and a shell can't trap what was ignored at its start: under
 # `nohup` tests of signals would wait forever. What is caught here instead is the default again in every child.
-for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+_SIGNALS = [getattr(signal, name, None) for name in ("SIGHUP", "SIGINT", "SIGTERM", "SIGQUIT")]
+for _number in filter(None, _SIGNALS):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda *_: None)
 
-pytest_plugins = ["tests.conftest_postgres", "tests.conftest_qdrant"]
+# Who runs the tests is not who types the commands in them: an assistant would be refused its --yes.
+for _variable in AGENTS:
+    os.environ.pop(_variable, None)
+
+pytest_plugins = ["tests.conftest_postgres", "tests.conftest_qdrant", "tests.conftest_systems"]
 
 
 @pytest.hookimpl(trylast=True)

@@ -209,6 +209,11 @@ def contents(store, name: str) -> dict:
     return found
 
 
+def counts(writes_since) -> tuple[int, int, int]:
+    """What was added, changed and deleted, of a report on writes since."""
+    return writes_since["added"], writes_since["changed"], writes_since["deleted"]
+
+
 def _rounded(value):
     """Dense, multi and sparse vectors to five digits."""
     if isinstance(value, dict):

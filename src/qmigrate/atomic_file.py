@@ -7,10 +7,11 @@ being written. Only the owner can read it, by default.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import portalocker
 
@@ -38,10 +39,12 @@ def writing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
                 out.truncate()
                 yield out
                 out.flush()
-                os.fchmod(out.fileno(), mode)
+                restrict(out, mode)
                 os.fsync(out.fileno())
+                _let_go(out)
                 part.replace(path)
             except BaseException:
+                _let_go(out)
                 part.unlink(missing_ok=True)
                 raise
         _sync(path.parent)
@@ -63,17 +66,47 @@ def private_folder(folder: Path) -> None:
         missing.mkdir(mode=0o700, exist_ok=True)
 
 
+def private_file(path: Path, *, empty: bool = False) -> int:
+    """Open a file to read and write it; one that isn't there is made for this user alone.
+
+    Args:
+        empty: what it holds is dropped.
+
+    Returns:
+        Its descriptor, for :func:`os.fdopen`.
+
+    Raises:
+        OSError: it can't be opened.
+    """
+    # By default, Windows would write two bytes in place of one at the end of every line.
+    binary = getattr(os, "O_BINARY", 0)
+    return os.open(path, os.O_RDWR | os.O_CREAT | binary | (os.O_TRUNC if empty else 0), 0o600)
+
+
+def restrict(file: IO[Any], mode: int = 0o600) -> None:
+    """Set who may read an open file; on Windows it has the rights of its folder."""
+    if sys.platform != "win32":
+        os.fchmod(file.fileno(), mode)
+
+
+def _let_go(file: IO[Any]) -> None:
+    """On Windows a file that is open can be neither renamed nor removed; elsewhere its lock is held until then."""
+    if sys.platform == "win32":
+        file.close()
+
+
 def clean(folder: Path, suffix: str) -> None:
     """Remove parts of files of this suffix whose writers have died; what is being written is locked and stays."""
     for left in folder.glob(f"*{suffix}{PART}"):
         with suppress(OSError, portalocker.exceptions.LockException), left.open("r+b") as file:
             portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+            _let_go(file)
             left.unlink()
 
 
 def _locked(part: Path) -> IO[bytes]:
     while True:
-        out = os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
+        out = os.fdopen(private_file(part), "wb")
         try:
             portalocker.lock(out, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
             if part.exists() and os.path.samestat(os.fstat(out.fileno()), part.stat()):
@@ -86,7 +119,9 @@ def _locked(part: Path) -> IO[bytes]:
 
 
 def _sync(folder: Path) -> None:
-    """The new name is on the disk too."""
+    """The new name is on the disk too. Windows can't be asked for that."""
+    if sys.platform == "win32":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

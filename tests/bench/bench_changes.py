@@ -3,6 +3,10 @@
 One collection is built and proven as in the product, then listed by the versions of both sides: the full pass reads
 and digests both sides, a listing reads no point. Medians are printed: seconds, client CPU and server CPU per point of
 one side. The delta part lists both sides and their ids again and reads what a share of writes has changed.
+
+`--since`: what was written since a generation went live, by the product's own commands: an upgrade by copy, some writes,
+the count that refuses a rollback, `status --count-writes`, and the rollback that carries. All of it by the versions that
+are kept, and once more by reading everything, as where nothing is kept.
 """
 
 from __future__ import annotations
@@ -11,14 +15,22 @@ import argparse
 import shutil
 import statistics
 import sys
+import tempfile
 import time
+from pathlib import Path
 
-from qdrant_client import QdrantClient
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient, models
 from tests.bench.bench_copy import Ours, Server, load
+from tests.harness import Deployment, counts
 
+from qmigrate.commands import rollback, status, upgrade
+from qmigrate.engine.prove import recorded
 from qmigrate.engine.prove.choice import ByVersion, choose
 from qmigrate.engine.prove.versions import listing
 from qmigrate.engine.work import Work
+from qmigrate.errors import NoVersionsError, RefusedError
 from qmigrate.model.ids import points_of
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import Build
@@ -88,15 +100,111 @@ def main() -> int:
     parser.add_argument("--points", type=int, default=200_000)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--since", action="store_true", help="what was written since a generation went live")
+    parser.add_argument("--writes", type=int, default=50, help="with --since: points that are written")
     options = parser.parse_args()
     if shutil.which("qdrant") is None:
         raise SystemExit("scripts/bench needs a `qdrant` program on PATH")
     server = Server()
     try:
-        report(options, measure(options, server))
+        if options.since:
+            since(options, server)
+        else:
+            report(options, measure(options, server))
     finally:
         server.stop()
     return 0
+
+
+#: A change that is made by copy, and has an inverse.
+CHANGE = """
+def upgrade():
+    return [op.TransformPoints("{name}", there, inverse=back)]
+
+
+def there(point):
+    return {{**point.payload, "more": 1}}
+
+
+def back(point):
+    return {{key: value for key, value in point.payload.items() if key != "more"}}
+"""
+CREATE = """
+def upgrade():
+    return [op.CreateCollection("{name}", {{"a": VectorParams(size=%d, distance=Distance.COSINE)}})]
+"""
+
+
+def since(options, server: Server) -> None:
+    """Count and carry some writes by versions, then by reading everything."""
+    with tempfile.TemporaryDirectory() as folder:
+        qdrant = {"url": server.url, "grpc_port": server.grpc_port, "timeout": 120}
+        limits = {"limits": {"lock_timeout": "60s"}, "rebuild": {"snapshot": False, "gc": "manual"}}
+        made = Deployment(Path(folder) / "project", qdrant, f"sqlite:///{folder}/ledger.db", extra=limits)
+        made.revise("0001", CREATE % options.dim)
+        upgrade.upgrade(made.settings())
+        client = QdrantClient(url=server.url, grpc_port=server.grpc_port, prefer_grpc=True, timeout=120)
+        client.update_collection(made.name, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0))
+        for start in range(0, options.points, 1000):
+            client.upsert(made.name, _points(range(start, start + 1000), options.dim))
+        made.revise("0002", CHANGE)
+        for way in ("by versions", "reading all"):
+            with pytest.MonkeyPatch.context() as patch:
+                if way == "reading all":
+                    patch.setattr(recorded, "take", _nothing_kept)
+                _timed(server, options, f"upgrade ({way})", lambda: upgrade.upgrade(made.settings()))
+                _write(client, made.name, options)
+                _timed(server, options, f"count, rollback refused ({way})", lambda: _refused(made, options))
+                _timed(server, options, f"status --count-writes ({way})", lambda: _status(made, options))
+                _timed(server, options, f"rollback --carry-writes ({way})", lambda: _carried(made))
+        client.close()
+
+
+def _nothing_kept(_kept) -> None:
+    raise NoVersionsError("nothing is kept in this measurement")
+
+
+def _points(numbers, dim: int, text: str = "text") -> models.Batch:
+    rows = np.random.default_rng(min(numbers)).normal(size=(len(numbers), dim)).astype(np.float32)
+    payloads = [{"n": number, "kind": "even" if number % 2 == 0 else "odd", "text": f"{text} {number}"} for number in numbers]
+    return models.Batch(ids=list(numbers), vectors={"a": rows.tolist()}, payloads=payloads)
+
+
+def _write(client: QdrantClient, name: str, options) -> None:
+    """Two fifths changed, two fifths added, one fifth deleted, all over the collection."""
+    part = options.writes // 5
+    step = options.points // (3 * part)
+    client.upsert(name, _points(range(0, 2 * part * step, step), options.dim, str(time.time())))
+    first = options.points + int(time.time())
+    client.upsert(name, _points(range(first, first + 2 * part), options.dim))
+    some, _ = client.scroll(name, limit=part, offset=2 * part * step + 1, with_payload=False)
+    client.delete(name, [one.id for one in some])
+
+
+def _refused(made: Deployment, options) -> None:
+    with pytest.raises(RefusedError) as refused:
+        rollback.rollback(made.settings(), "0001")
+    assert sum(counts(refused.value.facts["writes_since"])) == options.writes
+
+
+def _status(made: Deployment, options) -> None:
+    (row,) = status.status(made.settings(), count_writes=True).collections
+    found = row.written_since
+    assert found is not None, row.not_counted
+    assert found.added + found.changed + found.deleted == options.writes
+
+
+def _carried(made: Deployment) -> None:
+    rollback.rollback(made.settings(), "0001", writes="carry")
+
+
+def _timed(server: Server, options, name: str, work) -> None:
+    before = (time.perf_counter(), time.process_time(), server.cpu())
+    work()
+    now = (time.perf_counter(), time.process_time(), server.cpu())
+    wall, client, cpu = (after - start for after, start in zip(now, before, strict=True))
+    sys.stdout.write(f"{name:44} {wall:8.2f} s   client CPU {client:7.2f} s   server CPU {cpu:7.2f} s\n")
+    sys.stdout.flush()
 
 
 def measure(options, server: Server) -> dict[str, list[Cost]]:

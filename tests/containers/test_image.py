@@ -120,6 +120,40 @@ def test_the_image_holds_what_it_needs_and_nothing_else(engine, command, expecte
     assert (code, log) == (0, expected)
 
 
+@pytest.fixture(scope="module")
+def tool() -> Iterator[Engine]:
+    """The image with the tool alone, and a project's files in an image on it."""
+    program = engine_found()
+    if program is None:
+        pytest.skip("no container engine: install Docker or Podman")
+    made = Engine(program, f"qmigrate-tool-test:{uuid.uuid4().hex[:12]}")
+    done = made.call("build", f"--file={ROOT / 'Dockerfile.tool'}", "--tag", made.image, str(ROOT), timeout=BUILD)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    yield made
+    for name in made.started:
+        made.call("rm", "--force", name)
+    made.call("rmi", "--force", made.image)
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "command", "code", "expected"),
+    [
+        ("/bin/sh", ("-c", "id -u; id -g; pwd"), 0, "10001\n10001\n/project\n"),
+        ("/bin/sh", ("-c", "command -v pip; python -c 'import pip' 2>/dev/null && echo there; true"), 0, ""),
+        ("/bin/sh", ("-c", "find /opt/venv -type d -name tests -o -name '*.pyi' | head -3; ls /app 2>/dev/null; true"), 0, ""),
+        ("/bin/sh", ("-c", "touch /project/x /opt/venv/x 2>/dev/null && echo written; touch /tmp/x && echo there"), 0, "there\n"),
+        ("", ("--version",), 0, "qmigrate "),
+        ("", ("check", "--offline"), 2, "there is no folder /project/qdrant_migrations/versions"),
+        ("", ("status",), 2, "error: no ledger is configured"),
+    ],
+)
+def test_the_tool_image_runs_any_verb_without_a_right(tool, entrypoint, command, code, expected):
+    """No root, no installer, a root that is only read; its entrypoint is the tool."""
+    ended, log = tool.ends(tool.run(*command, entrypoint=entrypoint))
+    assert ended == code, log
+    assert log == expected if entrypoint else expected in log
+
+
 @pytest.fixture
 def stores(postgres_database, qdrant_with) -> dict[str, str]:
     """Variables of an empty database and an empty Qdrant."""

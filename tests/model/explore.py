@@ -43,6 +43,8 @@ def first(case: Case) -> State:
     start = start._replace(
         target=left, target_fenced=True, pc="lift", phase="converge", seen=((-1, -1),) * keys
     )
+    if rules.recorded:
+        return start._replace(pc="record list" if rules.record_first else "record base")
     return start._replace(base_source=case.initial, base_target=left) if rules.at_once and rules.keeps_base else start
 
 

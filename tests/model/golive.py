@@ -276,7 +276,11 @@ def _before(case: Case, now: State) -> Step:
     if now.phase in ("cut", "deleting") and not case.rules.proves_again and now.base_source is not None:
         return "resume: swap on the kept base", now._replace(pc="swap", start=now.base_start)
     phase = "deleting" if now.phase == "deleting" else "converge"
-    return "resume: converge", now._replace(pc="lift" if case.rules.backwards else "pass read", phase=phase)
+    then = "lift" if case.rules.backwards else "pass read"
+    if case.rules.recorded and not now.kept:
+        # The way there was not over: it is proven once more, and listed before that.
+        then = "record list"
+    return "resume: converge", now._replace(pc=then, phase=phase)
 
 
 PLACES: dict[str, Callable[[Case, State], list[Step]]] = {

@@ -33,9 +33,27 @@ def fill_write(case: Case, now: State) -> list[Step]:
     return [("fill writes", onward(case, after, "fill read", "pass read"))]
 
 
+def record_list(case: Case, now: State) -> list[Step]:
+    """When the live generation was proven: it is listed, and that is kept (rule 15). It takes writes all the time."""
+    return [("versions are recorded", now._replace(since=0, pc="record base" if case.rules.record_first else "lift"))]
+
+
+def record_base(case: Case, now: State) -> list[Step]:
+    """Its contents are read, and are the base; the other side is what it was made of."""
+    left = tuple(made(value, case.rules) for value in now.source)
+    after = now._replace(kept=now.source, seen=now.source, target=left, pc="lift" if case.rules.record_first else "record list")
+    return [("the base is read", after)]
+
+
 def lift(case: Case, now: State) -> list[Step]:
-    """Going back: the fence of what is to serve again goes first."""
-    return [("the fence of the target is lifted", now._replace(target_fenced=False, pc="run" if case.rules.at_once else "pass read"))]
+    """Going back: the fence of what is to serve again goes first; by a record, from the base that it is kept with."""
+    rules = case.rules
+    then = "run" if rules.at_once else "list" if rules.recorded else "pass read"
+    base = now.seen
+    if rules.recorded:
+        # What was about to be redone is noted apart from the base, and stays noted.
+        base = tuple(DIRTY if noted == DIRTY else kept for noted, kept in zip(now.seen, now.kept, strict=True))
+    return [("the fence of the target is lifted", now._replace(target_fenced=False, seen=base, pc=then))]
 
 
 def pass_read(case: Case, now: State) -> list[Step]:
@@ -83,11 +101,16 @@ def list_versions(case: Case, now: State) -> list[Step]:
     after = now._replace(start=start, view=(), key=0, pc="last source")
     if case.rules.versions and case.rules.versions_first:
         after = after._replace(written=0, fresh=0, touched=0)
+    if case.rules.recorded:
+        after = after._replace(todo=now.since)
     return [(f"last pass begins at operation {start}", after)]
 
 
 def last_source(case: Case, now: State) -> list[Step]:
-    """The last pass reads both sides: the old one first."""
+    """The last pass reads both sides: the old one first. By a record, only what was written since on either."""
+    if case.rules.recorded and not now.todo >> now.key & 1 and now.seen[now.key] != DIRTY:
+        view = (*now.view, (now.seen[now.key], now.target[now.key]))
+        return [("last pass: not written since", onward(case, now, "last source", "commit", view=view))]
     return [(f"last pass reads {now.source[now.key]}", now._replace(read=now.source[now.key], pc="last target"))]
 
 
@@ -95,7 +118,10 @@ def last_target(case: Case, now: State) -> list[Step]:
     """Equal and unchanged: proven. Else it is repaired, or ``refuse`` stops."""
     here, rules = now.target[now.key], case.rules
     unchanged = now.read == now.seen[now.key] or not rules.redoes_changed
-    if pure(here) == pure(made(now.read, rules)) and unchanged:
+    wanted = made(now.read, rules)
+    # An inverse fills no vector, so that all of a point can be compared.
+    equal = here == wanted if rules.recorded else pure(here) == pure(wanted)
+    if equal and unchanged:
         view = (*now.view, (now.read, here))
         return [("last pass: equal", onward(case, now, "last source", "commit", view=view, read=None))]
     if rules.policy == "refuse" and now.seen[now.key] != DIRTY and now.read != now.seen[now.key]:
@@ -112,7 +138,9 @@ def repair_read(case: Case, now: State) -> list[Step]:
 
 def repair_write(case: Case, now: State) -> list[Step]:
     """It is written."""
-    return [("repair writes", now._replace(target=put(now.target, now.key, made(now.read, case.rules)), pc="repair back"))]
+    target = put(now.target, now.key, made(now.read, case.rules))
+    since = now.since | 1 << now.key if case.rules.recorded else 0
+    return [("repair writes", now._replace(target=target, since=since, pc="repair back"))]
 
 
 def repair_back(case: Case, now: State) -> list[Step]:
@@ -177,6 +205,8 @@ def swap(case: Case, now: State) -> list[Step]:
 PLACES = {
     "fill read": fill_read,
     "fill write": fill_write,
+    "record list": record_list,
+    "record base": record_base,
     "lift": lift,
     "pass read": pass_read,
     "redo write": redo_write,

@@ -110,12 +110,15 @@ class State(NamedTuple):
     flaws: int = 0
     #: Versions, as bits of keys: written since the listing that the ledger has; since that of this round; of the
     #: target, written by others since the proof or our own last write. ``todo`` is what a round has to read,
-    #: ``lacked`` what its listing lacks although it is there.
+    #: ``lacked`` what its listing lacks although it is there. ``since`` is what was written to either side since the
+    #: listing that is kept with the base, which ``kept`` has.
     written: int = 0
     fresh: int = 0
     touched: int = 0
     todo: int = 0
     lacked: int = 0
+    since: int = 0
+    kept: Values = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ class Rules:
         any_order: a write through a node that is behind counts as older than one through a node ahead.
         versions: changes are known by point versions, not by contents.
         lacking: a listing of versions may lack points that are there.
+        recorded: a rollback reads only what was written since the listing that is kept with the base.
     """
 
     computes: bool = True
@@ -159,6 +163,7 @@ class Rules:
     any_order: bool = False
     versions: bool = False
     lacking: bool = False
+    recorded: bool = False
     # 1, 13
     redoes_changed: bool = True
     marks_dirty: bool = True
@@ -192,6 +197,8 @@ class Rules:
     commits_round_last: bool = True
     # 12
     records_deletion: bool = True
+    # 15
+    record_first: bool = True
 
 
 #: An action that is possible in a state: what is said of it, and the state behind it.

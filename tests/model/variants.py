@@ -83,6 +83,7 @@ H = Rules()
 DIES = replace(H, crashes=1)
 FREEZE = Rules(policy="freeze")
 VERSIONS = Rules(versions=True)
+RECORD = Rules(versions=True, backwards=True, recorded=True)
 
 SOUND: tuple[Variant, ...] = (
     Variant("converge", H, ends=True),
@@ -128,6 +129,11 @@ SOUND: tuple[Variant, ...] = (
     Variant("versions, a minute passes, retired, a death", replace(VERSIONS, refills=1, retires=True, crashes=1, pauses=False), BY_ID[:7]),
     Variant("versions, freeze, a death", replace(VERSIONS, policy="freeze", crashes=1)),
     Variant("versions, rollback", replace(VERSIONS, backwards=True)),
+    # Rule 15.
+    Variant("rollback by a record", RECORD, ends=True),
+    Variant("rollback by a record, a death", replace(RECORD, crashes=1)),
+    Variant("rollback by a record, writers that don't wait", replace(RECORD, waits=False)),
+    Variant("rollback by a record, two keys", RECORD, TWO_KEYS),
     Variant("versions, only what was absent is listed, writers by id", replace(VERSIONS, lists_doubt="absent"), BY_ID),
     # Rule 12.
     Variant("retired, a death, another holder may go back", replace(DIES, retires=True, goes_back=True), ONE_KEY[:3]),
@@ -202,6 +208,7 @@ MUTANTS: tuple[Variant, ...] = (
         rule=12,
     ),
     Variant("what a pass redoes is not noted before", replace(DIES, marks_dirty=False), THERE_AND_BACK, flaw=LOST, rule=13),
+    Variant("versions are recorded behind the contents of the base", replace(RECORD, record_first=False), flaw=LOST, rule=15),
     Variant("what a dead holder has sent is not waited for", replace(DIES, waits_for_dead=False), flaw=OVERWRITTEN, rule=14),
 )
 

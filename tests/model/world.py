@@ -158,6 +158,7 @@ def worker(case: Case, now: State) -> list[Step]:
                 acked=now.acked | 1 << number,
                 written=now.written | stamps,
                 fresh=now.fresh | stamps,
+                since=now.since | stamps if case.rules.recorded else 0,
             ),
         )
     ]
@@ -236,7 +237,9 @@ def land(case: Case, now: State, request: Request, *, late: bool) -> State:
         if rules.versions and (late or rules.knows_own):
             # Our own write is known by its number; one of the dead is not.
             touched = touched | bit if late else touched & ~bit
-        return now._replace(target=put(now.target, request.key, request.value), foreign=foreign, touched=touched)
+        since = now.since | bit if rules.recorded else 0
+        target = put(now.target, request.key, request.value)
+        return now._replace(target=target, foreign=foreign, touched=touched, since=since)
     if request.kind == "swap":
         both = TARGET if rules.nodes == 1 else now.alias_b
         return now._replace(alias=TARGET, alias_b=both, flaws=swap_flaws(case, now, late=late))

@@ -16,6 +16,8 @@ QUIET = "tests/unit/engine/test_steps_quiet.py::"
 STALE = "tests/scenarios/test_stale_vectors.py::"
 ORDER = "tests/scenarios/test_stop_and_continue.py::"
 GC = "tests/scenarios/test_gc.py::"
+SINCE = "tests/scenarios/test_written_since.py::"
+RECORDED = "tests/unit/engine/test_recorded.py::"
 PLAIN = "tests/scenarios/test_plain_names.py::"
 
 #: The rules, by the numbers that comments of the product have too.
@@ -34,6 +36,7 @@ RULES = {
     12: "destruction: recorded first, sent once, read back; what was begun never serves again",
     13: "dirty ids: what is redone is noted before it is written",
     14: "stragglers: what a dead holder has sent is waited for, unless it has left nothing",
+    15: "records: versions that are kept with a base are older than what it has, and of that base alone",
 }
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -379,8 +382,8 @@ MUTANTS: tuple[Mutant, ...] = (
         11,
         "what no listing has is not read",
         "engine/prove/delta.py",
-        "        _unlisted(work, sides.source, now.by.source, now.source),\n"
-        "        _unlisted(work, sides.target, now.by.shadow, now.target),\n",
+        "        unlisted(work.store, reach(work, sides.source), now.by.source, now.source),\n"
+        "        unlisted(work.store, reach(work, sides.target), now.by.shadow, now.target),\n",
         "",
         (VERSIONS + "test_points_without_the_vector_are_read_each_time",),
     ),
@@ -473,5 +476,95 @@ MUTANTS: tuple[Mutant, ...] = (
         "    facts = (loaded(StoppedInOrder, record.facts) for record in run.records)\n"
         "    return newest is not None and any(one.stopped_in_order for one in facts)\n",
         (TAKE_OVER + "test_what_a_dead_holder_had_under_way_is_waited_for",),
+    ),
+    Mutant(
+        15,
+        "versions are recorded when they are kept, not before the proof",
+        "engine/prove/delta.py",
+        "    with found.source, found.target:\n",
+        "    by, now = found.by, listing(work, target, found.by.shadow)\n"
+        "    found = Listed(by, base, found.epoch, listing(work, source, by.source), now, 0.0)\n"
+        "    with found.source, found.target:\n",
+        (SINCE + "test_what_comes_between_the_swap_and_the_close_was_written_since",),
+    ),
+    Mutant(
+        15,
+        "versions are kept for a generation, not for a base",
+        "engine/points/base.py",
+        '    return f"{base}@{side[0]}"\n',
+        "    return f\"{base.rpartition('__g')[0]}@{side[0]}\"\n",
+        (SINCE + "test_each_base_has_versions_of_its_own",),
+    ),
+    Mutant(
+        15,
+        "a point that is not listed is gone",
+        "engine/prove/recorded.py",
+        "            unlisted(kept.store, kept.reached, head.vector, now),\n",
+        "",
+        (RECORDED + "test_versions_find_what_contents_find",),
+    ),
+    Mutant(
+        15,
+        "what the base has and no listing is not asked for by its id",
+        "engine/prove/recorded.py",
+        "            now.unlisted(ids_of(kept.ledger.base_pages(kept.base), kept.side)),\n",
+        "",
+        (RECORDED + "test_versions_find_what_contents_find",),
+    ),
+    Mutant(
+        15,
+        "numbers of shards that moved are compared with a record",
+        "engine/prove/recorded.py",
+        "        return Circumstances(Placement(self.replicas), self.operations)\n",
+        "        return Circumstances(Placement(((0, 2, 'Active'), (1, 2, 'Active'))), self.operations)\n",
+        (RECORDED + "test_what_makes_numbers_mean_nothing_is_told[moved-shards were moved]",),
+    ),
+    Mutant(
+        15,
+        "operation ids that went back don't matter to a record",
+        "engine/prove/recorded.py",
+        "        return Circumstances(Placement(self.replicas), self.operations)\n",
+        "        return Circumstances(Placement(self.replicas), dict.fromkeys(self.operations, 0))\n",
+        (RECORDED + "test_what_makes_numbers_mean_nothing_is_told[counted_less-from an earlier number on]",),
+    ),
+    Mutant(
+        15,
+        "versions of another build of the server are relied on",
+        "engine/prove/recorded.py",
+        "    if head.server != kept.store.capabilities.version:\n",
+        "    if False:\n",
+        (RECORDED + "test_what_makes_numbers_mean_nothing_is_told",),
+    ),
+    Mutant(
+        15,
+        "a collection with other vectors is compared by versions",
+        "engine/prove/recorded.py",
+        "    if vectors_of(live.schema) != plain(head.vectors):\n",
+        "    if False:\n",
+        (RECORDED + "test_what_makes_numbers_mean_nothing_is_told",),
+    ),
+    Mutant(
+        15,
+        "nothing is read to see whether versions hold",
+        "engine/prove/recorded.py",
+        "        _check_sample(kept, head, table)\n",
+        "",
+        (RECORDED + "test_what_makes_numbers_mean_nothing_is_told",),
+    ),
+    Mutant(
+        15,
+        "a record of any collection is taken",
+        "engine/prove/recorded.py",
+        "    if head.physical != kept.physical:\n",
+        "    if False:\n",
+        (RECORDED + "test_a_record_of_another_collection_is_not_taken",),
+    ),
+    Mutant(
+        15,
+        "erased ids stay in the records",
+        "engine/fixes/erase/generations.py",
+        '            forget(work.lease, name, "source", some)\n            forget(work.lease, name, "target", others)\n',
+        "",
+        (SINCE + "test_erased_ids_are_in_no_record",),
     ),
 )

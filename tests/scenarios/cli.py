@@ -21,7 +21,7 @@ from qmigrate.ledger import Ledger
 
 SOURCE = Path(__file__).parents[2] / "src"
 #: Variables that would lead a run elsewhere than its test intends.
-CLEARED = ("CONFIG", "QDRANT_URL", "QDRANT_API_KEY", "LEDGER_URL", "SCRIPTS", "ACTOR")
+CLEARED = ("CONFIG", "QDRANT_URL", "QDRANT_API_KEY", "LEDGER_URL", "SCRIPTS", "ACTOR", "REQUESTED_BY")
 
 #: Every verb with arguments that it takes, as typed behind ``qmigrate``.
 VERBS: dict[str, tuple[str, ...]] = {

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 from tests.conftest import clean
-from tests.harness import ADD, CREATE, Deployment, make_point, write
+from tests.harness import ADD, CREATE, Deployment, counts, make_point, write
 
 from qmigrate.cli.app import root
 from qmigrate.commands import history, upgrade
@@ -175,7 +175,7 @@ def test_writes_between_the_swap_and_the_end_are_counted_by_a_rollback(made, mon
     upgrade.upgrade(made.settings())
     with pytest.raises(RefusedError) as refused:
         back.rollback(made.settings(), "0001")
-    assert refused.value.facts["writes_since"] == {"added": 1, "changed": 1, "deleted": 0}
+    assert counts(refused.value.facts["writes_since"]) == (1, 1, 0)
 
 
 @pytest.mark.server
@@ -202,7 +202,7 @@ def test_carried_writes_are_not_writes_since(made, monkeypatch):
     result = back.rollback(made.settings(), "0001")
     assert made.contents()[4][0]["text"] == "late"
     assert made.row().revision == "0001"
-    assert result.outcomes[-1].report["0.preflight"]["writes_since"] == {"added": 0, "changed": 0, "deleted": 0}
+    assert counts(result.outcomes[-1].report["0.preflight"]["writes_since"]) == (0, 0, 0)
 
 
 @pytest.mark.server

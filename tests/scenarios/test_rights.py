@@ -49,12 +49,12 @@ def test_the_page_shows_the_table_of_the_code():
 #: Options that make a verb need no other right than in its row: they choose what is shown, or go with another option.
 #: An option that makes its verb write belongs into the table instead.
 SAME_RIGHT = {
-    "init": set(),
+    "init": {"--agents"},
     "completion": {"--install"},
     **{verb: set() for verb in ("heads", "branches", "show", "edit")},
     "revision": {"--message", "--merge", "--only", "--rev-id"},
     "plan": {"--only", "--out"},
-    "status": {"--exit-code"},
+    "status": {"--exit-code", "--count-writes"},
     "history": {"--limit", "--deletions", "--since", "--type", "--target", "--csv", "--carried"},
     "verify": set(),
     "doctor": {"--timeout"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.harness import ADD, CREATE, INDEX, make_point, write
+from tests.harness import ADD, CREATE, INDEX, counts, make_point, write
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import status, upgrade
@@ -60,7 +60,7 @@ def test_rollback_refuses_to_lose_writes(three):
     with pytest.raises(RefusedError) as refused:
         back.rollback(settings, "0001")
     assert refused.value.exit_code == 10
-    assert refused.value.facts["writes_since"] == {"added": 1, "changed": 1, "deleted": 1}
+    assert counts(refused.value.facts["writes_since"]) == (1, 1, 1)
     assert three.row().revision == "0003"
     back.rollback(settings, "0001", writes="carry")
     carried = three.contents()

@@ -8,12 +8,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
+import portalocker
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from qmigrate.alembic.progress import log
-from qmigrate.atomic_file import private_folder
+from qmigrate.atomic_file import private_file, private_folder
 from qmigrate.errors import LeaseHeldError, LedgerError
 
 #: Seconds between two tries.
@@ -43,11 +45,8 @@ def only_one(engine: Engine, version_table: str, timeout: float) -> Iterator[Non
     elif engine.dialect.name == "sqlite" and is_file(engine):
         file = Path(f"{engine.url.database}.alembic-lock")
         private_folder(file.parent)
-        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            yield from _held(lambda: _flock(handle), timeout, version_table)
-        finally:
-            os.close(handle)
+        with os.fdopen(private_file(file), "r+b") as handle:
+            yield from _held(lambda: _locked(handle), timeout, version_table)
     else:
         log.warning("no lock on %s: run one Alembic at a time", engine.dialect.name)
         yield
@@ -101,11 +100,9 @@ def _key(version_table: str) -> int:
     return zlib.crc32(f"qmigrate alembic {version_table}".encode())
 
 
-def _flock(handle: int) -> bool:
-    import fcntl  # not everywhere: only where a SQLite file is migrated
-
+def _locked(handle: IO[bytes]) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        portalocker.lock(handle, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+    except portalocker.exceptions.LockException:
         return False
     return True

@@ -330,7 +330,7 @@ def run(args: Sequence[str]) -> int:
     if instruction:
         return completion.answer(root, instruction)
     # Needed already when the rest of the line can't be parsed.
-    options = Options(json="--json" in args, debug="--debug" in args)
+    options = Options(json="--json" in args, debug="--debug" in args, typed=tuple(args))
     try:
         with root.make_context("qmigrate", list(args), obj=options) as context:
             result = root.invoke(context)

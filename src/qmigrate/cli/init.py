@@ -33,14 +33,18 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @click.command(short_help="Write qmigrate.yaml and the folder of the revisions.")
+@click.option("--agents", is_flag=True, help="Write the rules for AI assistants into AGENTS.md, and nothing else.")
 @click.option("--guided", is_flag=True, help="Ask for Qdrant, SQL and an embedder, and try each.")
 @with_shell
-def init(shell: Shell, guided: bool) -> None:
+def init(shell: Shell, agents: bool, guided: bool) -> None:
     """Write what is missing of qmigrate.yaml, the folder of the revisions and .gitignore; nothing is overwritten."""
     import qmigrate.commands.init as command
-    from qmigrate.cli.results import show_init
+    from qmigrate.cli.results import show_agents, show_init
 
     settings = shell.settings(stores=False)
+    if agents:
+        shell.show(command.agents(settings), show_agents)
+        return
     answers = None
     if guided:
         if not shell.may_ask:

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qmigrate.commands.history import Deletion, Deletions
-    from qmigrate.commands.results import Check, CollectionStatus, Doctor, History, HistoryEntry, LateWrites, Status
+    from qmigrate.commands.results import (
+        Check,
+        CollectionStatus,
+        Doctor,
+        History,
+        HistoryEntry,
+        LateWrites,
+        Since,
+        Status,
+    )
 
 _HEADER = ("fix", "when", "collection", "type", "target", "points", "reason", "who")
 #: Longest target and reason that are shown.
@@ -258,10 +267,19 @@ def _detail(row: CollectionStatus, following: str | None) -> str:
         detail = detail.removeprefix(f"{len(row.pending)} pending").lstrip(", ")
     if detail:
         parts.append(detail)
+    if row.written_since is not None or row.not_counted is not None:
+        parts.append(f"written since: {_since(row.written_since)}")
     if row.host and row.host not in row.detail:
         parts.append(f"host {row.host}")
     command = f"→ {row.next_command}" if row.next_command and row.next_command != following else ""
     return "  ".join(part for part in (" · ".join(parts), command) if part)
+
+
+def _since(found: Since | None) -> str:
+    if found is None:
+        return "not counted"
+    parts = [(found.added, "added"), (found.changed, "changed"), (found.deleted, "deleted")]
+    return ", ".join(f"{count:,} {how}" for count, how in parts if count) or "nothing"
 
 
 def show_history(console: Console, history: History) -> None:
@@ -299,12 +317,16 @@ DIFFERENT = 5
 
 @click.command(short_help="Show the state of every collection.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when a revision is pending.")
+@click.option("--count-writes", is_flag=True, help="Count what was written since, also where that takes its time.")
 @with_shell
-def status(shell: Shell, exit_code: bool) -> int:
-    """Show every collection: revision, generation, points, what is pending or running."""
+def status(shell: Shell, exit_code: bool, count_writes: bool) -> int:
+    """Show every collection: revision, generation, points, what is pending or running.
+
+    Where there is a way back, also what was written since: a rollback would have to carry it along, or lose it.
+    """
     import qmigrate.commands.status as command
 
-    found = command.status(shell.settings())
+    found = command.status(shell.settings(), count_writes=count_writes)
     shell.show(found, show_status)
     return PENDING if exit_code and found.pending else 0
 

@@ -34,6 +34,14 @@ def show_init(console: Console, result: InitResult) -> None:
     console.print('Next: qmigrate revision -m "what changes"')
 
 
+def show_agents(console: Console, result: InitResult) -> None:
+    """Whether the file has changed, and who should read it."""
+    for path in result.created:
+        console.print(f"wrote {_near(path)}: read it, then commit it")
+    if not result.created:
+        console.print("AGENTS.md has these rules already.")
+
+
 def show_revision(console: Console, result: RevisionResult) -> None:
     """The new file."""
     after = f"after {', '.join(result.down)}" if result.down else "the first one"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from qmigrate.cli import consent
 from qmigrate.errors import without_secrets
 from qmigrate.json_log import FORMS, VARIABLE, JsonFormatter, chosen_form
 from qmigrate.text import visible, visible_json
@@ -63,7 +64,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class Options:
-    """The global options; `verb` and `shown` are filled in on the way."""
+    """The global options, and the arguments as they were typed; `verb` and `shown` are filled in on the way."""
 
     config: str | None = None
     qdrant_url: str | None = None
@@ -71,6 +72,7 @@ class Options:
     scripts: str | None = None
     actor: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    requested_by: str | None = None
     json: bool = False
     debug: bool = False
     quiet: bool = False
@@ -78,6 +80,7 @@ class Options:
     no_color: bool = False
     log: str | None = None
     version: bool = False
+    typed: tuple[str, ...] = field(default=(), repr=False)
     verb: str = "qmigrate"
     shown: Shown | None = field(default=None, repr=False)
 
@@ -89,10 +92,10 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         setattr(ctx.ensure_object(Options), parameter.name, value)
 
 
-def _keep_actor(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+def _keep_person(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
     """An empty name is kept, to be refused: it may be a variable that is missing."""
     if value is not None:
-        ctx.ensure_object(Options).actor = value
+        setattr(ctx.ensure_object(Options), str(parameter.name), value)
 
 
 def _keep_metadata(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
@@ -119,7 +122,13 @@ def global_options(*, hidden: bool, without: tuple[str, ...] = ()) -> Callable[[
         rest("--qdrant-url", metavar="URL", help="Qdrant server.  [QMIGRATE_QDRANT_URL]"),
         rest("--ledger-url", metavar="URL", help="SQL database of the ledger.  [QMIGRATE_LEDGER_URL]"),
         rest("--scripts", metavar="FOLDER", help="Folder of the revisions.  [QMIGRATE_SCRIPTS]"),
-        facts("--actor", metavar="NAME", callback=_keep_actor, help="Who acts, for the records.  [QMIGRATE_ACTOR]"),
+        facts("--actor", metavar="NAME", callback=_keep_person, help="Who acts, for the records.  [QMIGRATE_ACTOR]"),
+        facts(
+            "--requested-by",
+            metavar='"NAME: WHY"',
+            callback=_keep_person,
+            help="The person who asked for it, and why; an assistant needs one to delete.  [QMIGRATE_REQUESTED_BY]",
+        ),
         facts(
             "--metadata",
             multiple=True,
@@ -157,21 +166,38 @@ class Shell:
 
     @property
     def may_ask(self) -> bool:
-        """Whether a user is there to answer, and more than JSON was asked for."""
-        return not self.options.json and sys.stdin.isatty()
+        """Whether a user is there to answer, and more than JSON was asked for; an assistant answers for no user."""
+        if self.options.json or not sys.stdin.isatty():
+            return False
+        return consent.agent() is None or self.request.person is not None
+
+    @property
+    def request(self) -> consent.Request:
+        """Whose request this command is."""
+        return consent.Request(self.options.requested_by, self.options.typed)
 
     def settings(self, *, stores: bool = True) -> Settings:
-        """The settings; see :meth:`qmigrate.settings.load.Settings.load`."""
+        """The settings; see :meth:`qmigrate.settings.load.Settings.load`.
+
+        Every verb asks for them first, so here a consent is seen to come from a person, and no verb forgets it.
+
+        Raises:
+            RefusedError: it doesn't, where that has to be said.
+        """
         from qmigrate.settings.load import Settings
 
-        return Settings.load(
+        asked = self.request
+        found = Settings.load(
             config=self.options.config,
             qdrant_url=self.options.qdrant_url,
             ledger_url=self.options.ledger_url,
             scripts=self.options.scripts,
             actor=self.options.actor,
             stores=stores,
-        ).acting(metadata=self.options.metadata)
+        ).acting(metadata={**self.options.metadata, **asked.facts()})
+        context = click.get_current_context(silent=True)
+        asked.check(found, context.params if context else {})
+        return found
 
     @contextmanager
     def progress(self) -> Iterator[Shown]:

@@ -112,6 +112,8 @@ def upgrade(
     import qmigrate.commands.upgrade as command
     from qmigrate.cli.plans import show_plan, show_upgrade
 
+    if not dry_run and other["rehearse"] is None:
+        _check_named(shell, target, only)
     instead = plan_file.instead(shell, click.get_current_context(), other)
     if instead is not None:
         return instead
@@ -137,6 +139,21 @@ def upgrade(
     else:
         shell.show(result, show_upgrade)
     return result.exit_code
+
+
+def _check_named(shell: Shell, target: str, only: tuple[str, ...]) -> None:
+    """A revision that declares that there is no way back is applied at a person's request.
+
+    Raises:
+        RefusedError: no person is named, where that has to be said.
+    """
+    import qmigrate.commands.upgrade as command
+
+    settings = shell.settings()
+    if shell.request.missing(settings) is None:
+        return
+    for revision, why in command.irreversible(settings, target, only or None).items():
+        shell.request.require(settings, f"revision {revision} has no way back ({why})")
 
 
 @click.command(cls=TargetCommand, short_help="Go back to an earlier revision.")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from qmigrate import atomic_file
 from qmigrate.commands.results import InitResult, RevisionResult
 from qmigrate.commands.settings_schema import settings_schema_text
 from qmigrate.errors import ConfigError
@@ -144,6 +145,48 @@ def try_embedder(name: str, config: Mapping[str, Any]) -> str:
     return f"{size} values" if size else "it answers"
 
 
+#: The file that assistants read, and the lines between which it has what is ours.
+AGENTS = "AGENTS.md"
+_BEGIN, _END = "<!-- qmigrate: begin", "<!-- qmigrate: end -->"
+
+
+def agents(settings: Settings) -> InitResult:
+    """Write the rules for AI assistants into ``AGENTS.md``: a file of its own, or a part of the one that is there.
+
+    What the part holds is replaced; everything around it stays as it is.
+
+    Raises:
+        ConfigError: the file can't be read or written, or holds the beginning of the part without its end.
+    """
+    path = settings.folder / AGENTS
+    _check_writable(settings.folder)
+    rules = (resources.files("qmigrate") / "templates" / AGENTS).read_text(encoding="utf-8")
+    rules = rules.replace("${scripts}", _shown(settings))
+    try:
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from error
+    after = _with_part(path, before, rules)
+    if after != before:
+        with atomic_file.writing(path, mode=0o644) as out:
+            out.write(after.encode())
+    made = (path,) if after != before else ()
+    return InitResult(created=made, config=settings.folder / CONFIG_NAME, scripts=settings.scripts)
+
+
+def _with_part(path: Path, text: str, part: str) -> str:
+    start = text.find(_BEGIN)
+    if start < 0:
+        return f"{text.rstrip()}\n\n{part}" if text.strip() else part
+    end = text.find(_END, start)
+    if end < 0:
+        raise ConfigError(
+            f"{path} has a line that begins with {_BEGIN!r}, and none with {_END!r}",
+            hint="put that line behind the part of qmigrate, or remove the part; then qmigrate init --agents",
+        )
+    return text[:start] + part.rstrip("\n") + text[end + len(_END) :]
+
+
 def _check_writable(folder: Path) -> None:
     """Before the first file, so that a refusal leaves none behind."""
     if not folder.is_dir():
@@ -155,8 +198,7 @@ def _check_writable(folder: Path) -> None:
 def _content(settings: Settings, answers: Answers) -> str:
     """The template with the place of the revisions and of the schema, and the sections that were chosen."""
     template = (resources.files("qmigrate") / "templates" / CONFIG_NAME).read_text(encoding="utf-8")
-    scripts = settings.scripts
-    shown = scripts.relative_to(settings.folder) if scripts.is_relative_to(settings.folder) else scripts
+    shown = Path(_shown(settings))
     place = quote(("" if shown.is_absolute() else "./") + (shown / SCHEMA_NAME).as_posix())
     text = template.replace("${scripts}", _scalar(str(shown))).replace("${schema}", place)
     for name in ("qdrant", "ledger", "embedders"):
@@ -164,6 +206,12 @@ def _content(settings: Settings, answers: Answers) -> str:
         if chosen:
             text = _with_section(text, name, chosen)
     return text
+
+
+def _shown(settings: Settings) -> str:
+    """The folder of the revisions, as seen from that of the settings."""
+    scripts = settings.scripts
+    return str(scripts.relative_to(settings.folder) if scripts.is_relative_to(settings.folder) else scripts)
 
 
 def _with_section(text: str, name: str, chosen: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from qmigrate.atomic_file import private_file, restrict
 from qmigrate.commands.estimate import refuse_longer, with_estimates
 from qmigrate.commands.held_runs import held_collections
 from qmigrate.commands.parallel import at_once
@@ -75,8 +76,8 @@ def save(opened: Session, plan: Plan, path: Path) -> None:
     content["digest"] = _digest(content)
     fresh = path.with_name(path.name + ".new")
     try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-            os.fchmod(out.fileno(), 0o600)
+        with os.fdopen(private_file(fresh, empty=True), "w", encoding="utf-8", newline="\n") as out:
+            restrict(out)
             json.dump(content, out, indent=2, ensure_ascii=False)
             out.write("\n")
             out.flush()

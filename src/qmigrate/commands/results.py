@@ -289,6 +289,23 @@ class UpgradeResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Since:
+    """What was written to a generation since it went live: what a rollback would carry, or lose.
+
+    Attributes:
+        added: points.
+        changed: points.
+        deleted: points, but for those that fixes have deleted: these stay deleted in any case.
+        named: some of them, as pairs of id and ``added``, ``changed`` or ``deleted``.
+    """
+
+    added: int = 0
+    changed: int = 0
+    deleted: int = 0
+    named: tuple[tuple[int | str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionStatus:
     """One collection.
 
@@ -307,6 +324,8 @@ class CollectionStatus:
         eta_seconds: what is left of it.
         host: where it runs or ran.
         next_command: what to type next, or None.
+        written_since: since it went live, where there is a way back; None where that is not known, or takes too long.
+        not_counted: why it isn't, where there is a way back.
     """
 
     name: str
@@ -322,6 +341,8 @@ class CollectionStatus:
     eta_seconds: float | None = None
     host: str | None = None
     next_command: str | None = None
+    written_since: Since | None = None
+    not_counted: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

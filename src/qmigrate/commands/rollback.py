@@ -16,8 +16,10 @@ from qmigrate.commands.snapshot import address
 from qmigrate.commands.upgrade import check_names
 from qmigrate.engine.executor import stop_on_signals
 from qmigrate.engine.golive.unrelated import RESET
-from qmigrate.errors import CollectionsFailedError, QmigrateError, RefusedError, UsageError
-from qmigrate.model.plan import CollectionPlan, InPlace, Plan
+from qmigrate.engine.points.base import base_name
+from qmigrate.engine.prove.recorded import Kept, comparable
+from qmigrate.errors import CollectionsFailedError, NoVersionsError, QmigrateError, RefusedError, UsageError
+from qmigrate.model.plan import CollectionPlan, GoLive, InPlace, Plan
 from qmigrate.model.state import World
 from qmigrate.observe import check_hidden, observe
 from qmigrate.planner import plan_abort, plan_rollback
@@ -60,6 +62,7 @@ def rollback(
             world = observe(opened.ledger, opened.store)
             names = chosen_names(opened, only)
             plan = _plan(opened, world, target, names, writes)
+            plan = replace(plan, notes=(*plan.notes, *_counting(opened, plan)))
             return UpgradeResult(plan=_explained(world, plan, target, names), resumed=(), outcomes=())
     with (
         _hints_as_typed(target),
@@ -230,6 +233,25 @@ def _refuse_filled(opened: Session, plan: Plan, writes: str) -> None:
                 hint=f"qmigrate rollback … --only {quote(name)} --discard-writes loses it",
                 facts={"collection": name, "vector": vector, "points": filled},
             )
+
+
+def _counting(opened: Session, plan: Plan) -> Iterator[str]:
+    """How each collection's writes since are found, and why by reading all of it."""
+    store, ledger = opened.store, opened.ledger
+    for item in plan.collections:
+        for step in item.job.steps:
+            if not isinstance(step, GoLive) or not step.back or step.target is None or step.writes == "discard":
+                continue
+            base, physical = base_name(step.target, step.source, back=False), str(step.source)
+            if not ledger.has_base(base) or physical not in store.physical_names():
+                continue
+            found = f"{item.job.collection}: what was written to {physical} since it went live is found by "
+            try:
+                comparable(Kept(store, ledger, base, "target", physical, physical))
+            except NoVersionsError as error:
+                yield f"{found}reading all of it, since {error.message}"
+            else:
+                yield f"{found}the versions of its points"
 
 
 def _dropped(plan: Plan) -> Iterator[tuple[CollectionPlan, int, str]]:

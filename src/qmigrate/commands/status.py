@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Iterable
+
 from qmigrate.commands.condition import condition, eta, percent
 from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.names import check_recorded
-from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Status
+from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Since, Status
 from qmigrate.commands.session import Session, opened_ledger, read_revisions, session
 from qmigrate.commands.sql_gate import links_of, notes_of, within_reach
-from qmigrate.errors import NotFoundError, QmigrateError, StoreError
+from qmigrate.engine.fixes.journal import journal_of, windows
+from qmigrate.engine.fixes.reapply_deletions import is_deletion
+from qmigrate.engine.golive.rollback import tally
+from qmigrate.engine.points.base import base_name, committed, digest_of, exchanged, unpack
+from qmigrate.engine.prove.recorded import MOST, Found, Kept, read, written_since
+from qmigrate.errors import DeniedError, LedgerError, NotFoundError, NoVersionsError, QmigrateError, StoreError
 from qmigrate.ledger.writer import UNCHANGED
-from qmigrate.model.state import World
+from qmigrate.model.facts.phases import WritesSince
+from qmigrate.model.facts.stored import known
+from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import observe
 from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
 from qmigrate.revisions.graph import Revision
+from qmigrate.sequences import join
 from qmigrate.settings.load import Settings
+from qmigrate.store import records
+from qmigrate.text import counted
+
+#: Points up to which `status` lists versions by itself, which takes some 0.2 s; and up to which it reads contents.
+LISTED, READ = 30_000, 5_000
+#: Points that it reads by their ids, and seconds after which it counts nothing more.
+SINGLE, SECONDS = 2_000, 1.0
+#: What counts all the same.
+_COUNTING = "qmigrate status --count-writes"
 
 
-def status(settings: Settings | None = None) -> Status:
-    """Per collection: revision, generation, points, health, what is pending, running or interrupted."""
+def status(settings: Settings | None = None, *, count_writes: bool = False) -> Status:
+    """Per collection: revision, generation, points, health, what is pending, running or interrupted.
+
+    Args:
+        count_writes: what was written since each generation went live, however long that takes.
+    """
     settings = settings or Settings.load()
     with session(settings, writes=False, looking=True, partial=True) as opened:
         world = observe(opened.ledger, opened.store)
         heads = opened.revisions.heads()
         wanted = opened.revisions.resolve("heads", current=frozenset())
-        rows = tuple(_row(opened, world, name, wanted) for name in sorted(world.collections))
+        until = math.inf if count_writes else time.monotonic() + SECONDS
+        rows = tuple(_row(opened, world, name, wanted, until) for name in sorted(world.collections))
         rows = tuple(row for row in rows if row is not None)
         new = _to_create(opened, world)
         many = f"{len(heads)} heads: {', '.join(heads)}; merge them: qmigrate revision --merge"
@@ -82,7 +108,9 @@ def history(settings: Settings | None = None, collection: str | None = None, lim
         )
 
 
-def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> CollectionStatus | None:
+def _row(
+    opened: Session, world: World, name: str, wanted: frozenset[str], until: float
+) -> CollectionStatus | None:
     state = world.collections[name]
     missing = pending(world, opened.revisions, wanted, name)
     newest = state.applied[-1].revision if state.applied else None
@@ -94,12 +122,14 @@ def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> Co
         named, detail = _last_try(opened, name) or (named, detail)
     # What is held makes no progress.
     under_way = None if named == "held" else state.open_run
+    points = _points(opened, state.physical)
+    written, because = _written(opened, state, points, until)
     return CollectionStatus(
         name=name,
         revision=newest,
         revision_doc=_doc(opened, newest),
         generation="plain" if state.kind == "plain" else f"g{generation.number:04d}" if generation else None,
-        points=_points(opened, state.physical),
+        points=points,
         state=named,
         pending=missing,
         detail=detail,
@@ -108,7 +138,87 @@ def _row(opened: Session, world: World, name: str, wanted: frozenset[str]) -> Co
         eta_seconds=eta(under_way),
         host=under_way.host if under_way else None,
         next_command=command,
+        written_since=written,
+        not_counted=because,
     )
+
+
+def _written(
+    opened: Session, state: CollectionState, points: int | None, until: float
+) -> tuple[Since | None, str | None]:
+    """What was written since the generation went live, where it is known at once, or else why it isn't.
+
+    Nothing waits for a write that is accepted and not yet done: it shows the next time.
+
+    Args:
+        until: `time.monotonic` after which nothing is counted; infinite where it may take its time.
+    """
+    all_of_it = math.isinf(until)
+    live, parent, ledger = state.generation(state.physical), state.parent(), opened.ledger
+    if live is None or parent is None or points is None or state.open_run is not None:
+        return None, None
+    physical, base = live.physical, base_name(parent.physical, live.physical, back=False)
+    if not ledger.has_base(base):
+        return None, None
+    if time.monotonic() > until:
+        return None, f"{_COUNTING} takes its time for it"
+    try:
+        if _is_as_closed(opened, state.name, physical):
+            return Since(), None
+        kept = Kept(opened.store, ledger, base, "target", physical, physical)
+        found: Iterable[Found]
+        try:
+            if not all_of_it and points > LISTED:
+                return None, f"{counted(points, 'point')}: {_COUNTING} counts it"
+            bound = MOST if all_of_it else SINGLE
+            keys = written_since(kept, lambda: opened.store.operation_ids(physical), few=bound, most=bound)
+            found = read(kept, keys)
+        except (NoVersionsError, DeniedError) as error:
+            if not all_of_it and points > READ:
+                return None, f"{error.message}: {_COUNTING} reads {counted(points, 'point')}"
+            found = _all(opened, physical, base)
+        counts = WritesSince()
+        tally(counts, found, digest_of(ledger, base), _by_fixes(opened, state.name, physical))
+        return Since(counts.added, counts.changed, counts.deleted, tuple(counts.named)), None
+    except (StoreError, LedgerError) as error:
+        return None, error.message
+
+
+def _is_as_closed(opened: Session, name: str, physical: str) -> bool:
+    """Whether the operation ids show that nothing at all was written since."""
+    store = opened.store
+    if not store.capabilities.barrier or store.capabilities.nodes != 1:
+        return False
+    for row in opened.ledger.history(name):
+        closing = known(row.told.closing) if row.physical == physical else None
+        if closing is not None and row.direction != "rollback":
+            try:
+                return dict(closing.ids) == dict(store.operation_ids(physical))
+            except DeniedError:
+                # A key that only reads may not see them.
+                return False
+    return False
+
+
+def _all(opened: Session, physical: str, base: str) -> Iterable[Found]:
+    """Every point, with its base."""
+    live = (
+        (records.order_key(records.point_id(stored)), stored)
+        for page in opened.store.scan(physical, page=1000)
+        for stored in page
+    )
+    return join(live, unpack(exchanged(committed(opened.ledger, base))))
+
+
+def _by_fixes(opened: Session, name: str, physical: str) -> set[bytes]:
+    """Order keys of the points that fixes have deleted in this generation."""
+    return {
+        records.order_key(entry.id)
+        for row in opened.ledger.deletions()
+        if row.collection == name and row.told.generation == physical and is_deletion(row)
+        for entries in windows(opened.ledger, journal_of(row.told))
+        for entry in entries
+    }
 
 
 def _last_try(opened: Session, name: str) -> tuple[str, str] | None:

@@ -178,6 +178,15 @@ def planned(opened: Session, target: str, only: Iterable[str] | None, *, models:
     return with_models(opened, world, counted, load=models)
 
 
+def irreversible(settings: Settings, target: str = "head", only: Iterable[str] | None = None) -> dict[str, str]:
+    """Revision -> why there is no way back, of those that an upgrade would apply and that declare it; it only reads."""
+    with session(settings, writes=False, partial=True) as opened:
+        made = _plan(opened, observe(opened.ledger, opened.store), target, chosen_names(opened, only))
+        pending = {one for item in made.collections for one in item.job.revisions()}
+        declared = {one: opened.revisions.get(one).irreversible for one in sorted(pending)}
+    return {revision: why for revision, why in declared.items() if why}
+
+
 def guard(settings: Settings, target: str, only: Iterable[str] | None, limit: float) -> None:
     """Refuse an upgrade that is expected to take longer than `limit` seconds, interrupted runs included; it only reads.
 

@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
-from qmigrate.atomic_file import private_folder
+from qmigrate.atomic_file import private_file, private_folder
 from qmigrate.errors import ConfigError, LedgerError
 from qmigrate.ledger.codec import dumps
 from qmigrate.ledger.tables import UtcDateTime
@@ -109,7 +109,7 @@ def make_file(file: Path) -> None:
     """
     try:
         private_folder(file.parent)
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(private_file(file))
     except OSError as error:
         raise LedgerError(
             f"the SQLite ledger {file} can't be written: {error.strerror or error}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
 
 
 def elapsed() -> float:
-    """Seconds of a clock that is never set; where there is one, it counts while the machine is suspended."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
+    """Seconds of a clock that is never set, and that counts while the machine is suspended."""
+    if sys.platform == "win32":
+        now = time.monotonic()
+    else:
+        # On macOS it is the clock of this name, and not the one that Python's monotonic() reads.
+        now = time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return now
 
 
 class Reads(Protocol):
@@ -227,6 +232,7 @@ class Owner:
     def proves_dead(self, lease: Mapping[Any, Any]) -> bool:
         """Whether the holder that a lease row names ran here and is gone for certain; False in any doubt.
 
+        Only Linux reports which boot and which set of processes a number belongs to: elsewhere a lease is waited out.
         Of a process that is only stopped the number and the start are still there: it lives.
         """
         here = (self.host, self.boot_id, self.pid_namespace)
@@ -250,9 +256,18 @@ def system_user() -> str:
     """User and host of this process, as ``user@host``: who does something, where no other actor is named."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
+    except (ImportError, KeyError, OSError):
+        # A container's user without a name; on Windows users have no number.
+        user = _number_of_user()
     return f"{user}@{socket.gethostname()}"
+
+
+def _number_of_user() -> str:
+    if sys.platform == "win32":
+        user = "unknown"
+    else:
+        user = str(os.getuid())
+    return user
 
 
 @dataclass(frozen=True, slots=True)

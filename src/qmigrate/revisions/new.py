@@ -174,12 +174,13 @@ def _literal(value: str | tuple[str, ...] | None) -> str:
 
 def _docstring(message: str) -> str:
     """The message as it may be written between triple quotes."""
-    text = " ".join(message.split())
+    # From Python 3.13 on a docstring holds no half of a character, not even as an escape.
+    text = re.sub(r"[\ud800-\udfff]", "\ufffd", " ".join(message.split()))
     body = text.rstrip('"')
     # Those at the end would close the docstring together with what follows.
     closing = len(text) - len(body)
     escaped = body.replace("\\", "\\\\").replace('"""', '\\"\\"\\"') + '\\"' * closing
-    # What can't be seen, and what a file can't hold: half of a character, a null byte.
+    # What can't be seen, and what a file can't hold, as a null byte.
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in escaped)
 
 

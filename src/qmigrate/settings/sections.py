@@ -104,6 +104,8 @@ class FixSettings:
         soft_delete: seconds after which `gc` deletes points that were only marked as deleted.
         tenants: collection or glob -> payload field for the tenant of a point: deletions there name a tenant.
         presets: named fixes, as written in the file.
+        consent: whose consent counts without a terminal for what can't be undone: ``any``, that
+            of every user, but an assistant has to name a person; ``named``, every command has to (``--requested-by``).
     """
 
     exports: Annotated[Path, read.path] = Path(".qmigrate/exports")
@@ -112,6 +114,7 @@ class FixSettings:
     soft_delete: Annotated[float, read.duration] = 30 * 86400.0
     tenants: Annotated[Mapping[str, str], read.each(read.text)] = field(default_factory=dict)
     presets: Annotated[Mapping[str, Any], read.mapping] = field(default_factory=dict)
+    consent: Annotated[str, read.choice("any", "named")] = "any"
 
 
 @dataclass(frozen=True, slots=True)

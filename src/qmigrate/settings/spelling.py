@@ -15,7 +15,8 @@ _PREFIX = "QMIGRATE_"
 #: Variables that are read, by this package or by the entrypoint of its image, without their beginning.
 VARIABLES = frozenset(
     (
-        *("CONFIG", "SCRIPTS", "ACTOR", "LOG", "LEDGER_URL", "ON_START", "WAIT", "MAX_ESTIMATE", "LOCK_TIMEOUT"),
+        *("CONFIG", "SCRIPTS", "ACTOR", "REQUESTED_BY", "LOG", "LEDGER_URL"),
+        *("ON_START", "WAIT", "MAX_ESTIMATE", "LOCK_TIMEOUT"),
         *("QDRANT_URL", "QDRANT_API_KEY", "QDRANT_GRPC_PORT", "QDRANT_GRPC_HOST"),
     )
 )

@@ -368,7 +368,7 @@ def test_global_options_stand_on_either_side(here, commands, before):
     """--config and its like reach the settings before and behind the verb."""
     (here / "other.yaml").write_text("scripts: from_file")
     seen = []
-    commands("status", status=lambda settings: seen.append(settings) or STATUS)
+    commands("status", status=lambda settings, **_options: seen.append(settings) or STATUS)
     options = ["--config", "other.yaml", "--qdrant-url", "http://localhost:1", "--ledger-url", "sqlite:///x.db"]
     assert run([*options, "status"] if before else ["status", *options]) == 0
     assert seen[0].qdrant.url == "http://localhost:1"

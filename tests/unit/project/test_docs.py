@@ -18,14 +18,20 @@ from qmigrate.embed import _BACKENDS
 from qmigrate.settings.load import Settings
 
 ROOT = Path(__file__).parents[3]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
+PAGES = sorted(
+    [
+        *(ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "src/qmigrate/templates/AGENTS.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").rglob("*.md"),
+    ]
+)
 FENCE = re.compile(r"^[ >]*```(\w*)[^\n]*\n(.*?)^[ >]*```", re.MULTILINE | re.DOTALL)
 #: Words of a page for what a reader puts there, and something that parses in their place.
 STANDS_FOR = {"N": "1", "NUMBER": "1", "DURATION": "5m", "TIME": "1h", "AGE": "30d", "JSON": "{}", "VERB": "status"}
 #: What ends a command in a shell, and what is left out of one in a text.
 ENDS, LEFT_OUT = {"|", "||", "&&", ";", ">", ">>", "2>", "&"}, {"…", "..."}
 #: Keys that say that a YAML block is of another program.
-OTHERS = {"apiVersion", "jobs", "services", "groups"}
+OTHERS = {"apiVersion", "jobs", "services", "groups", "repos"}
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:

@@ -43,6 +43,7 @@ TABLE: tuple[Row, ...] = (
     Row("project", "settings", project.settings),
     Row("project", "overrides", project.overrides, ("revisions", "world")),
     Row("project", "software", project.software),
+    Row("project", "system", project.system),
     Row("ledger", "ledger", server.reached),
     Row("ledger", "ledger rights", server.rights, ("ledger",)),
     Row("ledger", "ledger room", server.room, ("ledger",)),

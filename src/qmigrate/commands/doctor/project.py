@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -187,6 +188,28 @@ class _Loading:
 
 #: What the work depends on, by the names under which it is installed.
 SOFTWARE = ("qdrant-client", "SQLAlchemy", "alembic", "psycopg", "numpy", "grpcio")
+
+
+#: What systems other than Linux call themselves, for people.
+_SYSTEMS = {"darwin": "macOS", "win32": "Windows"}
+
+
+def system(patient: Deployment) -> list[Check]:
+    """What qmigrate can't do on this system, and does on Linux."""
+    return [] if sys.platform == "linux" else [_elsewhere(patient)]
+
+
+def _elsewhere(patient: Deployment) -> Check:
+    name = _SYSTEMS.get(sys.platform, sys.platform)
+    missing = ["a lease whose holder died is waited out (limits.lease_ttl), not taken over at once"]
+    if patient.settings.ledger.url.startswith("sqlite"):
+        missing.append("whether the SQLite ledger lies on a local disk is not checked")
+    if patient.local:
+        missing.append("free memory is not checked")
+    if sys.platform == "win32":
+        missing.append("files get the rights of their folder, and no process is started for each GPU (rebuild.devices)")
+    facts = {"system": sys.platform, "missing": missing}
+    return Check("system", None, f"on {name}: {'; '.join(missing)}", facts=facts)
 
 
 def revisions(patient: Deployment) -> Iterator[Check]:

@@ -49,11 +49,16 @@ class LocalWorkers:
                 "rebuild.devices needs a Qdrant server: the folder of local mode belongs to one process",
                 hint="leave rebuild.devices out, or set qdrant.url",
             )
+        if self._settings.rebuild.devices and sys.platform == "win32":
+            raise ConfigError(
+                "rebuild.devices hands a connection to a process for each device, which Windows can't do",
+                hint="leave rebuild.devices out: one process fills the vectors; or set rebuild.engine: ray",
+            )
 
     def places(self, embedders: Sequence[str]) -> Sequence[str | None]:
         """See ``engine.workers.protocol``: the configured devices, else every GPU when there are several."""
         chosen = self._settings.rebuild.devices
-        if self._settings.qdrant.path is not None:
+        if self._settings.qdrant.path is not None or sys.platform == "win32":
             return ()
         if chosen is not None:
             return chosen

@@ -58,7 +58,9 @@ class Watch:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            # Ctrl-C is not for it: it is there for when its parent has ended. Each system has its own way.
             start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
         watch = cls(process)
         try:
@@ -83,7 +85,8 @@ class Watch:
         try:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
+        except OSError:
+            # Not always as a broken pipe: Windows calls it an invalid argument.
             return
 
     def freezes(self, prior: JsonObject) -> None:

@@ -28,8 +28,10 @@ from qmigrate.engine.golive.hold import hold
 from qmigrate.engine.points.base import base_name
 from qmigrate.engine.points.dropped import audit, keep_again
 from qmigrate.engine.points.transformation import Maker, check_models
+from qmigrate.engine.prove.delta import record
 from qmigrate.engine.prove.passes import Sides
 from qmigrate.engine.prove.proof import prove
+from qmigrate.engine.prove.recorded import keep_alone
 from qmigrate.engine.prove.rekey import check_time, must_freeze
 from qmigrate.engine.prove.sweep import fence, leave_unread, sweep
 from qmigrate.engine.work import Phase, Work, transform_of
@@ -290,6 +292,10 @@ def close(step: GoLive, work: Work) -> Closed:
     holdover = timedelta(seconds=work.settings.rebuild.holdover)
     if step.place == "shadow" and step.back:
         plain_names.forget_hidden_name(work)
+    if step.target is not None and step.source is not None and not step.apart:
+        record(work, base_name(step.source, step.target, back=step.back), step.source, step.target)
+    if step.target is not None and step.apart and not step.back:
+        keep_alone(work, base_name(step.source, step.target, back=False), step.target)
     report = _report(work)
     if step.target is not None and step.source is not None and not step.back:
         report = replace(report, closing=_closing_ids(step, work))

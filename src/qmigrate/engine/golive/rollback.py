@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from qmigrate.engine.as_applied import refuse_changed
 from qmigrate.engine.barriers import barrier, measure, nothing_written
 from qmigrate.engine.epoch_aliases import own, reach, release
 from qmigrate.engine.fixes import reapply_deletions
-from qmigrate.engine.points.base import base_name, committed, digest_of, exchanged, unpack
+from qmigrate.engine.points.base import base_name, committed, digest_of, drop_versions, exchanged, unpack
 from qmigrate.engine.points.transformation import Maker
+from qmigrate.engine.prove.delta import begin_recorded
 from qmigrate.engine.prove.passes import REDO_BATCH, Sides, keyed, page_of
 from qmigrate.engine.prove.proof import prove
+from qmigrate.engine.prove.recorded import Found, Kept, read, written_since
 from qmigrate.engine.retire.late_writes import differing
 from qmigrate.engine.work import Work, transform_of
-from qmigrate.errors import OvertakenError, RefusedError, RepairNeededError
+from qmigrate.errors import NoVersionsError, OvertakenError, RefusedError, RepairNeededError
 from qmigrate.model.facts.phases import GoLivePreflight, Proof, WritesSince
 from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import GoLive
@@ -24,7 +27,11 @@ from qmigrate.model.transform import PointTransform
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.sequences import join
 from qmigrate.store import records
+from qmigrate.store.records import Digest
 from qmigrate.text import counted, quote, tallied
+
+#: Pages of a base that are written together.
+_PAGES = 16
 
 
 def preflight(step: GoLive, work: Work) -> GoLivePreflight:
@@ -70,10 +77,10 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
         raise _refusal(step, work, since)
     if since.total and step.writes == "carry" and _inverse(step, work) is None:
         raise RefusedError(
-            f"{work.collection} was written to since it left {step.target}: {_counted(since)}. They can't be carried "
-            "back, since the change has no inverse",
+            f"{work.collection} was written to since it left {step.target}: {_counted(since)}{_named(since)}. They "
+            "can't be carried back, since the change has no inverse",
             hint=f"{_discarding(step, work)} loses them",
-            facts={"writes_since": asdict(since)},
+            facts={"writes_since": since.to_json()},
         )
     return since
 
@@ -109,8 +116,7 @@ def late_in(step: GoLive, work: Work) -> SweepReport:
     report, forward = SweepReport(), _forward(step, work)
     if not work.lease.ledger.has_base(forward):
         return report
-    base, digest = unpack(_forward_pages(step, work)), digest_of(work.lease.ledger, forward)
-    found = differing(work, reach(work, str(step.source)), base, digest)
+    found = differing(_live_points(step, work)[0], digest_of(work.lease.ledger, forward))
     for identifier, how in found.named:
         report.listed.add(identifier, f"{NOT_BROUGHT}: {how} while the name moved")
     report.listed.count = found.count
@@ -144,9 +150,13 @@ def converge(step: GoLive, work: Work) -> Proof:
     if rekeys(step, work):
         return prove(work, sides_of(step, work), since=None, delta=delta, carrying=True)
     _exchange(step, work)
+    sides = sides_of(step, work)
+    because = begin_recorded(work, sides, base_name(step.target, step.source, back=False))
+    if because is not None:
+        work.progress.say(f"{work.collection}: all points of both generations are read, since {because}")
     if step.writes == "now":
         return Proof(barrier_delta=delta)
-    return prove(work, sides_of(step, work), since=None, delta=delta, carrying=True)
+    return prove(work, sides, since=None, delta=delta, carrying=True)
 
 
 def _delta(step: GoLive, work: Work) -> int:
@@ -229,26 +239,64 @@ def _count(step: GoLive, work: Work, *, tried: bool) -> WritesSince:
     _need_base(step, work)
     since = WritesSince()
     trial = _Trial(_maker(step, work) if tried else None)
-    source = str(step.source)
-    base, digest = unpack(_forward_pages(step, work)), digest_of(work.lease.ledger, _forward(step, work))
-    live = keyed(work, source, (None, None), page_of(work, source))
+    digest = digest_of(work.lease.ledger, _forward(step, work))
+    work.progress.begin(work.collection, "count what was written since", None)
+    points, since.read, since.because = _live_points(step, work)
     # They are done again where it goes back to, so nothing of them is lost.
     by_fixes = {records.order_key(identifier) for identifier in reapply_deletions.deleted_since(step, work)}
-    for key, stored, entry in join(live, base):
-        if entry is None:
-            since.added += 1
-            trial.add(stored)
-        elif stored is None:
-            # What was dropped on the way here never was there.
-            since.deleted += int(entry.source != records.ABSENT and key not in by_fixes)
-        elif entry.source == records.ABSENT:
-            since.added += 1
-            trial.add(stored)
-        elif digest(stored) != entry.source:
-            since.changed += 1
-            trial.add(stored)
+    tally(since, points, digest, by_fixes, trial.add)
     trial.make()
+    read = "all points read" if since.read is None else f"{counted(since.read, 'point')} read again, by versions"
+    because = f", since {since.because}" if since.because else ""
+    work.progress.end(f"{_counted(since) if since.total else 'nothing'}; {read}{because}")
     return since
+
+
+def tally(
+    since: WritesSince,
+    points: Iterable[Found],
+    digest: Digest,
+    by_fixes: Set[bytes],
+    each: Callable[[Stored], None] = lambda _stored: None,
+) -> None:
+    """Count the points that are not what the base has of them.
+
+    Args:
+        points: with the base from their point of view.
+        by_fixes: order keys of points that fixes have deleted.
+        each: called with those that are there.
+    """
+    for key, stored, entry in points:
+        known = entry.source if entry is not None else records.ABSENT
+        if stored is None:
+            # What was dropped on the way here never was there.
+            if known != records.ABSENT and key not in by_fixes:
+                since.add(records.id_of_key(key), "deleted")
+        elif known == records.ABSENT or digest(stored) != known:
+            since.add(records.id_of_key(key), "added" if known == records.ABSENT else "changed")
+            each(stored)
+
+
+def _live_points(step: GoLive, work: Work) -> tuple[Iterator[Found], int | None, str | None]:
+    """Points of the live generation that may have been written since its proof, with its base; in order.
+
+    Returns:
+        How many points are read, and why all of them are, None where that is so; see :class:`WritesSince`.
+    """
+    source, name = str(step.source), _forward(step, work)
+    reached = reach(work, source)
+    if not rekeys(step, work):
+        kept = Kept(work.store, work.lease.ledger, name, "target", source, reached, tick=work.tick)
+        try:
+            keys = written_since(kept, lambda: barrier(work.store, reached))
+        except NoVersionsError as error:
+            because = error.message
+        else:
+            return read(kept, keys), len(keys), None
+    else:
+        because = "points got other ids on the way"
+    live = keyed(work, source, (None, None), page_of(work, source))
+    return join(live, unpack(_forward_pages(step, work))), None, because
 
 
 @dataclass(slots=True)
@@ -258,9 +306,9 @@ class _Trial:
     maker: Maker | None
     points: list[Stored] = field(default_factory=list)
 
-    def add(self, stored: Stored | None) -> None:
+    def add(self, stored: Stored) -> None:
         """One more that was written since."""
-        if self.maker is not None and stored is not None:
+        if self.maker is not None:
             self.points.append(stored)
             if len(self.points) >= REDO_BATCH:
                 self.make()
@@ -328,15 +376,23 @@ def _refusal(step: GoLive, work: Work, since: WritesSince) -> RefusedError:
         carrying = f"qmigrate rollback … --only {quote(work.collection)} --carry-writes"
         ways = f"{carrying} brings them along (all {since.total:,} can be), or {ways}"
     return RefusedError(
-        f"{work.collection} was written to since it left {step.target or 'nothing'}: {_counted(since)}. "
+        f"{work.collection} was written to since it left {step.target or 'nothing'}: {_counted(since)}{_named(since)}. "
         "Going back now would lose them",
         hint=ways,
-        facts={"writes_since": asdict(since)},
+        facts={"writes_since": since.to_json()},
     )
 
 
 def _counted(since: WritesSince) -> str:
     return tallied("point", (since.added, "added"), (since.changed, "changed"), (since.deleted, "deleted"))
+
+
+def _named(since: WritesSince) -> str:
+    """Which points these are, behind their number; the error's facts name as many."""
+    if not since.named:
+        return ""
+    more = f", … {since.total:,} in all" if since.total > len(since.named) else ""
+    return f": {', '.join(f'{identifier} ({how})' for identifier, how in since.named)}{more}"
 
 
 def lift_fence(step: GoLive, work: Work) -> None:
@@ -352,7 +408,11 @@ def _exchange(step: GoLive, work: Work) -> None:
     """The forward base with its sides exchanged, in one range: the parent is what it was, the fence saw to that."""
     name, forward = base_name(step.source, step.target, back=True), base_name(step.target, step.source, back=False)
     work.lease.fix_ranges(work.run, work.step, [(None, None)])
+    # Load-bearing: what is recorded with this name belongs to another base.
+    drop_versions(work.lease, name)
     work.lease.begin_base(name, like=forward)
-    for page in exchanged(committed(work.lease.ledger, forward)):
-        work.lease.stage_base(name, 0, [page])
+    pages = exchanged(committed(work.lease.ledger, forward))
+    while some := list(islice(pages, _PAGES)):
+        work.tick()
+        work.lease.stage_base(name, 0, some)
     work.lease.commit_base(name, seen=False)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import TYPE_CHECKING, NamedTuple
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,8 @@ ENTRY_SIZE = KEY_SIZE + 2 * DIGEST_SIZE
 _ENTRY = np.dtype([("kind", np.uint8), ("id", "S16"), ("source", "S16"), ("target", "S16")])
 #: Entries of a stored page.
 PAGE_ENTRIES = 2000
+#: The sides of a base, as :class:`BaseEntry` names them.
+SIDES = ("source", "target")
 
 
 class BaseEntry(NamedTuple):
@@ -77,6 +79,17 @@ def ids_of(pages: Iterable[bytes], side: str) -> Iterator[Page]:
         yield as_page(entries["id"][~are_numbers])
 
 
+def counted_of(pages: Iterable[bytes]) -> tuple[int, int]:
+    """How many points the source has, and how many of these the target has not."""
+    points = lacking = 0
+    for page in filter(None, pages):
+        entries = np.frombuffer(page, _ENTRY)
+        here = entries["source"] != b""
+        points += int(here.sum())
+        lacking += int((here & (entries["target"] == b"")).sum())
+    return points, lacking
+
+
 def digest_of(ledger: Ledger, name: str) -> Digest:
     """What makes the digests of a base, and of all that is compared with it."""
     return digest_under(ledger.digest_key(name))
@@ -92,7 +105,9 @@ def without(page: bytes, keys: Set[bytes]) -> bytes:
 def exchanged(pages: Iterable[bytes]) -> Iterator[bytes]:
     """The base with its sides exchanged: what a rollback starts from."""
     for page in pages:
-        yield pack((key, BaseEntry(entry.target, entry.source)) for key, entry in unpack([page]))
+        entries = np.frombuffer(page, _ENTRY).copy()
+        entries["source"], entries["target"] = entries["target"].copy(), entries["source"].copy()
+        yield entries.tobytes()
 
 
 def left_and_right(digests: bytes) -> tuple[bytes, bytes]:
@@ -112,6 +127,27 @@ def left_by(carries: Iterable[Carry], states: Set[str] | None = None) -> dict[by
 def base_name(source: str | None, target: str | None, *, back: bool) -> str:
     """Under which name the ledger keeps the base of a step: forwards and backwards are two."""
     return f"{source}<" if back else str(target)
+
+
+def versions_name(base: str, side: str) -> str:
+    """Under which name the ledger keeps the versions of one side of a base: see ``engine/prove/recorded.py``.
+
+    Args:
+        side: ``source`` or ``target``.
+    """
+    return f"{base}@{side[0]}"
+
+
+def drop_base(lease: Lease, name: str) -> None:
+    """Forget a base altogether, and the versions that are kept with it; no error when there is none."""
+    drop_versions(lease, name)
+    lease.drop_base(name)
+
+
+def drop_versions(lease: Lease, name: str) -> None:
+    """Forget the versions that are kept with a base: from now on only contents show what was written since."""
+    for side in SIDES:
+        lease.drop_base(versions_name(name, side))
 
 
 class PageWriter:
@@ -136,6 +172,61 @@ class PageWriter:
         page = pack(self._entries)
         self._entries = []
         return [page]
+
+
+class BaseLookup:
+    """The committed base of a rebuild by single points, wherever they are in it; other pages stay unread.
+
+    Args:
+        ledger: that keeps it.
+        name: of the base.
+        turned: whether its sides change places.
+    """
+
+    def __init__(self, ledger: Ledger, name: str, *, turned: bool = False) -> None:
+        self._ledger = ledger
+        self._name = name
+        self._turned = turned
+        # Ranges follow each other in the order of the ids, and so do the pages of a range.
+        self._pages = sorted(
+            (head, number, page) for number, page, head in ledger.base_heads(name, KEY_SIZE) if head
+        )
+        self._dirty = dirty_keys(ledger, name)
+
+    def find(self, keys: Iterable[bytes]) -> dict[bytes, BaseEntry]:
+        """The entries of some points, without those that an unfinished pass has recomputed."""
+        by_page: dict[int, list[bytes]] = {}
+        for key in set(keys) - self._dirty:
+            place = bisect_right(self._pages, (key, 1 << 62, 0)) - 1
+            if place >= 0:
+                by_page.setdefault(place, []).append(key)
+        found: dict[bytes, BaseEntry] = {}
+        for place, some in by_page.items():
+            _, number, page = self._pages[place]
+            body = self._ledger.base_page(self._name, number, page)
+            found.update((key, entry) for key in some if (entry := self._entry(body, key)) is not None)
+        return found
+
+    def _entry(self, page: bytes, key: bytes) -> BaseEntry | None:
+        place = bisect_left(_Keys(page), key)
+        row = page[place * ENTRY_SIZE : (place + 1) * ENTRY_SIZE]
+        if row[:KEY_SIZE] != key:
+            return None
+        one, other = row[KEY_SIZE : KEY_SIZE + DIGEST_SIZE], row[KEY_SIZE + DIGEST_SIZE :]
+        return BaseEntry(other, one) if self._turned else BaseEntry(one, other)
+
+
+class _Keys(Sequence[bytes]):
+    """The order keys of a page, which are ascending."""
+
+    def __init__(self, page: bytes) -> None:
+        self._page = page
+
+    def __len__(self) -> int:
+        return len(self._page) // ENTRY_SIZE
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._page[place * ENTRY_SIZE : place * ENTRY_SIZE + KEY_SIZE]
 
 
 class BasePages:

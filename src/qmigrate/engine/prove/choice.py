@@ -26,6 +26,7 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import LiveCollection
 from qmigrate.model.transform import PointId
 from qmigrate.model.weight import BYTES
+from qmigrate.ports import Store
 from qmigrate.store import records
 from qmigrate.store.faults import RefusedRequestError
 
@@ -36,6 +37,8 @@ SMALL = 10_000
 #: Limits of strict mode that listing would meet, and how it is said.
 _LIMITS = ("max_query_limit", "read_rate_limit")
 
+#: Namespace of the ids of its points.
+_TRIAL = uuid.UUID("0d7f2f5e-6f0b-4c58-9b0a-8a6a3b1f5c11")
 #: What a trial has seen: number by id.
 Numbers = Mapping[PointId, int]
 
@@ -73,8 +76,8 @@ def choose(work: Work, source: str, shadow: str) -> ByVersion | ByContent:
         StoreError: the server can't be reached.
     """
     try:
-        _able(work)
-        found = [_described(work, name) for name in (source, shadow)]
+        check_able(work.store)
+        found = [described(work.store, reach(work, name), name) for name in (source, shadow)]
         there = _vector_of(work, source, found[0].schema, among=None)
         # A vector that both have is in as many points on either side; a new one may yet be in few.
         common = frozenset(found[0].schema.vectors)
@@ -87,28 +90,54 @@ def choose(work: Work, source: str, shadow: str) -> ByVersion | ByContent:
     return ByVersion(there, here)
 
 
-def _able(work: Work) -> None:
-    if work.store.capabilities.local:
+def vector_alone(work: Work, physical: str) -> str:
+    """The vector by which a generation can be listed that nothing is compared with, tried on it.
+
+    *Writes* to it, through its own alias, and removes what it has written: no name may lead to it yet.
+
+    Raises:
+        NoVersionsError: there is none.
+    """
+    check_able(work.store)
+    schema = described(work.store, reach(work, physical), physical).schema
+    vector = _vector_of(work, physical, schema, among=None)
+    try:
+        _try(work, physical, vector, schema.vectors[vector])
+    except RefusedRequestError as error:
+        raise NoVersionsError(error.message) from error
+    return vector
+
+
+def check_able(store: Store) -> None:
+    """There are point versions at all.
+
+    Raises:
+        NoVersionsError: there are none.
+    """
+    if store.capabilities.local:
         raise NoVersionsError("local mode has no point versions")
-    if not work.store.capabilities.versions:
+    if not store.capabilities.versions:
         raise NoVersionsError("the server has no point versions")
 
 
-def _described(work: Work, name: str) -> LiveCollection:
+def described(store: Store, reached: str, name: str) -> LiveCollection:
     """A collection whose numbers can mean something, as far as its settings tell.
+
+    Args:
+        reached: name by which requests get to it.
+        name: physical.
 
     Raises:
         NoVersionsError: they can't.
     """
-    reached = reach(work, name)
-    found = work.store.describe(reached)
+    found = store.describe(reached)
     if found is None:
         raise NoVersionsError(f"{name} is not there")
     if found.custom_sharding:
         raise NoVersionsError(f"{name} has custom shard keys")
     if found.prevents_unoptimized:
         raise NoVersionsError(f"{name} hides points until they are optimized (prevent_unoptimized)")
-    settled(work.store.placement(reached))
+    settled(store.placement(reached))
     if int(found.schema.config.get("replication_factor") or 1) > 1:
         raise NoVersionsError(f"{name} is to have several replicas, each of which counts its own operations")
     strict: JsonObject = found.schema.config.get("strict_mode_config") or {}
@@ -174,7 +203,8 @@ def _try(work: Work, shadow: str, vector: str, params: JsonObject) -> None:
     """
     alias = own(work, shadow)
     value = _value(params)
-    one, other, third = (str(uuid.uuid4()) for _ in range(3))
+    # The same each time: what a trial that was killed has left is removed by the next one.
+    one, other, third = (str(uuid.uuid5(_TRIAL, f"{shadow} {number}")) for number in range(3))
     with _removed(work, alias, (one, other, third)):
         _write(work, alias, vector, {one: value, other: value})
         first = _seen(work, alias, vector, (one, other, third))

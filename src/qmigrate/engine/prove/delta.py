@@ -5,7 +5,8 @@ that they vouch for are read: a point whose number is the same in the next listi
 either side, so what was proven of it still holds. A point with another number, and one that either listing lacks, is
 read again on both sides and judged as in every other pass.
 
-What was listed lives in this process. A run that is resumed knows nothing of it, and begins with a full pass.
+What was listed lives in this process. A run that is resumed knows nothing of it, and begins with a full pass. Once the
+name has moved, the last of it is kept with the base (rule 15): there a rollback begins, perhaps days later.
 """
 
 from __future__ import annotations
@@ -15,23 +16,30 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from itertools import groupby
 
 from qmigrate.engine.epoch_aliases import reach
-from qmigrate.engine.points.base import BaseEntry, BasePages, dirty_keys, ids_of
+from qmigrate.engine.points.base import (
+    SIDES,
+    BaseEntry,
+    BasePages,
+    counted_of,
+    dirty_keys,
+    drop_versions,
+    ids_of,
+)
 from qmigrate.engine.points.compare import Judge
+from qmigrate.engine.prove import recorded
 from qmigrate.engine.prove.choice import ByContent, ByVersion, choose
 from qmigrate.engine.prove.passes import REDO_BATCH, Sample, Share, Sides, forgive, repair
+from qmigrate.engine.prove.recorded import MOST_OF_ALL, batches, by_key, order_keys, unlisted
 from qmigrate.engine.prove.versions import VersionTable, listing
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
-from qmigrate.model.ids import Page, points_of
+from qmigrate.model.ids import Page
 from qmigrate.model.report import Findings, VerificationReport
 from qmigrate.ports import OperationIds, Stored
 from qmigrate.store import records
-
-#: A delta pass that would read more than this share of all points is slower than a full pass, which has threads.
-MOST_OF_ALL = 0.2
 
 
 class TooManyError(Exception):
@@ -51,6 +59,7 @@ class Listed:
         seconds: that listing both took.
         report: of the newest pass, on all points; None before it has ended.
         took: seconds of that pass with its listing, where it was a delta pass.
+        recorded: whether they were listed when the base was made, perhaps long ago, by another process.
     """
 
     by: ByVersion
@@ -61,6 +70,7 @@ class Listed:
     seconds: float
     report: VerificationReport | None = None
     took: float | None = None
+    recorded: bool = False
 
     def close(self) -> None:
         """Give back its memory and files."""
@@ -143,6 +153,63 @@ def _listed(work: Work, sides: Sides, by: ByVersion) -> Listed:
     return Listed(by, sides.base, work.lease.epoch, source, target, time.monotonic() - started)
 
 
+def begin_recorded(work: Work, sides: Sides, forward: str) -> str | None:
+    """Take both sides as they were listed at their close for what was listed before the newest pass.
+
+    What was written since, on either side, is a candidate of the pass that comes now, and of the sweep behind it.
+
+    Args:
+        forward: base of the way there, whose records are older than what the base of these sides has.
+
+    Returns:
+        Why that can't be, and all points are read; None where it can.
+    """
+    if sides.exchange or sides.rekeys:
+        return "a point has another id on the other side"
+    if sides.maker is not None and sides.maker.transform.filled:
+        return "vectors are filled on the way back"
+    found: list[tuple[recorded.Recorded, VersionTable]] = []
+    try:
+        for side, name, other in (("source", sides.source, "target"), ("target", sides.target, "source")):
+            places = ((sides.base, side), (forward, other))
+            kept = recorded.Kept(
+                work.store, work.lease.ledger, sides.base, side, name, reach(work, name), places, tick=work.tick
+            )
+            found.append(recorded.take(kept))
+    except NoVersionsError as error:
+        for _, table in found:
+            table.close()
+        return error.message
+    (source, one), (target, other_one) = found
+    by = ByVersion(source.vector, target.vector)
+    # Those too that an interrupted try has written: a pass takes them out of the report before it judges them.
+    points, lacking = counted_of(work.lease.ledger.base_pages(sides.base))
+    report = VerificationReport(sides.source, sides.target, points, points, dropped=lacking)
+    work.kept[_Way] = _Way(sides.base, by)
+    work.kept[Listed] = Listed(by, sides.base, work.lease.epoch, one, other_one, 0.0, report, recorded=True)
+    return None
+
+
+def record(work: Work, base: str, source: str, target: str) -> None:
+    """Keep the versions that were listed before the proof of a base, once its name has moved.
+
+    What an earlier attempt of this run has kept stays; anything else that is kept with the base goes.
+
+    Args:
+        source: physical name of the side that was read and trusted.
+        target: of the other one.
+    """
+    found = work.kept.pop(Listed, None)
+    if found is None or (found.base, found.epoch) != (base, work.lease.epoch):
+        kept = (recorded.known(work.lease.ledger, base, side) for side in SIDES)
+        if any(one is not None and one.run != work.run for one in kept):
+            drop_versions(work.lease, base)
+        return
+    with found.source, found.target:
+        recorded.keep(work, base, "source", (source, reach(work, source)), found.by.source, found.source)
+        recorded.keep(work, base, "target", (target, reach(work, target)), found.by.shadow, found.target)
+
+
 def keep(work: Work, now: Listed | None, report: VerificationReport, took: float | None) -> None:
     """A pass that came after a listing has proven all points: the next one needs to read only what is written since.
 
@@ -185,7 +252,7 @@ def delta_pass(work: Work, sides: Sides, before: Listed, now: Listed, sample: Sa
     most = max(REDO_BATCH * 4, int(before.report.points * MOST_OF_ALL))
     base, read = BasePages(work.lease, sides.base), 0
     for number, keys in groupby(candidates(work, sides, before, now, dirty), key=_range_of(work, sides)):
-        for batch in _batches(keys, REDO_BATCH):
+        for batch in batches(keys, REDO_BATCH):
             read += len(batch)
             if read > most:
                 raise TooManyError
@@ -204,26 +271,13 @@ def candidates(work: Work, sides: Sides, before: Listed, now: Listed, dirty: Ite
     streams = [
         now.source.changed_since(before.source),
         now.target.changed_since(before.target),
-        _unlisted(work, sides.source, now.by.source, now.source),
-        _unlisted(work, sides.target, now.by.shadow, now.target),
+        unlisted(work.store, reach(work, sides.source), now.by.source, now.source),
+        unlisted(work.store, reach(work, sides.target), now.by.shadow, now.target),
         _known(work, sides, now.source, "source"),
         _known(work, sides, now.target, "target"),
     ]
-    keys = heapq.merge(*map(_keys, streams), sorted(dirty))
+    keys = heapq.merge(*map(order_keys, streams), sorted(dirty))
     return (key for key, _ in groupby(keys))
-
-
-def _unlisted(work: Work, name: str, vector: str, table: VersionTable) -> Iterator[Page]:
-    """Ids that are there and in no listing: points without the vector, and what a listing has missed."""
-    reached = reach(work, name)
-    points, known = work.store.count(reached), sum(len(page.ids) for page in table.pages())
-    if known == points:
-        return
-    lacking = list(work.store.scan_ids(reached, where={"must_not": [{"has_vector": vector}]}))
-    if known + sum(map(len, lacking)) == points:
-        yield from lacking
-    else:
-        yield from table.unlisted(work.store.scan_ids(reached))
 
 
 def _known(work: Work, sides: Sides, table: VersionTable, side: str) -> Iterator[Page]:
@@ -231,25 +285,11 @@ def _known(work: Work, sides: Sides, table: VersionTable, side: str) -> Iterator
     return table.unlisted(ids_of(work.lease.ledger.base_pages(sides.base), side))
 
 
-def _keys(pages: Iterable[Page]) -> Iterator[bytes]:
-    return (records.order_key(identifier) for page in pages for identifier in points_of(page))
-
-
 def _range_of(work: Work, sides: Sides) -> Callable[[bytes], int]:
     """What tells the number of the range in which a key lies."""
     ranges = work.lease.ledger.ranges(work.run, sides.step)
     starts = [records.order_key(one.start) if one.start is not None else b"" for one in ranges]
     return lambda key: ranges[max(bisect_right(starts, key) - 1, 0)].number
-
-
-def _batches(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    rest = iter(keys)
-    while batch := list(islice(rest, size)):
-        yield batch
-
-
-def _by_key(points: Iterable[Stored]) -> dict[bytes, Stored]:
-    return {records.order_key(records.point_id(stored)): stored for stored in points}
 
 
 class _Counts:
@@ -269,8 +309,8 @@ class _Counts:
         """Judge a batch of points, recompute what is not f(source), and write what was seen into the base."""
         work, sides = self._work, self._sides
         ids = [records.id_of_key(key) for key in keys]
-        here = _by_key(work.store.fetch(reach(work, sides.source), ids))
-        there = _by_key(work.store.fetch(reach(work, sides.target), ids))
+        here = by_key(work.store.fetch(reach(work, sides.source), ids))
+        there = by_key(work.store.fetch(reach(work, sides.target), ids))
         counted = base.read(share.number, keys)
         self._forget(counted)
         entries: dict[bytes, BaseEntry | None] = {}
@@ -329,9 +369,9 @@ def written_since(
     except NoVersionsError as error:
         work.progress.say(f"{work.collection}: all points are read, since {error.message}")
         return None
-    changed = _keys(now.changed_since(known.source))
-    unlisted = _keys(_unlisted(work, sides.source, known.by.source, now))
-    keys = heapq.merge(changed, unlisted, _keys(_known(work, sides, now, "source")), sorted(further))
+    changed = order_keys(now.changed_since(known.source))
+    lacking = order_keys(unlisted(work.store, reach(work, sides.source), known.by.source, now))
+    keys = heapq.merge(changed, lacking, order_keys(_known(work, sides, now, "source")), sorted(further))
     return _with_base(work, sides, (key for key, _ in groupby(keys)), now)
 
 
@@ -341,9 +381,9 @@ def _with_base(
     base = BasePages(work.lease, sides.base)
     with table:
         for number, share in groupby(keys, key=_range_of(work, sides)):
-            for batch in _batches(share, REDO_BATCH):
+            for batch in batches(share, REDO_BATCH):
                 work.tick()
-                found = _by_key(work.store.fetch(reach(work, sides.source), [records.id_of_key(key) for key in batch]))
+                found = by_key(work.store.fetch(reach(work, sides.source), [records.id_of_key(key) for key in batch]))
                 entries = base.read(number, batch)
                 for key in batch:
                     yield key, found.get(key), entries.get(key)

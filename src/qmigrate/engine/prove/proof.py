@@ -17,6 +17,7 @@ from qmigrate.engine.points.dropped import archive_dropped
 from qmigrate.engine.prove import rekey
 from qmigrate.engine.prove.delta import Listed, TooManyError, can_list, delta_pass, is_listed, keep, lists
 from qmigrate.engine.prove.passes import PassCounts, Sample, Sides, last_pass, source_pass
+from qmigrate.engine.prove.recorded import WORTH_IT
 from qmigrate.engine.work import Work
 from qmigrate.errors import RefusedError, VerificationError
 from qmigrate.model.facts.phases import DeltaPass, Proof
@@ -124,7 +125,7 @@ def prove(
     passes = 0 if at_once else approach(work, sides)
     last = _pass(work, sides, passes, carrying=carrying, quiet=quiet)
     if is_listed(work, sides) and work.frozen is None:
-        last = _until_short(work, sides, last, delta)
+        last = _until_short(work, sides, last, delta, carrying=carrying)
     left_out = None
     if not carrying and sides.maker is not None:
         left_out = archive_dropped(work, sides.source, sides.target, sides.maker)
@@ -140,14 +141,14 @@ def prove(
     )
 
 
-def _until_short(work: Work, sides: Sides, last: _Pass, delta: int) -> _Pass:
+def _until_short(work: Work, sides: Sides, last: _Pass, delta: int, *, carrying: bool = False) -> _Pass:
     """Delta passes until one is short, or no shorter than the one before: its length is that of the late window."""
     while True:
         now = barrier(work.store, reach(work, sides.source))
         if nothing_written(work, last.source_ids, now, delta=delta):
             # This barrier has moved the ids too: what asks next counts from here.
             return replace(last, source_ids=now)
-        before, last = last, _pass(work, sides, last.report.passes + 1, carrying=False)
+        before, last = last, _pass(work, sides, last.report.passes + 1, carrying=carrying)
         if last.read is None or last.read <= SMALL_PASS:
             return last
         # A pass over all has taken far longer than what was written meanwhile takes to read: nothing follows from it.
@@ -160,14 +161,17 @@ def _pass(work: Work, sides: Sides, passes: int, *, carrying: bool, quiet: bool 
 
     Args:
         passes: passes before it.
-        quiet: whether nothing was written so far: then a later pass is unlikely, and nothing is listed for it.
+        quiet: whether nothing was written so far: then a later pass is unlikely, and nothing is listed for it; but of
+            many points, since what is written once the name has moved is found by that (rule 15).
     """
     began = time.monotonic()
-    needless = quiet and work.settings.rebuild.writes in ("converge", "refuse")
+    needless = quiet and work.settings.rebuild.writes in ("converge", "refuse") and not _worth_it(work, sides)
     if needless:
         # What was listed earlier belongs to the report of an earlier pass, not to the base that this one writes.
         work.kept.pop(Listed, None)
-    before, now = (None, None) if carrying or needless else lists(work, sides)
+    # Going back, only what was listed when the base was made shows what was written since.
+    needless = needless or (carrying and not is_listed(work, sides))
+    before, now = (None, None) if needless else lists(work, sides)
     # Of the barrier of the listing, where there is one: what was written behind it, a delta pass doesn't see.
     source_ids = now.source.circumstances.operations if now else barrier(work.store, reach(work, sides.source))
     points = before.report.points if before and before.report else work.store.count(reach(work, sides.source))
@@ -189,6 +193,11 @@ def _pass(work: Work, sides: Sides, passes: int, *, carrying: bool, quiet: bool 
     if before is not None:
         before.close()
     return _Pass(report, source_ids, began, read)
+
+
+def _worth_it(work: Work, sides: Sides) -> bool:
+    """Whether there are that many points that reading them again takes its time."""
+    return work.store.count(reach(work, sides.source)) >= WORTH_IT
 
 
 def _changed_only(

@@ -12,7 +12,10 @@ What vouches for what:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO, Any, Self
@@ -25,8 +28,9 @@ from qmigrate.engine.barriers import barrier
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
-from qmigrate.model.ids import NUMBERS, Page, as_page, differing, packed, without
-from qmigrate.ports import OperationIds, Placement, VersionPage
+from qmigrate.model.ids import NUMBERS, Page, as_page, differing, packed, points_of, without
+from qmigrate.model.transform import PointId
+from qmigrate.ports import OperationIds, Placement, Store, VersionPage
 
 #: Points that a table holds in memory, in 16 or 24 bytes each; beyond, they are in a file.
 IN_MEMORY = 1_000_000
@@ -98,6 +102,7 @@ class VersionTable:
         self._stack = ExitStack()
         self._file: IO[bytes] | None = None
         self._size = 0
+        self._turn = threading.Lock()
 
     def __enter__(self) -> Self:
         """Nothing to do."""
@@ -138,6 +143,19 @@ class VersionTable:
             for entries in self._merged(kind):
                 yield VersionPage(as_page(entries["id"]), entries["number"])
 
+    def sample(self, most: int) -> dict[PointId, int]:
+        """The numbers of some points, picked at random; all of them where there are no more."""
+        count = sum(len(page.ids) for page in self.pages())
+        wanted = np.array(sorted(random.sample(range(count), min(most, count))), np.int64)
+        found: dict[PointId, int] = {}
+        passed = 0
+        for page in self.pages():
+            first, behind = np.searchsorted(wanted, (passed, passed + len(page.ids)))
+            places = wanted[first:behind] - passed
+            found.update(zip(points_of(page.ids[places]), page.numbers[places].tolist(), strict=True))
+            passed += len(page.ids)
+        return found
+
     def changed_since(self, earlier: VersionTable) -> Iterator[Page]:
         """Ids that are new, have another number, or are not listed any more: candidates, in the order of the ids.
 
@@ -170,7 +188,7 @@ class VersionTable:
     def _written(self, entries: Entries) -> _Run:
         if self._file is None:
             self._file = self._stack.enter_context(scratch.file())
-        with scratch.room():
+        with self._turn, scratch.room():
             self._file.seek(self._size)
             self._file.write(entries.tobytes())
             self._file.flush()
@@ -188,9 +206,17 @@ class VersionTable:
             raise ValueError("the table is closed")
         size = run.kind.itemsize
         with scratch.room():
-            # Read by place: several may walk through the file at the same time.
-            found = os.pread(self._file.fileno(), count * size, run.offset + start * size)
+            found = self._read_at(self._file, run.offset + start * size, count * size)
         return np.frombuffer(found, run.kind)
+
+    def _read_at(self, file: IO[bytes], place: int, size: int) -> bytes:
+        """Several may walk through the file at the same time."""
+        if sys.platform == "win32":
+            with self._turn:
+                file.seek(place)
+                return file.read(size)
+        else:
+            return os.pread(file.fileno(), size, place)
 
     def _merged(self, kind: np.dtype[Any]) -> Iterator[Entries]:
         """The entries of all runs in order, each id once; in memory for a block of each run."""
@@ -229,14 +255,39 @@ def listing(
         NoVersionsError: shards moved meanwhile, or the server doesn't list them: read contents instead.
     """
     reached = reach(work, name)
-    placement = settled(work.store.placement(reached))
-    operations = barrier(work.store, reached) if behind is None else behind
-    table = VersionTable(Circumstances(placement, operations), most=most)
+
+    def operations() -> OperationIds:
+        return barrier(work.store, reached) if behind is None else behind
+
+    return listed(work.store, reached, vector, operations, tick=work.tick, most=most)
+
+
+def listed(
+    store: Store,
+    reached: str,
+    vector: str,
+    operations: Callable[[], OperationIds],
+    *,
+    tick: Callable[[], None],
+    most: int = IN_MEMORY,
+) -> VersionTable:
+    """The same without a run.
+
+    Args:
+        reached: name by which requests get to the collection.
+        operations: asked right before the listing, with the operation ids behind which is listed.
+        tick: called for each page.
+
+    Raises:
+        NoVersionsError: as there.
+    """
+    placement = settled(store.placement(reached))
+    table = VersionTable(Circumstances(placement, operations()), most=most)
     try:
-        for page in work.store.versions(reached, vector):
-            work.tick()
+        for page in store.versions(reached, vector):
+            tick()
             table.add(page)
-        if settled(work.store.placement(reached)) != placement:
+        if settled(store.placement(reached)) != placement:
             raise NoVersionsError("shards were moved while the versions of their points were listed")
     except BaseException:
         table.close()

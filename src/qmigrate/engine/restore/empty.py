@@ -8,6 +8,7 @@ from qmigrate.engine.barriers import barrier, delta_of
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.base import BaseEntry, PageWriter, base_name, digest_of
 from qmigrate.engine.points.id_spaces import space_of
+from qmigrate.engine.prove.recorded import list_alone
 from qmigrate.engine.work import Work
 from qmigrate.errors import PlanError, RefusedError, RepairNeededError, VerificationError
 from qmigrate.model.facts.phases import Fill, Preflight, Proof
@@ -28,6 +29,8 @@ class Base:
         self._name = base_name(step.source, step.target, back=False)
         self._pages = PageWriter()
         self._digest = digest_of(work.lease.ledger, self._name)
+        # Load-bearing: before anything is read that the base gets.
+        list_alone(work, self._name, str(step.target))
         work.lease.discard_stage(self._name)
 
     def add(self, key: bytes, stored: Stored) -> None:

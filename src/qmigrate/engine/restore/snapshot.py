@@ -100,9 +100,9 @@ def converge(step: Build, work: Work) -> Proof:
             f"{step.target} is not healthy: {', '.join(found.inactive) or found.problem or 'status red'}",
             hint=f"{work.collection} was not touched; qmigrate abort {quote(work.collection)} removes {step.target}",
         )
+    base = Base(step, work)
     counted = work.store.count(step.target)
     report = VerificationReport(source=origin.name, target=step.target, points=counted)
-    base = Base(step, work)
     work.progress.begin(work.collection, "verify", counted)
     for key, stored in keyed(work, step.target, (None, None), page_of(work, step.target)):
         base.add(key, stored)

@@ -8,11 +8,21 @@ from typing import Any
 
 from qmigrate.engine.barriers import TokenGuard, barrier, exact, measure, nothing_written
 from qmigrate.engine.epoch_aliases import own
-from qmigrate.engine.points.base import BaseEntry, base_name, committed, digest_of, exchanged, left_by, unpack
+from qmigrate.engine.points.base import (
+    BaseEntry,
+    base_name,
+    committed,
+    digest_of,
+    drop_base,
+    exchanged,
+    left_by,
+    unpack,
+)
 from qmigrate.engine.prove.passes import keyed, page_of
+from qmigrate.engine.prove.recorded import Found, Kept, read, written_since
 from qmigrate.engine.prove.sweep import MOST_ROUNDS, TOKEN_RETURNS, fence, is_last
 from qmigrate.engine.work import Work
-from qmigrate.errors import RefusedError
+from qmigrate.errors import NoVersionsError, RefusedError
 from qmigrate.ledger import Leaving
 from qmigrate.model.facts.phases import Proof, Shadow
 from qmigrate.model.facts.retire import RetireCheck
@@ -59,7 +69,7 @@ def check_left(work: Work, physical: str) -> RetireCheck:
         # Where ids prove nothing, tokens do: see there.
         blind = not work.store.capabilities.local and not (now and exact(work))
         guard = TokenGuard(work, address) if blind else None
-        found = _written_since(work, address, leaving, guard)
+        found = _written_since(work, physical, leaving, now, guard)
         if found.count:
             raise _refusal(physical, found)
         if guard is not None and _holds_tokens(work, guard):
@@ -107,12 +117,12 @@ def drop_late_writes(work: Work, physical: str) -> None:
     """Drop what was only kept to compare a generation with: its bases, and the late writes carried from it."""
     leaving = work.lease.ledger.leaving(work.collection, physical)
     for back in (False, True):
-        work.lease.drop_base(base_name(physical, physical, back=back))
+        drop_base(work.lease, base_name(physical, physical, back=back))
     if leaving is not None:
         if leaving.target is not None and not leaving.back:
-            work.lease.drop_base(base_name(physical, leaving.target, back=False))
+            drop_base(work.lease, base_name(physical, leaving.target, back=False))
             # The base of the way back to this generation, where it was made earlier: nothing leads back any more.
-            work.lease.drop_base(base_name(leaving.target, physical, back=True))
+            drop_base(work.lease, base_name(leaving.target, physical, back=True))
         work.lease.drop_carries(leaving.run, leaving.step)
 
 
@@ -144,27 +154,41 @@ def _base_of(work: Work, leaving: Leaving) -> tuple[str, bool] | None:
     return None
 
 
-def _written_since(work: Work, address: str, leaving: Leaving, guard: TokenGuard | None) -> Findings:
-    """Read the generation against its base, with the late writes that were carried from it laid over."""
-    ledger = work.lease.ledger
-    late = sorted(left_by(ledger.carries(leaving.run, leaving.step)).items())
-    name, turned = _base_of(work, leaving) or ("", False)
-    pages = exchanged(committed(ledger, name)) if turned else committed(ledger, name)
-    base = ((key, carried or kept) for key, kept, carried in join(unpack(pages), late))
-    return differing(work, address, base, digest_of(ledger, name), guard)
-
-
-def differing(
-    work: Work,
-    address: str,
-    base: Iterable[tuple[bytes, BaseEntry | None]],
-    digest: Digest,
-    guard: TokenGuard | None = None,
+def _written_since(
+    work: Work, physical: str, leaving: Leaving, ids: OperationIds, guard: TokenGuard | None
 ) -> Findings:
-    """Points of a collection that are not what was kept of them, read in the order of their ids."""
+    """Read the generation against its base, with the late writes that were carried from it laid over.
+
+    Args:
+        ids: behind the barrier that has just passed.
+    """
+    ledger, address = work.lease.ledger, own(work, physical)
+    late = left_by(ledger.carries(leaving.run, leaving.step))
+    name, turned = _base_of(work, leaving) or ("", False)
+    places = [] if turned else [(name, "source")]
+    if leaving.back:
+        # That of the way there is older than whatever a rollback has read.
+        places.append((base_name(leaving.target, leaving.source, back=False), "target"))
+    side = "target" if turned else "source"
+    kept = Kept(work.store, ledger, name, side, physical, address, tuple(places), late, work.tick)
+    try:
+        points = read(kept, written_since(kept, lambda: ids))
+    except NoVersionsError as error:
+        work.progress.say(f"{work.collection}: all points of {physical} are read, since {error.message}")
+        pages = exchanged(committed(ledger, name)) if turned else committed(ledger, name)
+        base = ((key, carried or entry) for key, entry, carried in join(unpack(pages), sorted(late.items())))
+        points = join(keyed(work, address, (None, None), page_of(work, address)), base)
+    return differing(points, digest_of(ledger, name), guard)
+
+
+def differing(points: Iterable[Found], digest: Digest, guard: TokenGuard | None = None) -> Findings:
+    """Points of a collection that are not what was kept of them, as they are read.
+
+    Args:
+        points: in the order of their ids, with what was kept.
+    """
     found, unknown = Findings(), BaseEntry(records.ABSENT, records.ABSENT)
-    points = keyed(work, address, (None, None), page_of(work, address))
-    for key, stored, entry in join(points, base):
+    for key, stored, entry in points:
         if guard is not None:
             guard()
         seen = digest(stored) if stored is not None else records.ABSENT
@@ -238,7 +262,8 @@ def check_unserved(work: Work, build: Build, proof: Proof, made: Shadow) -> None
         return
     name = backward if ledger.has_base(backward) else forward
     pages = committed(ledger, name) if name == backward else exchanged(committed(ledger, name))
-    found = differing(work, physical, unpack(pages), digest_of(ledger, name))
+    points = join(keyed(work, physical, (None, None), page_of(work, physical)), unpack(pages))
+    found = differing(points, digest_of(ledger, name))
     if not found.count:
         return
     named = ", ".join(f"{identifier} ({how})" for identifier, how in found.named)

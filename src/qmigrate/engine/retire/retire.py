@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from qmigrate.atomic_file import private_folder
+from qmigrate.atomic_file import private_file, private_folder
 from qmigrate.engine.build.shadow import is_over_and_there
 from qmigrate.engine.closing import close_retire
 from qmigrate.engine.epoch_aliases import check_same, is_same, own, release
@@ -84,7 +84,7 @@ def _download(work: Work, address: str, snapshot: Snapshot, file: Path) -> None:
     part = file.with_name(file.name + ".part")
     seen, size = hashlib.sha256(), 0
     work.progress.begin(work.collection, f"export {snapshot.name}", None)
-    with os.fdopen(_open(part), "wb") as out:
+    with os.fdopen(private_file(part, empty=True), "wb") as out:
         for chunk in work.store.read_snapshot(address, snapshot.name):
             work.tick()
             out.write(chunk)
@@ -118,12 +118,8 @@ def _digest(file: Path) -> str:
 
 
 def _write(file: Path, content: bytes) -> None:
-    with os.fdopen(_open(file), "wb") as out:
+    with os.fdopen(private_file(file, empty=True), "wb") as out:
         out.write(content)
-
-
-def _open(file: Path) -> int:
-    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
 
 
 def _plain(name: str) -> str:

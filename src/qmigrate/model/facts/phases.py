@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import ClassVar, TypeVar
 
 from qmigrate.model.facts.stored import ALWAYS, UNLEARNED, WHEN_DONE, Unlearned, learned, loaded
-from qmigrate.model.report import SweepReport, VerificationReport
+from qmigrate.model.report import NAMED_IDS, SweepReport, VerificationReport
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointId
 
@@ -313,16 +313,41 @@ class Quality(Facts):
 
 @dataclass(slots=True)
 class WritesSince:
-    """Points of the live generation that differ from what its proof saw."""
+    """Points of the live generation that differ from what its proof saw.
+
+    Attributes:
+        named: some of them, each with what became of it.
+        read: points that were read to find them, where the versions of the others show that they need not be; None
+            where all points were.
+        because: why all were.
+    """
 
     added: int = 0
     changed: int = 0
     deleted: int = 0
+    named: list[tuple[PointId, str]] = field(default_factory=list)
+    read: int | None = None
+    because: str | None = None
 
     @property
     def total(self) -> int:
         """All of them."""
         return self.added + self.changed + self.deleted
+
+    def to_json(self) -> JsonObject:
+        """Plain JSON; what says nothing is left out, as earlier versions had none of it."""
+        found: JsonObject = {"added": self.added, "changed": self.changed, "deleted": self.deleted}
+        if self.named:
+            found["named"] = [list(one) for one in self.named]
+        if self.read is not None:
+            found["read"] = self.read
+        return found if self.because is None else {**found, "because": self.because}
+
+    def add(self, point_id: PointId, how: str) -> None:
+        """One more; `how` is ``added``, ``changed`` or ``deleted``."""
+        setattr(self, how, getattr(self, how) + 1)
+        if len(self.named) < NAMED_IDS:
+            self.named.append((point_id, how))
 
 
 @dataclass(frozen=True, slots=True)

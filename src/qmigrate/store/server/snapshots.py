@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import time
@@ -15,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from qmigrate import scratch
+from qmigrate.atomic_file import restrict
 from qmigrate.errors import NotFoundError, RateLimitedError, StoreError, UnavailableError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Beat, Recovery, Snapshot
@@ -99,7 +99,7 @@ class Recoveries:
         if shutil.disk_usage(folder).free < snapshot.size + _ROOM:
             return Recovery("refused", f"{folder} on this host has no room for a snapshot of {snapshot.size:,} bytes")
         with scratch.file() as content:
-            os.fchmod(content.fileno(), 0o600)
+            restrict(content)
             try:
                 digest = self._download(source, snapshot, content, tick)
             except (StoreError, OSError) as error:

@@ -9,6 +9,7 @@ from qmigrate.engine.barriers import barrier, nothing_written
 from qmigrate.engine.epoch_aliases import own, reach, release
 from qmigrate.engine.points.base import base_name, without
 from qmigrate.engine.points.id_spaces import Ids, Spaces
+from qmigrate.engine.prove.recorded import forget
 from qmigrate.engine.throttle import Throttle
 from qmigrate.engine.work import Work
 from qmigrate.errors import VerificationError
@@ -166,9 +167,14 @@ def drop_records(
     """
     quarantined = tally.adding("quarantine") if tally is not None else None
     for physical in spaces.rows if only is None else only:
-        _out_of_base(work, base_name(None, physical, back=False), ids.get(spaces.before(physical), ()))
-        _out_of_base(work, base_name(physical, None, back=True), ids.get(spaces.of(physical), ()))
-        mine = ids.get(spaces.of(physical), ())
+        mine, earlier = ids.get(spaces.of(physical), ()), ids.get(spaces.before(physical), ())
+        for name, some, others in (
+            (base_name(None, physical, back=False), earlier, mine),
+            (base_name(physical, None, back=True), mine, earlier),
+        ):
+            _out_of_base(work, name, some)
+            forget(work.lease, name, "source", some)
+            forget(work.lease, name, "target", others)
         work.lease.forget_quarantined(physical, mine, quarantined)
         leaving = work.lease.ledger.leaving(work.collection, physical)
         if leaving is not None:
