@@ -92,7 +92,7 @@ def sync_payload(  # noqa: PLR0913  the arguments of the operation, and where it
     Raises:
         RefusedError: more would change than the cap allows; nothing was changed.
     """
-    from qmigrate.commands import fix as command
+    import qmigrate.commands.fix as command
 
     operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, max_share, reason, json)
     found = _settings(settings, config, client, actor, metadata)
@@ -115,7 +115,7 @@ def check_payload(  # noqa: PLR0913  the arguments of the operation, and where i
     config: str | Path | None = None,
 ) -> Review:
     """What :func:`sync_payload` would change: exact counts, or those of a sample. It writes nothing."""
-    from qmigrate.commands import fix as command
+    import qmigrate.commands.fix as command
 
     operation = SyncPayload(collection, sql, key, fields, database, parameters or {}, json=json)
     narrow = command.Narrow(sample=sample, ids_to=_text(ids_to))
@@ -168,7 +168,7 @@ def delete_points(  # noqa: PLR0913  the arguments of the operation, and where i
     Raises:
         RefusedError: more would go than `expect` or the cap allow; nothing was deleted.
     """
-    from qmigrate.commands import fix as command
+    import qmigrate.commands.fix as command
     from qmigrate.commands.erase import erase as erase_points
 
     found = _settings(settings, config, client, actor, metadata)
@@ -226,7 +226,7 @@ def orphans(  # noqa: PLR0913  the arguments of the operation, and where it runs
     Raises:
         RefusedError: more would go than `expect` or the cap allow, or a transaction doesn't end; nothing was deleted.
     """
-    from qmigrate.commands import fix as command
+    import qmigrate.commands.fix as command
     from qmigrate.commands.missing_rows import handed
 
     found = _settings(settings, config, client, actor, metadata)
@@ -261,7 +261,7 @@ def check_orphans(  # noqa: PLR0913  the arguments of the operation, and where i
     """
     from dataclasses import replace
 
-    from qmigrate.commands import fix as command
+    import qmigrate.commands.fix as command
     from qmigrate.commands.missing_rows import handed
     from qmigrate.commands.names import ALL
 
@@ -296,7 +296,7 @@ def stats(  # noqa: PLR0913  what is counted, what stands next to it, and where
         sql: a row per folder or value, whose columns are shown next to it.
         key: its column with that; by default the field's name.
     """
-    from qmigrate.commands import stats as command
+    import qmigrate.commands.stats as command
     from qmigrate.commands.stats import Wanted
 
     if folders is None and (not fields or depth or prefix is not None):
@@ -329,7 +329,7 @@ def reset(  # noqa: PLR0913  what is emptied, the consent to it, and where it ru
     Raises:
         RefusedError: another phrase or number of points; nothing was changed.
     """
-    from qmigrate.commands import reset as command
+    import qmigrate.commands.reset as command
 
     found = _settings(settings, config, client, actor, metadata)
     return command.reset(found, collection, reason=reason, expect=expect, confirm=confirm)
@@ -363,7 +363,7 @@ def retrain(  # noqa: PLR0913  what is trained again, and where it runs
     Raises:
         RefusedError: more would go than `expect` or the cap allow, or no row would be marked; nothing was changed.
     """
-    from qmigrate.commands import retrain as command
+    import qmigrate.commands.retrain as command
 
     wish = command.Wish(preset, values, parameters or {}, reason, max_share=max_share, allow_unmarked=allow_unmarked)
     return command.retrain(_settings(settings, config, client, actor, metadata), wish, expect=expect, max_rate=max_rate)
@@ -384,7 +384,7 @@ def run(
     Args:
         tenant: whose points deletions are about, where ``fixes.tenants`` names a field; ``*`` for those of all.
     """
-    from qmigrate.commands import fix as command
+    import qmigrate.commands.fix as command
 
     found = _settings(settings, config, client, actor, metadata)
     return command.fix(found, *operations, tenant=tenant, max_rate=max_rate)
@@ -398,7 +398,7 @@ def quarantine(
     config: str | Path | None = None,
 ) -> Quarantine:
     """Points that could not be embedded; see ``qmigrate fix quarantine``."""
-    from qmigrate.commands import quarantine as command
+    import qmigrate.commands.quarantine as command
 
     return command.quarantine(_settings(settings, config, client), collection)
 
@@ -414,7 +414,7 @@ def retry_quarantine(
     config: str | Path | None = None,
 ) -> Retried:
     """Embed them again; what goes well is filled in, what fails again stays listed."""
-    from qmigrate.commands import quarantine as command
+    import qmigrate.commands.quarantine as command
 
     return command.retry(_settings(settings, config, client, actor, metadata), collection, max_rate=max_rate)
 
@@ -435,7 +435,7 @@ def undo(
     Args:
         log: its number, as the result of the fix has it.
     """
-    from qmigrate.commands import fix as command
+    import qmigrate.commands.fix as command
 
     found = _settings(settings, config, client, actor, metadata)
     return command.undo(found, log, overwrite=overwrite, max_rate=max_rate)

@@ -39,6 +39,10 @@ VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cutover": ("held", ("cutover", "--all")),
     "status": ("ready", ("status",)),
     "history": ("ready", ("history",)),
+    "heads": ("ready", ("heads",)),
+    "branches": ("ready", ("branches",)),
+    "show": ("ready", ("show", "0002")),
+    "edit": ("ready", ("edit", "0002")),
     "verify": ("ready", ("verify", "docs__g0001", "docs__g0002")),
     "check": ("ready", ("check",)),
     "schema": ("ready", ("schema",)),
@@ -60,6 +64,7 @@ VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "fix.undo": ("fixed", ("fix", "undo", "1", "--yes")),
     "export.show": ("fixed", ("export", "show", "1")),
     "repair": ("moved", ("repair", "--name", "docs", "--yes")),
+    "completion": ("empty", ("completion", "fish")),
 }  # fmt: skip
 #: Further calls whose answer is kept, by a name of their own.
 FURTHER: dict[str, tuple[str, tuple[str, ...]]] = {

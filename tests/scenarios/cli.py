@@ -36,6 +36,10 @@ VERBS: dict[str, tuple[str, ...]] = {
     "cutover": ("cutover", "--all"),
     "status": ("status",),
     "history": ("history",),
+    "heads": ("heads",),
+    "branches": ("branches",),
+    "show": ("show", "0001"),
+    "edit": ("edit", "0001"),
     "verify": ("verify", "a", "b"),
     "check": ("check",),
     "schema": ("schema",),
@@ -57,9 +61,11 @@ VERBS: dict[str, tuple[str, ...]] = {
     "fix.undo": ("fix", "undo", "1", "--yes"),
     "export.show": ("export", "show", "export.jsonl.zst"),
     "repair": ("repair", "--accept", "0001", "--reason", "why"),
+    "completion": ("completion", "bash"),
 }
 #: Of these, the ones that open nothing, or report what is wrong with what they open.
-ASIDE = ("init", "revision", "wait", "repair", "doctor", "check", "schema", "metrics", "fix.retrain", "export.show")
+FILES_FIRST = ("heads", "branches", "show", "edit")
+ASIDE = ("init", "revision", "completion", *FILES_FIRST, "wait", "repair", "doctor", "check", "schema", "metrics", "fix.retrain", "export.show")
 #: The others open revisions, ledger and store, and stop at what is wrong with them.
 OPENING = tuple(verb for verb in VERBS if verb not in ASIDE)
 

@@ -216,7 +216,8 @@ def test_a_settings_file_that_can_not_be_read(local, content, words):
     assert sorted(path.name for path in local.root.iterdir()) == ["qdrant_migrations", "qmigrate.yaml"]
 
 
-@pytest.mark.parametrize("verb", VERBS)
+# What a shell completes depends on no settings.
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "completion"])
 def test_every_verb_fails_in_one_json_object(local, verb):
     """With broken settings, and with an unknown option, every verb prints one JSON object and the right exit code."""
     local.config.write_text("qdrnat: {}\n")
@@ -317,7 +318,7 @@ def test_revisions_that_do_not_fit_together(local, spoil, words):
         (("repair", "--accept", "0001"), ("--accept needs a --reason",)),
         (("repair", "--accept", "0009", "--reason", "x"), ('there is no revision "0009"',)),
         (("repair", "--accept", "0002", "--reason", "x"), ("0002 is not applied",)),
-        (("frobnicate",), ("No such command 'frobnicate'",)),
+        (("frobnicate",), ("there is no verb 'frobnicate'",)),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) and value[0][0] not in "'\"" else None,
 )

@@ -225,7 +225,7 @@ WRONG = {
     ),
     "shadow of ours": Wrong(_own_shadow, "shadow NAME__g0009", "warn", "neither a run nor a row", "backup"),
     "parent gone": Wrong(_drop("NAME__g0001"), "generation NAME__g0001", "warn", "not in Qdrant any more", "snapshot"),
-    "live one gone": Wrong(_drop("NAME__g0002"), "collection NAME", "fail", "Qdrant has no such name", "doctor", 7),
+    "live one gone": Wrong(_drop("NAME__g0002"), "collection NAME", "fail", "Qdrant has no such name", "this report shows both", 7),
     "past the holdover": Wrong(_past_holdover, "holdover", "info", "NAME__g0001", "qmigrate gc"),
     "interrupted": Wrong(_interrupted, "run of NAME", "warn", "was interrupted in preflight", "qmigrate abort NAME"),
     "another model": Wrong(_another_model, "model of NAME.b", "fail", "words is not the model", "op.Reembed", 4),

@@ -25,6 +25,7 @@ from qmigrate.errors import PlanError, QmigrateError, RefusedError, UsageError
 from qmigrate.ledger.reader import clock
 from qmigrate.model import statement
 from qmigrate.ports import PayloadEdit, Silent
+from qmigrate.settings.load import Settings
 
 IDS = "SELECT id FROM faces"
 
@@ -175,8 +176,8 @@ def test_missing_ids_reach_a_table_once_and_a_function_in_batches(app, monkeypat
     (done,) = program.orphans(name, sql=IDS, reason="r", grace=0.0, missing=got.append, missing_table="to do", settings=settings).done
     assert (done.changed, got, app.run('SELECT count(*) FROM "to do"')) == (5, [[900, 901, 902], [903]], [(4,)])
     with pytest.raises(UsageError, match="can't be imported"):
-        missing_rows.function_of("no_such_module:attr")
-    assert missing_rows.function_of("os.path:basename")("/a/b") == "b"
+        missing_rows.function_of(Settings(), "no_such_module:attr")
+    assert missing_rows.function_of(Settings(), "os.path:basename")("/a/b") == "b"
 
 
 SINK = """

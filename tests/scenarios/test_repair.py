@@ -129,7 +129,7 @@ def test_a_name_is_put_back_and_recorded(made, change):
     assert repairs(made) == [("name", "0003", f"{made.name}__g0003")]
     assert made.row().state == "ready"
     assert call(made.root, "upgrade").code == 0
-    assert "nothing was done" in repair.name(made.settings(), made.name).detail
+    assert "nothing to do" in repair.name(made.settings(), made.name).detail
     back.rollback(made.settings(), "0002")
     assert made.row().revision == "0002"
 

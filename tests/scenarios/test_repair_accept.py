@@ -160,5 +160,5 @@ def test_what_was_applied_earlier_is_recorded_by_the_next_upgrade(made):
 
 def test_a_file_that_is_what_was_applied_is_accepted_already(made):
     """Nothing is written then."""
-    assert "nothing was done" in repair.accept(made.settings(), "0002", "why").detail
+    assert "nothing to do" in repair.accept(made.settings(), "0002", "why").detail
     assert rows(made) == []

@@ -50,6 +50,8 @@ def test_the_page_shows_the_table_of_the_code():
 #: An option that makes its verb write belongs into the table instead.
 SAME_RIGHT = {
     "init": {"--agents"},
+    "completion": {"--install"},
+    **{verb: set() for verb in ("heads", "branches", "show", "edit")},
     "revision": {"--message", "--merge", "--only", "--rev-id"},
     "plan": {"--only", "--out"},
     "status": {"--exit-code", "--count-writes"},
@@ -58,7 +60,7 @@ SAME_RIGHT = {
     "doctor": {"--timeout"},
     "wait": {"--timeout"},
     "check": {"--strict", "--only", "--no-models", "--format"},
-    "schema": {"--live", "--recorded", "--revision", "--format", "--changelog"},
+    "schema": {"--live", "--recorded", "--revision", "--format", "--changelog", "--settings"},
     "metrics": {"--textfile"},
     "repair": {"--reason", "--changed-meaning", "--yes"},
     "export show": {"--ids", "--vectors", "--limit"},

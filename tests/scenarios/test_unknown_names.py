@@ -74,6 +74,8 @@ REVISION = {
     "rollback": ("rollback", "NAME"),
     "rollback --dry-run": ("rollback", "NAME", "--dry-run"),
     "stamp": ("stamp", "NAME"),
+    "show": ("show", "NAME"),
+    "edit": ("edit", "NAME"),
     "history --carried": ("history", "--carried", "NAME"),
     "schema --revision": ("schema", "--revision", "NAME"),
     "repair --accept": ("repair", "--accept", "NAME", *REASON),

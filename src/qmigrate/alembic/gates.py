@@ -9,11 +9,13 @@ from typing import Protocol
 
 from alembic.runtime.migration import MigrationContext
 
+import qmigrate.commands.rollback as rollback
+import qmigrate.commands.upgrade as upgrade
 from qmigrate.alembic import offline
 from qmigrate.alembic.mode import Mode, Wish
 from qmigrate.alembic.position import Watch, refusal, version_table
 from qmigrate.alembic.progress import Logged, log
-from qmigrate.commands import gate, inline, rollback, upgrade
+from qmigrate.commands import gate, inline
 from qmigrate.commands.session import opened_ledger
 from qmigrate.commands.sql_gate import waits
 from qmigrate.errors import QmigrateError, RefusedError, RevisionError

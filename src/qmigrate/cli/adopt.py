@@ -107,7 +107,7 @@ def adopt(  # noqa: PLR0913  the options of the verb
     Each is compared with the revisions there are, and is recorded at the newest one that fits. Those that no revision
     creates get one, written from what is there. No point, setting or name is changed.
     """
-    from qmigrate.commands import adopt as command
+    import qmigrate.commands.adopt as command
 
     with shell.progress() as progress:
         result = command.adopt(
@@ -148,7 +148,7 @@ def stamp(
 
     Each is compared with the schema that the revisions up to it have recorded, and refused when it differs.
     """
-    from qmigrate.commands import adopt as command
+    import qmigrate.commands.adopt as command
 
     with shell.progress() as progress:
         result = command.stamp(

@@ -13,6 +13,7 @@ import click
 
 from qmigrate.cli import (
     adopt,
+    completion,
     cutover,
     export,
     fix,
@@ -23,6 +24,7 @@ from qmigrate.cli import (
     repair,
     reset,
     retrain,
+    show,
     snapshot,
     stats,
     upgrade,
@@ -30,13 +32,13 @@ from qmigrate.cli import (
 from qmigrate.cli import check as checking
 from qmigrate.cli import metrics as monitoring
 from qmigrate.cli import schema as documents
-from qmigrate.cli.shell import Options, echo, global_options
+from qmigrate.cli.help import ALIASES, ELSEWHERE, EXIT_CODES, epilog_of
+from qmigrate.cli.shell import Options, Shell, echo, global_options
 from qmigrate.errors import ConfigError, PlanError, QmigrateError, RefusedError, RevisionError, without_secrets
+from qmigrate.text import closest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from qmigrate.cli.shell import Options
 
 
 USAGE = 2
@@ -65,7 +67,8 @@ def usage(error: click.ClickException, options: Options) -> int:
         return USAGE
     options.verb = verb_of(context)
     path = context.command_path if context else "qmigrate"
-    _report(options, "UsageError", error.format_message(), f"{path} --help", USAGE, {})
+    hint = getattr(error, "hint", None) or f"{path} --help"
+    _report(options, "UsageError", error.format_message(), hint, USAGE, {})
     return USAGE
 
 
@@ -101,6 +104,8 @@ def show_traceback(error: BaseException) -> None:
 def _report(
     options: Options, kind: str, message: str, hint: str | None, exit_code: int, facts: dict[str, Any], code: str = ""
 ) -> None:
+    # Where no rollback was typed, its default target is meant.
+    hint = hint and hint.replace("qmigrate rollback … ", "qmigrate rollback ")
     if options.json:
         from qmigrate.cli.shell import echo_json
 
@@ -149,30 +154,82 @@ def _closing(error: QmigrateError, options: Options) -> str | None:
 #: What a shell reports for a process that died of a closed pipe.
 CLOSED_PIPE = 141
 
-EPILOG = """\b
-Exit codes: 0 done or nothing to do, 1 internal, 2 usage or settings,
-3 pending or too long for --max-estimate, 4 drift, 5 verification failed,
-6 lease held, 7 needs repair, 8 lint, 9 store unreachable, 10 refused,
-11 built and held, 130/143 stopped at a checkpoint by a signal."""
+EPILOG = "\n".join(
+    [
+        "\b",
+        f"Also understood: {', '.join(f'{word} ({verb})' for word, verb in ALIASES.items())}.",
+        "",
+        "\b",
+        "Exit codes (each verb's --help has its own):",
+        *(f"  {code:<4}{meaning}" for code, meaning in EXIT_CODES.items()),
+    ]
+)
 
 
-def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        from qmigrate.version import __version__
+def _ask_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        ctx.ensure_object(Options).version = True
 
-        click.echo(f"qmigrate {__version__}")
-        ctx.exit()
+
+def _show_version(options: Options) -> None:
+    """This version, that of the client, and that of the server where it answers within a second."""
+    from importlib.metadata import version
+
+    from qmigrate.version import __version__
+
+    echo(f"qmigrate {__version__}\nqdrant-client {version('qdrant-client')}\n")
+    try:
+        settings = Shell(options).settings(stores=False)
+    except QmigrateError:
+        # What is wrong with the settings is not what was asked.
+        return
+    if settings.qdrant.url is not None:
+        from qmigrate.store import quick
+        from qmigrate.store.address import ConnectionSettings
+
+        found = quick.version(ConnectionSettings(**settings.connection()))
+        if found is not None:
+            echo(f"Qdrant {found} at {settings.qdrant.label}\n")
+
+
+class _UnknownVerbError(click.UsageError):
+    """A word that no verb has."""
+
+    def __init__(self, word: str, ctx: click.Context, known: Sequence[str]) -> None:
+        meant = closest(word, known)
+        self.hint = ELSEWHERE.get(word) or (f"{ctx.command_path} {meant}" if meant else f"{ctx.command_path} --help")
+        super().__init__(f"there is no verb {word!r}", ctx)
 
 
 class _Root(click.Group):
-    """Lists the verbs in the order in which they are used."""
+    """Lists the verbs in the order in which they are used, and knows what they are called elsewhere."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         return list(self.commands)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Also ``--version``, once all other options are known, which say where the server is."""
+        rest = super().parse_args(ctx, args)
+        if ctx.ensure_object(Options).version and not ctx.resilient_parsing:
+            _show_version(ctx.obj)
+            ctx.exit()
+        return rest
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that a word stands for, under its own name."""
+        word, *others = args
+        verb = ALIASES.get(word, word)
+        if verb not in self.commands and not word.startswith("-") and not ctx.resilient_parsing:
+            raise _UnknownVerbError(word, ctx, [*self.commands, *ALIASES])
+        return super().resolve_command(ctx, [verb, *others])
+
 
 @click.group(cls=_Root, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, expose_value=False, callback=_show_version, help="Show the version.")
+@click.option(
+    "--version", is_flag=True, expose_value=False, callback=_ask_version, help="Versions of tool, client and server."
+)
 @global_options(hidden=False)
 def root() -> None:
     """Schema migration for Qdrant: versioned revisions, recorded in SQL, proven before they go live.
@@ -194,6 +251,10 @@ VERBS = (
     cutover.cutover,
     inspect.status,
     inspect.history,
+    show.heads,
+    show.branches,
+    show.show,
+    show.edit,
     inspect.verify,
     inspect.doctor,
     inspect.wait,
@@ -205,6 +266,7 @@ VERBS = (
     export.export,
     monitoring.metrics,
     repair.repair,
+    completion.completion,
 )
 for verb in VERBS:
     root.add_command(verb)
@@ -212,6 +274,20 @@ fix.fix.add_command(orphans.orphans)
 fix.fix.add_command(stats.stats)
 fix.fix.add_command(reset.reset)
 fix.fix.add_command(retrain.retrain)
+
+
+def _complete(group: click.Group, words: tuple[str, ...] = ()) -> None:
+    """What each verb has that is derived from its name: its exit codes, and what its arguments may name."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            _complete(command, (*words, name))
+            continue
+        verb = " ".join((*words, name))
+        command.epilog = epilog_of(verb)
+        completion.offer_names(command, verb)
+
+
+_complete(root)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -250,6 +326,9 @@ def run(args: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
+    instruction = os.environ.get(completion.VARIABLE)
+    if instruction:
+        return completion.answer(root, instruction)
     # Needed already when the rest of the line can't be parsed.
     options = Options(json="--json" in args, debug="--debug" in args, typed=tuple(args))
     try:

@@ -145,7 +145,7 @@ def check(shell: Shell, offline: bool, strict: bool, only: tuple[str, ...], no_m
         return _lint(shell, strict, form)
     if form == "sarif":
         raise click.UsageError("--format sarif is for --offline: drift has no line in a file", context)
-    from qmigrate.commands import check as command
+    import qmigrate.commands.check as command
 
     found = command.check(shell.settings(), only=only or None, strict=strict, models=not no_models)
     if form == "github" and not shell.options.json:
@@ -158,8 +158,8 @@ def check(shell: Shell, offline: bool, strict: bool, only: tuple[str, ...], no_m
 
 
 def _lint(shell: Shell, strict: bool, form: str) -> int:
+    import qmigrate.commands.lint as command
     from qmigrate.cli.findings import lint_github_lines, sarif, show_lint
-    from qmigrate.commands import lint as command
 
     found = command.lint(shell.settings(stores=False), strict=strict)
     if shell.options.json or form == "text":

@@ -75,7 +75,7 @@ def cutover(
 
     A refusal leaves it held; an interrupted cut-over is finished.
     """
-    from qmigrate.commands import cutover as command
+    import qmigrate.commands.cutover as command
 
     with show_rest(shell, show_cutover), shell.progress() as progress:
         result = command.cutover(

@@ -84,8 +84,8 @@ def with_erase(command: Any) -> Any:
 
 def erase_points(shell: Shell, operation: DeletePoints, given: dict[str, Any]) -> int:
     """Erase what the operation selects; without a terminal, --yes --expect N is required."""
+    import qmigrate.commands.erase as command
     from qmigrate.cli.fix_results import show_review
-    from qmigrate.commands import erase as command
     from qmigrate.commands.names import ALL
     from qmigrate.errors import RefusedError
 

@@ -31,7 +31,7 @@ def show(shell: Shell, what: str, ids: bool, vectors: bool, limit: int | None) -
 
     Of a fix without an export (--no-export) only the ids are there, which the ledger keeps for fixes.undo.
     """
-    from qmigrate.commands import export as command
+    import qmigrate.commands.export as command
 
     number = what.isdigit() and not Path(what).exists()
     with command.show(

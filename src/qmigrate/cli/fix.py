@@ -54,7 +54,7 @@ def show_quarantine(console: Console, found: Quarantine) -> None:
 def show_retried(console: Console, result: Retried) -> None:
     """What has its vector now, and what hasn't."""
     if not result.collections:
-        console.print("OK: every point has its vectors.")
+        console.print("Nothing to try again: every point has its vectors.")
         return
     console.print(f"{tallied('point', (result.filled, 'filled'), (result.failed, 'failed again'))}.")
     if result.settled:
@@ -126,8 +126,8 @@ def sync(shell: Shell, collection: str | None, **given: Any) -> int:
 
     Points without a row stay as they are. Without --yes it shows what would change, and asks.
     """
+    import qmigrate.commands.fix as command
     from qmigrate.cli.fix_results import show_done, show_review
-    from qmigrate.commands import fix as command
 
     settings = shell.settings()
     operation, narrow = _sync(settings, collection, given), _narrow(given)
@@ -193,8 +193,8 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
     with --max-share where the number isn't known in advance.
     With --erase they go from everything that could bring them back, as a person may request it.
     """
+    import qmigrate.commands.fix as command
     from qmigrate.cli.fix_results import show_done, show_review
-    from qmigrate.commands import fix as command
     from qmigrate.commands.names import ALL, within
 
     settings = shell.settings()
@@ -249,7 +249,7 @@ def quarantine(shell: Shell, collection: str | None, retry: bool, **given: Any) 
 
     With --retry they go through their embedder again: vectors are filled in, points that were dropped come back.
     """
-    from qmigrate.commands import quarantine as command
+    import qmigrate.commands.quarantine as command
 
     settings = shell.settings()
     if not retry:
@@ -271,8 +271,8 @@ def quarantine(shell: Shell, collection: str | None, retry: bool, **given: Any) 
 @with_shell
 def undo(shell: Shell, number: int, overwrite: bool, dry_run: bool, yes: bool, **given: Any) -> int:
     """Restore what the fix NUMBER has changed; points that were changed since stay as they are."""
+    import qmigrate.commands.fix as command
     from qmigrate.cli.fix_results import show_done, show_review
-    from qmigrate.commands import fix as command
 
     settings = shell.settings()
     if dry_run or not yes:

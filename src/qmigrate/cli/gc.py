@@ -181,7 +181,7 @@ def gc(  # noqa: PLR0913  the options of the verb
     A generation goes when its holdover has ended and no alias points to it. What was written to it after it was left
     is never deleted without asking. Points that are marked as deleted (fix delete --soft) go after fixes.soft_delete.
     """
-    from qmigrate.commands import gc as command
+    import qmigrate.commands.gc as command
 
     settings = shell.settings()
     found = command.review(settings, pattern, now=now, generations=generations)

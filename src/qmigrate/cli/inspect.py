@@ -217,12 +217,16 @@ def _status_summary(status: Status) -> str:
     return ", ".join(parts) + (f" · head {status.head}" if status.head else "")
 
 
+#: States that wait for a command, the one first whose readers may be without answers.
+_URGENT = ("failed", "interrupted", "drift", "held", "pending", "unmanaged", "plain")
+
+
 def _next(status: Status) -> str | None:
-    """The command that most collections wait for; a plain ``qmigrate upgrade`` wins."""
-    commands = [row.next_command for row in status.collections if row.next_command]
-    if "qmigrate upgrade" in commands:
-        return "qmigrate upgrade"
-    return commands[0] if commands else None
+    """The command for what is most urgent: an outage before what is only pending."""
+    waiting = [row for row in status.collections if row.next_command]
+    order = {state: place for place, state in enumerate(_URGENT)}
+    first = min(waiting, key=lambda row: order.get(row.state, len(order)), default=None)
+    return first.next_command if first else None
 
 
 def _table(status: Status, following: str | None, width: int) -> list[Text]:
@@ -320,7 +324,7 @@ def status(shell: Shell, exit_code: bool, count_writes: bool) -> int:
 
     Where there is a way back, also what was written since: a rollback would have to carry it along, or lose it.
     """
-    from qmigrate.commands import status as command
+    import qmigrate.commands.status as command
 
     found = command.status(shell.settings(), count_writes=count_writes)
     shell.show(found, show_status)
@@ -342,7 +346,7 @@ def history(
     shell: Shell, collection: str | None, limit: int, deletions: bool, carried: str | None, **given: Any
 ) -> None:
     """Show what was applied and rolled back, newest first, of COLLECTION or of all."""
-    from qmigrate.commands import status as command
+    import qmigrate.commands.status as command
 
     if carried is not None:
         _show_carried(shell, carried, collection, only=not deletions and not any(given.values()))
@@ -389,8 +393,8 @@ def _show_audit(shell: Shell, collection: str | None, limit: int, given: dict[st
 @with_shell
 def verify(shell: Shell, a: str, b: str) -> int:
     """Compare every point of the collections A and B: ids, payload, and the vectors that both have."""
+    import qmigrate.commands.verify as command
     from qmigrate.cli.results import show_verification
-    from qmigrate.commands import verify as command
 
     with shell.progress() as progress:
         report = command.verify(shell.settings(), a, b, progress=progress)
@@ -406,7 +410,7 @@ def doctor(shell: Shell, timeout: float) -> int:
 
     It changes nothing. Exits with the code of what failed, 9 where several things did.
     """
-    from qmigrate.commands import doctor as command
+    import qmigrate.commands.doctor as command
 
     found = command.doctor(shell.settings(), budget=timeout)
     shell.show(found, show_doctor)
@@ -418,8 +422,8 @@ def doctor(shell: Shell, timeout: float) -> int:
 @with_shell
 def wait(shell: Shell, timeout: float) -> None:
     """Wait until Qdrant and the ledger's database answer; for entrypoints."""
+    import qmigrate.commands.doctor as command
     from qmigrate.cli.results import show_waited
-    from qmigrate.commands import doctor as command
 
     with shell.progress() as progress:
         found = command.wait(shell.settings(), timeout, progress)

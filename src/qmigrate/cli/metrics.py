@@ -22,7 +22,7 @@ def metrics(shell: Shell, textfile: Path | None) -> int:
 
     It is a report: pending revisions and drift are exit 0; 9 when a store doesn't answer, which the figures show too.
     """
-    from qmigrate.commands import metrics as command
+    import qmigrate.commands.metrics as command
     from qmigrate.commands.metrics import exposition, write
 
     found = command.metrics(shell.settings())

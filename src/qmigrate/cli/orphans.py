@@ -54,8 +54,8 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
     A point goes only when it has no row twice, --grace apart; nothing is locked in between. Rows without a point are
     counted, and passed on.
     """
+    import qmigrate.commands.fix as command
     from qmigrate.cli.fix_results import show_done, show_review
-    from qmigrate.commands import fix as command
     from qmigrate.commands import missing_rows
     from qmigrate.commands.names import ALL
 
@@ -64,7 +64,7 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
     settings, expected, most = shell.settings(), given["expect"], None
     wish = _wish(settings, collection, given)
     operation = _bounded(settings, wish.operation, given)
-    taker = missing_rows.function_of(wish.missing_call) if wish.missing_call else None
+    taker = missing_rows.function_of(settings, wish.missing_call) if wish.missing_call else None
     look = command.Narrow(sample=given["sample"], ids_to=given["ids_to"])
     narrow = replace(look, missing_to=wish.missing, missing_table=wish.missing_table)
     if given["check"]:

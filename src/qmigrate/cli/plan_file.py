@@ -71,8 +71,8 @@ _WITH_REHEARSAL = ("rehearse", "target", "only", "lock_timeout")
 
 def plan_to(shell: Shell, out: Path, target: str, only: tuple[str, ...]) -> None:
     """`plan --out`."""
+    import qmigrate.commands.plan_file as command
     from qmigrate.cli.plans import show_plan
-    from qmigrate.commands import plan_file as command
 
     made = command.plan_to(shell.settings(), out, target, only or None)
     shell.show(made, functools.partial(show_plan, command=f"qmigrate upgrade --plan {quote(out)}"))
@@ -104,8 +104,8 @@ def _refuse_others(context: click.Context, option: str, allowed: tuple[str, ...]
 
 
 def _upgrade_planned(shell: Shell, file: Path, chosen: Mapping[str, Any]) -> int:
+    import qmigrate.commands.plan_file as command
     from qmigrate.cli.plans import show_upgrade
-    from qmigrate.commands import plan_file as command
 
     options = {name: chosen[name] for name in _WITH_PLAN if name != "plan"}
     with shell.progress() as progress:
@@ -115,7 +115,7 @@ def _upgrade_planned(shell: Shell, file: Path, chosen: Mapping[str, Any]) -> int
 
 
 def _rehearse(shell: Shell, chosen: Mapping[str, Any]) -> None:
-    from qmigrate.commands import rehearse as command
+    import qmigrate.commands.rehearse as command
 
     with shell.progress() as progress:
         result = command.rehearse(

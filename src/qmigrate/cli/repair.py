@@ -39,8 +39,8 @@ def repair(  # noqa: PLR0913  the options of the verb
 
     Of collections in use it touches the one that --schema or --name names, and no other.
     """
+    import qmigrate.commands.repair as command
     from qmigrate.cli.results import show_repaired
-    from qmigrate.commands import repair as command
 
     context = click.get_current_context()
     chosen = (accept, name, vanished, unlock, schema, leftovers or None)
@@ -75,8 +75,8 @@ def repair(  # noqa: PLR0913  the options of the verb
 
 def _put_back(shell: Shell, collection: str, yes: bool) -> None:
     """Applications read something else from then on, so what will be done is shown first."""
+    import qmigrate.commands.repair as command
     from qmigrate.cli.results import show_repaired
-    from qmigrate.commands import repair as command
     from qmigrate.errors import RefusedError
 
     def agreed(plan: Plan) -> None:

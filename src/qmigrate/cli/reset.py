@@ -68,7 +68,7 @@ def reset(
 
     The phrase DELETE ALL VECTORS is typed for it; without a terminal --yes --expect N --confirm PHRASE is required.
     """
-    from qmigrate.commands import reset as command
+    import qmigrate.commands.reset as command
     from qmigrate.errors import RefusedError
 
     settings = shell.settings()
@@ -103,7 +103,7 @@ def _ask(
     Raises:
         RefusedError: no consent.
     """
-    from qmigrate.commands import reset as command
+    import qmigrate.commands.reset as command
     from qmigrate.errors import RefusedError
 
     found = command.review(settings, collection, reason=reason)

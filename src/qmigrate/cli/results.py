@@ -22,6 +22,15 @@ def show_init(console: Console, result: InitResult) -> None:
     """What was made, and the next command."""
     for path in result.created:
         console.print(f"made {_near(path)}{'/' if path.is_dir() else ''}")
+    for path in result.further:
+        if path.name == ".gitignore":
+            console.print(f"{_near(path)} leaves out .qmigrate/")
+        else:
+            console.print(f"made {_near(path)}, which shows an editor what qmigrate.yaml may hold")
+    for path in result.kept:
+        console.print(f"kept {_near(path)}{'/' if path.is_dir() else ''}")
+    if not (result.created or result.further):
+        console.print("Nothing to do: the project is complete.")
     console.print('Next: qmigrate revision -m "what changes"')
 
 
@@ -60,7 +69,7 @@ def show_waited(console: Console, result: Waited) -> None:
 
 def show_repaired(console: Console, result: Repaired) -> None:
     """What was decided."""
-    console.print(f"{result.action} {result.subject}: {result.detail}")
+    console.print(f"{f'{result.action} {result.subject}'.rstrip()}: {result.detail}")
 
 
 def _near(path: Path) -> str:

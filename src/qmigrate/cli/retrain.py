@@ -74,7 +74,7 @@ def retrain(shell: Shell, collection: str | None, **given: Any) -> int:
 
     Points are deleted as by fix delete --preset. The preview runs no statement.
     """
-    from qmigrate.commands import retrain as command
+    import qmigrate.commands.retrain as command
 
     settings, wish, expected = shell.settings(), _wish(collection, given), given["expect"]
     shown = not given["yes"] or given["dry_run"]

@@ -209,6 +209,7 @@ def _text(text: str) -> str:
     help="How it is written.",
 )
 @click.option("--changelog/--no-changelog", default=None, help="With its history.  [default: in markdown]")
+@click.option("--settings", "of_settings", is_flag=True, help="Instead: the JSON schema of qmigrate.yaml, for editors.")
 @with_shell
 def schema(
     shell: Shell,
@@ -218,9 +219,13 @@ def schema(
     revision: str | None,
     form: str,
     changelog: bool | None,
+    of_settings: bool,
 ) -> None:
     """Document the collections NAME (or globs), or all: vectors, payload indexes, settings, aliases, models."""
-    from qmigrate.commands import schema as command
+    if of_settings:
+        _show_settings(shell, alone=not (names or live or recorded or revision or changelog is not None))
+        return
+    import qmigrate.commands.schema as command
 
     if live + recorded + (revision is not None) > 1:
         raise click.UsageError("choose one of --live, --recorded and --revision", click.get_current_context())
@@ -232,3 +237,12 @@ def schema(
     writers = {"yaml": as_yaml, "markdown": as_markdown, "json": as_json}
     wanted = form == "markdown" if changelog is None else changelog
     shell.show(found, lambda _, result: shell.document(writers[form](result, changelog=wanted)))
+
+
+def _show_settings(shell: Shell, *, alone: bool) -> None:
+    """What an editor checks qmigrate.yaml by."""
+    from qmigrate.commands.settings_schema import settings_schema, settings_schema_text
+
+    if not alone:
+        raise click.UsageError("--settings is about no collection: it stands alone", click.get_current_context())
+    shell.show(settings_schema(), lambda _, __: shell.document(settings_schema_text(), end=""))

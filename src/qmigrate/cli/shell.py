@@ -9,7 +9,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
@@ -79,6 +79,7 @@ class Options:
     verbose: int = 0
     no_color: bool = False
     log: str | None = None
+    version: bool = False
     typed: tuple[str, ...] = field(default=(), repr=False)
     verb: str = "qmigrate"
     shown: Shown | None = field(default=None, repr=False)
@@ -237,6 +238,17 @@ class Shell:
     def confirm(self, question: str) -> bool:
         """A yes or no from the terminal."""
         return click.confirm(visible(question), err=True)
+
+    def ask(self, question: str, default: str | None = "", *, among: Sequence[str] = ()) -> str:
+        """One line from the terminal.
+
+        Args:
+            default: what an empty line means; None where there has to be an answer.
+            among: the only answers there are.
+        """
+        kind = click.Choice(among) if among else None
+        said = click.prompt(visible(question), default=default, type=kind, show_default=bool(default), err=True)
+        return str(said).strip()
 
 
 def echo(text: str, *, err: bool = False, exactly: bool = False) -> None:

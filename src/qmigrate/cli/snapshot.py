@@ -135,7 +135,7 @@ def snapshot() -> None:
 @with_shell
 def create(shell: Shell, pattern: str | None, everything: bool, archived: bool, to: str | None) -> None:
     """Make a snapshot of every collection that matches PATTERN; local mode makes archives."""
-    from qmigrate.commands import snapshot as command
+    import qmigrate.commands.snapshot as command
 
     if everything == (pattern is not None):
         raise click.UsageError("name the collections: a PATTERN, or --all", click.get_current_context())
@@ -152,7 +152,7 @@ def create(shell: Shell, pattern: str | None, everything: bool, archived: bool, 
 @with_shell
 def list_(shell: Shell, pattern: str, folder: str | None) -> None:
     """List the snapshots and archives of every collection that matches PATTERN, kept generations included."""
-    from qmigrate.commands import snapshot as command
+    import qmigrate.commands.snapshot as command
 
     shell.show(command.list_(shell.settings(), pattern, folder=_path(folder)), show_snapshots)
 
@@ -201,7 +201,7 @@ def restore(
 
 
 def _restore(shell: Shell, collection: str, name: str | None, options: dict[str, object]) -> None:
-    from qmigrate.commands import restore as command
+    import qmigrate.commands.restore as command
     from qmigrate.errors import RefusedError
 
     settings = shell.settings()
@@ -231,7 +231,7 @@ def _restore(shell: Shell, collection: str, name: str | None, options: dict[str,
 
 
 def _undo(shell: Shell, collection: str, writes: str, options: dict[str, object]) -> None:
-    from qmigrate.commands import restore as command
+    import qmigrate.commands.restore as command
 
     dry = bool(options["dry_run"])
     with shell.progress() as progress:
@@ -279,7 +279,7 @@ def delete(
     """
     from functools import partial
 
-    from qmigrate.commands import snapshot as command
+    import qmigrate.commands.snapshot as command
     from qmigrate.errors import RefusedError
     from qmigrate.model.names import ExactName
 

@@ -74,7 +74,7 @@ def _shown(value: Any) -> str:
 @with_shell
 def stats(shell: Shell, collection: str, **given: Any) -> int:
     """Count the points of COLLECTION per folder of their paths and per value of other fields, in one reading."""
-    from qmigrate.commands import stats as command
+    import qmigrate.commands.stats as command
     from qmigrate.commands.stats import Wanted
 
     paths = given["paths"]

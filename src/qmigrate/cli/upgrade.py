@@ -66,8 +66,8 @@ def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> 
 
     TARGET is head, heads, a revision id or the beginning of one, or +1 for the next revision.
     """
+    import qmigrate.commands.upgrade as command
     from qmigrate.cli.plans import show_plan
-    from qmigrate.commands import upgrade as command
 
     if out is not None:
         plan_file.plan_to(shell, out, target, only)
@@ -109,8 +109,8 @@ def upgrade(
 
     TARGET is head, heads, a revision id or the beginning of one, or +1 for the next revision.
     """
+    import qmigrate.commands.upgrade as command
     from qmigrate.cli.plans import show_plan, show_upgrade
-    from qmigrate.commands import upgrade as command
 
     if not dry_run and other["rehearse"] is None:
         _check_named(shell, target, only)
@@ -147,7 +147,7 @@ def _check_named(shell: Shell, target: str, only: tuple[str, ...]) -> None:
     Raises:
         RefusedError: no person is named, where that has to be said.
     """
-    from qmigrate.commands import upgrade as command
+    import qmigrate.commands.upgrade as command
 
     settings = shell.settings()
     if shell.request.missing(settings) is None:
@@ -179,8 +179,8 @@ def rollback(
 
     TARGET is a revision id or the beginning of one, base, or -1 for one revision back (the default).
     """
+    import qmigrate.commands.rollback as command
     from qmigrate.cli.plans import show_plan, show_upgrade
-    from qmigrate.commands import rollback as command
 
     flags = _flags(**choices)
     if len(flags) > 1:
@@ -211,8 +211,8 @@ def rollback(
 @with_shell
 def abort(shell: Shell, collection: str | None, lock_timeout: float | None) -> None:
     """Undo what unfinished runs have begun, of COLLECTION or of all."""
+    import qmigrate.commands.rollback as command
     from qmigrate.cli.plans import show_upgrade
-    from qmigrate.commands import rollback as command
 
     with shell.progress() as progress:
         result = command.abort(shell.settings(), collection, lock_timeout=lock_timeout, progress=progress)

@@ -30,7 +30,7 @@ from qmigrate.planner.adopt import AdoptWish, Target, Verdict, judge, number_of,
 from qmigrate.planner.members import chain
 from qmigrate.ports import Progress
 from qmigrate.revisions.graph import Revisions
-from qmigrate.revisions.new import NewFile, compose, write_new
+from qmigrate.revisions.new import NewFile, compose, initialise, write_new
 from qmigrate.settings.load import Settings
 from qmigrate.text import counted
 
@@ -102,7 +102,7 @@ class _Finding:
 
 
 def adopt(  # noqa: PLR0913  as many as the command has options
-    settings: Settings,
+    settings: Settings | None,
     pattern: str,
     *,
     alias: str | None = None,
@@ -139,7 +139,8 @@ def adopt(  # noqa: PLR0913  as many as the command has options
         RefusedError: several revisions fit, a run of the other ledger seems to be under way, or the names are unclear.
         NotFoundError: nothing matches.
     """
-    with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
+    settings = settings or Settings.load()
+    with session(settings, writes=not dry_run, progress=progress, looking=True) as opened, stop_on_signals() as stop:
         opened.parallel = at_once(opened.store, parallel)
         found = find(opened, pattern, alias, take_over=take_over)
         if not dry_run:
@@ -160,7 +161,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
 
 
 def stamp(
-    settings: Settings,
+    settings: Settings | None,
     revision: str,
     *,
     only: Iterable[str] | None = None,
@@ -183,6 +184,7 @@ def stamp(
         RefusedError: no revision up to this one creates a named collection.
         ForeignLedgerError: it is sealed by another ledger, and `take_over` was not given.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
         wanted = _named(opened.revisions, revision)
         names = named(opened, only) if only is not None else _created(opened, wanted)
@@ -238,7 +240,7 @@ def _look(
     pattern, message, revision_id = wording
     leaving = [state.name for state in found.leaving(world)]
     source, notes = _source(opened, len(found.chosen) + len(found.left), new, pattern, leaving)
-    file = compose(opened.settings.scripts, message, revision_id=revision_id, source=source)
+    file = compose(opened.settings.scripts, message, revision_id=revision_id, source=source, required=False)
     return _Finding(verdicts, file, source.missing, notes, left)
 
 
@@ -322,6 +324,7 @@ def _write_baseline(opened: Session, finding: _Finding, choice: AdoptWish) -> Ad
     """Write the revision; from here on it is history like any other, and the same command resumes after a crash."""
     if finding.file is None:
         return choice
+    initialise(opened.settings.scripts)
     made = write_new(finding.file)
     opened.revisions = with_inline(Revisions.load(opened.settings.scripts), opened.ledger, opened.store)
     names = {verdict.target.name for verdict in finding.verdicts if verdict.how == "baseline"}

@@ -79,7 +79,7 @@ class Checked:
 
 
 def check(
-    settings: Settings, *, only: Iterable[str] | None = None, strict: bool = False, models: bool = True
+    settings: Settings | None = None, *, only: Iterable[str] | None = None, strict: bool = False, models: bool = True
 ) -> Checked:
     """Compare live and recorded: schema, seal, names, generations, models, files; and look for pending revisions.
 
@@ -91,6 +91,7 @@ def check(
     Raises:
         NotFoundError: a name of `only` is nowhere.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=False, unchanged=False, partial=True) as opened:
         for _ in range(MOST_LOOKS):
             world = observe(opened.ledger, opened.store)

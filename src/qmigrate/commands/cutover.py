@@ -48,7 +48,7 @@ class CutoverResult:
 
 
 def cutover(
-    settings: Settings,
+    settings: Settings | None = None,
     names: Iterable[str] = (),
     *,
     every: bool = False,
@@ -74,6 +74,7 @@ def cutover(
         DriftError: the source, the built generation, an embedder or a revision file was changed since; still held.
         RepairNeededError: a generation is gone, or the name was moved; still held.
     """
+    settings = settings or Settings.load()
     patterns = tuple(names)
     with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
         chosen, notes = _choose(opened, patterns, every=every)

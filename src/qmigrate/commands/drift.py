@@ -50,7 +50,7 @@ class DriftRevision:
 
 
 def from_drift(
-    settings: Settings,
+    settings: Settings | None = None,
     message: str | None = None,
     *,
     only: Iterable[str] | None = None,
@@ -70,6 +70,7 @@ def from_drift(
         RevisionError: nothing differs, or the file can't be written.
         NotFoundError: a name of `only` is not there.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=False) as opened:
         world = observe(opened.ledger, opened.store)
         names = _names(world, only)
@@ -115,7 +116,7 @@ def _source(opened: Session, world: World, state: CollectionState) -> CodeWriter
 
 
 def restore(
-    settings: Settings,
+    settings: Settings | None,
     name: str,
     *,
     dry_run: bool = False,
@@ -133,6 +134,7 @@ def restore(
     Raises:
         RefusedError: nothing of it can be restored in place, or more was changed after the plan was shown.
     """
+    settings = settings or Settings.load()
     shown: Plan | None = None
     if dry_run or agreed is not None:
         with session(settings, writes=False) as opened:

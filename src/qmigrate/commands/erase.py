@@ -38,7 +38,7 @@ def review(settings: Settings, operation: DeletePoints, *, tenant: str | int | N
 
 
 def erase(  # noqa: PLR0913  the options of the verb
-    settings: Settings,
+    settings: Settings | None,
     operation: DeletePoints,
     *,
     expect: int | None = None,
@@ -66,6 +66,7 @@ def erase(  # noqa: PLR0913  the options of the verb
         RefusedError: more would go than `expect` or the cap allow; nothing was erased.
         VerificationError: a point was still there when every place was checked again.
     """
+    settings = settings or Settings.load()
     if snapshots not in SNAPSHOTS:
         raise PlanError(f"snapshots must be one of {', '.join(SNAPSHOTS)}, not {snapshots!r}")
     operation = within(settings, operation, tenant)

@@ -109,7 +109,7 @@ def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only:
         raise PendingError(
             f"the upgrade is expected to take {_took(total)}, longer than the {_took(limit)} of --max-estimate; "
             f"{_took(found[longest])} of it for {longest}",
-            hint="nothing was started; where it may take that long, run qmigrate upgrade without --max-estimate, or "
+            hint="nothing was started; where it may take that long, leave out --max-estimate, or "
             f"allow an entrypoint more: QMIGRATE_MAX_ESTIMATE={_allowing(total)}",
             facts={"seconds": round(total, 1), "limit": limit, "collections": found},
         )

@@ -57,7 +57,9 @@ class Exported:
 
 
 @contextmanager
-def show(settings: Settings, what: str | Path | int, *, ids: bool = False, vectors: bool = False) -> Iterator[Exported]:
+def show(
+    settings: Settings | None, what: str | Path | int, *, ids: bool = False, vectors: bool = False
+) -> Iterator[Exported]:
     """Read an export while the block runs; memory for some points at a time.
 
     Args:
@@ -70,6 +72,7 @@ def show(settings: Settings, what: str | Path | int, *, ids: bool = False, vecto
         RefusedError: the fix has kept nothing that could be shown.
         ArchiveError: the file is damaged; what came before the damage is complete.
     """
+    settings = settings or Settings.load()
     if isinstance(what, int):
         with opened_ledger(settings) as ledger:
             yield _of_fix(settings, ledger, what, ids=ids, vectors=vectors)

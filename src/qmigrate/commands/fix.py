@@ -174,7 +174,7 @@ class Review:
 
 
 def review(
-    settings: Settings,
+    settings: Settings | None,
     operation: Operation,
     narrow: Narrow | None = None,
     *,
@@ -193,6 +193,7 @@ def review(
         RowsError: the query or its rows don't fit.
         DatabaseError: the application's database can't be reached.
     """
+    settings = settings or Settings.load()
     if tenant is not None or not isinstance(operation, DeleteOrphans):
         # A check for orphans may be of all.
         (operation,) = bounded(settings, (operation,), tenant)
@@ -210,7 +211,7 @@ def review(
 
 
 def fix(  # noqa: PLR0913  the options of the verb
-    settings: Settings,
+    settings: Settings | None,
     *operations: Operation,
     narrow: Narrow | None = None,
     expect: int | None = None,
@@ -243,7 +244,7 @@ def fix(  # noqa: PLR0913  the options of the verb
         PointsNotFoundError: points that were named are not there.
         VerificationError: what was written could not be read back.
     """
-    pace = paced(max_rate)
+    settings, pace = settings or Settings.load(), paced(max_rate)
     chosen, operations = narrow or Narrow(), bounded(settings, operations, tenant)
     if chosen.sample is not None:
         raise PlanError("a sample can only be checked; a fix is always of all points")
@@ -368,7 +369,7 @@ def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Rev
 
 
 def undo(
-    settings: Settings,
+    settings: Settings | None,
     log: int,
     *,
     overwrite: bool = False,
@@ -384,6 +385,7 @@ def undo(
     Raises:
         As :func:`undo_review`.
     """
+    settings = settings or Settings.load()
     pace = paced(max_rate)
     with session(settings, writes=True, progress=progress) as opened:
         row = fixed(opened, log)

@@ -131,7 +131,7 @@ def review(
 
 
 def gc(  # noqa: PLR0913  the options of the verb
-    settings: Settings,
+    settings: Settings | None = None,
     pattern: str = "*",
     *,
     now: bool = False,
@@ -160,6 +160,7 @@ def gc(  # noqa: PLR0913  the options of the verb
     Raises:
         NotFoundError: nothing of that name is kept.
     """
+    settings = settings or Settings.load()
     only = frozenset(generations) or None
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         choice = GcWish(

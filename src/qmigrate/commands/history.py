@@ -65,7 +65,7 @@ class Deletions:
 
 
 def deletions(
-    settings: Settings,
+    settings: Settings | None = None,
     collection: str | None = None,
     *,
     since: datetime | None = None,
@@ -87,6 +87,7 @@ def deletions(
     Raises:
         UnknownNameError: neither the ledger nor a revision speaks of the collection.
     """
+    settings = settings or Settings.load()
     with opened_ledger(settings) as ledger:
         check_recorded(ledger, Revisions.load(settings.scripts), collection)
         rows = ledger.deletions()
@@ -140,7 +141,7 @@ _AT_ONCE = 256
 EXCERPT = 300
 
 
-def carried(settings: Settings, revision: str, collection: str | None = None) -> LateWrites:
+def carried(settings: Settings | None, revision: str, collection: str | None = None) -> LateWrites:
     """Every late write of the runs that applied a revision, or took it back.
 
     The ledger has them; the values of today are read in addition from Qdrant, as far as it can be reached.
@@ -153,6 +154,7 @@ def carried(settings: Settings, revision: str, collection: str | None = None) ->
         UnknownRevisionError: there is no such revision.
         UnknownNameError: it was never applied to the collection, or there is no such collection.
     """
+    settings = settings or Settings.load()
     with opened_ledger(settings) as ledger:
         found = list(_rows(ledger, revision, collection))
         if not found and all(row.revision != revision for row in ledger.history(collection)):

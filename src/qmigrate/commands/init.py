@@ -1,39 +1,78 @@
-"""init and revision: the files that a project starts with. They open neither Qdrant nor SQL."""
+"""init and revision: the files that a project starts with, and whether what they name answers."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from qmigrate import atomic_file
 from qmigrate.commands.results import InitResult, RevisionResult
+from qmigrate.commands.settings_schema import settings_schema_text
 from qmigrate.errors import ConfigError
 from qmigrate.revisions.new import create, initialise
 from qmigrate.settings.load import CONFIG_NAME, Settings
 
+#: Where git reads what is not part of the project, and what that is: the embedded stores, exports and archives.
+GITIGNORE, _IGNORED = ".gitignore", ".qmigrate/"
+#: For editors, next to the revisions.
+SCHEMA_NAME = "qmigrate.schema.json"
 
-def init(settings: Settings) -> InitResult:
-    """Write ``qmigrate.yaml``, the template and an empty ``versions/`` next to the current folder's code.
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Sections of a new settings file, as they are written; an empty one is that of the template.
+
+    Attributes:
+        qdrant: ``url``, ``api_key_env``, or nothing for the embedded one.
+        ledger: ``url`` or ``url_env``, or nothing for a file.
+        embedders: by name.
+    """
+
+    qdrant: Mapping[str, Any] = field(default_factory=dict)
+    ledger: Mapping[str, Any] = field(default_factory=dict)
+    embedders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def init(settings: Settings | None = None, answers: Answers | None = None) -> InitResult:
+    """Write what is missing of a project: settings, the folder of the revisions, a line in ``.gitignore``.
+
+    Nothing that is there is overwritten. A settings file that is there says where the revisions are.
+
+    Args:
+        settings: where the project is.
+        answers: what a new settings file says instead of the embedded stores.
 
     Raises:
-        ConfigError: there is a settings file already, or the folder can't be written; nothing is overwritten.
-        RevisionError: the same for the folder of the revisions.
+        ConfigError: the folder can't be written; or there is a settings file already, and `answers` for another one.
+        RevisionError: the folder of the revisions can't be written.
     """
-    config = settings.folder / CONFIG_NAME
-    if config.exists():
-        hint = 'the next step: qmigrate revision -m "what changes"'
-        raise ConfigError(f"{config} exists already; nothing was overwritten", hint=hint)
+    settings = settings or Settings.load(stores=False)
+    config = settings.config or settings.folder / CONFIG_NAME
+    if answers is not None:
+        check_new(settings)
     _check_writable(settings.folder)
     made = initialise(settings.scripts)
-    _write(config, _content(settings))
-    return InitResult(created=(config, *made), config=config, scripts=settings.scripts)
+    schema = settings.scripts / SCHEMA_NAME
+    further = [schema] if _write_missing(schema, settings_schema_text()) else []
+    if _write_missing(config, _content(settings, answers or Answers())):
+        made.insert(0, config)
+    if _ignore(settings.folder / GITIGNORE):
+        further.append(settings.folder / GITIGNORE)
+    expected = (config, settings.scripts / "script.py.mako", settings.scripts / "versions")
+    kept = tuple(one for one in expected if one not in made)
+    return InitResult(tuple(made), config, settings.scripts, further=tuple(further), kept=kept)
 
 
 def revision(
-    settings: Settings, message: str, *, merge: bool = False, revision_id: str | None = None
+    settings: Settings | None, message: str, *, merge: bool = False, revision_id: str | None = None
 ) -> RevisionResult:
     """Write the next revision file.
 
@@ -46,8 +85,64 @@ def revision(
     Raises:
         RevisionError: see :func:`qmigrate.revisions.new.create`.
     """
+    settings = settings or Settings.load(stores=False)
     made = create(settings.scripts, message, revision_id=revision_id, merge=merge)
     return RevisionResult(path=made.path, revision=made.id, down=made.down, message=message)
+
+
+def check_new(settings: Settings) -> None:
+    """There is no settings file yet: what is chosen for it must not be asked for in vain.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if settings.config is not None:
+        hint = "qmigrate init makes what is missing next to it; qmigrate doctor tries what it names"
+        raise ConfigError(f"{settings.config} exists already; nothing was overwritten", hint=hint)
+
+
+def try_qdrant(settings: Settings) -> str:
+    """What is at the other end of ``qdrant:``, in a few words.
+
+    Raises:
+        StoreError: nothing answers, or it refuses the key.
+    """
+    from qmigrate.commands.session import open_store
+
+    with ExitStack() as stack:
+        store = open_store(settings, stack, writes=False)
+        store.physical_names()
+        return store.capabilities.label
+
+
+def try_ledger(settings: Settings) -> str:
+    """The database of ``ledger:``, in a few words. Nothing is written.
+
+    Raises:
+        LedgerError: it can't be reached.
+    """
+    from qmigrate.commands.session import opened_ledger
+
+    with opened_ledger(settings) as ledger:
+        ledger.identity()
+        return ledger.url_label
+
+
+def try_embedder(name: str, config: Mapping[str, Any]) -> str:
+    """What an embedder makes, in a few words: it is loaded, and given a text where its settings don't say the size.
+
+    Raises:
+        EmbedError: it can't be loaded.
+        EmbedderError: its server doesn't answer.
+    """
+    from qmigrate.embed import load
+
+    embedder = load(name, config)
+    size = embedder.size
+    if size is None or config.get("type") == "http":
+        made = embedder.embed(["a text to try it with"])
+        size = len(made[0]) if len(made) else None
+    return f"{size} values" if size else "it answers"
 
 
 #: The file that assistants read, and the lines between which it has what is ours.
@@ -100,14 +195,17 @@ def _check_writable(folder: Path) -> None:
         raise ConfigError(f"{folder} can't be written: permission denied")
 
 
-def _content(settings: Settings) -> str:
-    import yaml
-
+def _content(settings: Settings, answers: Answers) -> str:
+    """The template with the place of the revisions and of the schema, and the sections that were chosen."""
     template = (resources.files("qmigrate") / "templates" / CONFIG_NAME).read_text(encoding="utf-8")
-    shown = _shown(settings)
-    # As JSON, which is YAML, where a folder's name has characters that mean something there.
-    plain = re.fullmatch(r"[\w./][\w./-]*", shown, re.ASCII) and yaml.safe_load(shown) == shown
-    return template.replace("${scripts}", shown if plain else json.dumps(shown, ensure_ascii=False))
+    shown = Path(_shown(settings))
+    place = quote(("" if shown.is_absolute() else "./") + (shown / SCHEMA_NAME).as_posix())
+    text = template.replace("${scripts}", _scalar(str(shown))).replace("${schema}", place)
+    for name in ("qdrant", "ledger", "embedders"):
+        chosen = getattr(answers, name)
+        if chosen:
+            text = _with_section(text, name, chosen)
+    return text
 
 
 def _shown(settings: Settings) -> str:
@@ -116,9 +214,46 @@ def _shown(settings: Settings) -> str:
     return str(scripts.relative_to(settings.folder) if scripts.is_relative_to(settings.folder) else scripts)
 
 
-def _write(path: Path, content: str) -> None:
+def _with_section(text: str, name: str, chosen: Mapping[str, Any]) -> str:
+    """A section of the template in other words; the comments of the template go with what they are about."""
+    import yaml
+
+    body = yaml.safe_dump(dict(chosen), default_flow_style=None, sort_keys=False, allow_unicode=True)
+    made = f"{name}:\n" + "".join(f"  {line}\n" for line in body.splitlines())
+    return re.sub(rf"^{name}:\n(?:[ ].*\n)*", lambda _: made, text, count=1, flags=re.MULTILINE)
+
+
+def _scalar(text: str) -> str:
+    """As JSON, which is YAML, where a folder's name has characters that mean something there."""
+    import yaml
+
+    plain = re.fullmatch(r"[\w./][\w./-]*", text, re.ASCII) and yaml.safe_load(text) == text
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def _ignore(path: Path) -> bool:
+    """Have git leave out what the embedded stores write; whether a line was needed.
+
+    A line is appended to an existing file, and nothing else of it changes.
+    """
+    try:
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        if any(line.strip().strip("/") in (".qmigrate", ".*") for line in before.splitlines()):
+            return False
+        with path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(("\n" if before and not before.endswith("\n") else "") + _IGNORED + "\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} can't be written: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
+    return True
+
+
+def _write_missing(path: Path, content: str) -> bool:
+    """Write a file where there is none; whether there was none."""
     try:
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(content)
+    except FileExistsError:
+        return False
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error.strerror}") from error
+    return True

@@ -53,7 +53,7 @@ class Linted:
     exit_code: int
 
 
-def lint(settings: Settings, *, strict: bool = False) -> Linted:
+def lint(settings: Settings | None = None, *, strict: bool = False) -> Linted:
     """Every rule over every revision file, and over those of Alembic next to them.
 
     Args:
@@ -64,6 +64,7 @@ def lint(settings: Settings, *, strict: bool = False) -> Linted:
         RevisionError: there is no folder of revisions.
         ConfigError: the Alembic environment that the settings name is not there.
     """
+    settings = settings or Settings.load()
     embedders = {"": settings.embedders}
     embedders.update({name: one.embedders for name, one in settings.collections.items()})
     project = Project.read(settings.scripts, embedders)

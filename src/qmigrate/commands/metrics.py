@@ -141,7 +141,7 @@ class _Check:
     narrow: Narrow
 
 
-def metrics(settings: Settings) -> Metrics:
+def metrics(settings: Settings | None = None) -> Metrics:
     """Measure. Sends no write to Qdrant or SQL, waits for nothing, and takes no lease.
 
     Raises:
@@ -149,6 +149,7 @@ def metrics(settings: Settings) -> Metrics:
         UnavailableError: a store answers, and yet something failed that every figure needs.
         RevisionError: a revision file can't be used.
     """
+    settings = settings or Settings.load()
     checks = [_check(name, entry) for name, entry in settings.metrics.checks.items()]
     at = datetime.now(UTC)
     trouble, seconds = _asked(settings)

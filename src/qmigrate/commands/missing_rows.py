@@ -11,10 +11,12 @@ from typing import Any
 
 from qmigrate import scratch
 from qmigrate.commands.fix import Narrow
+from qmigrate.embed.backends.function import put_first
 from qmigrate.engine.fixes.orphans import JSON_LINES
 from qmigrate.errors import UsageError
 from qmigrate.model.transform import PointId
 from qmigrate.sequences import parts
+from qmigrate.settings.load import Settings
 
 #: Ids of one call.
 AT_ONCE = 1000
@@ -49,8 +51,8 @@ def handed(narrow: Narrow, taker: Taker | None) -> Iterator[Narrow]:
                     taker(batch)
 
 
-def function_of(spec: str) -> Taker:
-    """The function that ``module:attr`` names.
+def function_of(settings: Settings, spec: str) -> Taker:
+    """The function that ``module:attr`` names; its module may be next to the settings file.
 
     Raises:
         UsageError: there is none.
@@ -58,6 +60,7 @@ def function_of(spec: str) -> Taker:
     module, _, attributes = spec.partition(":")
     if not module or not attributes:
         raise UsageError(f'expected a function as "module:attr", got {spec!r}')
+    put_first([str(settings.folder)] if settings.config else [])
     try:
         found: Any = importlib.import_module(module)
         for attribute in attributes.split("."):
@@ -65,7 +68,7 @@ def function_of(spec: str) -> Taker:
     except Exception as error:  # whatever a user's module raises while it is imported
         raise UsageError(
             f"{spec} can't be imported: {type(error).__name__}: {error}",
-            hint="install it, or run from the folder that holds it",
+            hint="put it next to qmigrate.yaml, or install it",
         ) from error
     if not callable(found):
         raise UsageError(f"{spec} is not a function but {type(found).__name__}")

@@ -166,7 +166,7 @@ def _plan_json(plan: Plan) -> JsonObject:
     return {name: said[name] for name in _PARTS}
 
 
-def plan_to(settings: Settings, path: Path, target: str = "head", only: tuple[str, ...] | None = None) -> Plan:
+def plan_to(settings: Settings | None, path: Path, target: str = "head", only: tuple[str, ...] | None = None) -> Plan:
     """`plan`, and the plan in a file for :func:`upgrade_planned`. Sends no write to Qdrant or SQL.
 
     Args:
@@ -175,6 +175,7 @@ def plan_to(settings: Settings, path: Path, target: str = "head", only: tuple[st
     Raises:
         UsageError: the file can't be written.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=False) as opened:
         made = planned(opened, target, only, models=True)
         save(opened, made, path)
@@ -182,7 +183,7 @@ def plan_to(settings: Settings, path: Path, target: str = "head", only: tuple[st
 
 
 def upgrade_planned(
-    settings: Settings,
+    settings: Settings | None,
     path: Path,
     *,
     lock_timeout: float | None = None,
@@ -211,6 +212,7 @@ def upgrade_planned(
         RefusedError: the state of a collection has moved since.
         PendingError: a revision waits for one of SQL, or it is expected to take longer than `max_estimate`.
     """
+    settings = settings or Settings.load()
     saved = load(path)
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         opened.parallel = at_once(opened.store, parallel)

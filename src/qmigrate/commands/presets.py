@@ -16,14 +16,14 @@ from qmigrate.rows import Marking
 from qmigrate.rows.marks import GIVEN, QUEUED, named_in
 from qmigrate.settings.load import Settings
 from qmigrate.settings.values import check_keys, choice, duration, is_bare_number, path, text
-from qmigrate.text import did_you_mean
+from qmigrate.text import did_you_mean, quote
 
 #: What a preset may be, under ``kind``, and which verbs take it.
 DELETION, ORPHANS, SYNC = "deletion", "orphans", "sync"
 _VERBS = {
-    DELETION: "qmigrate fix delete --preset",
-    ORPHANS: "qmigrate fix orphans --preset",
-    SYNC: "qmigrate fix sync --preset",
+    DELETION: "qmigrate fix delete",
+    ORPHANS: "qmigrate fix orphans",
+    SYNC: "qmigrate fix sync",
 }
 #: Keys of a preset; ``parameters`` are those that are always the same, the last ones are only for a retraining.
 _MARKS = ("mark", "queue")
@@ -210,7 +210,7 @@ def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking
         raise ConfigError(f"{at} has a parameter {taken[0]}, which statements get anyway", hint="rename it")
     missing = needed - given.keys() - GIVEN
     if missing:
-        raise UsageError(f"the preset {name} needs a value for {min(missing)}", hint=f"--param {min(missing)}=…")
+        raise UsageError(f"the preset {name} needs a value for {min(missing)}", hint=f"--param {min(missing)}=VALUE")
     used = {key: value for key, value in given.items() if key in needed}
     return Marking(str(entry.get("database") or "app"), statements, queue, used, names, columns)
 
@@ -285,7 +285,8 @@ def _entry(settings: Settings, name: str, kind: str) -> tuple[Mapping[str, Any],
         where = f"; one with {others[0]} has it" if others else did_you_mean(odd[0], keys)
         raise ConfigError(f"{at} has no key {odd[0]!r}{where}", hint=f"known: {', '.join(keys)}")
     if said != kind:
-        raise ConfigError(f"the preset {name} has kind: {said}, not {kind}", hint=f"{_VERBS[said]} {name}")
+        hint = f"{_VERBS[said]} --preset {quote(name)}"
+        raise ConfigError(f"the preset {name} has kind: {said}, not {kind}", hint=hint)
     return entry, at
 
 
@@ -293,7 +294,7 @@ def _check_values(name: str, used: Collection[str], given: Collection[str], own:
     """Every parameter has a value, and none of those that a person gave is used nowhere."""
     missing, unused = set(used) - set(given), set(own) - set(used)
     if missing:
-        raise UsageError(f"the preset {name} needs a value for {min(missing)}", hint=f"--param {min(missing)}=…")
+        raise UsageError(f"the preset {name} needs a value for {min(missing)}", hint=f"--param {min(missing)}=VALUE")
     if unused:
         there = ", ".join(sorted(used)) or "none"
         raise UsageError(f"the preset {name} has no parameter {min(unused)}", hint=f"it has {there}")

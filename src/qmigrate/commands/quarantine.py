@@ -76,12 +76,13 @@ class Retried:
         return 0
 
 
-def quarantine(settings: Settings, collection: str | None = None) -> Quarantine:
+def quarantine(settings: Settings | None = None, collection: str | None = None) -> Quarantine:
     """Points that could not be embedded, and are not settled. It asks the ledger only.
 
     Raises:
         NotFoundError: the ledger has no such collection.
     """
+    settings = settings or Settings.load()
     with opened_ledger(settings) as ledger:
         known = sorted({*ledger.collections(), *(one.job.collection for one in ledger.open_runs())})
         if collection is not None and collection not in known:
@@ -91,7 +92,7 @@ def quarantine(settings: Settings, collection: str | None = None) -> Quarantine:
 
 
 def retry(
-    settings: Settings,
+    settings: Settings | None = None,
     collection: str | None = None,
     *,
     reason: str = "",
@@ -108,6 +109,7 @@ def retry(
     Raises:
         NotFoundError: the ledger has no such collection.
     """
+    settings = settings or Settings.load()
     more = {"reason": reason or None} | paced(max_rate)
     names = tuple(dict.fromkeys(row.collection for row in quarantine(settings, collection).rows))
     with session(settings, writes=True, progress=progress) as opened:

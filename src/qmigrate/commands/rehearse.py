@@ -66,7 +66,7 @@ class RehearsalResult:
 
 
 def rehearse(
-    settings: Settings,
+    settings: Settings | None,
     points: int,
     target: str = "head",
     *,
@@ -90,6 +90,7 @@ def rehearse(
         VerificationError: a sampled point is not proven.
         RefusedError: a run of the collection is not finished.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         names = chosen_names(opened, only)
         finish_open_runs(opened, RunOptions(stop, lock_timeout, only=names), verb="rehearse")

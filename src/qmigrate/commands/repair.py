@@ -34,7 +34,7 @@ from qmigrate.settings.load import Settings
 from qmigrate.text import quote
 
 
-def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: bool = False) -> Repaired:
+def accept(settings: Settings | None, revision: str, reason: str, *, changed_meaning: bool = False) -> Repaired:
     """Accept that an applied revision file has changed; who, why and what differs is in the history.
 
     The file is compared with what was applied: words, comments and layout may differ.
@@ -47,8 +47,9 @@ def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: b
         RevisionError: no such revision, or it is not applied anywhere.
         RefusedError: it differs from what was applied, or that is unknown.
     """
+    settings = settings or Settings.load()
     if not reason.strip():
-        raise RevisionError("accepting a changed revision needs a reason", hint='--reason "…"')
+        raise RevisionError("accepting a changed revision needs a reason", hint="--reason WHY")
     chosen = Revisions.load(settings.scripts).get(revision)
     with opened_ledger(settings) as ledger:
         ledger.prepare()
@@ -56,7 +57,7 @@ def accept(settings: Settings, revision: str, reason: str, *, changed_meaning: b
         if before is None:
             raise RevisionError(f"revision {chosen.id} is not applied, so there is nothing to accept")
         if before == chosen.checksum:
-            return Repaired("accept", chosen.id, f"{chosen.path.name} is what was applied, so nothing was done")
+            return Repaired("accept", chosen.id, f"nothing to do: {chosen.path.name} is what was applied")
         found = compare(ledger, chosen, before)
         if found.meaning != SAME and not changed_meaning:
             raise _another_meaning(chosen, found)
@@ -83,30 +84,30 @@ def _another_meaning(chosen: Revision, found: Compared) -> RefusedError:
     return RefusedError(
         message,
         hint="restore the file, and write what is to change into a new revision; or accept another meaning: "
-        f'qmigrate repair --accept {quote(chosen.id)} --reason "…" --changed-meaning',
+        f"qmigrate repair --accept {quote(chosen.id)} --reason WHY --changed-meaning",
         facts={"meaning": found.meaning, "differences": list(found.differences)},
     )
 
 
-def unlock(settings: Settings, collection: str) -> Repaired:
+def unlock(settings: Settings | None, collection: str) -> Repaired:
     """End the lease of a holder that is known to be dead; its run is then found interrupted.
 
     Raises:
         UnknownNameError: there is no such collection.
-        RefusedError: no process holds its lease.
     """
+    settings = settings or Settings.load()
     with opened_ledger(settings) as ledger:
         held = next((row for row in ledger.leases() if row.name == collection and not row.expired), None)
         if held is None:
             if collection not in {row.name for row in ledger.leases()}:
                 check_recorded(ledger, Revisions.load(settings.scripts), collection)
-            raise RefusedError(f"no process holds the lease of {collection}", hint="qmigrate status")
+            return Repaired("unlock", collection, "nothing to do: no process holds its lease")
         unlock_lease(ledger, collection, ledger.actor)
     return Repaired(action="unlock", subject=collection, detail=f"the lease of {held.owner} on {held.host} is ended")
 
 
 def name(
-    settings: Settings,
+    settings: Settings | None,
     collection: str,
     *,
     agreed: Callable[[Plan], None] | None = None,
@@ -124,6 +125,7 @@ def name(
         RepairNeededError: that generation is gone, or another client made a collection of this name.
         RefusedError: a run of it is not finished, or the name was moved on after the plan was shown.
     """
+    settings = settings or Settings.load()
     shown: Plan | None = None
     if agreed is not None:
         with session(settings, writes=False) as opened:
@@ -141,11 +143,11 @@ def name(
     if plan.collections or resumed:
         lines = [line for item in plan.collections for line in item.lines] or ["put back, as an interrupted run began"]
         return Repaired("name", collection, "; ".join(lines))
-    return Repaired("name", collection, "it is where the ledger left it, so nothing was done")
+    return Repaired("name", collection, "nothing to do: it is where the ledger left it")
 
 
 def vanished(
-    settings: Settings,
+    settings: Settings | None,
     generation: str,
     *,
     lock_timeout: float | None = None,
@@ -160,6 +162,7 @@ def vanished(
         NotFoundError: the ledger has no such generation.
         RefusedError: it is there, or a run is not finished.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         owner = opened.ledger.physicals().get(generation)
         if owner is None:
@@ -194,7 +197,7 @@ def _finish(opened: Session, collection: str, stop: Stop, lock_timeout: float | 
     return bool(found)
 
 
-def leftovers(settings: Settings, *, progress: Progress | None = None) -> Repaired:
+def leftovers(settings: Settings | None = None, *, progress: Progress | None = None) -> Repaired:
     """Remove own aliases of processes that are gone, and what a probe of the server has left behind; nothing else.
 
     Aliases are removed under the lease of their collection, and only where no unfinished run resumes from them.
@@ -204,11 +207,12 @@ def leftovers(settings: Settings, *, progress: Progress | None = None) -> Repair
         LeaseHeldError: another process works on one of the collections.
         StoreError: the server refuses it.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=True, progress=progress) as opened:
         removed = _aliases(opened)
         gone, kept = _probes(opened)
     removed += gone
-    detail = f"removed {', '.join(removed)}" if removed else "there was nothing to remove"
+    detail = f"removed {', '.join(removed)}" if removed else "nothing to do: there are none"
     return Repaired("leftovers", ", ".join(removed), detail + (f"; left unchanged: {', '.join(kept)}" if kept else ""))
 
 

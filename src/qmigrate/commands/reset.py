@@ -84,7 +84,7 @@ def review(settings: Settings, collection: str, *, reason: str) -> ResetReview:
 
 
 def reset(
-    settings: Settings,
+    settings: Settings | None,
     collection: str,
     *,
     reason: str,
@@ -107,6 +107,7 @@ def reset(
         RefusedError: no consent, or another number of points; nothing was changed.
         PlanError: there is no such collection, or no reason.
     """
+    settings = settings or Settings.load()
     _check_reason(reason)
     if confirm != PHRASE:
         raise RefusedError(
@@ -137,7 +138,7 @@ def _plan(opened: Session, world: World, name: str, reason: str, expect: int | N
 
 def _check_reason(reason: str) -> None:
     if not reason.strip():
-        raise PlanError("a reason is required: it is what the audit shows", hint='--reason "…"')
+        raise PlanError("a reason is required: it is what the audit shows", hint="--reason WHY")
 
 
 def _check_count(opened: Session, name: str, expect: int) -> None:

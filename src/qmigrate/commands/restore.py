@@ -66,7 +66,7 @@ def plan(
 
 
 def restore(  # noqa: PLR0913  the options of the verb
-    settings: Settings,
+    settings: Settings | None,
     collection: str,
     snapshot: str | None = None,
     *,
@@ -98,6 +98,7 @@ def restore(  # noqa: PLR0913  the options of the verb
         VerificationError: what came back is not what the archive holds.
         CollectionsFailedError: some of several failed; the others are restored.
     """
+    settings = settings or Settings.load()
     if not consent:
         raise _without_consent(into or collection, plan(settings, collection, snapshot, into=into, folder=folder))
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:

@@ -132,14 +132,18 @@ class InitResult:
     """`init`.
 
     Attributes:
-        created: files and folders that were made.
+        created: settings, template and folder of the revisions that were made.
         config: the settings file.
         scripts: the folder of the revisions.
+        further: what else was written: the schema of the settings, ``.gitignore``.
+        kept: what was there already, and stayed as it was.
     """
 
     created: tuple[Path, ...]
     config: Path
     scripts: Path
+    further: tuple[Path, ...] = ()
+    kept: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ def _mark(edit: JsonObject) -> Marked:
 
 
 def retrain(
-    settings: Settings,
+    settings: Settings | None,
     wish: Wish,
     *,
     expect: int | None = None,
@@ -206,6 +206,7 @@ def retrain(
             no row; nothing was changed.
         RowsError: a query or a statement doesn't fit; nothing was changed.
     """
+    settings = settings or Settings.load()
     pace = paced(max_rate)
     edits = wish.edits(settings)
     plain = [edit for _, edit in edits]

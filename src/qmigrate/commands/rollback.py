@@ -18,7 +18,7 @@ from qmigrate.engine.executor import stop_on_signals
 from qmigrate.engine.golive.unrelated import RESET
 from qmigrate.engine.points.base import base_name
 from qmigrate.engine.prove.recorded import Kept, comparable
-from qmigrate.errors import NoVersionsError, RefusedError, UsageError
+from qmigrate.errors import CollectionsFailedError, NoVersionsError, QmigrateError, RefusedError, UsageError
 from qmigrate.model.plan import CollectionPlan, GoLive, InPlace, Plan
 from qmigrate.model.state import World
 from qmigrate.observe import check_hidden, observe
@@ -32,7 +32,7 @@ WRITES = ("refuse", "carry", "discard", "now")
 
 
 def rollback(
-    settings: Settings,
+    settings: Settings | None = None,
     target: str = "-1",
     *,
     only: Iterable[str] | None = None,
@@ -55,15 +55,20 @@ def rollback(
         RefusedError: something was written since, or can't be undone; nothing was changed.
         UsageError: `writes` is none of the known words.
     """
+    settings = settings or Settings.load()
     check_writes(writes)
     if dry_run:
-        with session(settings, writes=False) as opened:
+        with _hints_as_typed(target), session(settings, writes=False) as opened:
             world = observe(opened.ledger, opened.store)
             names = chosen_names(opened, only)
             plan = _plan(opened, world, target, names, writes)
             plan = replace(plan, notes=(*plan.notes, *_counting(opened, plan)))
             return UpgradeResult(plan=_explained(world, plan, target, names), resumed=(), outcomes=())
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with (
+        _hints_as_typed(target),
+        session(settings, writes=True, progress=progress) as opened,
+        stop_on_signals() as stop,
+    ):
         opened.parallel = at_once(opened.store, parallel)
         names = chosen_names(opened, only)
         begun = begun_revisions(opened, "rollback", names)
@@ -85,6 +90,26 @@ def rollback(
     # A downgrade() may declare hold as well.
     held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
+
+
+@contextmanager
+def _hints_as_typed(target: str) -> Iterator[None]:
+    """What is below doesn't know the target, and leaves it open: ``qmigrate rollback … --only docs``."""
+
+    def typed(hint: str | None) -> str | None:
+        words = "qmigrate rollback" if target == "-1" else f"qmigrate rollback {quote(target)}"
+        return hint and hint.replace("qmigrate rollback …", words)
+
+    try:
+        yield
+    except CollectionsFailedError as error:
+        for one in error.facts["failed"]:  # type: ignore[attr-defined]
+            one["hint"] = typed(one["hint"])
+        error.hint = typed(error.hint)
+        raise
+    except QmigrateError as error:
+        error.hint = typed(error.hint)
+        raise
 
 
 def revert(
@@ -142,7 +167,7 @@ def _check_last(world: World, names: Iterable[str], wanted: str) -> None:
 
 
 def abort(
-    settings: Settings,
+    settings: Settings | None = None,
     collection: str | None = None,
     *,
     lock_timeout: float | None = None,
@@ -154,6 +179,7 @@ def abort(
         UnknownNameError: there is no such collection, and no revision speaks of it.
         RefusedError: a name has moved already, or in-place work can't be undone: the run must be finished.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
         names = None if collection is None else chosen_names(opened, [collection])
         options = RunOptions(stop, lock_timeout, only=names, unfinished=True)

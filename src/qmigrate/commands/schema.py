@@ -86,7 +86,11 @@ class Schemas:
 
 
 def schema(
-    settings: Settings, names: Iterable[str] = (), *, source: str | None = None, revision: str | None = None
+    settings: Settings | None = None,
+    names: Iterable[str] = (),
+    *,
+    source: str | None = None,
+    revision: str | None = None,
 ) -> Schemas:
     """Document collections.
 
@@ -99,6 +103,7 @@ def schema(
         NotFoundError: a name is nowhere.
         RevisionError: there is no such revision.
     """
+    settings = settings or Settings.load()
     patterns = tuple(names)
     if revision is not None:
         return _of_revision(settings, patterns, revision)

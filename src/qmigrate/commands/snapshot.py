@@ -51,7 +51,7 @@ class DeletedSnapshots:
 
 
 def create(
-    settings: Settings,
+    settings: Settings | None,
     pattern: str,
     *,
     archived: bool = False,
@@ -70,6 +70,7 @@ def create(
         DeniedError: the key may not make snapshots.
         UnavailableError: an archive can't be written.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=False, progress=progress) as opened:
         world = observe(opened.ledger, opened.store)
         rows = []
@@ -82,7 +83,7 @@ def create(
         return Snapshots(tuple(rows))
 
 
-def list_(settings: Settings, pattern: str = "*", *, folder: Path | None = None) -> Snapshots:
+def list_(settings: Settings | None = None, pattern: str = "*", *, folder: Path | None = None) -> Snapshots:
     """Every snapshot and archive of the matching collections, oldest first.
 
     Args:
@@ -92,6 +93,7 @@ def list_(settings: Settings, pattern: str = "*", *, folder: Path | None = None)
     Raises:
         NotFoundError: no collection matches, and no archive.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=False) as opened:
         found = tuple(entries(opened, folder or settings.archives, pattern))
         if not found:
@@ -100,7 +102,7 @@ def list_(settings: Settings, pattern: str = "*", *, folder: Path | None = None)
 
 
 def delete(
-    settings: Settings,
+    settings: Settings | None = None,
     patterns: Sequence[str] = (),
     *,
     collection: str = "*",
@@ -129,6 +131,7 @@ def delete(
         RefusedError: without consent.
         NotFoundError: no snapshot matches.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=not dry_run and consent) as opened:
         found = list(entries(opened, folder or settings.archives, collection))
         if not found:
@@ -138,10 +141,8 @@ def delete(
         # By the ledger's clock: a host whose own is wrong must not take what was made today for old.
         border = None if older_than is None else present(opened.ledger) - timedelta(seconds=older_than)
         # Each separately: what another ledger has archived doesn't count when ours are chosen.
-        chosen = [
-            *_chosen([one for one in found if one not in others], patterns, keep, border),
-            *_chosen(others, patterns, keep, border),
-        ]
+        mine = [one for one in found if one not in others]
+        chosen = [*_chosen(mine, patterns, keep, border), *_chosen(others, patterns, keep, border)]
         if patterns and not chosen and keep is None and older_than is None:
             raise unknown("snapshot", patterns[0], [one.name for one in found])
         needed = {**foreign, **_of_made_again(opened, chosen), **_needed(opened.ledger)}

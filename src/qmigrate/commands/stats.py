@@ -230,7 +230,7 @@ class Statistics:
 
 
 def stats(
-    settings: Settings,
+    settings: Settings | None,
     collection: str,
     wanted: Wanted,
     *,
@@ -250,6 +250,7 @@ def stats(
         NotFoundError: there is no such collection.
         RowsError: the query can't be used.
     """
+    settings = settings or Settings.load()
     _check(wanted, sql)
     started = time.monotonic()
     with session(settings, writes=False, looking=True, partial=True) as opened:

@@ -10,7 +10,7 @@ from qmigrate.commands.condition import condition, eta, percent
 from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.names import check_recorded
 from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Since, Status
-from qmigrate.commands.session import Session, opened_ledger, session
+from qmigrate.commands.session import Session, opened_ledger, read_revisions, session
 from qmigrate.commands.sql_gate import links_of, notes_of, within_reach
 from qmigrate.engine.fixes.journal import journal_of, windows
 from qmigrate.engine.fixes.reapply_deletions import is_deletion
@@ -25,7 +25,7 @@ from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import observe
 from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
-from qmigrate.revisions.graph import Revision, Revisions
+from qmigrate.revisions.graph import Revision
 from qmigrate.sequences import join
 from qmigrate.settings.load import Settings
 from qmigrate.store import records
@@ -39,13 +39,14 @@ SINGLE, SECONDS = 2_000, 1.0
 _COUNTING = "qmigrate status --count-writes"
 
 
-def status(settings: Settings, *, count_writes: bool = False) -> Status:
+def status(settings: Settings | None = None, *, count_writes: bool = False) -> Status:
     """Per collection: revision, generation, points, health, what is pending, running or interrupted.
 
     Args:
         count_writes: what was written since each generation went live, however long that takes.
     """
-    with session(settings, writes=False, partial=True) as opened:
+    settings = settings or Settings.load()
+    with session(settings, writes=False, looking=True, partial=True) as opened:
         world = observe(opened.ledger, opened.store)
         heads = opened.revisions.heads()
         wanted = opened.revisions.resolve("heads", current=frozenset())
@@ -76,15 +77,16 @@ def _sql_notes(opened: Session, world: World, wanted: frozenset[str]) -> list[st
     return [*notes, *links_of(opened, world, wanted)]
 
 
-def history(settings: Settings, collection: str | None = None, limit: int = 50) -> History:
+def history(settings: Settings | None = None, collection: str | None = None, limit: int = 50) -> History:
     """What was applied and rolled back, newest first.
 
     Raises:
         UnknownNameError: neither the ledger nor a revision speaks of the collection.
     """
-    files = Revisions.load(settings.scripts)
+    settings = settings or Settings.load()
     # Qdrant has nothing about it.
     with opened_ledger(settings) as ledger:
+        files = read_revisions(settings, ledger)
         check_checksums(files_of(with_inline(files, ledger)), ledger.applied_checksums())
         check_recorded(ledger, files, collection)
         rows = ledger.history(collection, limit)

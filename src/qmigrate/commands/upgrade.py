@@ -146,13 +146,14 @@ def _command(target: str, names: Iterable[str]) -> str:
     return " ".join(["qmigrate rollback", quote(target), *(f"--only {quote(name)}" for name in names)])
 
 
-def plan(settings: Settings, target: str = "head", only: Iterable[str] | None = None) -> Plan:
+def plan(settings: Settings | None = None, target: str = "head", only: Iterable[str] | None = None) -> Plan:
     """What `upgrade` would do. Sends no write to Qdrant or SQL.
 
     Raises:
         PlanError: an operation can't be done.
         RefusedError: a collection is not under management.
     """
+    settings = settings or Settings.load()
     with session(settings, writes=False, partial=True) as opened:
         made = planned(opened, target, only, models=True)
         return replace(made, notes=(*opened.store.capabilities.silent, *made.notes))
@@ -198,7 +199,7 @@ def guard(settings: Settings, target: str, only: Iterable[str] | None, limit: fl
 
 
 def upgrade(  # noqa: PLR0913  the options of the verb
-    settings: Settings,
+    settings: Settings | None = None,
     target: str = "head",
     *,
     only: Iterable[str] | None = None,
@@ -231,6 +232,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         CollectionsFailedError: with `keep_going`, for all that failed; it holds the result of the others.
         UsageError: the target lies behind.
     """
+    settings = settings or Settings.load()
     _check_target(target)
     if dry_run:
         return UpgradeResult(plan=plan(settings, target, only), resumed=(), outcomes=())

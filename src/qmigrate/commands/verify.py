@@ -15,7 +15,7 @@ from qmigrate.settings.load import Settings
 from qmigrate.store import records
 
 
-def verify(settings: Settings, a: str, b: str, *, progress: Progress | None = None) -> VerificationReport:
+def verify(settings: Settings | None, a: str, b: str, *, progress: Progress | None = None) -> VerificationReport:
     """Compare every point of two collections (names or aliases): ids, payload, and the vectors that both have.
 
     Vectors that only one side declares are left out of the comparison, and named in the report. Filled vectors of the
@@ -25,6 +25,7 @@ def verify(settings: Settings, a: str, b: str, *, progress: Progress | None = No
         UsageError: two names lead to one collection, which is equal to itself whatever it holds.
         VerificationError: points are missing, extra or different; the first 20 ids and why.
     """
+    settings = settings or Settings.load()
     shown = progress or Silent()
     with session(settings, writes=False, progress=progress, looking=True, partial=True) as opened:
         store = opened.store

@@ -19,7 +19,7 @@ from qmigrate.store import ConnectionSettings
 _ONE_TRY = 5.0
 
 
-def wait(settings: Settings, timeout: float, progress: Progress | None = None) -> Waited:
+def wait(settings: Settings | None, timeout: float, progress: Progress | None = None) -> Waited:
     """Wait until Qdrant answers over REST and over gRPC, and the ledger's database answers.
 
     A run needs gRPC from its first copy on: where a network policy lets only REST through, it would end with half of
@@ -31,6 +31,7 @@ def wait(settings: Settings, timeout: float, progress: Progress | None = None) -
     Raises:
         UnavailableError: one of them still doesn't after `timeout` seconds; its last error.
     """
+    settings = settings or Settings.load()
     started = time.monotonic()
     said: dict[str, str] = {}
     parts: dict[str, Callable[[], None]] = {

@@ -14,7 +14,7 @@ from qmigrate.text import did_you_mean
 if TYPE_CHECKING:
     from qmigrate.ports import Embedder
 
-__all__ = ["devices_for", "fingerprint_digest", "known_size", "load", "on_device"]
+__all__ = ["devices_for", "fingerprint_digest", "known_keys", "known_size", "load", "on_device"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ _IMAGES = "image_roots image_hosts image_networks image_base64 image_timeout ima
 _BACKENDS: Mapping[str, _Backend] = {
     "hashing": _backend("hashing", "size", "size", size=256),
     "pixels": _backend("pixels", f"size {_IMAGES}", "size", size=512),
-    "callable": _backend("function", "function size max_batch version", "size"),
+    "callable": _backend("function", "function size max_batch version sys_path", "size"),
     "http": _backend(
         "http",
         "url api model dimensions size encoding_format truncate normalize prompt version "
@@ -98,6 +98,11 @@ def load(name: str, config: Mapping[str, Any]) -> Embedder:
             )
     embedder: Embedder = importlib.import_module(backend.module).build(Options(name, config, size=backend.size))
     return embedder
+
+
+def known_keys() -> dict[str, frozenset[str]]:
+    """Type of embedder -> the keys that its settings may have besides ``type``."""
+    return {kind: backend.keys for kind, backend in _BACKENDS.items()}
 
 
 def known_size(config: Mapping[str, Any]) -> int | None:

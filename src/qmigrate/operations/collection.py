@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from qmigrate.model import names as patterns
 from qmigrate.model.schema import CollectionSchema, JsonObject
@@ -17,6 +17,20 @@ from qmigrate.operations.checks import (
     name_problem,
     shown,
     value_problem,
+)
+from qmigrate.operations.client_types import (
+    CollectionParams,
+    DenseDiffs,
+    DenseVectors,
+    Hnsw,
+    Indexes,
+    Optimizers,
+    Quantization,
+    QuantizationDiff,
+    Sharding,
+    SparseVectors,
+    StrictMode,
+    Wal,
 )
 from qmigrate.operations.index import index_params
 from qmigrate.operations.vector_common import vector_words
@@ -100,20 +114,20 @@ class CreateCollection(Operation):
     named_by: ClassVar[tuple[str, ...]] = ("name",)
 
     name: str
-    vectors: Any = field(default_factory=dict)
-    sparse_vectors: Any = field(default_factory=dict)
-    payload_indexes: Any = field(default_factory=dict)
+    vectors: DenseVectors = field(default_factory=dict)
+    sparse_vectors: SparseVectors = field(default_factory=dict)
+    payload_indexes: Indexes = field(default_factory=dict)
     _: KW_ONLY
-    hnsw_config: Any = None
-    wal_config: Any = None
-    optimizers_config: Any = None
+    hnsw_config: Hnsw | None = None
+    wal_config: Wal | None = None
+    optimizers_config: Optimizers | None = None
     shard_number: int | None = None
-    sharding_method: Any = None
+    sharding_method: Sharding | None = None
     replication_factor: int | None = None
     write_consistency_factor: int | None = None
     on_disk_payload: bool | None = None
-    quantization_config: Any = None
-    strict_mode_config: Any = None
+    quantization_config: Quantization | None = None
+    strict_mode_config: StrictMode | None = None
     metadata: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -158,7 +172,7 @@ class CreateCollection(Operation):
             hint = f"take it over instead: qmigrate adopt {quote(self.pattern)}"
             raise self.error(f"{self.pattern} exists already", hint=hint)
         self._check_vectors()
-        for name, params in sorted(self.payload_indexes.items()):
+        for name, params in sorted(self._plain(self.payload_indexes).items()):
             problem = None if name else "a payload index has no field"
             problem = problem or index_problem(params)
             if problem:
@@ -190,8 +204,16 @@ class CreateCollection(Operation):
     def apply(self, schema: CollectionSchema | None) -> CollectionSchema:  # noqa: ARG002
         """The schema that it declares."""
         return CollectionSchema(
-            vectors=self.vectors, sparse=self.sparse_vectors, indexes=self.payload_indexes, config=self.config
+            vectors=self._plain(self.vectors),
+            sparse=self._plain(self.sparse_vectors),
+            indexes=self._plain(self.payload_indexes),
+            config=self.config,
         )
+
+    @staticmethod
+    def _plain(given: object) -> dict[str, JsonObject]:
+        """By name, as the constructor has kept it: JSON, whatever it was given as."""
+        return cast("dict[str, JsonObject]", given)
 
     def transform(self, schema: CollectionSchema) -> PointTransform:  # noqa: ARG002
         """There are no points before it."""
@@ -201,7 +223,8 @@ class CreateCollection(Operation):
         """See the base class."""
         made = [vector_words(name, params) for name, params in sorted(self.vectors.items())]
         made += [f"{name} sparse" for name in sorted(self.sparse_vectors)]
-        made += [f"index {name} {params.get('type')}" for name, params in sorted(self.payload_indexes.items())]
+        indexes = sorted(self._plain(self.payload_indexes).items())
+        made += [f"index {name} {params.get('type')}" for name, params in indexes]
         return f"create collection {self.pattern}: {', '.join(made) or 'no vectors'}"
 
     def touched(self) -> frozenset[Key]:
@@ -282,13 +305,13 @@ class UpdateCollection(Operation):
         self,
         collection: str,
         *,
-        hnsw_config: Any = None,
-        optimizers_config: Any = None,
-        quantization_config: Any = None,
-        strict_mode_config: Any = None,
-        params: Any = None,
-        vectors_config: Any = None,
-        sparse_vectors_config: Any = None,
+        hnsw_config: Hnsw | None = None,
+        optimizers_config: Optimizers | None = None,
+        quantization_config: QuantizationDiff | None = None,
+        strict_mode_config: StrictMode | None = None,
+        params: CollectionParams | None = None,
+        vectors_config: DenseDiffs | None = None,
+        sparse_vectors_config: SparseVectors | None = None,
         metadata: Mapping[str, Any] | None = None,
         strategy: Wish = None,
     ) -> None:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from qmigrate.model import payload_path, statement
 from qmigrate.model.schema import JsonObject
 from qmigrate.operations.base import Key, Operation, assign, plain
+from qmigrate.operations.client_types import Filter
 from qmigrate.operations.data import KEY, DataFix
 from qmigrate.settings.values import Seconds, duration_problem, parse_duration
 
@@ -59,7 +60,7 @@ class DeletePoints(DataFix):
 
     collection: str
     ids: Sequence[int | str] | None = None
-    filter: Any = None
+    filter: Filter | None = None
     prefix: str | None = None
     field: str = "path"
     sql: str | None = None
@@ -348,7 +349,7 @@ class DeleteOrphans(DataFix):
     max_share: float | None = None
     export: bool = True
     id_field: str | None = None
-    filter: Any = None
+    filter: Filter | None = None
 
     def __post_init__(self) -> None:
         """A duration becomes seconds; what is none stays for the message."""

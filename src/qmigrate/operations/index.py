@@ -10,6 +10,7 @@ from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities
 from qmigrate.operations.base import Key, Operation, Strategy, Wish, assign, plain
 from qmigrate.operations.checks import index_problem
+from qmigrate.operations.client_types import Index
 from qmigrate.text import did_you_mean
 
 
@@ -55,7 +56,7 @@ class CreatePayloadIndex(Operation):
     schema: JsonObject
     wish: Wish
 
-    def __init__(self, collection: str, field: str, schema: Any, *, strategy: Wish = None) -> None:
+    def __init__(self, collection: str, field: str, schema: Index, *, strategy: Wish = None) -> None:
         assign(self, collection=collection, field=field, wish=strategy)
         assign(self, schema=index_params(schema, self.label()))
 

@@ -14,6 +14,7 @@ from qmigrate.model import payload_path
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import Payload, PayloadFunction, PointTransform
 from qmigrate.operations.base import Key, Operation, assign, plain
+from qmigrate.operations.client_types import Filter
 from qmigrate.operations.data import KEY, DataFix
 from qmigrate.operations.values import function_name
 
@@ -34,7 +35,7 @@ class PayloadWrite(DataFix):
 
     collection: str
     _: KW_ONLY
-    filter: Any = None
+    filter: Filter | None = None
     max_share: float | None = None
     reason: str = ""
 
@@ -132,7 +133,7 @@ class SetPayload(PayloadWrite):
         self,
         collection: str,
         payload: Mapping[str, Any],
-        filter: Any = None,  # noqa: A002  its name in revisions
+        filter: Filter | None = None,  # noqa: A002  its name in revisions
         max_share: float | None = None,
         reason: str = "",
     ) -> None:
@@ -188,7 +189,7 @@ class DeletePayload(PayloadWrite):
         self,
         collection: str,
         keys: Sequence[str],
-        filter: Any = None,  # noqa: A002  its name in revisions
+        filter: Filter | None = None,  # noqa: A002  its name in revisions
         max_share: float | None = None,
         reason: str = "",
     ) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import Filling, PointTransform
 from qmigrate.operations.base import Cutover, Key, Wish, assign, plain_object
 from qmigrate.operations.checks import effective, is_sparse, shown, vector_problem
+from qmigrate.operations.client_types import AnyVector
 from qmigrate.operations.quality import Recall
 from qmigrate.operations.values import Compute, CopyOf, Embed, Value
 from qmigrate.operations.vector_common import (
@@ -48,7 +49,7 @@ class AddVector(VectorOperation):
         self,
         collection: str,
         vector: str,
-        params: Any,
+        params: AnyVector,
         *,
         values: Value,
         quality: Recall | None = None,
@@ -127,7 +128,7 @@ class AlterVector(VectorOperation):
         self,
         collection: str,
         vector: str,
-        params: Any,
+        params: AnyVector,
         *,
         values: Value | None = None,
         cutover: Cutover = None,

@@ -33,7 +33,7 @@ def check_checksums(files: Mapping[str, tuple[str, str]], applied: Mapping[str, 
         if found != checksum:
             raise DriftError(
                 f"{path} was changed after it was applied (recorded {checksum[:12]}, now {found[:12]})",
-                hint=f'restore it, or accept it: qmigrate repair --accept {quote(revision)} --reason "…"',
+                hint=f"restore it, or accept it: qmigrate repair --accept {quote(revision)} --reason WHY",
                 facts={"revision": revision, "recorded": checksum, "found": found},
             )
 

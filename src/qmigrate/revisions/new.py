@@ -17,9 +17,9 @@ from qmigrate.revisions.graph import Revisions
 if TYPE_CHECKING:
     from qmigrate.operations.text.source import CodeWriter
 
-#: What is likely to be needed, in a file without operations yet.
-_IMPORTS = """from qdrant_client.models import Distance, PayloadSchemaType, VectorParams
-from qmigrate import Embed, op"""
+#: In a file without operations yet: nothing that would be unused, and what is likely to be needed.
+_IMPORTS = """# from qdrant_client.models import Distance, VectorParams
+# from qmigrate import Embed, op"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ def compose(
     revision_id: str | None = None,
     merge: bool = False,
     source: CodeWriter | None = None,
+    required: bool = True,
 ) -> NewFile:
     """The next revision file, numbered one above the highest, that follows the head. Nothing is written.
 
@@ -48,11 +49,12 @@ def compose(
         merge: follow every head, so that there is one again.
         source: what ``upgrade()`` returns; by default nothing yet. A template of the user's without
             ``${imports}`` and ``${operations}`` can't take it: then the built-in one is used.
+        required: the folder has to be there; else it is the first revision where there is none.
 
     Raises:
         RevisionError: the existing files can't be used, there are several heads and no `merge`, or the id is taken.
     """
-    known = Revisions.load(scripts)
+    known = Revisions.load(scripts) if required or (scripts / "versions").is_dir() else Revisions.none()
     if not message.strip():
         raise RevisionError("a new revision needs a message", hint='qmigrate revision -m "what changes"')
     down = _parents(known, merge)
@@ -98,24 +100,23 @@ def write_new(made: NewFile) -> Revision:
 
 
 def initialise(scripts: Path) -> list[Path]:
-    """Make the folder of the revisions: the template, and an empty ``versions/``.
+    """Make what is missing of the folder of the revisions: the template, and an empty ``versions/``.
 
     Returns:
-        What was made: the template and ``versions/``.
+        What was made; nothing that was there is touched.
 
     Raises:
-        RevisionError: the folder holds revisions or a template already, or can't be written.
+        RevisionError: the folder can't be written.
     """
     template, versions = scripts / "script.py.mako", scripts / "versions"
-    for made in (template, versions):
-        if made.exists():
-            raise RevisionError(f"{made} exists already; nothing was overwritten")
+    missing = [one for one in (template, versions) if not one.exists()]
     try:
-        versions.mkdir(parents=True)
+        versions.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RevisionError(f"{versions} can't be made: {error.strerror}") from error
-    _write_new(template, _packaged_template())
-    return [template, versions]
+    if template in missing:
+        _write_new(template, _packaged_template())
+    return missing
 
 
 def _parents(known: Revisions, merge: bool) -> tuple[str, ...]:

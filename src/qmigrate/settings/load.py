@@ -163,6 +163,7 @@ class Settings:
         actor: str | None = None,
         environ: Mapping[str, str] | None = None,
         stores: bool = True,
+        content: Mapping[str, Any] | None = None,
     ) -> Settings:
         """Read the settings; it touches files only.
 
@@ -174,6 +175,7 @@ class Settings:
             actor: wins over ``QMIGRATE_ACTOR``.
             environ: instead of ``os.environ``.
             stores: whether Qdrant and the ledger will be used; if not, they need not fit together.
+            content: what a settings file would say, instead of one: relative paths start at the current folder.
 
         Raises:
             ConfigError: unknown key, wrong type or unit, unreadable file, remote server with local ledger; an empty
@@ -182,13 +184,11 @@ class Settings:
         environ = os.environ if environ is None else environ
         read.refuse_empty(environ, config=config, qdrant_url=qdrant_url, ledger_url=ledger_url, scripts=scripts)
         here = ValueContext(Path.cwd(), environ)
-        file, data = _read_file(config or environ.get("QMIGRATE_CONFIG"), here)
-        source = ValueContext(file.parent, environ) if file else here
-        read.check_keys(data, _SECTIONS, "")
-        refuse_misspelt(environ, _HEALTH, data)
-        urls = {"qdrant": qdrant_url, "ledger": ledger_url}
-        variables = {"qdrant": "QMIGRATE_QDRANT_URL", "ledger": "QMIGRATE_LEDGER_URL"}
-        urls = {name: url or environ.get(variables[name]) for name, url in urls.items()}
+        file, data = (None, dict(content)) if content is not None else _read_file(config, here)
+        source = ValueContext(file.parent if file else here.folder, environ, file is not None or content is not None)
+        _check_names(data, environ)
+        urls = {"qdrant": qdrant_url or environ.get("QMIGRATE_QDRANT_URL")}
+        urls["ledger"] = ledger_url or environ.get("QMIGRATE_LEDGER_URL")
         _refuse_empty_sections(file, data, urls)
         part = {name: read.mapping(data.get(name) or {}, name) for name in _SECTIONS if name != "scripts"}
         found = cls(
@@ -302,6 +302,18 @@ _FIXES_OF_ONE = ("undo", "max_share", "soft_delete")
 _SECTIONS = tuple(
     entry.name for entry in fields(Settings) if entry.name not in ("folder", "config", "actor", "metadata", "client")
 )
+
+
+def section_names() -> tuple[str, ...]:
+    """The keys at the top of the file."""
+    return _SECTIONS
+
+
+def override_keys() -> tuple[str, ...]:
+    """The keys of ``fixes`` that ``collections:`` may have for one of them."""
+    return _FIXES_OF_ONE
+
+
 #: Variables of the health settings, without their beginning.
 _HEALTH = tuple(f"HEALTH_{entry.name.upper()}" for entry in fields(HealthSettings))
 #: Most characters of an actor's name, and of the facts of a caller as JSON.
@@ -340,7 +352,14 @@ def _facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return dict(metadata)
 
 
-def _read_file(named: str | Path | None, here: ValueContext) -> tuple[Path | None, dict[str, Any]]:
+def _check_names(data: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    """Neither a section nor a variable is misspelt."""
+    read.check_keys(data, _SECTIONS, "")
+    refuse_misspelt(environ, _HEALTH, data)
+
+
+def _read_file(config: str | Path | None, here: ValueContext) -> tuple[Path | None, dict[str, Any]]:
+    named = config or here.environ.get("QMIGRATE_CONFIG")
     if named is None or not str(named):
         default = here.folder / CONFIG_NAME
         return (default, read.yaml_file(default)) if default.is_file() else (None, {})
@@ -483,6 +502,11 @@ def _embedders(data: Mapping[str, Any], at: str, source: ValueContext) -> dict[s
         if entry.get("image_roots") is not None:
             roots = read.listed(read.path)(entry["image_roots"], f"{at}.{name}.image_roots")
             entry["image_roots"] = [str(source.folder / root) for root in roots]
+        if entry["type"] == "callable":
+            # Without a settings file the current folder is not a project.
+            default = ["."] if source.is_project else []
+            folders = read.listed(read.path)(entry.get("sys_path", default) or [], f"{at}.{name}.sys_path")
+            entry["sys_path"] = [str(source.folder / one) for one in folders]
         if entry.get("api_key_file") is not None:
             file = read.path(entry["api_key_file"], f"{at}.{name}.api_key_file")
             entry["api_key_file"] = str(source.folder / file)

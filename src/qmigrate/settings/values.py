@@ -32,10 +32,15 @@ Reader = Callable[[Any, str], Any]
 
 @dataclass(frozen=True, slots=True)
 class ValueContext:
-    """Where values come from: the folder that relative paths start at, and the environment."""
+    """Where values come from: the folder that relative paths start at, and the environment.
+
+    Attributes:
+        is_project: it is the folder of a settings file, not just the current one.
+    """
 
     folder: Path
     environ: Mapping[str, str]
+    is_project: bool = False
 
 
 def empty_variable(name: str) -> ConfigError:

@@ -109,7 +109,7 @@ def test_the_module_is_the_command(here):
     """``python -m qmigrate`` is the command, with its exit code."""
     done = subprocess.run([sys.executable, "-m", "qmigrate", "frobnicate"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: No such command 'frobnicate'.\n  → qmigrate --help\n"
+    assert done.stderr == "error: there is no verb 'frobnicate'\n  → qmigrate --help\n"
 
 
 def test_every_verb_has_help_and_json(capsys):

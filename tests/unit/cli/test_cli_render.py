@@ -97,27 +97,39 @@ def test_status_on_80_columns():
         "  image_assets  0002 emotion  g0003       1,204,118  ready",
         "      can return to 0002 until Nov 28",
         "  faces         0002 emotion  plain          12,030  failed",
-        "      out of disk  → qmigrate doctor",
+        "      out of disk",
         "  memory_ada    0002 emotion  g0003          12,030  pending",
-        "      0003",
+        "      0003  → qmigrate upgrade",
         "  memory_bob    0002 emotion  g0003          12,030  running",
         "      fill 61 % · 3 min left · host web-7",
         "  memory_cli    0002 emotion  g0003          12,030  interrupted",
-        "      fill · upgrade of 14:00 on web-7",
+        "      fill · upgrade of 14:00 on web-7  → qmigrate upgrade",
         "  new           –             –                   –  unmanaged",
         "      → qmigrate adopt new",
         "",
         "note: 2 heads",
         "",
-        "Next: qmigrate upgrade",
+        "Next: qmigrate doctor",
     ]
+
+
+def test_what_fails_comes_before_what_waits():
+    """The next command is that of the outage; without one, that of what is interrupted, then of what is pending."""
+    found = []
+    rows = list(STATUS.collections)
+    while rows:
+        lines = shown(show_status, replace(STATUS, collections=tuple(rows)))
+        found.append(lines[-1].removeprefix("Next: ") if lines[-1].startswith("Next: ") else None)
+        order = ("failed", "interrupted", "pending", "unmanaged", "running", "ready")
+        rows.remove(min(rows, key=lambda one: order.index(one.state)))
+    assert found == ["qmigrate doctor", "qmigrate upgrade", "qmigrate upgrade", "qmigrate adopt new", None, None]
 
 
 def test_status_on_a_wide_terminal():
     """Where there is room, a collection is one line."""
     lines = shown(show_status, STATUS, width=120)
     assert "  memory_bob    0002 emotion  g0003          12,030  running: fill 61 % · 3 min left · host web-7" in lines
-    assert "  memory_ada    0002 emotion  g0003          12,030  pending: 0003" in lines
+    assert "  memory_ada    0002 emotion  g0003          12,030  pending: 0003  → qmigrate upgrade" in lines
     assert "  new           –             –                   –  unmanaged  → qmigrate adopt new" in lines
 
 

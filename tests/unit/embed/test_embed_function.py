@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from qmigrate.commands.workers.settings_json import to_json
 from qmigrate.embed import fingerprint_digest, load
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.errors import EmbedError, UnavailableError
+from qmigrate.settings.load import Settings
 
 MODULE = """
 from qmigrate.errors import UnavailableError
@@ -96,3 +101,66 @@ def test_changed_source_is_another_model_unless_a_version_says_otherwise(module:
     assert plain["source"]
     assert "source" not in versioned
     assert fingerprint_digest(plain) != fingerprint_digest(versioned)
+
+
+PROJECT = """
+from pathlib import Path
+from qmigrate.embed import load
+from qmigrate.settings.load import Settings
+settings = Settings.load({arguments}environ={{}}, stores=False)
+config = settings.embedders["own"]
+"""
+HELPER = """
+import json, sys
+from qmigrate.commands.workers.settings_json import from_json
+from qmigrate.embed import load
+print(load("own", from_json(json.load(sys.stdin)).embedders["own"]).embed(["four"])[0][0])
+"""
+ASKED = PROJECT + "print(load('own', config).embed(['four'])[0][0])"
+
+
+@pytest.mark.parametrize(
+    ("place", "written", "found"),
+    [
+        ("", "", True),
+        ("src", "sys_path: [src]", True),
+        ("src/deep", "sys_path: [elsewhere, src/deep]", True),
+        ("src", "", False),
+        ("", "sys_path: []", False),
+        ("", "sys_path: [src]", False),
+    ],
+)
+@pytest.mark.parametrize("helper", [False, True], ids=["here", "in a helper"])
+def test_the_function_is_next_to_the_settings(tmp_path: Path, place: str, written: str, found: bool, helper: bool) -> None:
+    """Wherever the command is started: the folder of the settings, or those that they name, and in helpers as well."""
+    (tmp_path / "project" / place).mkdir(parents=True)
+    (tmp_path / "project" / place / "models_of_project.py").write_text(MODULE)
+    config = tmp_path / "project" / "qmigrate.yaml"
+    config.write_text(f"embedders: {{own: {{type: callable, function: 'models_of_project:lengths', {written}}}}}\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    code, given = ASKED.format(arguments=f"config={str(config)!r}, "), ""
+    if helper:
+        given = json.dumps(to_json(Settings.load(config=config, environ={}, stores=False)))
+        code = HELPER
+    # As helpers are started: nothing of the current folder is run.
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=elsewhere, input=given, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), "No module named 'models_of_project'" in done.stderr) == (
+        ("4.0", False) if found else ("", True)
+    ), done.stderr
+
+
+def test_the_current_folder_is_not_searched_without_settings(tmp_path: Path) -> None:
+    """A module that happens to lie where the command is started is not run; with a settings file there it is."""
+    (tmp_path / "models_of_project.py").write_text(MODULE)
+    code = ASKED.format(arguments="").replace(
+        'settings.embedders["own"]',
+        "{'type': 'callable', 'function': 'models_of_project:lengths', **settings.embedders.get('own', {})}",
+    )
+    for written, printed in (("", ""), ("embedders: {own: {type: callable}}\n", "4.0")):
+        if written:
+            (tmp_path / "qmigrate.yaml").write_text(written)
+        done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == printed, done.stderr

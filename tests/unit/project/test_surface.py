@@ -36,6 +36,26 @@ def test_all_operations_are_exported():
     assert set(concrete(Operation)) == set(op.__all__)
 
 
+def test_an_editor_offers_the_operations_and_nothing_else():
+    """What a console completes after `op.` are the operations: no module of theirs, no helper."""
+    assert dir(op) == op.__all__
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CreateColection", '; did you mean "CreateCollection"?'),
+        ("addvector", '; did you mean "AddVector"?'),
+        ("Frobnicate", ""),
+    ],
+)
+def test_an_operation_that_is_misspelt(name, meant):
+    """The error is Python's own kind, and names the operation that was probably meant."""
+    with pytest.raises(AttributeError) as caught:
+        getattr(op, name)
+    assert str(caught.value) == f"qmigrate.op has no operation {name!r}{meant}"
+
+
 def test_the_package_exports_what_a_revision_needs():
     """The values and the operations are there under the names that revisions and applications use."""
     public = {name for name in vars(qmigrate) if not name.startswith("_")} & set(qmigrate.__all__)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,8 +14,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from jsonschema import Draft7Validator
 
 from qmigrate.commands.init import init, revision
 from qmigrate.errors import ConfigError, RevisionError
@@ -426,18 +430,69 @@ def test_init_writes_a_project_once(tmp_path, monkeypatch):
     assert found.scripts == tmp_path / "qdrant_migrations"
     assert revision(found, "first").revision == "0001"
     made.config.write_text(made.config.read_text() + "# mine\n")
-    with pytest.raises(ConfigError, match="exists already; nothing was overwritten"):
-        init(Settings.load(environ={}))
+    second = init(Settings.load(environ={}))
+    assert (second.created, second.further) == ((), ())
+    assert second.kept == (made.config, found.scripts / "script.py.mako", found.scripts / "versions")
     assert made.config.read_text().endswith("# mine\n")
 
 
-def test_init_keeps_an_existing_folder_of_revisions(tmp_path, monkeypatch):
-    """A folder of revisions without settings is not touched, and no settings file is left behind."""
+@pytest.mark.parametrize("missing", ["qmigrate.yaml", "elsewhere/script.py.mako", "elsewhere/versions", "elsewhere"])
+def test_init_makes_what_is_missing(tmp_path, monkeypatch, missing):
+    """Next to a settings file, and to a folder of revisions, only the rest is made; the file says where that folder is."""
     monkeypatch.chdir(tmp_path)
-    initialise(tmp_path / "qdrant_migrations")
-    with pytest.raises(RevisionError, match="exists already"):
-        init(Settings.load(environ={}))
-    assert not (tmp_path / "qmigrate.yaml").exists()
+    init(Settings.load(environ={}, scripts="elsewhere"))
+    file = tmp_path / missing
+    shutil.rmtree(file) if file.is_dir() else file.unlink()
+    again = Settings.load(environ={}, scripts=None if (tmp_path / "qmigrate.yaml").exists() else "elsewhere")
+    made = init(again)
+    assert [str(one.relative_to(tmp_path)) for one in made.created] == (
+        [missing] if missing != "elsewhere" else ["elsewhere/script.py.mako", "elsewhere/versions"]
+    )
+    assert file.exists()
+    assert revision(Settings.load(environ={}), "first").path.parent == tmp_path / "elsewhere" / "versions"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, ".qmigrate/\n"),
+        ("", ".qmigrate/\n"),
+        ("*.pyc", "*.pyc\n.qmigrate/\n"),
+        ("*.pyc\n", "*.pyc\n.qmigrate/\n"),
+        ("/.qmigrate\n", "/.qmigrate\n"),
+        ("a\n.qmigrate/\nb\n", "a\n.qmigrate/\nb\n"),
+    ],
+)
+def test_git_leaves_out_the_embedded_stores(tmp_path, monkeypatch, before, after):
+    """A line is added to what is there, once."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / ".gitignore"
+    if before is not None:
+        file.write_text(before)
+    made = init(Settings.load(environ={}))
+    assert file.read_text() == after
+    assert (file in made.further) == (before != after)
+
+
+def test_an_editor_finds_the_schema_of_the_settings(tmp_path, monkeypatch):
+    """The first line of the settings names a file that is there, seen from the settings, and that they fit."""
+    monkeypatch.chdir(tmp_path)
+    init(Settings.load(environ={}))
+    text = (tmp_path / "qmigrate.yaml").read_text()
+    named = re.match(r"# yaml-language-server: \$schema=(\S+)\n", text)[1]
+    schema = json.loads((tmp_path / named).read_text())
+    assert list(Draft7Validator(schema).iter_errors(yaml.safe_load(text))) == []
+
+
+def test_a_new_revision_passes_a_linter(tmp_path, monkeypatch):
+    """Nothing in it is unused or out of order, and it loads as it is."""
+    monkeypatch.chdir(tmp_path)
+    init(Settings.load(environ={}))
+    made = revision(Settings.load(environ={}), "first")
+    checked = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "E,F,I,W", str(made.path)], capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_an_unwritable_place_is_a_readable_error(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ Each check is one small function, a row of ``TABLE``; a part that is broken is r
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -98,14 +99,19 @@ def examine(patient: Deployment, rows: Sequence[Row]) -> list[Check]:
 def _made(row: Row, patient: Deployment) -> list[Check]:
     found: list[Check] = []
     try:
-        found.extend(row.look(patient))
+        found.extend(replace(check, hint=_onwards(check.hint)) for check in row.look(patient))
     except QmigrateError as error:
-        found.append(Check(row.name, False, error.message, error.hint, error.exit_code))
+        found.append(Check(row.name, False, error.message, _onwards(error.hint), error.exit_code))
     except Exception as error:
         # A fault of this check must not hide the others.
         message = redact(f"the check itself failed: {type(error).__name__}: {error}")
         found.append(Check(row.name, False, message, "please report it; the other checks are not affected", 1))
     return found
+
+
+def _onwards(hint: str | None) -> str | None:
+    """A hint for who has just run doctor: what it shows is above, so that nothing leads back here."""
+    return hint and re.sub(r"qmigrate doctor (?=(shows|tries|has|names)\b)", "this report ", hint)
 
 
 def _not_made(checks: Sequence[Check], waiting: dict[str, list[str]]) -> list[Check]:
@@ -126,7 +132,7 @@ def _not_made(checks: Sequence[Check], waiting: dict[str, list[str]]) -> list[Ch
 __all__ = ["doctor", "wait"]
 
 
-def doctor(settings: Settings, *, budget: float = 60.0) -> Doctor:
+def doctor(settings: Settings | None = None, *, budget: float = 60.0) -> Doctor:
     """Check every part by itself: versions, rights, room, clocks, cluster, names, leftovers, models.
 
     Args:
@@ -135,6 +141,7 @@ def doctor(settings: Settings, *, budget: float = 60.0) -> Doctor:
     Returns:
         Failures, warnings, what is in order, and what is only to be known; each with the next command.
     """
+    settings = settings or Settings.load()
     started = time.monotonic()
     with Deployment(settings, deadline=started + budget) as patient:
         checks = examine(patient, TABLE)

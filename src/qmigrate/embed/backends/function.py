@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,9 +20,10 @@ DEFAULT_BATCH = 256
 
 
 def build(options: Options) -> Embedder:
-    """From ``{type: callable, function: "module:attr", size: 384, max_batch: 256, version: "1"}``.
+    """From ``{type: callable, function: "module:attr", size: 384, max_batch: 256, version: "1", sys_path: [.]}``.
 
-    Only ``function`` is required. It takes a list of items and returns one vector per item: an array (n, d),
+    Only ``function`` is required. Its module is looked for in the folders of ``sys_path`` first, by default that of the
+    settings file. It takes a list of items and returns one vector per item: an array (n, d),
     lists, or sparse vectors. ``version`` names the state of the model; without it, a change of the function's
     source counts as another model.
 
@@ -37,23 +39,31 @@ def build(options: Options) -> Embedder:
     return _Function(
         options.name,
         spec,
-        _imported(options.name, spec),
+        _imported(options.name, spec, options.texts("sys_path")),
         size=options.integer("size", None),
         max_batch=options.integer("max_batch", DEFAULT_BATCH) or DEFAULT_BATCH,
         version=options.text("version"),
     )
 
 
-def _imported(name: str, spec: str) -> Callable[[list[Any]], Any]:
+def put_first(folders: Sequence[str]) -> None:
+    """Have modules looked for in these folders first, from now on: a function may import more when it is called."""
+    for folder in reversed(folders):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+
+
+def _imported(name: str, spec: str, folders: Sequence[str]) -> Callable[[list[Any]], Any]:
     module, _, attributes = spec.partition(":")
     if not module or not attributes:
         raise EmbedError(f'embedder {name!r}: function must be "module:attr", not {spec!r}')
+    put_first(folders)
     try:
         found: Any = importlib.import_module(module)
     except Exception as error:  # whatever a user's module raises while it is imported
         raise EmbedError(
             f"embedder {name!r}: module {module!r} can't be imported: {type(error).__name__}: {error}",
-            hint="install it, or run from the folder that holds it",
+            hint="put it next to qmigrate.yaml, name its folder (sys_path: [FOLDER]), or install it",
         ) from error
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):

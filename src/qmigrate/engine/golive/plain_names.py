@@ -251,7 +251,7 @@ def _refuse_unhideable(work: Work) -> None:
         raise RefusedError(
             f"an alias may not take the name of the collection {work.collection}: this Qdrant {why}",
             hint=f"qmigrate abort {quote(work.collection)}, then qmigrate upgrade --allow-gap: some milliseconds in "
-            "which reads fail, or qmigrate adopt --alias: the application uses another name",
+            f"which reads fail, or qmigrate adopt {quote(work.collection)} --alias NAME: its new name",
         )
 
 
