@@ -38,7 +38,7 @@ def show_review(console: Console, review: Review, would: str = "would") -> None:
 
 def review_lines(review: Review) -> list[Text]:
     """Per collection: figures, and the first of what would change."""
-    lines = [Text(note) for note in review.notes]
+    lines = [Text(note.replace(" → ", "\n  → ")) for note in review.notes]
     for preview in review.previews:
         lines += preview_lines(preview)
     return lines

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmigrate.cli.layout import Text, columns, short
+from qmigrate.cli.layout import Text, columns, note_lines, short
 from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.text import counted, moment, number, took
 
@@ -39,6 +39,8 @@ _LONGEST = 40
 
 def show_deletions(console: Console, found: Deletions) -> None:
     """Newest first."""
+    for line in note_lines(found.notes):
+        console.print(line)
     if not found.rows:
         console.print("Nothing was deleted or changed on purpose.")
         return
@@ -152,8 +154,8 @@ def show_late_writes(console: Console, found: LateWrites) -> None:
     header = ("what", "collection", "id", "written to the old generation", "in the new one")
     for line in columns(rows, header=header, indent=0):
         console.print(line, soft_wrap=True)
-    for note in found.notes:
-        console.print(f"note: {note}")
+    for line in note_lines(found.notes):
+        console.print(line)
 
 
 def _old(side: Mapping[str, Any]) -> str:
@@ -201,8 +203,10 @@ def show_status(console: Console, status: Status) -> None:
         console.print()
         for line in _table(status, following, console.width):
             console.print(line)
-    for note in status.notes:
-        console.print(f"\nnote: {note}")
+    for line in note_lines(status.notes):
+        if line.plain.startswith("note: "):
+            console.print()
+        console.print(line)
     if following:
         console.print()
         console.print(Text.assemble("Next: ", (following, "bold")))
@@ -280,6 +284,8 @@ def _since(found: Since | None) -> str:
 
 def show_history(console: Console, history: History) -> None:
     """What was applied and rolled back, newest first."""
+    for line in note_lines(history.notes):
+        console.print(line)
     if not history.rows:
         console.print("Nothing is recorded.")
         return

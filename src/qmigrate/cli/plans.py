@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmigrate.cli.layout import Text, columns, labelled
+from qmigrate.cli.layout import Text, columns, labelled, note_lines
 from qmigrate.model.facts.phases import Fill, Proof, Quality, Shadow, SourceSnapshot, Swap, Sweep, WriteBack
 from qmigrate.model.facts.stored import known
 from qmigrate.text import counted, moment, number, quote, size, took
@@ -36,8 +36,8 @@ def show_plan(console: Console, plan: Plan, command: str, *, only: Sequence[str]
         for line in _group(group, plan.verb):
             console.print(line)
         console.print()
-    for note in plan.notes:
-        console.print(f"note: {note}")
+    for line in note_lines(plan.notes):
+        console.print(line)
     if plan.notes:
         console.print()
     if not plan.collections:
@@ -155,8 +155,8 @@ def show_upgrade(console: Console, result: UpgradeResult, *, only: Sequence[str]
         if way and outcome.held is None:
             for line in labelled("back", [way]):
                 console.print(line)
-    for note in result.plan.notes:
-        console.print(f"note: {note}")
+    for line in note_lines(result.plan.notes):
+        console.print(line)
     if not result.outcomes:
         console.print(nothing_to_do(result.plan, only))
     elif any(outcome.held is None for outcome in result.outcomes):

@@ -12,7 +12,7 @@ from qmigrate.commands.edits import count
 from qmigrate.commands.names import bounded
 from qmigrate.commands.parallel import paced
 from qmigrate.commands.run_fixes import FixResult, run_fix
-from qmigrate.commands.session import Session, session
+from qmigrate.commands.session import Session, notes_on, session
 from qmigrate.commands.snapshot import address
 from qmigrate.commands.undo import fixed, plan_undo
 from qmigrate.commands.value_types import asked, misfits
@@ -197,7 +197,7 @@ def review(
         # A check for orphans may be of all.
         (operation,) = bounded(settings, (operation,), tenant)
     edit = (narrow or Narrow()).of(operation)
-    with session(settings, writes=False, looking=True, partial=True) as opened:
+    with session(settings, writes=False, partial=True, readable=True) as opened:
         world = observe(opened.ledger, opened.store)
         plan = _planned(world, [(operation, edit)], looking=True)
         names = [item.job.collection for item in plan.collections]
@@ -206,7 +206,8 @@ def review(
         found = tuple(previews(opened, plan))
     check_compared(edit, [one.counts for one in found], expect)
     nothing = (line for one in found if not one.changes for line in unmet(one.collection, edit, one.counts))
-    return Review(found, (*plan.notes, *nothing), tuple(one.name for one in others), refusal)
+    notes = (*plan.notes, *nothing, *notes_on(opened.problems))
+    return Review(found, notes, tuple(one.name for one in others), refusal)
 
 
 def fix(  # noqa: PLR0913  the options of the verb
@@ -361,10 +362,10 @@ def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Rev
         NotFoundError: there is no such fix.
         RefusedError: it is too long ago, or was undone already.
     """
-    with session(settings, writes=False) as opened:
+    with session(settings, writes=False, readable=True) as opened:
         row = fixed(opened, log)
         plan = plan_undo(opened, observe(opened.ledger, opened.store), row, overwrite)
-        return Review(tuple(previews(opened, plan)))
+        return Review(tuple(previews(opened, plan)), notes_on(opened.problems))
 
 
 def undo(
@@ -385,15 +386,16 @@ def undo(
         As :func:`undo_review`.
     """
     pace = paced(max_rate)
-    with session(settings, writes=True, progress=progress) as opened:
+    with session(settings, writes=True, progress=progress, readable=True) as opened:
         row = fixed(opened, log)
-        return run_fix(
+        done = run_fix(
             opened,
             lambda world: plan_undo(opened, world, row, overwrite, pace),
             lock_timeout,
             same=lambda job: any(_undoes(step, log, overwrite) for step in job.steps),
             names=[str(row.collection)],
         )
+    return replace(done, notes=(*done.notes, *notes_on(opened.problems)))
 
 
 def _undoes(step: Step, log: int, overwrite: bool) -> bool:

@@ -387,9 +387,14 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """`history`, newest first."""
+    """`history`, newest first.
+
+    Attributes:
+        notes: what is wrong with revision files.
+    """
 
     rows: tuple[HistoryEntry, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -469,9 +474,10 @@ class SnapshotEntry:
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:
-    """`snapshot create` and `snapshot list`."""
+    """`snapshot create` and `snapshot list`; `notes`: what is wrong with revision files."""
 
     rows: tuple[SnapshotEntry, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ import time
 from collections.abc import Iterable
 
 from qmigrate.commands.condition import condition, eta, percent
-from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.names import check_recorded
 from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Since, Status
-from qmigrate.commands.session import Session, opened_ledger, session
+from qmigrate.commands.session import Session, notes_on, opened_ledger, read_readable, session
 from qmigrate.commands.sql_gate import links_of, notes_of, within_reach
 from qmigrate.engine.fixes.journal import journal_of, windows
 from qmigrate.engine.fixes.reapply_deletions import is_deletion
@@ -23,9 +22,8 @@ from qmigrate.model.facts.phases import WritesSince
 from qmigrate.model.facts.stored import known
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import observe
-from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
-from qmigrate.revisions.graph import Revision, Revisions
+from qmigrate.revisions.graph import Revision
 from qmigrate.sequences import join
 from qmigrate.settings.load import Settings
 from qmigrate.store import records
@@ -45,7 +43,7 @@ def status(settings: Settings, *, count_writes: bool = False) -> Status:
     Args:
         count_writes: what was written since each generation went live, however long that takes.
     """
-    with session(settings, writes=False, partial=True) as opened:
+    with session(settings, writes=False, partial=True, readable=True) as opened:
         world = observe(opened.ledger, opened.store)
         heads = opened.revisions.heads()
         wanted = opened.revisions.resolve("heads", current=frozenset())
@@ -53,8 +51,7 @@ def status(settings: Settings, *, count_writes: bool = False) -> Status:
         rows = tuple(_row(opened, world, name, wanted, until) for name in sorted(world.collections))
         rows = tuple(row for row in rows if row is not None)
         new = _to_create(opened, world)
-        many = f"{len(heads)} heads: {', '.join(heads)}; merge them: qmigrate revision --merge"
-        notes = [many] if len(heads) > 1 else []
+        notes = list(notes_on(opened.problems))
         notes += world.capabilities.silent
         notes += _sql_notes(opened, world, wanted)
         return Status(
@@ -82,10 +79,9 @@ def history(settings: Settings, collection: str | None = None, limit: int = 50) 
     Raises:
         UnknownNameError: neither the ledger nor a revision speaks of the collection.
     """
-    files = Revisions.load(settings.scripts)
     # Qdrant has nothing about it.
     with opened_ledger(settings) as ledger:
-        check_checksums(files_of(with_inline(files, ledger)), ledger.applied_checksums())
+        files, problems = read_readable(settings, ledger)
         check_recorded(ledger, files, collection)
         rows = ledger.history(collection, limit)
         return History(
@@ -102,7 +98,8 @@ def history(settings: Settings, collection: str | None = None, limit: int = 50) 
                     report=row.report,
                 )
                 for row in rows
-            )
+            ),
+            notes=notes_on(problems),
         )
 
 

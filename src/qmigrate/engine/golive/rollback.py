@@ -22,7 +22,7 @@ from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import DriftError, NoVersionsError, OvertakenError, RefusedError, RepairNeededError
 from qmigrate.model.facts.phases import GoLivePreflight, Proof, WritesSince
 from qmigrate.model.facts.stored import known
-from qmigrate.model.plan import GoLive
+from qmigrate.model.plan import RESTORED, GoLive
 from qmigrate.model.report import NOT_BROUGHT, SweepReport
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointTransform
@@ -497,7 +497,9 @@ def _discarding(step: GoLive, work: Work) -> str:
         return f"qmigrate fix undo {quote(step.undoes)} --overwrite"
     name = quote(work.collection)
     # Of this collection alone: others may have been written to as well.
-    verb = f"snapshot restore {name} --undo" if step.apart else f"rollback … --only {name}"
+    # A rollback goes without the code of a revision that can't be run, too; else it is the undo of a restore.
+    restored = step.apart and any(closing.direction == RESTORED for closing in work.job.closes)
+    verb = f"snapshot restore {name} --undo" if restored else f"rollback … --only {name}"
     return f"qmigrate {verb} --discard-writes"
 
 
