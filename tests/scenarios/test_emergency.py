@@ -155,7 +155,7 @@ def test_the_way_back_is_open(spoilt):
     assert said.code == 0, said.text
     assert words in said.text
     assert all(set(vectors) == {"a"} for _, vectors in made.contents().values())
-    assert [row["direction"] for row in call(made.root, "history", NAME, "--json").json["data"]["rows"]][0] == "rollback"
+    assert call(made.root, "history", NAME, "--json").json["data"]["rows"][0]["direction"] == "rollback"
 
 
 NEEDS_CODE = sorted(set(BROKEN) - {"id twice", "two heads", "pending syntax error", "pending exception", "unknown down_revision"})

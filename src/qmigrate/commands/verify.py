@@ -26,7 +26,7 @@ def verify(settings: Settings, a: str, b: str, *, progress: Progress | None = No
         VerificationError: points are missing, extra or different; the first 20 ids and why.
     """
     shown = progress or Silent()
-    with session(settings, writes=False, progress=progress, looking=True, partial=True) as opened:
+    with session(settings, writes=False, progress=progress, partial=True, readable=True) as opened:
         store = opened.store
         transform, alone = _shared_vectors(store, a, b)
         report = VerificationReport(source=a, target=b, not_compared=alone)
