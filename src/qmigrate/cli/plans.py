@@ -40,10 +40,23 @@ def show_plan(console: Console, plan: Plan, command: str, *, only: Sequence[str]
         console.print(line)
     if plan.notes:
         console.print()
+    for line in _refused(plan):
+        console.print(line)
+    if plan.refusals:
+        return
     if not plan.collections:
         console.print(nothing_to_do(plan, only))
         return
     console.print(Text.assemble("Nothing was written. Run it: ", (command, "bold")))
+
+
+def _refused(plan: Plan) -> list[Text]:
+    """What would stop it before its first write, and what to do about each."""
+    lines: list[Text] = []
+    for one in plan.refusals:
+        lines.append(Text.assemble((f"{plan.verb} would refuse", "bold red"), f" ({one.exit_code}): {one.message}"))
+        lines += [Text(f"  → {line}") for line in (one.hint or "").splitlines()]
+    return [*lines, Text("Nothing was written.")] if lines else []
 
 
 def nothing_to_do(plan: Plan, only: Sequence[str] = ()) -> str:
@@ -71,6 +84,10 @@ def nothing_to_do(plan: Plan, only: Sequence[str] = ()) -> str:
 def _summary(plan: Plan) -> str:
     closes = [closing.revision for item in plan.collections for closing in item.job.closes]
     revisions = list(dict.fromkeys(closes))
+    if plan.verb == "upgrade":
+        # One collection may lack what another has: in the order of the files, not of the collections.
+        order = {revision: place for place, revision in enumerate(plan.checksums or ())}
+        revisions.sort(key=lambda revision: order.get(revision, len(order)))
     what = f"{plan.verb}: {counted(len(plan.collections), 'collection')}"
     return f"{what}, {counted(len(revisions), 'revision')} ({', '.join(revisions)})" if revisions else what
 

@@ -27,7 +27,7 @@ def count(opened: Session, name: str, edit: JsonObject, ops: Sequence[OpRef] = (
     Args:
         ops: the operations that its step names.
     """
-    return preview(_place(opened, name, ops), edit)
+    return preview(place_of(opened, name, ops), edit)
 
 
 def check_all(opened: Session, plan: Plan) -> None:
@@ -41,10 +41,11 @@ def check_all(opened: Session, plan: Plan) -> None:
     for item in plan.collections:
         step = next((one for one in item.job.steps if isinstance(one, EditPoints)), None)
         if step is not None and not isinstance(step, RunCode):
-            check(_place(opened, item.job.collection, step.ops), step.edit)
+            check(place_of(opened, item.job.collection, step.ops), step.edit)
 
 
-def _place(opened: Session, name: str, ops: Sequence[OpRef]) -> FixSource:
+def place_of(opened: Session, name: str, ops: Sequence[OpRef]) -> FixSource:
+    """What a fix of a live collection gets to look at."""
     settings = opened.settings.for_collection(name)
     return FixSource(
         name,

@@ -395,6 +395,22 @@ class CollectionPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error that the verb would raise before its first write.
+
+    Attributes:
+        type: the class of the error.
+        collection: that it is about; None where it is about none alone.
+    """
+
+    type: str
+    message: str
+    hint: str | None
+    exit_code: int
+    collection: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a changing verb will do.
 
@@ -406,6 +422,7 @@ class Plan:
         checksums: of every revision file that the plan used.
         held: collections that are built and wait for their cut-over: nothing is planned for them.
         waiting: revision -> the SQL revision that it waits for: neither it nor what follows it is planned.
+        refusals: what would stop it before its first write, as far as a plan looks for that.
     """
 
     verb: str
@@ -415,6 +432,12 @@ class Plan:
     checksums: Mapping[str, str] | None = None
     held: tuple[str, ...] = ()
     waiting: Mapping[str, str] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """That of the first refusal, else 0."""
+        return self.refusals[0].exit_code if self.refusals else 0
 
 
 def _renamed(step: Step, old: str, new: str) -> Step:
