@@ -11,7 +11,7 @@ from qmigrate.cli.layout import Text
 from qmigrate.json_log import line as json_line
 from qmigrate.json_log import now as json_now
 from qmigrate.json_log import stamp
-from qmigrate.text import number, rate, took
+from qmigrate.text import counted, number, rate, took
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,7 +156,7 @@ class Lines:
         return made
 
     def _started(self, phase: _Phase) -> None:
-        points = f", {number(phase.total)} points" if phase.total is not None else ""
+        points = f", {counted(phase.total, 'point')}" if phase.total is not None else ""
         resumed = f", {number(phase.done)} of them done before" if phase.done else ""
         self._print(f"{phase.collection}: {phase.name}{points}{resumed}")
 

@@ -9,6 +9,7 @@ from qmigrate.commands.session import Session, UserCode
 from qmigrate.engine.fixes.kinds import check, preview
 from qmigrate.engine.fixes.protocol import FixSource, unmet
 from qmigrate.ledger.reader import present
+from qmigrate.model.facts.edits import words_of
 from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, OpRef, Plan, RunCode
 from qmigrate.model.schema import JsonObject
@@ -59,10 +60,10 @@ def place_of(opened: Session, name: str, ops: Sequence[OpRef]) -> FixSource:
     )
 
 
-def figures(found: Found) -> str:
-    """``12 of 1,000 points would change (9 different, 3 missing)``."""
+def figures(found: Found, edit: JsonObject) -> str:
+    """``12 of 1,000 points would be deleted (9 different, 3 missing)``."""
     parts = ", ".join(f"{many:,} {name.replace('_', ' ')}" for name, many in found.counts.items() if many)
-    said = f"{number(found.changes)} of {counted(found.points, 'point')} would change"
+    said = f"{number(found.changes)} of {counted(found.points, 'point')} would {words_of(edit).would}"
     return said + (f" ({parts})" if parts else "")
 
 
@@ -80,6 +81,6 @@ def _counted(opened: Session, world: World, item: CollectionPlan) -> CollectionP
     lines = tuple(
         f"data fix: {line}"
         for step, one in zip(steps, found, strict=True)
-        for line in (figures(one), *(unmet(name, step.edit, one.counts) if not one.changes else ()))
+        for line in (figures(one, step.edit), *(unmet(name, step.edit, one.counts) if not one.changes else ()))
     )
     return replace(item, reasons=(*item.reasons, *lines), edits=tuple(one.to_json() for one in found))

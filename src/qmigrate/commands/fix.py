@@ -25,7 +25,7 @@ from qmigrate.errors import (
     QmigrateError,
     RefusedError,
 )
-from qmigrate.model.facts.edits import Edit, RemovalEdit, SyncEdit, edit_of
+from qmigrate.model.facts.edits import Edit, RemovalEdit, SyncEdit, edit_of, words_of
 from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan, Step
 from qmigrate.model.schema import JsonObject
@@ -107,6 +107,8 @@ class Preview:
         values: what fields and parameters are compared with, and of which type.
         misfits: fields that hold other types than they are compared with.
         returns: the points that would change are not there now: they come back.
+        would: what would become of them: ``change``, ``be deleted``, ``be marked as deleted``, ….
+        label: the same in a word: ``changes``, ``deletes``, ….
     """
 
     collection: str
@@ -118,6 +120,8 @@ class Preview:
     values: tuple[str, ...] = ()
     misfits: tuple[str, ...] = ()
     returns: bool = False
+    would: str = "change"
+    label: str = "changes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,12 @@ class Review:
     def changes(self) -> int:
         """Points that would change, over all collections."""
         return sum(preview.changes for preview in self.previews)
+
+    @property
+    def would(self) -> str:
+        """What would become of the points, in words; ``change`` where that differs."""
+        words = {preview.would for preview in self.previews}
+        return words.pop() if len(words) == 1 else "change"
 
     @property
     def by_collection(self) -> dict[str, int]:
@@ -429,6 +439,7 @@ def previews(opened: Session, plan: Plan) -> list[Preview]:
 
 def preview_of(opened: Session, name: str, what: str, seen: Found, edit: JsonObject) -> Preview:
     """What was counted of one edit, with the types of the values that it asks for."""
+    words = words_of(edit)
     return Preview(
         name,
         what,
@@ -438,6 +449,8 @@ def preview_of(opened: Session, name: str, what: str, seen: Found, edit: JsonObj
         tuple(seen.sample),
         asked(edit),
         misfits(opened.store, name, edit),
+        would=words.would,
+        label=words.label,
     )
 
 
@@ -456,7 +469,7 @@ def _back_again(opened: Session, item: CollectionPlan, step: GoLive) -> Preview:
             facts={"written_since": since},
         )
     points = opened.store.count(address(opened.store.aliases(), str(step.target)))
-    return Preview(name, item.lines[0], since, points, {"written_since": since}, (), returns=True)
+    return Preview(name, item.lines[0], since, points, {"written_since": since}, (), returns=True, would="come back")
 
 
 def _utc(operation: Operation, moment: datetime) -> datetime:

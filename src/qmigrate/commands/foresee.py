@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from qmigrate.commands.condition import percent
 from qmigrate.commands.edits import place_of
@@ -32,9 +32,6 @@ from qmigrate.store import ConnectionSettings
 from qmigrate.store.server.examine import Examiner
 from qmigrate.text import number, took
 from qmigrate.version import __version__
-
-if TYPE_CHECKING:
-    from qmigrate.ledger import Lease
 
 #: Seconds for the checks of one collection; what reads all points is given up then.
 _LONGEST = 10.0
@@ -181,7 +178,7 @@ def _first_phase(opened: Session, world: World, state: CollectionState, job: Job
         work = Work(
             collection=job.collection,
             store=opened.store,
-            lease=cast("Lease", _NoLease(opened.ledger)),
+            lease=_NoLease(opened.ledger),  # type: ignore[arg-type]
             code=code,
             settings=settings,
             progress=Silent(),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from qmigrate.commands.condition import condition, eta, percent
 from qmigrate.commands.names import check_recorded
@@ -17,6 +18,7 @@ from qmigrate.engine.golive.rollback import tally
 from qmigrate.engine.points.base import base_name, committed, digest_of, exchanged, unpack
 from qmigrate.engine.prove.recorded import MOST, Found, Kept, read, written_since
 from qmigrate.errors import DeniedError, LedgerError, NotFoundError, NoVersionsError, QmigrateError, StoreError
+from qmigrate.ledger import HistoryRow, RunRow
 from qmigrate.ledger.writer import UNCHANGED
 from qmigrate.model.facts.phases import WritesSince
 from qmigrate.model.facts.stored import known
@@ -73,8 +75,13 @@ def _sql_notes(opened: Session, world: World, wanted: frozenset[str]) -> list[st
     return [*notes, *links_of(opened, world, wanted)]
 
 
-def history(settings: Settings, collection: str | None = None, limit: int = 50) -> History:
+def history(settings: Settings, collection: str | None = None, limit: int = 50, *, attempts: bool = False) -> History:
     """What was applied and rolled back, newest first.
+
+    Args:
+        collection: restrict to this logical name.
+        limit: most rows.
+        attempts: also runs that came to nothing: refused, failed, aborted, or not over yet.
 
     Raises:
         UnknownNameError: neither the ledger nor a revision speaks of the collection.
@@ -84,23 +91,73 @@ def history(settings: Settings, collection: str | None = None, limit: int = 50) 
         files, problems = read_readable(settings, ledger)
         check_recorded(ledger, files, collection)
         rows = ledger.history(collection, limit)
-        return History(
-            rows=tuple(
-                HistoryEntry(
-                    created_at=row.created_at,
-                    collection=row.collection,
-                    revision=row.revision,
-                    direction=row.direction,
-                    strategy=row.strategy,
-                    physical=row.physical,
-                    run=row.run,
-                    actor=row.actor,
-                    report=row.report,
-                )
-                for row in rows
-            ),
-            notes=notes_on(problems),
-        )
+        titles = {one.id: one.doc for one in files.order() if one.doc}
+        reasons = {row.told.run: row.reason for row in ledger.deletions() if row.told.run is not None}
+        runs = {run.id: run for run in ledger.runs(ids={row.run for row in rows})}
+        found = [_applied(row, runs.get(row.run), titles, reasons.get(row.run)) for row in rows]
+        if attempts:
+            tried = [run for run in ledger.runs(collection) if run.state not in _CAME_TO_SOMETHING]
+            found += [_tried(run, titles) for run in tried]
+            found.sort(key=lambda entry: entry.created_at, reverse=True)
+        return History(rows=tuple(found[:limit]), notes=notes_on(problems))
+
+
+#: States of runs that the history itself tells of.
+_CAME_TO_SOMETHING = ("done",)
+
+
+def _applied(
+    row: HistoryRow, run: RunRow | None, titles: Mapping[str, str], reason: str | None
+) -> HistoryEntry:
+    report = row.report or {}
+    return HistoryEntry(
+        created_at=row.created_at,
+        collection=row.collection,
+        revision=row.revision,
+        direction=row.direction,
+        strategy=row.strategy,
+        physical=row.physical,
+        run=row.run,
+        actor=row.actor,
+        report=row.report,
+        id=row.id,
+        title=titles.get(row.revision),
+        points=_counted(report),
+        reason=reason or _text(report.get("reason")),
+        seconds=round(max(0.0, (row.created_at - run.started_at).total_seconds()), 3) if run is not None else None,
+    )
+
+
+def _tried(run: RunRow, titles: Mapping[str, str]) -> HistoryEntry:
+    at = run.finished_at or run.started_at
+    known = (titles[one] for one in run.revisions if one in titles)
+    return HistoryEntry(
+        created_at=at,
+        collection=run.collection,
+        revision=", ".join(run.revisions) or "–",
+        direction=run.verb,
+        strategy=None,
+        physical=None,
+        run=run.id,
+        actor=run.actor,
+        title=next(known, None),
+        reason=run.error,
+        seconds=round((at - run.started_at).total_seconds(), 3) if run.finished_at is not None else None,
+        state=run.state,
+    )
+
+
+def _counted(report: Mapping[str, Any]) -> int | None:
+    """How many points a step was about: proven, else changed by a fix."""
+    proof, change = report.get("verification"), report.get("change")
+    found = proof.get("points") if isinstance(proof, Mapping) else None
+    if found is None and isinstance(change, Mapping):
+        found = change.get("changed")
+    return found if isinstance(found, int) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _row(
