@@ -83,7 +83,8 @@ def preview_lines(preview: Preview) -> list[Text]:
         figures = f"{counted(preview.changes, 'point')} would come back; {counted(preview.points, 'point')} there now"
     if sampled is not None:
         figures += f" (a sample of {number(preview.points)})"
-    lines = [head, *labelled("values", preview.values), *labelled("returns" if preview.returns else preview.label, [figures])]
+    label = "returns" if preview.returns else preview.label
+    lines = [head, *labelled("values", preview.values), *labelled(label, [figures])]
     lines += [*labelled("types", preview.misfits), *labelled("found", _counts(counts))]
     lines += labelled("estimate", [one for one in estimates if one])
     return [*lines, *labelled("sample", _sample(preview.sample[:_SHOWN]))]

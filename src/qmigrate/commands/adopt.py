@@ -139,7 +139,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
         RefusedError: several revisions fit, a run of the other ledger seems to be under way, or the names are unclear.
         NotFoundError: nothing matches.
     """
-    with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         opened.parallel = at_once(opened.store, parallel)
         found = find(opened, pattern, alias, take_over=take_over)
         if not dry_run:
@@ -183,7 +183,7 @@ def stamp(
         RefusedError: no revision up to this one creates a named collection.
         ForeignLedgerError: it is sealed by another ledger, and `take_over` was not given.
     """
-    with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         wanted = _named(opened.revisions, revision)
         names = named(opened, only) if only is not None else _created(opened, wanted)
         found = Candidates.named(opened, names)

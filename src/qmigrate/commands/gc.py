@@ -164,7 +164,7 @@ def gc(  # noqa: PLR0913  the options of the verb
         NotFoundError: nothing of that name is kept.
     """
     only = frozenset(generations) or None
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         choice = GcWish(
             only=only,
             now=present(opened.ledger),

@@ -212,7 +212,7 @@ def upgrade_planned(
         PendingError: a revision waits for one of SQL, or it is expected to take longer than `max_estimate`.
     """
     saved = load(path)
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         opened.parallel = at_once(opened.store, parallel)
         check_place(opened, saved)
         if not opened.store.capabilities.local:

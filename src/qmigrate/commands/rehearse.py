@@ -90,7 +90,7 @@ def rehearse(
         VerificationError: a sampled point is not proven.
         RefusedError: a run of the collection is not finished.
     """
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         names = chosen_names(opened, only)
         finish_open_runs(opened, RunOptions(stop, lock_timeout, only=names), verb="rehearse")
         made = planned(opened, target, names)

@@ -130,7 +130,7 @@ def name(
             shown = plan_put_back(observe(opened.ledger, opened.store, only=[collection]), collection)
         if shown.collections:
             agreed(shown)
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         resumed = _finish(opened, collection, stop, lock_timeout)
         plan, _ = perform(
             opened,
@@ -160,7 +160,7 @@ def vanished(
         NotFoundError: the ledger has no such generation.
         RefusedError: it is there, or a run is not finished.
     """
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         owner = opened.ledger.physicals().get(generation)
         if owner is None:
             raise unknown(

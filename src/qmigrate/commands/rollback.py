@@ -63,7 +63,10 @@ def rollback(
             plan = _noted(opened, _plan(opened, world, target, names, writes))
             plan = replace(plan, notes=(*plan.notes, *_counting(opened, plan)))
             return UpgradeResult(plan=_explained(world, plan, target, names), resumed=(), outcomes=())
-    with session(settings, writes=True, progress=progress, readable=True) as opened, stop_on_signals() as stop:
+    with (
+        session(settings, writes=True, progress=progress, readable=True) as opened,
+        stop_on_signals(opened.progress) as stop,
+    ):
         opened.parallel = at_once(opened.store, parallel)
         names = chosen_names(opened, only)
         begun = begun_revisions(opened, "rollback", names)
@@ -101,7 +104,7 @@ def revert(
         UsageError: `writes` is none of the known words.
     """
     check_writes(writes)
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         wanted = opened.revisions.get(revision).id
         resumed, finished = finish_open_runs(opened, RunOptions(stop))
 
@@ -154,7 +157,10 @@ def abort(
         UnknownNameError: there is no such collection, and no revision speaks of it.
         RefusedError: a name has moved already, or in-place work can't be undone: the run must be finished.
     """
-    with session(settings, writes=True, progress=progress, readable=True) as opened, stop_on_signals() as stop:
+    with (
+        session(settings, writes=True, progress=progress, readable=True) as opened,
+        stop_on_signals(opened.progress) as stop,
+    ):
         names = None if collection is None else chosen_names(opened, [collection])
         options = RunOptions(stop, lock_timeout, only=names, unfinished=True)
         resumed, finished = finish_open_runs(opened, options, verb="abort")

@@ -237,7 +237,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     _check_target(target)
     if dry_run:
         return UpgradeResult(plan=plan(settings, target, only), resumed=(), outcomes=())
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         opened.parallel = at_once(opened.store, parallel)
         names = chosen_names(opened, only)
         failures = Failures(opened.progress, keep_going=keep_going)
