@@ -86,7 +86,7 @@ VERBS = {
     "snapshot list": (("snapshot", "list"), {0}, NAME),
     "fix undo --dry-run": (("fix", "undo", "1", "--dry-run"), {0}, "would come back"),
     "fix orphans --check": (
-        ("fix", "orphans", NAME, "--sql", "SELECT 2 AS id", "--database", "rows", "--check"), {4}, "would go",
+        ("fix", "orphans", NAME, "--sql", "SELECT 2 AS id", "--database", "rows", "--check"), {4}, "would be deleted",
     ),
     "gc --dry-run": (("gc", "--dry-run"), {0}, "stays"),
     "metrics": (("metrics",), {0}, "qdrant_vector_count"),

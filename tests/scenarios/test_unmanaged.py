@@ -59,10 +59,10 @@ def test_who_names_a_collection_is_not_told_that_nothing_is_to_do(deployment):
 ROWS = "SELECT id, kind FROM rows"
 #: A verb that reads, the code that it ends with, and what it prints.
 LOOKS = [
-    (("fix", "delete", "{}", "--id", "1", "--reason", "r", "--dry-run"), 0, "1 of 5 points would change"),
-    (("fix", "delete", "{}*", "--prefix", "/a", "--reason", "r", "--dry-run"), 0, "5 of 5 points would change"),
+    (("fix", "delete", "{}", "--id", "1", "--reason", "r", "--dry-run"), 0, "1 of 5 points would be deleted"),
+    (("fix", "delete", "{}*", "--prefix", "/a", "--reason", "r", "--dry-run"), 0, "5 of 5 points would be deleted"),
     (("fix", "sync", "{}", "--sql", ROWS, "--field", "kind", "--check"), 4, "1 of 5 points would change"),
-    (("fix", "orphans", "{}", "--sql", ROWS, "--check"), 4, "2 of 5 points would change"),
+    (("fix", "orphans", "{}", "--sql", ROWS, "--check"), 4, "2 of 5 points would be deleted"),
     (("fix", "orphans", "{}", "--sql", ROWS, "--check", "--sample", "4"), 4, "orphans"),
     (("fix", "stats", "{}"), 0, "/a"),
     (("schema", "{}"), 0, "Cosine"),

@@ -128,7 +128,7 @@ def _head(item: CollectionPlan) -> tuple[str | Text, ...]:
         strategy(item.job.steps),
         "" if item.points is None else f"{number(item.points)} points",
         "" if item.bytes is None else f"~ {size(item.bytes)}",
-        "" if item.seconds is None else f"~ {took(item.seconds)}",
+        "time unknown" if item.unmeasured else "" if item.seconds is None else f"~ {took(item.seconds)}",
     )
 
 

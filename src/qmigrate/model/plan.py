@@ -378,6 +378,7 @@ class CollectionPlan:
         holds: whether it is built and proven, and then waits for `qmigrate cutover`.
         seconds: how long it is expected to take, or None.
         speed: what that is taken from: ``earlier runs`` or ``assumed``.
+        unmeasured: embedders that have not run here before: how long they take is unknown, and `seconds` a guess.
         edits: what each of its data fixes would change now: counts and a sample.
     """
 
@@ -391,6 +392,7 @@ class CollectionPlan:
     holds: bool = False
     seconds: float | None = None
     speed: str = ""
+    unmeasured: tuple[str, ...] = ()
     edits: tuple[JsonObject, ...] = ()
 
 

@@ -81,7 +81,7 @@ def test_a_line_of_progress_fits_its_terminal():
     bars.close()
     assert "━" in drawn
     assert "60 %, 7,338 of 12,030" in drawn
-    assert "limited by" not in drawn
+    assert "read 16 %" not in drawn
     assert len(drawn.rstrip()) <= 72
 
 
