@@ -297,7 +297,7 @@ def test_what_is_waited_for_is_a_note(made, monkeypatch):
 
 
 def test_an_empty_revision_is_named(made):
-    """What `qmigrate revision` has made and no one has filled in; one that joins branches is meant so."""
+    """What `qmigrate revision` has made, not filled in yet; one that joins branches is meant so."""
     made.revise("0002", "def upgrade():\n    return []\n")
     found, notes = planned(made)
     assert (found, [note for note in notes if "empty" in note]) == (

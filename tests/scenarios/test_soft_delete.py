@@ -304,7 +304,7 @@ def test_retention_is_a_preset_for_a_cron_job(made):
     # That nothing was old enough is recorded, too.
     assert (again.code, [row.count for row in audit(made)]) == (0, [0, 3]), again.text
     typed = call(made.root, "fix", "delete", made.name, "--older-than", "5d", "--age-field", "created_at", "--reason", "r", "--dry-run")
-    assert "2 points would be marked as deleted" in typed.out, typed.text
+    assert "2 points would be deleted" in typed.out, typed.text
 
 
 def test_the_cron_job_of_the_docs_fits_the_command_line():

@@ -36,9 +36,10 @@ def show_plan(console: Console, plan: Plan, command: str, *, only: Sequence[str]
         for line in _group(group, plan.verb):
             console.print(line)
         console.print()
-    for line in note_lines(plan.notes):
+    notes = [*_unmeasured(plan), *plan.notes]
+    for line in note_lines(notes):
         console.print(line)
-    if plan.notes:
+    if notes:
         console.print()
     for line in _refused(plan):
         console.print(line)
@@ -48,6 +49,18 @@ def show_plan(console: Console, plan: Plan, command: str, *, only: Sequence[str]
         console.print(nothing_to_do(plan, only))
         return
     console.print(Text.assemble("Nothing was written. Run it: ", (command, "bold")))
+
+
+def _unmeasured(plan: Plan) -> list[str]:
+    """Why a time is unknown, and when it will be known."""
+    names = sorted({name for item in plan.collections for name in item.unmeasured})
+    if not names:
+        return []
+    have = "has" if len(names) == 1 else "have"
+    return [
+        f"the time is unknown: {', '.join(names)} {have} filled no vector here before; it is measured during the first "
+        "minute, and by upgrade --max-estimate before it starts"
+    ]
 
 
 def _refused(plan: Plan) -> list[Text]:

@@ -46,7 +46,7 @@ def check_all(opened: Session, plan: Plan) -> None:
 
 
 def place_of(opened: Session, name: str, ops: Sequence[OpRef]) -> FixSource:
-    """What a fix of a live collection gets to look at."""
+    """What a fix of a live collection reads."""
     settings = opened.settings.for_collection(name)
     return FixSource(
         name,

@@ -46,20 +46,9 @@ _LONGEST_MEASUREMENT = 10.0
 
 
 def with_estimates(opened: Session, world: World, plan: Plan) -> Plan:
-    """The plan with seconds for each collection that it has work for; a note names embedders of an unknown speed."""
+    """The plan with seconds for each collection that it has work for."""
     known = _speeds(opened)
-    found = tuple(_estimated(opened, world, known, item) for item in plan.collections)
-    names = sorted({name for item in found for name in item.unmeasured})
-    notes = (_unknown(names),) if names else ()
-    return replace(plan, collections=found, notes=(*plan.notes, *notes))
-
-
-def _unknown(names: Sequence[str]) -> str:
-    have = "has" if len(names) == 1 else "have"
-    return (
-        f"the time is unknown: {', '.join(names)} {have} filled no vector here before; it is measured during the first "
-        "minute, and by upgrade --max-estimate before it starts"
-    )
+    return replace(plan, collections=tuple(_estimated(opened, world, known, item) for item in plan.collections))
 
 
 def with_pauses(opened: Session, world: World, plan: Plan) -> Plan:

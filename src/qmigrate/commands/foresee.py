@@ -218,7 +218,7 @@ class _NoLease:
 
 @dataclass(frozen=True, slots=True)
 class _Code(UserCode):
-    """The user's code, where an embedder that can't be loaded here is told from one that is not configured."""
+    """The user's code, which tells an embedder that can't be loaded here from one that is not configured."""
 
     def embedder(self, name: str) -> Embedder:
         """See the base class."""
