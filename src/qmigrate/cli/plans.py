@@ -57,10 +57,8 @@ def _unmeasured(plan: Plan) -> list[str]:
     if not names:
         return []
     have = "has" if len(names) == 1 else "have"
-    return [
-        f"the time is unknown: {', '.join(names)} {have} filled no vector here before; it is measured during the first "
-        "minute, and by upgrade --max-estimate before it starts"
-    ]
+    when = "it is measured during the first minute, and by upgrade --max-estimate before it starts"
+    return [f"the time is unknown: {', '.join(names)} {have} filled no vector here before; {when}"]
 
 
 def _refused(plan: Plan) -> list[Text]:
