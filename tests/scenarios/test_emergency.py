@@ -193,6 +193,21 @@ def test_a_downgrade_is_not_guessed(prepared):
         assert made.row().revision == ("0002" if not code else "0003")
 
 
+def test_other_ids_are_not_counted_without_their_code(prepared):
+    """The base of a Rekey is in another order: nothing is concluded from it, and the way back needs consent."""
+    repeated, folders = prepared
+    made = repeated(folders.mktemp("rekey") / "one")
+    body = "def other(point):\n    return 1000 - point.id\n\ndef upgrade():\n    return [op.Rekey('docs', other, cutover='immediate')]\n"
+    path = made.revise("0003", body, down="0002")
+    upgrade.upgrade(made.settings())
+    path.write_text("def (:\n")
+    said = call(made.root, "rollback", "0002")
+    assert (said.code, "got other ids" in said.err, "--discard-writes" in said.err) == (10, True, True), said.text
+    assert made.row().revision == "0003"
+    assert call(made.root, "rollback", "0002", "--discard-writes").code == 0
+    assert 1 in made.contents()
+
+
 def test_nothing_is_pending_of_what_can_not_be_read(prepared):
     """The head is still known, what a broken file would do is not, and that is said."""
     repeated, folders = prepared

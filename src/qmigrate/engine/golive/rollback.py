@@ -107,6 +107,14 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
     if step.writes == "now":
         _refuse_now(step, work)
         return WritesSince()
+    if _has_unknown_ids(step, work):
+        if step.writes == "discard":
+            return WritesSince()
+        raise RefusedError(
+            f"{work.collection} got other ids on the way from {step.target} to {step.source}, by a revision whose file "
+            "can't be run: what was written since can't be counted",
+            hint=f"repair the file; or {_discarding(step, work)} goes back to the old points as they were",
+        )
     since = _count(step, work, tried=step.writes == "carry") if step.target is not None else _all_of(step, work)
     if since.total and step.writes == "refuse":
         raise _refusal(step, work, since)
@@ -353,6 +361,16 @@ def _untouched(step: GoLive, work: Work) -> tuple[OperationIds | None, int]:
             delta = closing.barrier_delta
             return (now, delta) if nothing_written(work, closing.ids, now, delta=delta) else (None, 0)
     return None, 0
+
+
+def _has_unknown_ids(step: GoLive, work: Work) -> bool:
+    """Whether a Rekey lies between whose code can't be run: nothing says which point was which, and in which order.
+
+    Only a Rekey leaves a base of the way back on the way forward.
+    """
+    restored = any(closing.direction == RESTORED for closing in work.job.closes)
+    unread = step.apart and step.target is not None and not restored
+    return unread and work.lease.ledger.has_base(base_name(str(step.source), str(step.target), back=True))
 
 
 def _count(step: GoLive, work: Work, *, tried: bool) -> WritesSince:
