@@ -141,7 +141,6 @@ def upgrade(
     else:
         shell.show(result, functools.partial(show_upgrade, only=only))
     return result.exit_code
-    return made.exit_code
 
 
 def _check_named(shell: Shell, target: str, only: tuple[str, ...]) -> None:
