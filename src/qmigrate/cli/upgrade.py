@@ -140,7 +140,7 @@ def upgrade(
         shell.show(result.plan, functools.partial(show_plan, command=again, only=only))
     else:
         shell.show(result, functools.partial(show_upgrade, only=only))
-    return result.exit_code
+    return result.exit_code or (result.plan.exit_code if dry_run else 0)
 
 
 def _check_named(shell: Shell, target: str, only: tuple[str, ...]) -> None:
