@@ -122,5 +122,13 @@ def _two_units(whole: int, large: int, unit: str, small: int, part: str) -> str:
 
 def moment(value: datetime) -> str:
     """Local time, ``2025-11-21 14:02``; a time without a zone is UTC."""
-    aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-    return f"{aware.astimezone():%Y-%m-%d %H:%M}"
+    return f"{_local(value):%Y-%m-%d %H:%M}"
+
+
+def zone(value: datetime) -> str:
+    """The time zone in which :func:`moment` shows it: ``UTC``, ``CET``, ``+05:30``."""
+    return _local(value).tzname() or f"{_local(value):%z}"
+
+
+def _local(value: datetime) -> datetime:
+    return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone()

@@ -66,6 +66,10 @@ VERBS: dict[str, tuple[str, ...]] = {
 #: Of these, the ones that open nothing, or report what is wrong with what they open.
 FILES_FIRST = ("heads", "branches", "show", "edit")
 ASIDE = ("init", "revision", "completion", *FILES_FIRST, "wait", "repair", "doctor", "check", "schema", "metrics", "fix.retrain", "export.show")
+#: Those that an emergency needs: they continue without revision files that are broken or have changed.
+READABLE = (
+    "rollback", "abort", "status", "history", "verify", "snapshot.list", "gc", "fix.stats", "fix.orphans", "fix.undo",
+)  # fmt: skip
 #: The others open revisions, ledger and store, and stop at what is wrong with them.
 OPENING = tuple(verb for verb in VERBS if verb not in ASIDE)
 

@@ -255,7 +255,7 @@ def test_on_the_command_line_and_in_a_revision(made, tmp_path):
     """A dry run shows who would go; --yes alone is not enough; in a revision the plan counts exactly."""
     words = ["fix", "delete", made.name, "--prefix", "/photos/2024", "--reason", "folder removed"]
     shown = call(made.root, *words, "--dry-run")
-    assert (shown.code, "5 of 12 points would change" in shown.out) == (0, True)
+    assert (shown.code, "5 of 12 points would be deleted" in shown.out) == (0, True)
     assert "/photos/2024/sub/b.jpg" in shown.out
     for more, code in ((["--yes"], 10), ([], 10), (["--yes", "--expect", "4"], 10), (["--filter", "a: [", "--yes"], 2)):
         assert call(made.root, *words, *more).code == code, more
@@ -264,11 +264,11 @@ def test_on_the_command_line_and_in_a_revision(made, tmp_path):
     assert call(made.root, "fix", "undo", "1", "--yes").code == 0
     where = tmp_path / "where.yaml"
     where.write_text("must: [{key: kind, match: {value: k1}}]")
-    assert "4 points would go" in call(made.root, *words[:3], "--filter", f"@{where}", "--reason", "r", "--dry-run").out
+    assert "4 points would be deleted" in call(made.root, *words[:3], "--filter", f"@{where}", "--reason", "r", "--dry-run").out
     made.revise("0002", 'def upgrade():\n    return [op.DeletePoints("{name}", prefix="/photos/2024", reason="gone"),\n'
                 '            op.DeletePoints("{name}", ids=[3], reason="too")]\n')
     planned = call(made.root, "plan").out
-    assert re.search(r"5 of 12 points would change.*\n.*1 of 12 points would change", planned), planned
+    assert re.search(r"5 of 12 points would be deleted.*\n.*1 of 12 points would be deleted", planned), planned
     upgrade.upgrade(made.settings())
     assert set(digests(made)) == set(PATHS) - IN_2024 - {3}
     assert [(row.kind, row.count) for row in audit(made)[:2]] == [("ASSET", 1), ("DIRECTORY", 5)]
@@ -347,7 +347,7 @@ def test_a_preset_selects_the_type_that_is_meant(made, held, typed, goes, words)
     store.close()
     args = ("fix", "delete", "--preset", "asset", "--value", typed, "--yes")
     shown = call(made.root, *args, "--dry-run")
-    assert f"{goes} of 12 points would change" in shown.out, shown.text
+    assert f"{goes} of 12 points would be deleted" in shown.out, shown.text
     assert words in " ".join(shown.out.split())
     done = call(made.root, *args, "--expect", str(goes))
     assert done.code == 0, done.text
@@ -360,7 +360,7 @@ def test_a_must_not_of_another_type_is_named_before_everything_goes(made):
     """Under must_not a value of the wrong type means every point, and the preview reports it."""
     where = '{"must_not": [{"key": "kind", "match": {"value": 7}}]}'
     shown = call(made.root, "fix", "delete", made.name, "--filter", where, "--reason", "r", "--dry-run")
-    assert "12 of 12 points would change" in shown.out
+    assert "12 of 12 points would be deleted" in shown.out
     assert "`kind` holds texts, and is compared with the number 7" in " ".join(shown.out.split())
 
 

@@ -159,4 +159,4 @@ def test_a_plan_says_that_a_model_is_random_or_cannot_be_loaded(filled):
     configure(filled, words={"type": "open_clip", "model": "ViT-Z-99", "random_weights": 7})
     notes = upgrade.plan(filled.settings()).notes
     assert any("is filled by words with random weights (seed 7): for trials only" in note for note in notes)
-    assert any("vector b can't be filled: embedder 'words'" in note for note in notes)
+    assert any("embedder 'words'" in note and "an upgrade from here is refused (2)" in note for note in notes)

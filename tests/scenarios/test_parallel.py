@@ -138,7 +138,7 @@ def test_a_stop_reaches_all_of_them_and_all_go_on(six, monkeypatch):
     stop, gate, original = Stop(), threading.Barrier(3, action=lambda: stop(signal.SIGTERM, None)), rebuild.copy_ranges
 
     @contextmanager
-    def given():
+    def given(_progress):
         yield stop
 
     def copy(work, *args):

@@ -11,6 +11,7 @@ from tests.harness import ADD, CREATE, INDEX, Deployment
 from tests.scenarios.cli import call, left, refused
 from tests.scenarios.test_rollback import RENAME, target_of
 
+from qmigrate.commands import estimate as estimate_command
 from qmigrate.commands import gc, plan_file, sql_gate, upgrade
 from qmigrate.errors import DriftError, ForeignLedgerError, PendingError, RefusedError, UsageError
 from qmigrate.ledger import Ledger
@@ -258,7 +259,10 @@ def test_an_estimate_is_shown_and_compared(made):
     [item] = upgrade.plan(made.settings()).collections
     assert item.seconds > 600
     assert item.speed == "assumed"
-    assert "~ 1" in call(made.root, "plan").out
+    assert item.unmeasured == ("words",)
+    said = call(made.root, "plan").out
+    assert "time unknown" in said
+    assert "words has filled no vector here before; it is measured during the first minute" in said
     data = call(made.root, "plan", "--json").json["data"]["collections"][0]
     assert (data["seconds"], data["speed"]) == (item.seconds, "assumed")
     before = left(made)
@@ -270,6 +274,35 @@ def test_an_estimate_is_shown_and_compared(made):
     assert call(made.root, "upgrade", "--max-estimate", "2h").code == 0
     assert made.row().revision == "0003"
     assert call(made.root, "upgrade", "--max-estimate", "1s").code == 0
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_speeds_are_kept_per_embedder(made):
+    """Once an embedder has run, its own speed counts, in every collection; that of another one is unknown again."""
+    made.load(estimate.FEWEST_POINTS, start=1000, uuids=False)
+    upgrade.upgrade(made.settings())
+    body = 'return [op.AddVector("{name}", "%s", VectorParams(size=16, distance=Distance.COSINE), values=Embed("%s", text="text"))]'
+    made.extra["embedders"] = {"words": {"type": "hashing", "size": 16}, "more": {"type": "hashing", "size": 16}}
+    made.__post_init__()
+    for embedder, unknown in (("words", ()), ("more", ("more",))):
+        made.revise("0004", "def upgrade():\n    " + body % (embedder, embedder), down="0003")
+        plan = upgrade.plan(made.settings())
+        (item,) = plan.collections
+        assert item.unmeasured == unknown
+        assert item.speed == ("assumed" if unknown else "earlier runs")
+        assert ("the time is unknown: more" in call(made.root, "plan").out) == bool(unknown)
+
+
+def test_the_guard_measures_what_has_never_run(made, monkeypatch):
+    """An assumption that is too good lets nothing in: a model that is slower than assumed is found out before it starts."""
+    made.extra["estimates"] = {"embed": 1e9, "copy": 1e12, "index": 1e12, "local": 1e9}
+    made.__post_init__()
+    monkeypatch.setattr(estimate_command, "_measured", lambda *_: 0.01)
+    before = left(made)
+    refused(made.root, ("upgrade", "--max-estimate", "5m"), 3, "expected to take")
+    assert left(made) == before
+    monkeypatch.setattr(estimate_command, "_measured", lambda *_: 1e9)
+    assert call(made.root, "upgrade", "--max-estimate", "5m").code == 0
 
 
 def test_a_plan_that_has_aged_is_estimated_as_of_today(made):

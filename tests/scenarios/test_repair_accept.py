@@ -162,3 +162,12 @@ def test_a_file_that_is_what_was_applied_is_accepted_already(made):
     """Nothing is written then."""
     assert "nothing to do" in repair.accept(made.settings(), "0002", "why").detail
     assert rows(made) == []
+
+
+def test_another_broken_file_is_no_obstacle(made):
+    """Only the file that is accepted is read for it; one that can't be used says so."""
+    change(made, lambda text: text + "\n# an afterthought\n")
+    made.revise("0003", "def (:\n", down="0002")
+    assert repair.accept(made.settings(), "0002", "a comment").meaning == "same"
+    said = call(made.root, "repair", "--accept", "0003", "--reason", "r")
+    assert (said.code, "SyntaxError" in said.err) == (2, True)

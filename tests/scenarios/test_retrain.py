@@ -125,7 +125,7 @@ def below(*folders: str) -> set:
 
 #: How a list of folders is written, and what comes of it: points, or the message.
 WRITTEN = [
-    (b"\xef\xbb\xbf/photos/2024\r\n/photos/it's %_\r\n", 0, "8 points would go"),
+    (b"\xef\xbb\xbf/photos/2024\r\n/photos/it's %_\r\n", 0, "8 points would be deleted"),
     ("/photos/2024\n".encode("utf-16"), 2, "--from-file"),
     (None, 2, "does not exist"),
 ]
@@ -162,7 +162,7 @@ def test_points_go_and_their_rows_are_marked(app, tmp_path):
     listed.write_text("\ufeff/photos/2024/sub\n\n/photos/it's %_\n", encoding="utf-8")
     both = ["--value", "/photos/2024", "--from-file", str(listed)]
     shown = call(app.made.root, *words, *both, "--dry-run")
-    assert (shown.code, "8 points would go" in shown.out, "retrain_queue" in shown.out) == (0, True, True), shown.text
+    assert (shown.code, "8 points would be deleted" in shown.out, "retrain_queue" in shown.out) == (0, True, True), shown.text
     found = call(app.made.root, *words, *both, "--dry-run", "--json").json["data"]
     assert [preview["changes"] for preview in found["previews"]] == [6, 0, 2]
     for more, code in ((["--yes"], 10), ([], 10), (["--yes", "--expect", "9"], 10), (["--yes", "--max-share", "0.3"], 10)):

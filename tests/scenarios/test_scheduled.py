@@ -92,7 +92,7 @@ def test_a_sample_counts_what_was_looked_at(app):
     whole = call(app.made.root, *words, "500")
     assert "15 of 60 points would change (a sample of 60)" in whole.out, whole.text
     assert "15 to 15 points differ (95 %)" in whole.out
-    assert "Nothing was changed: 15 of 60 points would." in whole.out
+    assert "Nothing was changed: 15 of 60 points would change." in whole.out
     (few,) = call(app.made.root, *words, "50", "--json").json["data"]["previews"]
     assert few["counts"]["sampled"] == 50
     assert few["changes"] <= few["counts"]["changes_at_least"] <= 15 <= few["counts"]["changes_at_most"]

@@ -220,7 +220,7 @@ def test_a_mark_never_writes_over_the_application_s_own_key(made):
     # In a revision the plan counts what it would mark.
     soft = 'op.DeletePoints("{name}", ids=[3, 4], soft=True, flag="hidden", reason="r")'
     made.revise("0004", f"def upgrade():\n    return [{soft}]\n")
-    assert "2 of 20 points would change" in call(made.root, "plan").out
+    assert "2 of 20 points would be marked as deleted" in call(made.root, "plan").out
     upgrade.upgrade(made.settings())
     assert [(row.kind, row.facts["flag"]) for row in audit(made)] == [("SOFT_DELETE", "hidden")] * 2
     if "url" in made.qdrant:
@@ -304,7 +304,7 @@ def test_retention_is_a_preset_for_a_cron_job(made):
     # That nothing was old enough is recorded, too.
     assert (again.code, [row.count for row in audit(made)]) == (0, [0, 3]), again.text
     typed = call(made.root, "fix", "delete", made.name, "--older-than", "5d", "--age-field", "created_at", "--reason", "r", "--dry-run")
-    assert "2 points would go" in typed.out, typed.text
+    assert "2 points would be deleted" in typed.out, typed.text
 
 
 def test_the_cron_job_of_the_docs_fits_the_command_line():

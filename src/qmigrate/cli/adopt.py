@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qmigrate.cli.layout import Text, columns
+from qmigrate.cli.layout import Text, columns, note_lines
 from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.cli.upgrade import parallel
 from qmigrate.text import counted, number
@@ -43,8 +43,8 @@ def show_adopted(console: Console, result: AdoptResult, *, command: str) -> None
         console.print(f"\n{'would write' if result.dry_run else 'made'} {result.file}")
     for line in result.missing:
         console.print(f"  a revision can't express: {line}")
-    for note in result.notes:
-        console.print(f"note: {note}")
+    for note in note_lines(result.notes):
+        console.print(note)
     for one in result.left:
         console.print(f"skipped: {one.name}: {one.reason}")
         if one.hint:

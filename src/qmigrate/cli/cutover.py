@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qmigrate.cli.layout import Text
+from qmigrate.cli.layout import Text, note_lines
 from qmigrate.cli.plans import held_lines, show_outcome
 from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.cli.upgrade import dry_run, keep_going, lock_timeout, parallel, show_rest
@@ -26,8 +26,8 @@ def show_cutover(console: Console, result: CutoverResult) -> None:
     for outcome in result.outcomes:
         for line in show_outcome(outcome, "upgrade"):
             console.print(line)
-    for note in result.notes:
-        console.print(f"note: {note}")
+    for note in note_lines(result.notes):
+        console.print(note)
     if result.dry_run:
         for held in result.held:
             console.print(_waiting(held))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -93,7 +92,7 @@ def erase_points(shell: Shell, operation: DeletePoints, given: dict[str, Any]) -
     if not given["yes"] or given["dry_run"]:
         found = command.review(settings, operation, tenant=ALL)
         if given["dry_run"] or not found.changes:
-            shell.show(found, functools.partial(show_review, would="would be erased for good"))
+            shell.show(found, show_review)
             return 0
         _consent(shell, found)
         most = found.by_collection

@@ -213,7 +213,7 @@ def delete(shell: Shell, collection: str | None, **given: Any) -> int:
         types = tuple(line for preview in found.previews for line in preview.misfits)
         command.check_there(operation, found.changes, [preview.counts for preview in found.previews], types)
         if given["dry_run"] or not found.changes:
-            shell.show(found, functools.partial(show_review, would="would go"))
+            shell.show(found, show_review)
             return 0
         consent(shell, found, flags=f"--yes --expect {found.changes}", question=deletion(found))
         most = found.by_collection
@@ -476,7 +476,7 @@ def consent(shell: Shell, found: Review, flags: str = "--yes", question: str | N
     if found.refusal is not None:
         raise found.refusal.error()
     refusal = RefusedError(
-        f"{counted(found.changes, 'point')} would change, and that needs consent",
+        f"{counted(found.changes, 'point')} would {found.would}, and that needs consent",
         hint=f"review them first (--check, --dry-run); {flags} does it",
         facts={"changes": found.changes},
     )

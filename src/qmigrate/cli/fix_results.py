@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from qmigrate.cli.layout import Text, labelled, short
+from qmigrate.cli.layout import Text, columns, labelled, short
 from qmigrate.text import counted, number, quote, took
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -24,21 +24,21 @@ _SHOWN = 5
 _ESTIMATED = (("strays", "points", "are strays"), ("missing", "rows", "are missing"), ("changes", "points", "differ"))
 
 
-def show_review(console: Console, review: Review, would: str = "would") -> None:
+def show_review(console: Console, review: Review) -> None:
     """What would change, and that nothing was done."""
     for line in review_lines(review):
         console.print(line)
     # Where no pair was compared, it is unknown whether it is in order.
     compared = any(one.counts.get("rows", 1) != one.counts.get("without_point", 0) for one in review.previews)
-    nothing = "No differences." if would == "would" and compared else "Nothing to do."
+    nothing = "No differences." if review.would == "change" and compared else "Nothing to do."
     sampled = sum(preview.counts.get("sampled", 0) for preview in review.previews)
     points = f"{number(review.changes)} of {counted(sampled, 'point')}" if sampled else counted(review.changes, "point")
-    console.print(f"Nothing was changed: {points} {would}." if review.changes else nothing)
+    console.print(f"Nothing was changed: {points} would {review.would}." if review.changes else nothing)
 
 
 def review_lines(review: Review) -> list[Text]:
     """Per collection: figures, and the first of what would change."""
-    lines = [Text(note) for note in review.notes]
+    lines = [Text(note.replace(" → ", "\n  → ")) for note in review.notes]
     for preview in review.previews:
         lines += preview_lines(preview)
     return lines
@@ -77,16 +77,17 @@ def preview_lines(preview: Preview) -> list[Text]:
     estimates = [_estimate(counts, *named) for named in _ESTIMATED]
     sampled = counts.pop("sampled", None)
     looked_at = preview.points if sampled is None else sampled
-    figures = f"{number(preview.changes)} of {counted(looked_at, 'point')} would change"
+    figures = f"{number(preview.changes)} of {counted(looked_at, 'point')} would {preview.would}"
     if preview.returns:
         # What was deleted is not one of those that are there.
         figures = f"{counted(preview.changes, 'point')} would come back; {counted(preview.points, 'point')} there now"
     if sampled is not None:
         figures += f" (a sample of {number(preview.points)})"
-    lines = [head, *labelled("values", preview.values), *labelled("changes", [figures])]
+    label = "returns" if preview.returns else preview.label
+    lines = [head, *labelled("values", preview.values), *labelled(label, [figures])]
     lines += [*labelled("types", preview.misfits), *labelled("found", _counts(counts))]
     lines += labelled("estimate", [one for one in estimates if one])
-    return [*lines, *labelled("sample", [_sample(one) for one in preview.sample[:_SHOWN]])]
+    return [*lines, *labelled("sample", _sample(preview.sample[:_SHOWN]))]
 
 
 def _estimate(counts: dict[str, int], name: str, unit: str, are: str) -> str | None:
@@ -114,10 +115,21 @@ def _counts(counts: Mapping[str, int]) -> list[str]:
     return [", ".join(parts)] if parts else []
 
 
-def _sample(one: Mapping[str, Any]) -> str:
-    keys = sorted({*one["before"], *one["after"]})
-    parts = [f"{key}: {_value(one['before'], key)} → {_value(one['after'], key)}" for key in keys]
-    return f"{one['id']}  {', '.join(parts)}"
+def _sample(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The first points as a small table: the id, and a column for each key, with what it is and would be."""
+    if not points:
+        return []
+    keys = sorted({key for one in points for key in (*one["before"], *one["after"])})
+    rows = [(str(one["id"]), *(_change(one, key) for key in keys)) for one in points]
+    return [line.plain for line in columns(rows, header=("id", *keys), indent=0)]
+
+
+def _change(one: Mapping[str, Any], key: str) -> str:
+    """``"a" → "b"``; one value where it stays, or where the point is only there before or afterwards."""
+    before, after = _value(one["before"], key), _value(one["after"], key)
+    if not one["before"] or not one["after"]:
+        return before if one["before"] else after
+    return before if before == after else f"{before} → {after}"
 
 
 def _value(payload: Mapping[str, Any], key: str) -> str:

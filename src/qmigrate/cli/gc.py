@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qmigrate.cli.layout import Text, columns, labelled
+from qmigrate.cli.layout import Text, columns, labelled, note_lines
 from qmigrate.cli.shell import Shell, ask, with_shell
 from qmigrate.cli.upgrade import lock_timeout
 from qmigrate.text import counted, moment, quote, size
@@ -29,7 +29,7 @@ def show_preview(console: Console, result: GcResult, command: str) -> None:
     Args:
         command: what to type to have it done.
     """
-    for line in preview(result):
+    for line in [*note_lines(result.notes), *preview(result)]:
         console.print(line)
     if not result.anything:
         console.print("Nothing was deleted." if result.spared else "Nothing to collect.")

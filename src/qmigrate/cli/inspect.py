@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmigrate.cli.layout import Text, columns, short
+from qmigrate.cli.layout import Text, columns, note_lines, short
 from qmigrate.cli.shell import Duration, Shell, with_shell
-from qmigrate.text import counted, moment, number, took
+from qmigrate.text import counted, moment, number, took, zone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,10 +39,15 @@ _LONGEST = 40
 
 def show_deletions(console: Console, found: Deletions) -> None:
     """Newest first."""
+    for line in note_lines(found.notes):
+        console.print(line)
     if not found.rows:
         console.print("Nothing was deleted or changed on purpose.")
         return
-    for line in columns([_row(one) for one in found.rows], header=_HEADER, right={0, 5}, indent=0):
+    zones = {zone(one.created_at) for one in found.rows}
+    header = [f"when ({next(iter(zones))})" if name == "when" and len(zones) == 1 else name for name in _HEADER]
+    rows = [_row(one, alike=len(zones) == 1) for one in found.rows]
+    for line in columns(rows, header=header, right={0, 5}, indent=0):
         console.print(line)
 
 
@@ -64,12 +69,12 @@ def _cell(value: object) -> object:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
-def _row(one: Deletion) -> tuple[str, ...]:
+def _row(one: Deletion, *, alike: bool) -> tuple[str, ...]:
     points = one.count if one.changed is None else one.changed
     undone = f" (undone by {one.undone_by})" if one.undone_by is not None else ""
     return (
         str(one.id),
-        moment(one.created_at),
+        moment(one.created_at) if alike else f"{moment(one.created_at)} {zone(one.created_at)}",
         one.collection or "–",
         one.kind + undone,
         short(one.target, _LONGEST),
@@ -152,8 +157,8 @@ def show_late_writes(console: Console, found: LateWrites) -> None:
     header = ("what", "collection", "id", "written to the old generation", "in the new one")
     for line in columns(rows, header=header, indent=0):
         console.print(line, soft_wrap=True)
-    for note in found.notes:
-        console.print(f"note: {note}")
+    for line in note_lines(found.notes):
+        console.print(line)
 
 
 def _old(side: Mapping[str, Any]) -> str:
@@ -201,8 +206,10 @@ def show_status(console: Console, status: Status) -> None:
         console.print()
         for line in _table(status, following, console.width):
             console.print(line)
-    for note in status.notes:
-        console.print(f"\nnote: {note}")
+    for line in note_lines(status.notes):
+        if line.plain.startswith("note: "):
+            console.print()
+        console.print(line)
     if following:
         console.print()
         console.print(Text.assemble("Next: ", (following, "bold")))
@@ -284,31 +291,70 @@ def _since(found: Since | None) -> str:
 
 def show_history(console: Console, history: History) -> None:
     """What was applied and rolled back, newest first."""
+    for line in note_lines(history.notes):
+        console.print(line)
     if not history.rows:
         console.print("Nothing is recorded.")
         return
-    rows = [
-        (
-            moment(row.created_at),
-            row.collection,
-            row.revision,
-            row.direction,
-            row.strategy or "–",
-            _serves(row),
-            row.actor or "–",
-        )
-        for row in history.rows
-    ]
-    header = ("when", "collection", "revision", "direction", "how", "serves", "who")
-    for line in columns(rows, header=header, indent=0):
+    for line in _history_lines(history, console.width):
         console.print(line)
+
+
+#: What a line of the history has, the most needed first; the others have a line of their own where there is no room.
+_HISTORY = ("serves", "points", "took", "who", "title", "reason")
+
+
+def _history_lines(history: History, width: int) -> list[Text]:
+    """One line for each, as far as that fits."""
+    zones = {zone(row.created_at) for row in history.rows}
+    header = ("no", f"when ({zones.pop()})" if len(zones) == 1 else "when", "collection", "revision", "what")
+    firsts = [_happened(row, alike=header[1] != "when") for row in history.rows]
+    others = [_further(row) for row in history.rows]
+    names = [name for name in _HISTORY if any(other[name] for other in others)]
+    for inside in range(len(names), -1, -1):
+        chosen = names[:inside]
+        rows = [(*first, *(other[name] or "–" for name in chosen)) for first, other in zip(firsts, others, strict=True)]
+        right = {0, *(5 + place for place, name in enumerate(chosen) if name in ("points", "took"))}
+        lines = columns(rows, header=(*header, *chosen), right=right, indent=0)
+        if not inside or max(line.cell_len for line in lines) <= width:
+            break
+    found = lines[:1]
+    for line, other in zip(lines[1:], others, strict=True):
+        left = [name for name in ("title", *_HISTORY) if name in names[inside:] and other[name]]
+        rest = [_RESTED.get(name, "{}").format(other[name]) for name in dict.fromkeys(left)]
+        found += [line, Text(f"    {' · '.join(rest)}")] if rest else [line]
+    return found
+
+
+#: How a figure reads outside of its column.
+_RESTED = {"points": "points: {}", "reason": "“{}”", "who": "by {}", "serves": "{} serves"}
+
+
+def _happened(row: HistoryEntry, *, alike: bool) -> tuple[str, ...]:
+    """Which, when, where and what; an attempt says what became of it."""
+    what = ", ".join(dict.fromkeys(part for part in (row.direction, row.strategy) if part))
+    if row.state != "done":
+        what = f"{row.direction} {row.state}"
+    when = moment(row.created_at) if alike else f"{moment(row.created_at)} {zone(row.created_at)}"
+    return ("–" if row.id is None else str(row.id), when, row.collection, row.revision, what)
+
+
+def _further(row: HistoryEntry) -> dict[str, str]:
+    """The cells of the other columns; empty where there is nothing to show."""
+    return {
+        "serves": "" if row.physical is None else _serves(row),
+        "points": "" if row.points is None else number(row.points),
+        "took": "" if row.seconds is None else took(row.seconds),
+        "who": row.actor or "",
+        "title": short(row.title or "", _LONGEST),
+        "reason": short(row.reason or "", _LONGEST),
+    }
 
 
 def _serves(row: HistoryEntry) -> str:
     """``g0002``, ``plain``, or the name of a collection that was adopted under an alias."""
-    if row.physical is None:
-        return "–"
-    return "plain" if row.physical == row.collection else row.physical.removeprefix(f"{row.collection}__")
+    physical = row.physical or "–"
+    return "plain" if physical == row.collection else physical.removeprefix(f"{row.collection}__")
 
 
 PENDING = 3
@@ -334,6 +380,7 @@ def status(shell: Shell, exit_code: bool, count_writes: bool) -> int:
 @click.command(short_help="Show what was applied and rolled back.")
 @click.argument("collection", required=False)
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Rows at most.")
+@click.option("--all", "attempts", is_flag=True, help="Also attempts that came to nothing: failed, aborted, refused.")
 @click.option("--deletions", is_flag=True, help="Show the audit of deletions and fixes instead.")
 @click.option("--since", type=Duration(), help="With --deletions: within the last 24h, 7d, ….")
 @click.option("--type", "kind", metavar="WORD", help="With --deletions: only DIRECTORY, ORPHAN, PAYLOAD_SYNC, ….")
@@ -343,11 +390,19 @@ def status(shell: Shell, exit_code: bool, count_writes: bool) -> int:
 @click.option("--carried", metavar="REV", help="Show late writes to the generation that REV replaced.")
 @partial(with_shell, without=("actor",))
 def history(
-    shell: Shell, collection: str | None, limit: int, deletions: bool, carried: str | None, **given: Any
+    shell: Shell,
+    collection: str | None,
+    limit: int,
+    attempts: bool,
+    deletions: bool,
+    carried: str | None,
+    **given: Any,
 ) -> None:
     """Show what was applied and rolled back, newest first, of COLLECTION or of all."""
     import qmigrate.commands.status as command
 
+    if attempts and (deletions or carried is not None):
+        raise click.UsageError("--all can't be used with --deletions or --carried", click.get_current_context())
     if carried is not None:
         _show_carried(shell, carried, collection, only=not deletions and not any(given.values()))
         return
@@ -357,7 +412,7 @@ def history(
         return
     if any(value for value in given.values()):
         raise click.UsageError("these options need --deletions", click.get_current_context())
-    shell.show(command.history(shell.settings(), collection, limit), show_history)
+    shell.show(command.history(shell.settings(), collection, limit, attempts=attempts), show_history)
 
 
 def _show_carried(shell: Shell, revision: str, collection: str | None, *, only: bool) -> None:

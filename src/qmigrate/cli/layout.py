@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qmigrate.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from rich.text import Text as Text
 
@@ -68,6 +68,16 @@ def _line(row: list[Text], widths: list[int], right: Collection[int], indent: in
         line.append("  " if place < len(row) - 1 else "")
     line.rstrip()
     return line
+
+
+def note_lines(notes: Iterable[str]) -> list[Text]:
+    """``note: …`` for each; what to do about it has a line of its own, so that a command can be copied."""
+    lines: list[Text] = []
+    for note in notes:
+        what, arrow, command = note.partition(" → ")
+        lines.append(Text(f"note: {what}"))
+        lines += [Text(f"  → {command}")] if arrow else []
+    return lines
 
 
 def labelled(label: str, lines: Sequence[str], *, indent: int = 2, width: int = 9) -> list[Text]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from qmigrate.cli.layout import note_lines
 from qmigrate.cli.shell import Shell, with_shell
 
 
@@ -26,9 +27,9 @@ def metrics(shell: Shell, textfile: Path | None) -> int:
     from qmigrate.commands.metrics import exposition, write
 
     found = command.metrics(shell.settings())
-    for note in found.notes:
+    for note in note_lines(found.notes):
         if not shell.options.quiet and not shell.options.json:
-            shell.console(stderr=True).print(f"note: {note}")
+            shell.console(stderr=True).print(note)
     if textfile is not None:
         write(found, textfile)
     if textfile is None or shell.options.json:

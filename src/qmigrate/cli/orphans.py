@@ -70,12 +70,12 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
     if given["check"]:
         with missing_rows.handed(narrow, taker) as wanted:
             found = command.review(settings, operation, wanted, tenant=ALL)
-        shell.show(found, functools.partial(show_review, would="would go"))
+        shell.show(found, show_review)
         return found.exit_code
     if not given["yes"]:
         found = command.review(settings, operation, look, tenant=ALL)
         if not found.changes and not (taker or wish.missing or wish.missing_table):
-            shell.show(found, functools.partial(show_review, would="would go"))
+            shell.show(found, show_review)
             return 0
         if found.changes:
             consent(shell, found, flags=f"--yes --expect {found.changes}", question=deletion(found))

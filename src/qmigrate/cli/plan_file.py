@@ -69,13 +69,14 @@ _WITH_PLAN = ("plan", "max_estimate", "lock_timeout", "no_snapshot", "allow_gap"
 _WITH_REHEARSAL = ("rehearse", "target", "only", "lock_timeout")
 
 
-def plan_to(shell: Shell, out: Path, target: str, only: tuple[str, ...]) -> None:
-    """`plan --out`."""
+def plan_to(shell: Shell, out: Path, target: str, only: tuple[str, ...]) -> int:
+    """`plan --out`; the exit code."""
     import qmigrate.commands.plan_file as command
     from qmigrate.cli.plans import show_plan
 
     made = command.plan_to(shell.settings(), out, target, only or None)
     shell.show(made, functools.partial(show_plan, command=f"qmigrate upgrade --plan {quote(out)}"))
+    return made.exit_code
 
 
 def instead(shell: Shell, context: click.Context, other: Mapping[str, Any]) -> int | None:

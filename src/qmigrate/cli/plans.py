@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmigrate.cli.layout import Text, columns, labelled
+from qmigrate.cli.layout import Text, columns, labelled, note_lines
 from qmigrate.model.facts.phases import Fill, Proof, Quality, Shadow, SourceSnapshot, Swap, Sweep, WriteBack
 from qmigrate.model.facts.stored import known
 from qmigrate.text import counted, moment, number, quote, size, took
@@ -36,14 +36,38 @@ def show_plan(console: Console, plan: Plan, command: str, *, only: Sequence[str]
         for line in _group(group, plan.verb):
             console.print(line)
         console.print()
-    for note in plan.notes:
-        console.print(f"note: {note}")
-    if plan.notes:
+    notes = [*_unmeasured(plan), *plan.notes]
+    for line in note_lines(notes):
+        console.print(line)
+    if notes:
         console.print()
+    for line in _refused(plan):
+        console.print(line)
+    if plan.refusals:
+        return
     if not plan.collections:
         console.print(nothing_to_do(plan, only))
         return
     console.print(Text.assemble("Nothing was written. Run it: ", (command, "bold")))
+
+
+def _unmeasured(plan: Plan) -> list[str]:
+    """Why a time is unknown, and when it will be known."""
+    names = sorted({name for item in plan.collections for name in item.unmeasured})
+    if not names:
+        return []
+    have = "has" if len(names) == 1 else "have"
+    when = "it is measured during the first minute, and by upgrade --max-estimate before it starts"
+    return [f"the time is unknown: {', '.join(names)} {have} filled no vector here before; {when}"]
+
+
+def _refused(plan: Plan) -> list[Text]:
+    """What would stop it before its first write, and what to do about each."""
+    lines: list[Text] = []
+    for one in plan.refusals:
+        lines.append(Text.assemble((f"{plan.verb} would refuse", "bold red"), f" ({one.exit_code}): {one.message}"))
+        lines += [Text(f"  → {line}") for line in (one.hint or "").splitlines()]
+    return [*lines, Text("Nothing was written.")] if lines else []
 
 
 def nothing_to_do(plan: Plan, only: Sequence[str] = ()) -> str:
@@ -71,6 +95,10 @@ def nothing_to_do(plan: Plan, only: Sequence[str] = ()) -> str:
 def _summary(plan: Plan) -> str:
     closes = [closing.revision for item in plan.collections for closing in item.job.closes]
     revisions = list(dict.fromkeys(closes))
+    if plan.verb == "upgrade":
+        # One collection may lack what another has: in the order of the files, not of the collections.
+        order = {revision: place for place, revision in enumerate(plan.checksums or ())}
+        revisions.sort(key=lambda revision: order.get(revision, len(order)))
     what = f"{plan.verb}: {counted(len(plan.collections), 'collection')}"
     return f"{what}, {counted(len(revisions), 'revision')} ({', '.join(revisions)})" if revisions else what
 
@@ -111,7 +139,7 @@ def _head(item: CollectionPlan) -> tuple[str | Text, ...]:
         strategy(item.job.steps),
         "" if item.points is None else f"{number(item.points)} points",
         "" if item.bytes is None else f"~ {size(item.bytes)}",
-        "" if item.seconds is None else f"~ {took(item.seconds)}",
+        "time unknown" if item.unmeasured else "" if item.seconds is None else f"~ {took(item.seconds)}",
     )
 
 
@@ -155,8 +183,8 @@ def show_upgrade(console: Console, result: UpgradeResult, *, only: Sequence[str]
         if way and outcome.held is None:
             for line in labelled("back", [way]):
                 console.print(line)
-    for note in result.plan.notes:
-        console.print(f"note: {note}")
+    for line in note_lines(result.plan.notes):
+        console.print(line)
     if not result.outcomes:
         console.print(nothing_to_do(result.plan, only))
     elif any(outcome.held is None for outcome in result.outcomes):

@@ -11,7 +11,7 @@ from qmigrate.cli.layout import Text
 from qmigrate.json_log import line as json_line
 from qmigrate.json_log import now as json_now
 from qmigrate.json_log import stamp
-from qmigrate.text import number, rate, took
+from qmigrate.text import counted, number, rate, took
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
+    from rich.status import Status
 
     from qmigrate import ports
 
@@ -33,6 +34,9 @@ class Shown(Protocol):
     """A display: :class:`qmigrate.ports.Progress` that can be closed, and knows whether it was used."""
 
     used: bool
+
+    def wait(self, line: str) -> None:
+        """Work has begun, and no phase yet."""
 
     def begin(self, collection: str, phase: str, total: int | None, done: int = 0) -> None:
         """A phase starts."""
@@ -139,6 +143,9 @@ class Lines:
             self.used = True
             self._said(line)
 
+    def wait(self, line: str) -> None:
+        """Nothing: a log has lines for what happens."""
+
     def close(self) -> None:
         """Forget a phase that an error has ended."""
         with self._lock:
@@ -156,7 +163,7 @@ class Lines:
         return made
 
     def _started(self, phase: _Phase) -> None:
-        points = f", {number(phase.total)} points" if phase.total is not None else ""
+        points = f", {counted(phase.total, 'point')}" if phase.total is not None else ""
         resumed = f", {number(phase.done)} of them done before" if phase.done else ""
         self._print(f"{phase.collection}: {phase.name}{points}{resumed}")
 
@@ -224,12 +231,20 @@ class Bars(Lines):
     _bar: Bar | None = None
     _task: TaskID | None = None
     _collection: str | None = None
+    _waiting: Status | None = None
+
+    def wait(self, line: str) -> None:
+        """Show that something is done before the first phase: connecting, planning, loading what is heavy."""
+        with self._lock:
+            self._waiting = self._console.status(Text(line), spinner_style="none")
+            self._waiting.start()
 
     def say(self, line: str) -> None:
         """One line that a person should read, above the bar."""
         with self._lock:
             self.used = True
-            (self._bar.console if self._bar else self._console).print(line)
+            live = self._bar or self._waiting
+            (live.console if live else self._console).print(line)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -238,29 +253,30 @@ class Bars(Lines):
             super().close()
 
     def _started(self, phase: _Phase) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
         self._stop()
         if phase.collection != self._collection:
             self._collection = phase.collection
             self._console.print(Text(phase.collection, style="bold"))
         self._bar = Progress(
-            TextColumn("  {task.description}", markup=False),
-            # The figures matter more than the bar where there is little room.
-            BarColumn(bar_width=30 if self._console.width >= 100 else 14),
+            # Before the first points are done nothing else would move.
+            SpinnerColumn(style="none"),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=self._bar_width()),
             TextColumn("{task.fields[figures]}", markup=False),
             console=self._console,
             transient=True,
-            refresh_per_second=5,
+            refresh_per_second=8,
         )
         name = phase.name.ljust(NAME)
-        figures = ", ".join(_figures(phase, phase.started)) if phase.total else ""
+        figures = self._fitting(_figures(phase, phase.started)) if phase.total else ""
         self._task = self._bar.add_task(name, total=phase.total, completed=phase.done, figures=figures)
         self._bar.start()
 
     def _moved(self, phase: _Phase) -> None:
         if self._bar is not None and self._task is not None:
-            figures = ", ".join(_figures(phase, self._clock()))
+            figures = self._fitting(_figures(phase, self._clock()))
             self._bar.update(self._task, completed=phase.done, figures=figures)
 
     def _ended(self, phase: _Phase, summary: str) -> None:
@@ -270,7 +286,34 @@ class Bars(Lines):
         parts = [took(now - phase.started), summary, rate(speed) if speed else "", phase.note]
         self._console.print(f"  {phase.name.ljust(NAME)} " + "   ".join(part for part in parts if part))
 
+    def beside(self) -> ports.Progress:
+        """Whole lines, above one that shows that work goes on."""
+        with self._lock:
+            if self._waiting is not None:
+                self._waiting.update("working on several collections")
+        return super().beside()
+
+    def _bar_width(self) -> int:
+        """The bar survives in every width."""
+        return 30 if self._console.width >= 100 else 14 if self._console.width >= 72 else 8
+
+    def _fitting(self, figures: list[str]) -> str:
+        """The figures that have room, the most needed first: share, count, speed, time left, how busy stages are."""
+        # The spinner, the name of the phase, the bar, and the spaces between them.
+        room = self._console.width - 1 - NAME - self._bar_width() - 4
+        shown = figures[:1]
+        for figure in figures[1:]:
+            # Of what the stages do, the last word is what limits the run.
+            fits = [one for one in (figure, figure.rpartition(", ")[2]) if len(", ".join([*shown, one])) <= room]
+            if not fits:
+                break
+            shown.append(fits[0])
+        return ", ".join(shown)
+
     def _stop(self) -> None:
+        if self._waiting is not None:
+            self._waiting.stop()
+            self._waiting = None
         if self._bar is not None:
             self._bar.stop()
             self._bar = self._task = None

@@ -24,7 +24,7 @@ def show_retrain_review(console: Console, review: RetrainReview) -> None:
     """What would go for each value, and what would be run then."""
     for line in retrain_review_lines(review):
         console.print(line)
-    console.print(f"Nothing was changed: {counted(review.changes, 'point')} would go.")
+    console.print(f"Nothing was changed: {counted(review.changes, 'point')} would be deleted.")
 
 
 def retrain_review_lines(review: RetrainReview) -> list[Text]:

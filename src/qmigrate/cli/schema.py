@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qmigrate.cli.layout import note_lines
 from qmigrate.cli.shell import Shell, to_plain, with_shell
 from qmigrate.text import counted, visible_json
 
@@ -231,9 +232,9 @@ def schema(
         raise click.UsageError("choose one of --live, --recorded and --revision", click.get_current_context())
     source = "live" if live else "recorded" if recorded else None
     found = command.schema(shell.settings(stores=revision is None), names, source=source, revision=revision)
-    for note in found.notes:
+    for note in note_lines(found.notes):
         if not shell.options.quiet:
-            shell.console(stderr=True).print(f"note: {note}")
+            shell.console(stderr=True).print(note)
     writers = {"yaml": as_yaml, "markdown": as_markdown, "json": as_json}
     wanted = form == "markdown" if changelog is None else changelog
     shell.show(found, lambda _, result: shell.document(writers[form](result, changelog=wanted)))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from qmigrate.cli import consent
+from qmigrate.cli import consent, starting
 from qmigrate.errors import without_secrets
 from qmigrate.json_log import FORMS, VARIABLE, JsonFormatter, chosen_form
 from qmigrate.text import visible, visible_json
@@ -206,6 +206,7 @@ class Shell:
 
         form = log_form(self.options)
         self.options.shown = shown_for(self.console(stderr=True), quiet=self.options.quiet, form=form)
+        self.options.shown.wait("connecting and planning")
         try:
             yield self.options.shown
         finally:
@@ -237,6 +238,7 @@ class Shell:
 
     def confirm(self, question: str) -> bool:
         """A yes or no from the terminal."""
+        starting.over()
         return click.confirm(visible(question), err=True)
 
     def ask(self, question: str, default: str | None = "", *, among: Sequence[str] = ()) -> str:
@@ -258,6 +260,7 @@ def echo(text: str, *, err: bool = False, exactly: bool = False) -> None:
         err: to stderr.
         exactly: with its control characters.
     """
+    starting.over()
     # With colours, which click would else take out of a file.
     click.echo(text if exactly else visible(text), err=err, nl=False, color=exactly or None)
 
@@ -286,7 +289,12 @@ def with_shell(function: Callable[..., Any], without: tuple[str, ...] = ()) -> C
         options.verb = verb_of(context)
         _refuse_empty(context)
         _set_up_logging(options)
-        return function(Shell(options), *args, **kwargs)
+        if not options.quiet and not options.verbose and log_form(options) == "text":
+            starting.begin()
+        try:
+            return function(Shell(options), *args, **kwargs)
+        finally:
+            starting.over()
 
     return global_options(hidden=True, without=without)(called)
 

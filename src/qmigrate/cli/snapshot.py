@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qmigrate.cli.layout import Text, columns, labelled
+from qmigrate.cli.layout import Text, columns, labelled, note_lines
 from qmigrate.cli.shell import Age, Shell, with_shell
 from qmigrate.cli.upgrade import dry_run, lock_timeout
 from qmigrate.model.facts.phases import Proof, Swap
@@ -30,6 +30,8 @@ CHECKSUM = 8
 
 def show_snapshots(console: Console, snapshots: Snapshots) -> None:
     """Snapshots and archives, one per line; the name, last, is what a restore asks for."""
+    for note in note_lines(snapshots.notes):
+        console.print(note)
     if not snapshots.rows:
         console.print("No snapshots.")
         return
@@ -76,8 +78,8 @@ def show_restore_plan(console: Console, plan: Plan) -> None:
             console.print(f"  {line}")
         for text in (*labelled("why", item.reasons), *labelled("back", (item.way_back,))):
             console.print(text)
-    for note in plan.notes:
-        console.print(f"note: {note}")
+    for note in note_lines(plan.notes):
+        console.print(note)
     console.print("Nothing was written.")
 
 
@@ -88,8 +90,8 @@ def show_restore(console: Console, result: UpgradeResult) -> None:
     for outcome in result.outcomes:
         for line in _outcome(outcome):
             console.print(line)
-    for note in result.plan.notes:
-        console.print(f"note: {note}")
+    for note in note_lines(result.plan.notes):
+        console.print(note)
     for item in result.plan.collections:
         console.print(Text.assemble("Done. To undo it: ", (item.way_back, "bold")))
 

@@ -61,8 +61,10 @@ def _flags(**given: bool) -> list[str]:
 @only
 @plan_file.out_option
 @with_shell
-def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> None:
+def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> int:
     """Show what an upgrade to TARGET would do, and write nothing anywhere.
+
+    Exits as the upgrade would where that refuses before its first write.
 
     TARGET is head, heads, a revision id or the beginning of one, or +1 for the next revision.
     """
@@ -70,10 +72,10 @@ def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> 
     from qmigrate.cli.plans import show_plan
 
     if out is not None:
-        plan_file.plan_to(shell, out, target, only)
-        return
+        return plan_file.plan_to(shell, out, target, only)
     made = command.plan(shell.settings(), target, only or None)
     shell.show(made, functools.partial(show_plan, command=_again("upgrade", target, "head", only), only=only))
+    return made.exit_code
 
 
 @click.command(cls=TargetCommand, short_help="Bring every collection to a revision.")
@@ -138,7 +140,7 @@ def upgrade(
         shell.show(result.plan, functools.partial(show_plan, command=again, only=only))
     else:
         shell.show(result, functools.partial(show_upgrade, only=only))
-    return result.exit_code
+    return result.exit_code or (result.plan.exit_code if dry_run else 0)
 
 
 def _check_named(shell: Shell, target: str, only: tuple[str, ...]) -> None:

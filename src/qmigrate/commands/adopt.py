@@ -140,7 +140,10 @@ def adopt(  # noqa: PLR0913  as many as the command has options
         NotFoundError: nothing matches.
     """
     settings = settings or Settings.load()
-    with session(settings, writes=not dry_run, progress=progress, looking=True) as opened, stop_on_signals() as stop:
+    with (
+        session(settings, writes=not dry_run, progress=progress, looking=True) as opened,
+        stop_on_signals(opened.progress) as stop,
+    ):
         opened.parallel = at_once(opened.store, parallel)
         found = find(opened, pattern, alias, take_over=take_over)
         if not dry_run:
@@ -185,7 +188,7 @@ def stamp(
         ForeignLedgerError: it is sealed by another ledger, and `take_over` was not given.
     """
     settings = settings or Settings.load()
-    with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         wanted = _named(opened.revisions, revision)
         names = named(opened, only) if only is not None else _created(opened, wanted)
         found = Candidates.named(opened, names)

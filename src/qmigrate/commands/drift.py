@@ -143,7 +143,7 @@ def restore(
             return UpgradeResult(plan=shown, resumed=(), outcomes=())
         if agreed is not None:
             agreed(shown)
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         made, outcomes = perform(
             opened,
             lambda world: as_shown(_plan(world, name), shown),

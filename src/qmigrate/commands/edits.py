@@ -9,6 +9,7 @@ from qmigrate.commands.session import Session, UserCode
 from qmigrate.engine.fixes.kinds import check, preview
 from qmigrate.engine.fixes.protocol import FixSource, unmet
 from qmigrate.ledger.reader import present
+from qmigrate.model.facts.edits import words_of
 from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, OpRef, Plan, RunCode
 from qmigrate.model.schema import JsonObject
@@ -27,7 +28,7 @@ def count(opened: Session, name: str, edit: JsonObject, ops: Sequence[OpRef] = (
     Args:
         ops: the operations that its step names.
     """
-    return preview(_place(opened, name, ops), edit)
+    return preview(place_of(opened, name, ops), edit)
 
 
 def check_all(opened: Session, plan: Plan) -> None:
@@ -41,10 +42,11 @@ def check_all(opened: Session, plan: Plan) -> None:
     for item in plan.collections:
         step = next((one for one in item.job.steps if isinstance(one, EditPoints)), None)
         if step is not None and not isinstance(step, RunCode):
-            check(_place(opened, item.job.collection, step.ops), step.edit)
+            check(place_of(opened, item.job.collection, step.ops), step.edit)
 
 
-def _place(opened: Session, name: str, ops: Sequence[OpRef]) -> FixSource:
+def place_of(opened: Session, name: str, ops: Sequence[OpRef]) -> FixSource:
+    """What a fix of a live collection reads."""
     settings = opened.settings.for_collection(name)
     return FixSource(
         name,
@@ -58,10 +60,10 @@ def _place(opened: Session, name: str, ops: Sequence[OpRef]) -> FixSource:
     )
 
 
-def figures(found: Found) -> str:
-    """``12 of 1,000 points would change (9 different, 3 missing)``."""
+def figures(found: Found, edit: JsonObject) -> str:
+    """``12 of 1,000 points would be deleted (9 different, 3 missing)``."""
     parts = ", ".join(f"{many:,} {name.replace('_', ' ')}" for name, many in found.counts.items() if many)
-    said = f"{number(found.changes)} of {counted(found.points, 'point')} would change"
+    said = f"{number(found.changes)} of {counted(found.points, 'point')} would {words_of(edit).would}"
     return said + (f" ({parts})" if parts else "")
 
 
@@ -79,6 +81,6 @@ def _counted(opened: Session, world: World, item: CollectionPlan) -> CollectionP
     lines = tuple(
         f"data fix: {line}"
         for step, one in zip(steps, found, strict=True)
-        for line in (figures(one), *(unmet(name, step.edit, one.counts) if not one.changes else ()))
+        for line in (figures(one, step.edit), *(unmet(name, step.edit, one.counts) if not one.changes else ()))
     )
     return replace(item, reasons=(*item.reasons, *lines), edits=tuple(one.to_json() for one in found))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from qmigrate.commands.session import Session
+from qmigrate.embed.options import speed_key
 from qmigrate.embed.pipeline import Pipeline
 from qmigrate.embed.stream import Failure
 from qmigrate.engine.golive.freeze import AROUND
 from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.engine.work import Tick, transform_of
 from qmigrate.errors import PendingError, QmigrateError
-from qmigrate.model.facts.stored import plain
 from qmigrate.model.plan import Build, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import LiveCollection, OpenRun, World
@@ -23,6 +23,7 @@ from qmigrate.model.weight import Weight
 from qmigrate.operations.values import Embed
 from qmigrate.planner.estimate import (
     ASSUMED,
+    FEWEST_POINTS,
     MEASURED,
     Copy,
     Speed,
@@ -83,8 +84,8 @@ def _pauses(opened: Session, world: World, job: Job) -> Iterator[str]:
 def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only: Iterable[str] | None = None) -> None:
     """Stop before anything is begun that is expected to take longer than an entrypoint may wait.
 
-    Interrupted runs count with what is left of them. Before it refuses because of an assumed speed, it measures the
-    embedders on a sample of points: an assumption must not keep a small collection out.
+    Interrupted runs count with what is left of them. Where no run has shown how fast an embedder is, and before it
+    refuses because of an assumed speed, it measures the embedders on a sample of points.
 
     Args:
         plan: with estimates.
@@ -97,7 +98,12 @@ def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only:
     chosen = frozenset(only) if only is not None else None
     known = _speeds(opened)
     found = _expected(opened, world, known, plan, chosen)
-    if sum(found.values()) > limit:
+    jobs = [run.job for run in opened.ledger.open_runs() if run.state != "held"]
+    unknown = any(item.unmeasured for item in plan.collections) or any(
+        _unmeasured(_Estimated(opened, world, job), known) for job in jobs
+    )
+    # An assumption neither keeps a small collection out nor lets a slow model in.
+    if unknown or sum(found.values()) > limit:
         rate = _measured_rate(opened, world, plan)
         if rate is not None:
             estimates = replace(opened.settings.estimates, embed=rate)
@@ -198,7 +204,22 @@ def _estimated(opened: Session, world: World, known: Sequence[Speed], item: Coll
     job = _Estimated(opened, world, item.job)
     seconds, speed = _seconds(job, known, item.job.steps)
     measured = _bytes(job, item) if item.bytes is not None else None
-    return replace(item, seconds=round(seconds, 1), speed=speed, bytes=item.bytes if measured is None else measured)
+    told = replace(item, seconds=round(seconds, 1), speed=speed, unmeasured=_unmeasured(job, known))
+    return told if measured is None else replace(told, bytes=measured)
+
+
+def _unmeasured(job: _Estimated, known: Sequence[Speed]) -> tuple[str, ...]:
+    """Embedders of a job's copies that no earlier run shows the speed of."""
+    shown = {model for speed in known if speed.points >= FEWEST_POINTS for model in speed.models}
+    # Of runs before that was recorded nothing else is known than how many vectors they filled.
+    before = {speed.embeds for speed in known if not speed.models and speed.collection == job.job.collection}
+    found: set[str] = set()
+    for step in job.job.steps:
+        if isinstance(step, Build) and step.source is not None and step.fill == "copy":
+            fillings = job.fillings(step)
+            if len(fillings) not in before:
+                found |= {one.embedder for one in fillings if job.key(one) not in shown}
+    return tuple(sorted(found))
 
 
 @dataclass(slots=True)
@@ -227,6 +248,11 @@ class _Estimated:
         """What the operations of a build embed."""
         found = self._transform(build)
         return [one for one in found.values.values() if isinstance(one, Embed)] if found is not None else []
+
+    def key(self, filling: Embed) -> str:
+        """What the speed of an embedder is known by."""
+        configured = self.opened.settings.for_collection(self.job.collection).embedders
+        return speed_key(filling.embedder, configured.get(filling.embedder, {}))
 
     def weight(self, build: Build) -> int:
         """Bytes of a point of a target: the points of today, by a sample, and the new vectors as declared."""
@@ -275,7 +301,9 @@ def _seconds(job: _Estimated, known: Sequence[Speed], steps: Sequence[Step]) -> 
 
 def _copied(job: _Estimated, known: Sequence[Speed], build: Build, left: int, points: int) -> tuple[float, str]:
     """Seconds of a build that copies `left` of its points, and what they are based on."""
-    copy = Copy(job.job.collection, left, len(job.fillings(build)), build.schema, points, job.weight(build))
+    fillings = job.fillings(build)
+    models = tuple(sorted(job.key(one) for one in fillings))
+    copy = Copy(job.job.collection, left, len(fillings), build.schema, points, job.weight(build), models)
     return seconds_of_copy(copy, known, job.opened.settings.estimates, local=job.world.capabilities.local)
 
 
@@ -317,7 +345,8 @@ def _speeds(opened: Session) -> list[Speed]:
     for row in opened.ledger.history(None, _ROWS):
         speed = row.told.speed
         if speed is not None:
-            found.append(Speed(collection=row.collection, **plain(speed)))
+            told = {one.name: getattr(speed, one.name) for one in fields(speed)}
+            found.append(Speed(**told, collection=row.collection))
     return found
 
 

@@ -12,7 +12,7 @@ from qmigrate.commands.edits import count
 from qmigrate.commands.names import bounded
 from qmigrate.commands.parallel import paced
 from qmigrate.commands.run_fixes import FixResult, run_fix
-from qmigrate.commands.session import Session, session
+from qmigrate.commands.session import Session, notes_on, session
 from qmigrate.commands.snapshot import address
 from qmigrate.commands.undo import fixed, plan_undo
 from qmigrate.commands.value_types import asked, misfits
@@ -25,7 +25,7 @@ from qmigrate.errors import (
     QmigrateError,
     RefusedError,
 )
-from qmigrate.model.facts.edits import Edit, RemovalEdit, SyncEdit, edit_of
+from qmigrate.model.facts.edits import Edit, RemovalEdit, SyncEdit, edit_of, words_of
 from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan, Step
 from qmigrate.model.schema import JsonObject
@@ -107,6 +107,8 @@ class Preview:
         values: what fields and parameters are compared with, and of which type.
         misfits: fields that hold other types than they are compared with.
         returns: the points that would change are not there now: they come back.
+        would: what would become of them: ``change``, ``be deleted``, ``be marked as deleted``, ….
+        label: the same in a word: ``changes``, ``deletes``, ….
     """
 
     collection: str
@@ -118,6 +120,8 @@ class Preview:
     values: tuple[str, ...] = ()
     misfits: tuple[str, ...] = ()
     returns: bool = False
+    would: str = "change"
+    label: str = "changes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,12 @@ class Review:
         return sum(preview.changes for preview in self.previews)
 
     @property
+    def would(self) -> str:
+        """What would become of the points, in words; ``change`` where that differs."""
+        words = {preview.would for preview in self.previews}
+        return words.pop() if len(words) == 1 else "change"
+
+    @property
     def by_collection(self) -> dict[str, int]:
         """Points that would change, by collection."""
         return {preview.collection: preview.changes for preview in self.previews}
@@ -198,7 +208,7 @@ def review(
         # A check for orphans may be of all.
         (operation,) = bounded(settings, (operation,), tenant)
     edit = (narrow or Narrow()).of(operation)
-    with session(settings, writes=False, looking=True, partial=True) as opened:
+    with session(settings, writes=False, partial=True, readable=True) as opened:
         world = observe(opened.ledger, opened.store)
         plan = _planned(world, [(operation, edit)], looking=True)
         names = [item.job.collection for item in plan.collections]
@@ -207,7 +217,8 @@ def review(
         found = tuple(previews(opened, plan))
     check_compared(edit, [one.counts for one in found], expect)
     nothing = (line for one in found if not one.changes for line in unmet(one.collection, edit, one.counts))
-    return Review(found, (*plan.notes, *nothing), tuple(one.name for one in others), refusal)
+    notes = (*plan.notes, *nothing, *notes_on(opened.problems))
+    return Review(found, notes, tuple(one.name for one in others), refusal)
 
 
 def fix(  # noqa: PLR0913  the options of the verb
@@ -362,10 +373,10 @@ def undo_review(settings: Settings, log: int, *, overwrite: bool = False) -> Rev
         NotFoundError: there is no such fix.
         RefusedError: it is too long ago, or was undone already.
     """
-    with session(settings, writes=False) as opened:
+    with session(settings, writes=False, readable=True) as opened:
         row = fixed(opened, log)
         plan = plan_undo(opened, observe(opened.ledger, opened.store), row, overwrite)
-        return Review(tuple(previews(opened, plan)))
+        return Review(tuple(previews(opened, plan)), notes_on(opened.problems))
 
 
 def undo(
@@ -387,15 +398,16 @@ def undo(
     """
     settings = settings or Settings.load()
     pace = paced(max_rate)
-    with session(settings, writes=True, progress=progress) as opened:
+    with session(settings, writes=True, progress=progress, readable=True) as opened:
         row = fixed(opened, log)
-        return run_fix(
+        done = run_fix(
             opened,
             lambda world: plan_undo(opened, world, row, overwrite, pace),
             lock_timeout,
             same=lambda job: any(_undoes(step, log, overwrite) for step in job.steps),
             names=[str(row.collection)],
         )
+    return replace(done, notes=(*done.notes, *notes_on(opened.problems)))
 
 
 def _undoes(step: Step, log: int, overwrite: bool) -> bool:
@@ -429,6 +441,7 @@ def previews(opened: Session, plan: Plan) -> list[Preview]:
 
 def preview_of(opened: Session, name: str, what: str, seen: Found, edit: JsonObject) -> Preview:
     """What was counted of one edit, with the types of the values that it asks for."""
+    words = words_of(edit)
     return Preview(
         name,
         what,
@@ -438,6 +451,8 @@ def preview_of(opened: Session, name: str, what: str, seen: Found, edit: JsonObj
         tuple(seen.sample),
         asked(edit),
         misfits(opened.store, name, edit),
+        would=words.would,
+        label=words.label,
     )
 
 
@@ -456,7 +471,7 @@ def _back_again(opened: Session, item: CollectionPlan, step: GoLive) -> Preview:
             facts={"written_since": since},
         )
     points = opened.store.count(address(opened.store.aliases(), str(step.target)))
-    return Preview(name, item.lines[0], since, points, {"written_since": since}, (), returns=True)
+    return Preview(name, item.lines[0], since, points, {"written_since": since}, (), returns=True, would="come back")
 
 
 def _utc(operation: Operation, moment: datetime) -> datetime:

@@ -11,7 +11,7 @@ from qmigrate.commands.results import Outcome
 from qmigrate.commands.run_fixes import Done
 from qmigrate.commands.run_job import PlannedHere, RunOptions, run_job
 from qmigrate.commands.run_plan import finish_open_runs
-from qmigrate.commands.session import Session, session
+from qmigrate.commands.session import Session, notes_on, session
 from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.engine.retire.retire import KINDS
 from qmigrate.errors import QmigrateError, StoppedError, UnknownNameError
@@ -72,6 +72,7 @@ class GcResult:
         preview: whether nothing was done.
         purges: points that are marked as deleted for longer than ``fixes.soft_delete``, which go too.
         purged: what became of them.
+        notes: of a preview: what is wrong with revision files.
     """
 
     going: tuple[Verdict, ...]
@@ -81,6 +82,7 @@ class GcResult:
     preview: bool = False
     purges: tuple[Purge, ...] = ()
     purged: tuple[Done, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def anything(self) -> bool:
@@ -120,14 +122,15 @@ def review(
     Raises:
         NotFoundError: nothing of that name is kept.
     """
-    with session(settings, writes=False) as opened:
+    with session(settings, writes=False, readable=True) as opened:
         names, moment = _names(opened, pattern), present(opened.ledger)
         only = frozenset(generations) or None
         choice = GcWish(now=moment, ignore_holdover=now, only=only, preview=True)
         verdicts = _judged(opened, names, choice)
         _refuse_unknown(verdicts, only)
         purges = () if only else due(opened, pattern, moment)
-        return replace(_sorted(verdicts, preview=True), purges=purges, spared=_not_found(purges))
+        found = replace(_sorted(verdicts, preview=True), purges=purges, spared=_not_found(purges))
+        return replace(found, notes=notes_on(opened.problems))
 
 
 def gc(  # noqa: PLR0913  the options of the verb
@@ -162,7 +165,7 @@ def gc(  # noqa: PLR0913  the options of the verb
     """
     settings = settings or Settings.load()
     only = frozenset(generations) or None
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         choice = GcWish(
             only=only,
             now=present(opened.ledger),

@@ -12,7 +12,7 @@ from typing import Any
 
 from qmigrate.commands.names import check_recorded
 from qmigrate.commands.results import LateWrite, LateWrites
-from qmigrate.commands.session import open_store, opened_ledger
+from qmigrate.commands.session import notes_on, open_store, opened_ledger, read_readable
 from qmigrate.commands.snapshot import address
 from qmigrate.engine.points.base import left_and_right
 from qmigrate.engine.prove.sweep import ALREADY, LISTED
@@ -22,7 +22,6 @@ from qmigrate.model.names import fits
 from qmigrate.model.plan import GoLive, Job
 from qmigrate.model.report import KEPT, MAY_UNDO
 from qmigrate.ports import Store
-from qmigrate.revisions.graph import Revisions
 from qmigrate.settings.load import Settings
 from qmigrate.store import records
 
@@ -59,9 +58,10 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """Rows, newest first."""
+    """Rows, newest first; `notes`: what is wrong with revision files."""
 
     rows: tuple[Deletion, ...]
+    notes: tuple[str, ...] = ()
 
 
 def deletions(
@@ -89,7 +89,8 @@ def deletions(
     """
     settings = settings or Settings.load()
     with opened_ledger(settings) as ledger:
-        check_recorded(ledger, Revisions.load(settings.scripts), collection)
+        files, problems = read_readable(settings, ledger)
+        check_recorded(ledger, files, collection)
         rows = ledger.deletions()
     undone = {row.told.undoes: row.id for row in reversed(rows) if row.told.undoes is not None}
     found = [
@@ -101,7 +102,7 @@ def deletions(
         and _fits(target, row.target)
         and _fits(actor, row.actor or "")
     ]
-    return Deletions(tuple(_plain(row, undone.get(row.id)) for row in found[:limit]))
+    return Deletions(tuple(_plain(row, undone.get(row.id)) for row in found[:limit]), notes_on(problems))
 
 
 def _fits(wanted: str | None, value: str) -> bool:
@@ -158,7 +159,7 @@ def carried(settings: Settings | None, revision: str, collection: str | None = N
     with opened_ledger(settings) as ledger:
         found = list(_rows(ledger, revision, collection))
         if not found and all(row.revision != revision for row in ledger.history(collection)):
-            revisions = Revisions.load(settings.scripts)
+            revisions, _ = read_readable(settings, ledger)
             check_recorded(ledger, revisions, collection)
             known = revisions.get(revision).id
             raise UnknownNameError(f"revision {known} was never applied", hint="qmigrate history lists what was")

@@ -38,8 +38,8 @@ def with_inline(files: Revisions, ledger: Ledger, store: Store | None = None) ->
 
 
 def files_of(revisions: Revisions) -> dict[str, tuple[str, str]]:
-    """Revision -> (checksum, file) as they are now."""
-    return {one.id: (one.checksum, _where(one)) for one in revisions.order()}
+    """Revision -> (checksum, file) as they are now; without those that have none."""
+    return {one.id: (one.checksum, _where(one)) for one in revisions.order() if one.checksum}
 
 
 def _where(revision: Revision) -> str:

@@ -58,7 +58,9 @@ def meanings_of(ledger: Ledger, revisions: Revisions, wanted: Collection[str]) -
     return {
         (one.id, one.checksum): says(one)
         for one in revisions.order()
-        if (one.id in wanted or applied.get(one.id) == one.checksum) and (one.id, one.checksum) not in known
+        if (one.id in wanted or applied.get(one.id) == one.checksum)
+        and one.problem is None
+        and (one.id, one.checksum) not in known
     }
 
 
@@ -68,9 +70,15 @@ def said(revision: Revision, ledger: Ledger, ref: OpRef, checksum: str) -> Said 
     Args:
         revision: as its file is now.
         ref: of one of its operations; those of ``downgrade()`` come behind the others.
+
+    Raises:
+        RevisionError: the file can't be used.
+        DriftError: it is missing.
     """
     if revision.checksum == checksum:
         return None
+    if revision.problem is not None and revision.is_unread:
+        raise revision.problem
     before, now = meaning(ledger, revision.id, checksum), says(revision)
     if before is None:
         return Said(None, None)

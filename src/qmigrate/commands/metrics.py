@@ -14,7 +14,7 @@ from qmigrate.atomic_file import writing
 from qmigrate.commands.edits import count
 from qmigrate.commands.fix import Narrow
 from qmigrate.commands.readiness import Parts, Standing, changed_files, standings
-from qmigrate.commands.session import Session, opened_ledger, session
+from qmigrate.commands.session import Session, notes_on, opened_ledger, session
 from qmigrate.errors import ConfigError, NotFoundError, QmigrateError, StoreError, UnavailableError, UsageError
 from qmigrate.ledger.reader import last_migrations
 from qmigrate.model.state import World
@@ -147,7 +147,6 @@ def metrics(settings: Settings | None = None) -> Metrics:
     Raises:
         ConfigError: a check of the settings can't be understood.
         UnavailableError: a store answers, and yet something failed that every figure needs.
-        RevisionError: a revision file can't be used.
     """
     settings = settings or Settings.load()
     checks = [_check(name, entry) for name, entry in settings.metrics.checks.items()]
@@ -169,7 +168,7 @@ def metrics(settings: Settings | None = None) -> Metrics:
 
 
 def _measured(settings: Settings, checks: list[_Check], at: datetime, up: Mapping[str, bool]) -> Metrics:
-    with session(settings, writes=False, unchanged=False, partial=True) as opened:
+    with session(settings, writes=False, partial=True, readable=True) as opened:
         world = observe(opened.ledger, opened.store)
         rows = standings(world, opened.revisions)
         changed = changed_files(opened.revisions, opened.ledger)
@@ -183,7 +182,7 @@ def _measured(settings: Settings, checks: list[_Check], at: datetime, up: Mappin
             migrated=last_migrations(opened.ledger),
             changed=bool(changed),
             checks=found,
-            notes=(*changed, *wrong),
+            notes=(*notes_on(opened.problems), *wrong),
         )
 
 

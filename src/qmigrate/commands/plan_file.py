@@ -214,7 +214,7 @@ def upgrade_planned(
     """
     settings = settings or Settings.load()
     saved = load(path)
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         opened.parallel = at_once(opened.store, parallel)
         check_place(opened, saved)
         if not opened.store.capabilities.local:

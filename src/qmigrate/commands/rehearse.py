@@ -91,7 +91,7 @@ def rehearse(
         RefusedError: a run of the collection is not finished.
     """
     settings = settings or Settings.load()
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         names = chosen_names(opened, only)
         finish_open_runs(opened, RunOptions(stop, lock_timeout, only=names), verb="rehearse")
         made = planned(opened, target, names)

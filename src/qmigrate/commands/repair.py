@@ -14,7 +14,7 @@ from qmigrate.commands.names import check_recorded
 from qmigrate.commands.results import Repaired
 from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import finish_open_runs, perform
-from qmigrate.commands.session import Session, opened_ledger, session
+from qmigrate.commands.session import Session, notes_on, opened_ledger, read_readable, session
 from qmigrate.drift import plan_loss, plan_put_back
 from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.engine.retire.retire import drop_probe
@@ -29,7 +29,6 @@ from qmigrate.observe import observe
 from qmigrate.planner import leftovers as names
 from qmigrate.ports import Progress
 from qmigrate.revisions.file import Revision
-from qmigrate.revisions.graph import Revisions
 from qmigrate.settings.load import Settings
 from qmigrate.text import quote
 
@@ -44,15 +43,19 @@ def accept(settings: Settings | None, revision: str, reason: str, *, changed_mea
             where the revision is applied from now on, something else is done.
 
     Raises:
-        RevisionError: no such revision, or it is not applied anywhere.
+        RevisionError: no such revision, it is not applied anywhere, or its file can't be used.
+        DriftError: it has no file.
         RefusedError: it differs from what was applied, or that is unknown.
     """
     settings = settings or Settings.load()
     if not reason.strip():
         raise RevisionError("accepting a changed revision needs a reason", hint="--reason WHY")
-    chosen = Revisions.load(settings.scripts).get(revision)
     with opened_ledger(settings) as ledger:
         ledger.prepare()
+        # Another file that is broken meanwhile has nothing to do with it.
+        chosen = read_readable(settings, ledger)[0].get(revision)
+        if chosen.problem is not None and chosen.is_unread:
+            raise chosen.problem
         before = ledger.applied_checksums().get(chosen.id)
         if before is None:
             raise RevisionError(f"revision {chosen.id} is not applied, so there is nothing to accept")
@@ -100,7 +103,7 @@ def unlock(settings: Settings | None, collection: str) -> Repaired:
         held = next((row for row in ledger.leases() if row.name == collection and not row.expired), None)
         if held is None:
             if collection not in {row.name for row in ledger.leases()}:
-                check_recorded(ledger, Revisions.load(settings.scripts), collection)
+                check_recorded(ledger, read_readable(settings, ledger)[0], collection)
             return Repaired("unlock", collection, "nothing to do: no process holds its lease")
         unlock_lease(ledger, collection, ledger.actor)
     return Repaired(action="unlock", subject=collection, detail=f"the lease of {held.owner} on {held.host} is ended")
@@ -128,11 +131,16 @@ def name(
     settings = settings or Settings.load()
     shown: Plan | None = None
     if agreed is not None:
-        with session(settings, writes=False) as opened:
+        with session(settings, writes=False, readable=True) as opened:
             shown = plan_put_back(observe(opened.ledger, opened.store, only=[collection]), collection)
         if shown.collections:
             agreed(shown)
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with (
+        session(settings, writes=True, progress=progress, readable=True) as opened,
+        stop_on_signals(opened.progress) as stop,
+    ):
+        for line in notes_on(opened.problems):
+            opened.progress.say(line)
         resumed = _finish(opened, collection, stop, lock_timeout)
         plan, _ = perform(
             opened,
@@ -163,7 +171,7 @@ def vanished(
         RefusedError: it is there, or a run is not finished.
     """
     settings = settings or Settings.load()
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         owner = opened.ledger.physicals().get(generation)
         if owner is None:
             raise unknown(

@@ -114,7 +114,7 @@ def reset(
             f"a reset leaves {collection} without any point, and that needs consent",
             hint=f'review first: --dry-run; then --yes --expect N --confirm "{PHRASE}"',
         )
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         same = {run.id for run in opened.ledger.open_runs() if _resets(run.job, collection)}
         options = RunOptions(stop, lock_timeout, only=[collection])
         resumed, finished = finish_open_runs(opened, options)

@@ -101,7 +101,7 @@ def restore(  # noqa: PLR0913  the options of the verb
     settings = settings or Settings.load()
     if not consent:
         raise _without_consent(into or collection, plan(settings, collection, snapshot, into=into, folder=folder))
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         origins = _origins(opened, collection, snapshot, folder or settings.archives, into)
         if len(origins) > 1:
             world = observe(opened.ledger, opened.store)
@@ -180,7 +180,7 @@ def undo(
         world = observe(opened.ledger, opened.store)
         if dry_run:
             return UpgradeResult(_together([make(opened, world, name) for name in names]), (), ())
-        with stop_on_signals() as stop:
+        with stop_on_signals(opened.progress) as stop:
             return _each(opened, names, lambda name: undone(opened, name, stop))
 
 

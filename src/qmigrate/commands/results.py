@@ -367,15 +367,22 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """A revision that was applied to a collection or rolled back.
+    """A revision that was applied to a collection or rolled back; or an attempt that came to nothing.
 
     Attributes:
-        direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record was changed.
+        direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record was changed; of an
+            attempt its verb.
         strategy: how: ``copy | clone | in_place | create | drop | adopt``.
         physical: the generation that served afterwards.
         run: id in the ledger.
         actor: who: user and host.
         report: the proof, where there was one.
+        id: number of the row; None of an attempt, which has only that of its run.
+        title: first line of the revision's docstring, as its file has it now.
+        points: that were proven, changed or deleted; None where the step counts none.
+        reason: that was given with it; of an attempt, why it ended.
+        seconds: from the beginning of its run; an interruption counts.
+        state: ``done``; of an attempt ``failed | refused | unchanged | aborted | held | running``.
     """
 
     created_at: datetime
@@ -387,13 +394,24 @@ class HistoryEntry:
     run: int | None
     actor: str | None
     report: Mapping[str, Any] | None = None
+    id: int | None = None
+    title: str | None = None
+    points: int | None = None
+    reason: str | None = None
+    seconds: float | None = None
+    state: str = "done"
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """`history`, newest first."""
+    """`history`, newest first.
+
+    Attributes:
+        notes: what is wrong with revision files.
+    """
 
     rows: tuple[HistoryEntry, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,9 +491,10 @@ class SnapshotEntry:
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:
-    """`snapshot create` and `snapshot list`."""
+    """`snapshot create` and `snapshot list`; `notes`: what is wrong with revision files."""
 
     rows: tuple[SnapshotEntry, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from qmigrate.commands.parallel import at_once
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import begun_revisions, finish_open_runs, perform
-from qmigrate.commands.session import Session, session
+from qmigrate.commands.session import Session, notes_on, session
 from qmigrate.commands.snapshot import address
 from qmigrate.commands.upgrade import check_names
 from qmigrate.engine.executor import stop_on_signals
@@ -58,16 +58,16 @@ def rollback(
     settings = settings or Settings.load()
     check_writes(writes)
     if dry_run:
-        with _hints_as_typed(target), session(settings, writes=False) as opened:
+        with _hints_as_typed(target), session(settings, writes=False, readable=True) as opened:
             world = observe(opened.ledger, opened.store)
             names = chosen_names(opened, only)
-            plan = _plan(opened, world, target, names, writes)
+            plan = _noted(opened, _plan(opened, world, target, names, writes))
             plan = replace(plan, notes=(*plan.notes, *_counting(opened, plan)))
             return UpgradeResult(plan=_explained(world, plan, target, names), resumed=(), outcomes=())
     with (
         _hints_as_typed(target),
-        session(settings, writes=True, progress=progress) as opened,
-        stop_on_signals() as stop,
+        session(settings, writes=True, progress=progress, readable=True) as opened,
+        stop_on_signals(opened.progress) as stop,
     ):
         opened.parallel = at_once(opened.store, parallel)
         names = chosen_names(opened, only)
@@ -81,7 +81,7 @@ def rollback(
             # the same command again, which has just finished what it had begun before.
             if not keep:
                 keep.append(_keep(opened, world, target, begun))
-            plan = _planned(opened, world, keep[0], names, writes)
+            plan = _noted(opened, _planned(opened, world, keep[0], names, writes))
             check_hidden(world, plan)
             # What was begun before is done by now, so that nothing more is expected.
             return plan if resumed else _explained(world, plan, target, names)
@@ -126,7 +126,7 @@ def revert(
         UsageError: `writes` is none of the known words.
     """
     check_writes(writes)
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         wanted = opened.revisions.get(revision).id
         resumed, finished = finish_open_runs(opened, RunOptions(stop))
 
@@ -180,13 +180,23 @@ def abort(
         RefusedError: a name has moved already, or in-place work can't be undone: the run must be finished.
     """
     settings = settings or Settings.load()
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with (
+        session(settings, writes=True, progress=progress, readable=True) as opened,
+        stop_on_signals(opened.progress) as stop,
+    ):
         names = None if collection is None else chosen_names(opened, [collection])
         options = RunOptions(stop, lock_timeout, only=names, unfinished=True)
         resumed, finished = finish_open_runs(opened, options, verb="abort")
         begun = {run.id for run in opened.ledger.open_runs()}
-        made, outcomes = perform(opened, lambda world: plan_abort(world, only=names, runs=begun), options)
+        made, outcomes = perform(
+            opened, lambda world: _noted(opened, plan_abort(world, only=names, runs=begun)), options
+        )
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
+
+
+def _noted(opened: Session, plan: Plan) -> Plan:
+    """The plan with what is wrong with revision files: the way back needs none of them, or is refused."""
+    return replace(plan, notes=(*plan.notes, *notes_on(opened.problems)))
 
 
 def _plan(opened: Session, world: World, target: str, only: Iterable[str] | None, writes: str) -> Plan:

@@ -274,7 +274,7 @@ def run_fix(
         edits: what it plans from, where it may have to look twice.
         wait: for the second look.
     """
-    with stop_on_signals() as stop:
+    with stop_on_signals(opened.progress) as stop:
         planned = make(observe(opened.ledger, opened.store)) if names is None else None
         if planned is not None:
             names = [item.job.collection for item in planned.collections]

@@ -6,7 +6,7 @@ import gc
 import json
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,14 +14,17 @@ from pathlib import Path
 from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.meanings import said
 from qmigrate.engine.work import OneAtATime, Said
-from qmigrate.errors import EmbedError, RevisionError
-from qmigrate.ledger import Ledger
+from qmigrate.errors import EmbedError, QmigrateError, RevisionError
+from qmigrate.ledger import Ledger, meaning
+from qmigrate.ledger.alembic_links import inline_rows
 from qmigrate.model.plan import OpRef
 from qmigrate.model.weight import Weight
 from qmigrate.operations.base import Operation
 from qmigrate.planner import check_checksums
+from qmigrate.planner.guard import changed_files
 from qmigrate.ports import Embedder, Progress, Silent, Store
 from qmigrate.revisions.graph import Revisions
+from qmigrate.revisions.readable import Recorded, read_all
 from qmigrate.settings.load import Settings
 from qmigrate.store import ConnectionSettings, connect
 from qmigrate.store.weigh import weigh
@@ -68,6 +71,7 @@ class Session:
         parallel: how many collections are worked on at a time, at most.
         several: whether more than one is being worked on, so that a display can't be that of one alone.
         turn: whose code and models are at work.
+        problems: what is wrong with revision files, where the verb continues without them.
     """
 
     settings: Settings
@@ -76,6 +80,7 @@ class Session:
     store: Store
     progress: Progress
     ledger_id: str = ""
+    problems: tuple[QmigrateError, ...] = ()
     parallel: int = 1
     several: bool = False
     turn: OneAtATime = field(default_factory=OneAtATime)
@@ -94,8 +99,16 @@ class Session:
         return files_of(self.revisions)
 
     def operation(self, ref: OpRef) -> Operation:
-        """Operation `ref.index` of a revision; indexes after those of upgrade() are those of downgrade()."""
-        operations = self.revisions.get(ref.revision).operations
+        """Operation `ref.index` of a revision; indexes after those of upgrade() are those of downgrade().
+
+        Raises:
+            RevisionError: it has none of this number, or its file can't be used.
+            DriftError: its file is not what was applied.
+        """
+        revision = self.revisions.get(ref.revision)
+        if revision.problem is not None:
+            raise revision.problem
+        operations = revision.operations
         if ref.index >= len(operations):
             operations += tuple(self.revisions.downgrade_operations(ref.revision) or ())
         if ref.index >= len(operations):
@@ -167,6 +180,7 @@ def session(
     unchanged: bool = True,
     looking: bool = False,
     partial: bool = False,
+    readable: bool = False,
 ) -> Iterator[Session]:
     """Open everything, check applied revisions against their files, and close everything at the end.
 
@@ -176,29 +190,69 @@ def session(
         unchanged: stop at an applied file that has changed; only a verb that reports them continues.
         looking: the verb reads points or schemas, whatever manages them: see :func:`read_revisions`.
         partial: continue with the nodes of a cluster that answer; only for a verb that writes nothing.
+        readable: continue without the files that can't be used, are missing or have changed, for a verb that must work
+            in an emergency: it reports `problems`, and only what would run one of them is refused.
 
     Raises:
+        RevisionError: a revision file can't be used.
         DriftError: an applied revision file has changed.
     """
     with ExitStack() as stack:
         stack.enter_context(seldom_collected())
         # The files first: a mistake in one of them shows without any connection.
-        files = None if looking else Revisions.load(settings.scripts)
+        files = None if looking or readable else Revisions.load(settings.scripts)
         ledger = stack.enter_context(opened_ledger(settings))
-        if files is None:
+        if files is None and not readable:
             files = read_revisions(settings, ledger)
         opened = Session(
             settings=settings,
-            revisions=files,
+            revisions=files or Revisions.none(),
             ledger=ledger,
             store=store or open_store(settings, stack, writes=writes, partial=partial and not writes),
             progress=progress or Silent(),
         )
         opened.ledger_id = ledger.prepare() if writes else ledger.identity() or ""
-        opened.revisions = with_inline(files, ledger, opened.store)
-        if unchanged:
-            check_checksums(opened.files(), ledger.applied_checksums())
+        if files is None:
+            opened.revisions, opened.problems = read_readable(settings, ledger, opened.store)
+        else:
+            opened.revisions = with_inline(files, ledger, opened.store)
+            if unchanged:
+                check_checksums(opened.files(), ledger.applied_checksums())
         yield opened
+
+
+def read_readable(
+    settings: Settings, ledger: Ledger, store: Store | None = None
+) -> tuple[Revisions, tuple[QmigrateError, ...]]:
+    """All revisions as far as they can be read, those without a file among them, and what is wrong with files.
+
+    Nothing runs a file that can't be used, is missing, or isn't what was applied: :attr:`Revision.problem`.
+
+    Args:
+        store: see :func:`qmigrate.commands.inline.with_inline`.
+    """
+    checksums = ledger.applied_checksums()
+    orders = [[entry.revision for entry in entries] for entries in ledger.all_applied().values()]
+    inline = frozenset(row.revision for row in inline_rows(ledger))
+    files, problems = read_all(settings.scripts, Recorded(orders, checksums, inline))
+    try:
+        known = with_inline(files, ledger, store)
+    except RevisionError as error:
+        known, problems = files, (*problems, error)
+    meant = {one: meaning(ledger, one, checksum) for one, checksum in checksums.items()}
+    downgrades = {one: said.get("downgrade") is not None for one, said in meant.items() if said is not None}
+    known = known.with_problems(changed_files(files_of(known), checksums), downgrades)
+    found = [one.problem for one in known.order() if one.problem is not None]
+    try:
+        known.head()
+    except RevisionError as error:
+        found.append(error)
+    return known, tuple(dict.fromkeys([*found, *problems]))
+
+
+def notes_on(problems: Iterable[QmigrateError]) -> tuple[str, ...]:
+    """What is wrong with revision files, for people: one line each."""
+    return tuple(f"{one.message} → {one.hint}" if one.hint else one.message for one in problems)
 
 
 def read_revisions(settings: Settings, ledger: Ledger) -> Revisions:

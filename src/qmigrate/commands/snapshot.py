@@ -13,7 +13,7 @@ from pathlib import Path
 from qmigrate import archive
 from qmigrate.archive import Summary, WholeFacts
 from qmigrate.commands.results import SnapshotEntry, Snapshots
-from qmigrate.commands.session import Session, session
+from qmigrate.commands.session import Session, notes_on, session
 from qmigrate.engine.export import WHOLE, described, export, file_name, header_of, is_ours
 from qmigrate.errors import DeniedError, RefusedError, RepairNeededError
 from qmigrate.ledger import Ledger
@@ -94,11 +94,11 @@ def list_(settings: Settings | None = None, pattern: str = "*", *, folder: Path 
         NotFoundError: no collection matches, and no archive.
     """
     settings = settings or Settings.load()
-    with session(settings, writes=False) as opened:
+    with session(settings, writes=False, readable=True) as opened:
         found = tuple(entries(opened, folder or settings.archives, pattern))
         if not found:
             _matching(observe(opened.ledger, opened.store), pattern)
-        return Snapshots(found)
+        return Snapshots(found, notes=notes_on(opened.problems))
 
 
 def delete(

@@ -253,7 +253,7 @@ def stats(
     settings = settings or Settings.load()
     _check(wanted, sql)
     started = time.monotonic()
-    with session(settings, writes=False, looking=True, partial=True) as opened:
+    with session(settings, writes=False, partial=True, readable=True) as opened:
         live = opened.store.describe(collection)
         if live is None:
             raise unknown("collection", collection, known_names(opened.ledger, opened.store))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from qmigrate.commands.condition import condition, eta, percent
-from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.names import check_recorded
 from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Since, Status
-from qmigrate.commands.session import Session, opened_ledger, read_revisions, session
+from qmigrate.commands.session import Session, notes_on, opened_ledger, read_readable, session
 from qmigrate.commands.sql_gate import links_of, notes_of, within_reach
 from qmigrate.engine.fixes.journal import journal_of, windows
 from qmigrate.engine.fixes.reapply_deletions import is_deletion
@@ -18,12 +18,12 @@ from qmigrate.engine.golive.rollback import tally
 from qmigrate.engine.points.base import base_name, committed, digest_of, exchanged, unpack
 from qmigrate.engine.prove.recorded import MOST, Found, Kept, read, written_since
 from qmigrate.errors import DeniedError, LedgerError, NotFoundError, NoVersionsError, QmigrateError, StoreError
+from qmigrate.ledger import HistoryRow, RunRow
 from qmigrate.ledger.writer import UNCHANGED
 from qmigrate.model.facts.phases import WritesSince
 from qmigrate.model.facts.stored import known
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import observe
-from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
 from qmigrate.revisions.graph import Revision
 from qmigrate.sequences import join
@@ -46,7 +46,7 @@ def status(settings: Settings | None = None, *, count_writes: bool = False) -> S
         count_writes: what was written since each generation went live, however long that takes.
     """
     settings = settings or Settings.load()
-    with session(settings, writes=False, looking=True, partial=True) as opened:
+    with session(settings, writes=False, partial=True, readable=True) as opened:
         world = observe(opened.ledger, opened.store)
         heads = opened.revisions.heads()
         wanted = opened.revisions.resolve("heads", current=frozenset())
@@ -54,8 +54,7 @@ def status(settings: Settings | None = None, *, count_writes: bool = False) -> S
         rows = tuple(_row(opened, world, name, wanted, until) for name in sorted(world.collections))
         rows = tuple(row for row in rows if row is not None)
         new = _to_create(opened, world)
-        many = f"{len(heads)} heads: {', '.join(heads)}; merge them: qmigrate revision --merge"
-        notes = [many] if len(heads) > 1 else []
+        notes = list(notes_on(opened.problems))
         notes += world.capabilities.silent
         notes += _sql_notes(opened, world, wanted)
         return Status(
@@ -77,8 +76,15 @@ def _sql_notes(opened: Session, world: World, wanted: frozenset[str]) -> list[st
     return [*notes, *links_of(opened, world, wanted)]
 
 
-def history(settings: Settings | None = None, collection: str | None = None, limit: int = 50) -> History:
+def history(
+    settings: Settings | None = None, collection: str | None = None, limit: int = 50, *, attempts: bool = False
+) -> History:
     """What was applied and rolled back, newest first.
+
+    Args:
+        collection: restrict to this logical name.
+        limit: most rows.
+        attempts: also runs that came to nothing: refused, failed, aborted, or not over yet.
 
     Raises:
         UnknownNameError: neither the ledger nor a revision speaks of the collection.
@@ -86,26 +92,76 @@ def history(settings: Settings | None = None, collection: str | None = None, lim
     settings = settings or Settings.load()
     # Qdrant has nothing about it.
     with opened_ledger(settings) as ledger:
-        files = read_revisions(settings, ledger)
-        check_checksums(files_of(with_inline(files, ledger)), ledger.applied_checksums())
+        files, problems = read_readable(settings, ledger)
         check_recorded(ledger, files, collection)
         rows = ledger.history(collection, limit)
-        return History(
-            rows=tuple(
-                HistoryEntry(
-                    created_at=row.created_at,
-                    collection=row.collection,
-                    revision=row.revision,
-                    direction=row.direction,
-                    strategy=row.strategy,
-                    physical=row.physical,
-                    run=row.run,
-                    actor=row.actor,
-                    report=row.report,
-                )
-                for row in rows
-            )
-        )
+        titles = {one.id: one.doc for one in files.order() if one.doc}
+        reasons = {row.told.run: row.reason for row in ledger.deletions() if row.told.run is not None}
+        runs = {run.id: run for run in ledger.runs(ids={row.run for row in rows})}
+        found = [_applied(row, runs.get(row.run), titles, reasons.get(row.run)) for row in rows]
+        if attempts:
+            tried = [run for run in ledger.runs(collection) if run.state not in _CAME_TO_SOMETHING]
+            found += [_tried(run, titles) for run in tried]
+            found.sort(key=lambda entry: entry.created_at, reverse=True)
+        return History(rows=tuple(found[:limit]), notes=notes_on(problems))
+
+
+#: States of runs that the history itself tells of.
+_CAME_TO_SOMETHING = ("done",)
+
+
+def _applied(
+    row: HistoryRow, run: RunRow | None, titles: Mapping[str, str], reason: str | None
+) -> HistoryEntry:
+    report = row.report or {}
+    return HistoryEntry(
+        created_at=row.created_at,
+        collection=row.collection,
+        revision=row.revision,
+        direction=row.direction,
+        strategy=row.strategy,
+        physical=row.physical,
+        run=row.run,
+        actor=row.actor,
+        report=row.report,
+        id=row.id,
+        title=titles.get(row.revision),
+        points=_counted(report),
+        reason=reason or _text(report.get("reason")),
+        seconds=round(max(0.0, (row.created_at - run.started_at).total_seconds()), 3) if run is not None else None,
+    )
+
+
+def _tried(run: RunRow, titles: Mapping[str, str]) -> HistoryEntry:
+    at = run.finished_at or run.started_at
+    known = (titles[one] for one in run.revisions if one in titles)
+    return HistoryEntry(
+        created_at=at,
+        collection=run.collection,
+        revision=", ".join(run.revisions) or "–",
+        direction=run.verb,
+        strategy=None,
+        physical=None,
+        run=run.id,
+        actor=run.actor,
+        title=next(known, None),
+        reason=run.error,
+        seconds=round((at - run.started_at).total_seconds(), 3) if run.finished_at is not None else None,
+        state=run.state,
+    )
+
+
+def _counted(report: Mapping[str, Any]) -> int | None:
+    """How many points a step was about: proven, else changed by a fix."""
+    proof, change = report.get("verification"), report.get("change")
+    found = proof.get("points") if isinstance(proof, Mapping) else None
+    if found is None and isinstance(change, Mapping):
+        found = change.get("changed")
+    return found if isinstance(found, int) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _row(

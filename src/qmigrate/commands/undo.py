@@ -10,7 +10,7 @@ from qmigrate.commands.session import Session, UserCode
 from qmigrate.engine.as_applied import refuse_changed
 from qmigrate.engine.fixes.erase.selection import ERASURE
 from qmigrate.engine.points.dropped import AUDIT
-from qmigrate.errors import ArchiveError, RefusedError, RevisionError
+from qmigrate.errors import ArchiveError, DriftError, RefusedError, RevisionError
 from qmigrate.ledger import DeletionRow
 from qmigrate.model.facts.stored import known
 from qmigrate.model.names import unknown
@@ -62,8 +62,10 @@ def _of(opened: Session, row: DeletionRow, entry: Applied) -> list[OpRef]:
         raise _refused(row, f"revision {entry.revision} was only recorded since, so what it did is not known")
     try:
         revision = opened.revisions.get(entry.revision)
-    except RevisionError as error:
-        why = f"the code of revision {entry.revision}, applied since, is missing: {error.message}"
+        if revision.problem is not None and revision.is_unread:
+            raise revision.problem
+    except (RevisionError, DriftError) as error:
+        why = f"the code of revision {entry.revision}, applied since, can't be used: {error.message}"
         raise _refused(row, why) from error
     found = refs_of(revision, str(row.collection), exists=True)
     for _, operation in found:
@@ -167,6 +169,9 @@ def _refuse_other_ids(opened: Session, world: World, row: DeletionRow) -> None:
         if one.run <= (row.told.run or 0) or one.direction not in ("upgrade", "rollback"):
             continue
         revision = opened.revisions.get(one.revision)
+        if revision.problem is not None:
+            # Whether it gave points other ids is what its file says.
+            raise revision.problem
         operations = (*revision.operations, *(opened.revisions.downgrade_operations(revision.id) or ()))
         if any(operation.rekeys and operation.matches(name) for operation in operations):
             raise RefusedError(

@@ -9,6 +9,7 @@ from typing import Any
 from qmigrate.commands.edits import with_counts
 from qmigrate.commands.estimate import refuse_longer, with_estimates, with_pauses
 from qmigrate.commands.failures import Failures, plan_each
+from qmigrate.commands.foresee import transforms_of, with_refusals
 from qmigrate.commands.gc import collect_due
 from qmigrate.commands.held_runs import held_collections
 from qmigrate.commands.names import chosen_names
@@ -23,9 +24,8 @@ from qmigrate.embed.options import fingerprint_words
 from qmigrate.engine.build.preflight import check_size
 from qmigrate.engine.executor import stop_on_signals
 from qmigrate.engine.further_names import names_of, refuse_taken
-from qmigrate.engine.work import transform_of
 from qmigrate.errors import QmigrateError, RevisionError, UsageError
-from qmigrate.model.plan import Build, CollectionPlan, Plan
+from qmigrate.model.plan import CollectionPlan, Plan
 from qmigrate.model.state import World
 from qmigrate.observe import check_hidden, check_ownership, observe, unmanaged
 from qmigrate.operations.values import Embed
@@ -59,11 +59,8 @@ def _notes(opened: Session, world: World, item: CollectionPlan, *, load: bool) -
     live = state.live if state else None
     if state is None or live is None:
         return
-    schema, recorded = live.schema, dict(state.embedders)
-    for step in item.job.steps:
-        if not isinstance(step, Build) or step.source is None:
-            continue
-        transform = transform_of([opened.operation(ref) for ref in step.ops], schema)
+    recorded = dict(state.embedders)
+    for step, transform in transforms_of(opened, state, item.job):
         for vector in transform.filled:
             filling = transform.values[vector]
             if isinstance(filling, Embed):
@@ -71,8 +68,7 @@ def _notes(opened: Session, world: World, item: CollectionPlan, *, load: bool) -
                 check_size(name, step, vector, filling.embedder, made)
                 yield from _random(name, vector, filling, configured)
                 if load and vector in recorded:
-                    yield _change(opened, name, vector, filling, configured, recorded[vector])
-        schema = step.schema
+                    yield from _change(opened, name, vector, filling, configured, recorded[vector])
         recorded = {target: recorded[source] for target, source in transform.vectors.items() if source in recorded}
 
 
@@ -92,15 +88,17 @@ def _change(
     filling: Embed,
     configured: Mapping[str, Mapping[str, Any]],
     before: Mapping[str, Any],
-) -> str:
+) -> Iterator[str]:
     shown = f"{name}: vector {vector or '(unnamed)'}"
     try:
         after = opened.embedder(filling.embedder, configured).fingerprint()
-    except QmigrateError as error:
-        return f"{shown} can't be filled: {error.message}"
+    except QmigrateError:
+        # Reported with what an upgrade would refuse.
+        return
     if dict(after) == dict(before):
-        return f"{shown} is filled again by the model that it has: {fingerprint_words(after)}"
-    return f"{shown} changes its model: {fingerprint_words(before, after)} → {fingerprint_words(after, before)}"
+        yield f"{shown} is filled again by the model that it has: {fingerprint_words(after)}"
+    else:
+        yield f"{shown} changes its model: {fingerprint_words(before, after)} → {fingerprint_words(after, before)}"
 
 
 #: Collections that one command names.
@@ -163,7 +161,8 @@ def planned(opened: Session, target: str, only: Iterable[str] | None, *, models:
     """The same in a session that is open, with an estimate for each collection.
 
     Args:
-        models: load the models that fill vectors again, so that the plan says what changes.
+        models: load the models that fill vectors, so that the plan says what changes, and what an upgrade would refuse
+            before its first write.
 
     Raises:
         UsageError: the target lies behind.
@@ -175,7 +174,11 @@ def planned(opened: Session, target: str, only: Iterable[str] | None, *, models:
     for item in made.collections:
         check_ownership(world, item.job.collection)
     counted = with_counts(opened, world, with_pauses(opened, world, with_estimates(opened, world, made)))
-    return with_models(opened, world, counted, load=models)
+    noted = with_models(opened, world, counted, load=models)
+    if not models:
+        return noted
+    wanted = opened.revisions.resolve(target, current=world.applied())
+    return with_refusals(opened, world, noted, wanted, chosen_names(opened, only))
 
 
 def irreversible(settings: Settings, target: str = "head", only: Iterable[str] | None = None) -> dict[str, str]:
@@ -236,7 +239,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     _check_target(target)
     if dry_run:
         return UpgradeResult(plan=plan(settings, target, only), resumed=(), outcomes=())
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         opened.parallel = at_once(opened.store, parallel)
         names = chosen_names(opened, only)
         failures = Failures(opened.progress, keep_going=keep_going)

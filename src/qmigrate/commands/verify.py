@@ -27,7 +27,7 @@ def verify(settings: Settings | None, a: str, b: str, *, progress: Progress | No
     """
     settings = settings or Settings.load()
     shown = progress or Silent()
-    with session(settings, writes=False, progress=progress, looking=True, partial=True) as opened:
+    with session(settings, writes=False, progress=progress, partial=True, readable=True) as opened:
         store = opened.store
         transform, alone = _shared_vectors(store, a, b)
         report = VerificationReport(source=a, target=b, not_compared=alone)

@@ -201,3 +201,17 @@ class Options:
             f"embedder {self.name!r}: {key} must be {wanted}, not {found!r}",
             hint="correct embedders in qmigrate.yaml",
         )
+
+
+def speed_key(name: str, config: Mapping[str, Any]) -> str:
+    """What the speed of an embedder is known by: its name and a digest of its settings, without what opens anything.
+
+    No model is loaded for it; another device or batch size is another speed.
+    """
+    told = {key: value for key, value in config.items() if not any(word in key.lower() for word in _OPENING)}
+    text = json.dumps(told, sort_keys=True, default=str)
+    return f"{name}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+#: Parts of the names of settings that hold secrets.
+_OPENING = ("key", "token", "secret", "password")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -30,22 +30,33 @@ from qmigrate.ledger.writer import UNCHANGED
 from qmigrate.model.facts.phases import Facts
 from qmigrate.model.plan import Job
 from qmigrate.model.state import OpenRun
+from qmigrate.ports import Progress
 
 #: Errors that a phase which only reads raises on purpose: the run is closed and leaves nothing open.
 REFUSALS = (RefusedError, UsageError, UnavailableError, VerificationError, DriftError)
 
 
 class Stop:
-    """A request to stop at the next checkpoint, set by SIGINT or SIGTERM; the second one stops at once."""
+    """A request to stop at the next checkpoint, set by SIGINT or SIGTERM; the second one stops at once.
 
-    def __init__(self) -> None:
+    Args:
+        say: gets a line at once, since the next checkpoint may be seconds away.
+    """
+
+    def __init__(self, say: Callable[[str], None] | None = None) -> None:
         self.signal: int | None = None
+        self._say = say
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         """The signal handler."""
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
+        if self._say is not None:
+            again = "Ctrl-C again stops at once" if number == signal.SIGINT else "the same signal again stops at once"
+            line = f"Stopping at the next checkpoint, nothing is lost ({again})."
+            # By a thread: the one that was interrupted may be writing to the terminal, and hold its lock.
+            threading.Thread(target=self._say, args=(line,), name="stopping", daemon=True).start()
 
     def check(self) -> None:
         """Raise when a stop was asked for."""
@@ -54,9 +65,13 @@ class Stop:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into stops while the block runs (in the main thread; elsewhere nothing is installed)."""
-    stop = Stop()
+def stop_on_signals(progress: Progress | None = None) -> Iterator[Stop]:
+    """Turn SIGINT and SIGTERM into stops while the block runs (in the main thread; elsewhere nothing is installed).
+
+    Args:
+        progress: gets a line as soon as a signal comes.
+    """
+    stop = Stop(progress.say if progress is not None else None)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

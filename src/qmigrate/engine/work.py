@@ -169,6 +169,7 @@ class Work:
         delegated: whether worker processes have sent requests for this run, which this process doesn't see.
         kept: what phases have kept for later ones of this process, by its type; a resumed run has none of it.
         late_until: until when a request of an earlier holder may land, as `time.monotonic`.
+        looking: whether nothing is run but the first phase of a step, for a plan: what it would wait for, it doesn't.
         left_behind: whether that one has left aliases, and so was at work; the wait is announced then.
     """
 
@@ -197,6 +198,7 @@ class Work:
     kept: dict[type[Any], Any] = field(default_factory=dict)
     late_until: float = 0.0
     left_behind: bool = False
+    looking: bool = False
 
     def facts(self, of: type[F], step: int | None = None) -> F:
         """What a phase of this step (or of `step`) has learned; defaults where nothing."""

@@ -75,7 +75,11 @@ class HistoryRow:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One attempt, whatever came of it. `state`: ``running | held | done | refused | unchanged | aborted | failed``."""
+    """One attempt, whatever came of it. `state`: ``running | held | done | refused | unchanged | aborted | failed``.
+
+    Attributes:
+        revisions: those that it was to apply, or to undo.
+    """
 
     id: int
     verb: str
@@ -86,6 +90,7 @@ class RunRow:
     started_at: datetime
     finished_at: datetime | None
     error: str | None
+    revisions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,7 +432,9 @@ def history_of(row: RowMapping) -> HistoryRow:
 def run_of(row: RowMapping) -> RunRow:
     """A row of the runs, for people."""
     names = ("id", "verb", "collection", "state", "actor", "host", "started_at", "finished_at", "error")
-    return RunRow(**{name: row[name] for name in names})
+    closes = (row["job"] or {}).get("closes") or ()
+    revisions = tuple(dict.fromkeys(str(one["revision"]) for one in closes))
+    return RunRow(**{name: row[name] for name in names}, revisions=revisions)
 
 
 def range_of(row: RowMapping) -> Range:

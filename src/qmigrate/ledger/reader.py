@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -349,10 +349,18 @@ class LedgerReader(ErasureReads):
         changes = (change for row in self._rows(select(table.c.changes).where(mine)) for change in row["changes"])
         return frozenset(one["name"] for one in changes if one["kind"] in ("vector.drop", "sparse.drop"))
 
-    def runs(self, collection: str | None = None, limit: int | None = None) -> list[RunRow]:
-        """Every attempt, newest first."""
+    def runs(
+        self, collection: str | None = None, limit: int | None = None, *, ids: Iterable[int] | None = None
+    ) -> list[RunRow]:
+        """Every attempt, newest first.
+
+        Args:
+            ids: only these.
+        """
         table = tables.runs
         query = select(table).order_by(table.c.id.desc()).limit(limit)
+        if ids is not None:
+            query = query.where(table.c.id.in_(tuple(ids)))
         if collection is not None:
             query = query.where(table.c.collection == collection)
         return [codec.run_of(row) for row in self._rows(query)]

@@ -378,6 +378,7 @@ class CollectionPlan:
         holds: whether it is built and proven, and then waits for `qmigrate cutover`.
         seconds: how long it is expected to take, or None.
         speed: what that is taken from: ``earlier runs`` or ``assumed``.
+        unmeasured: embedders that have not run here before: how long they take is unknown, and `seconds` a guess.
         edits: what each of its data fixes would change now: counts and a sample.
     """
 
@@ -391,7 +392,24 @@ class CollectionPlan:
     holds: bool = False
     seconds: float | None = None
     speed: str = ""
+    unmeasured: tuple[str, ...] = ()
     edits: tuple[JsonObject, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error that the verb would raise before its first write.
+
+    Attributes:
+        type: the class of the error.
+        collection: that it is about; None where it is about none alone.
+    """
+
+    type: str
+    message: str
+    hint: str | None
+    exit_code: int
+    collection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +424,7 @@ class Plan:
         checksums: of every revision file that the plan used.
         held: collections that are built and wait for their cut-over: nothing is planned for them.
         waiting: revision -> the SQL revision that it waits for: neither it nor what follows it is planned.
+        refusals: what would stop it before its first write, as far as a plan looks for that.
     """
 
     verb: str
@@ -415,6 +434,12 @@ class Plan:
     checksums: Mapping[str, str] | None = None
     held: tuple[str, ...] = ()
     waiting: Mapping[str, str] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """That of the first refusal, else 0."""
+        return self.refusals[0].exit_code if self.refusals else 0
 
 
 def _renamed(step: Step, old: str, new: str) -> Step:

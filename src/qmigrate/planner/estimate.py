@@ -1,8 +1,8 @@
 """How long a job takes: from the speed of earlier runs where there are any, else from assumed rates. Pure.
 
 The model of a copy: seconds = (fill + proof + index) per point × points, plus a fixed part per step. A speed is taken
-from the newest run of the same collection, else of any other one, that embedded as many vectors; a copy that embeds
-nothing scales with the size of a point. It is an estimate for people and entrypoints, and used for nothing else.
+from the newest run of the same collection, else of any other one, that embedded with the same models; a copy that
+embeds nothing scales with the size of a point. It is an estimate for people and entrypoints, and used for nothing else.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Copy:
         schema: of the target.
         total: to be proven and indexed; more than `points` where a run is resumed.
         weight: bytes of a point of the target, by a sample of the source.
+        models: which embedders, as in :class:`Measured`.
     """
 
     collection: str
@@ -53,6 +54,7 @@ class Copy:
     schema: CollectionSchema
     total: int
     weight: int
+    models: tuple[str, ...] = ()
 
 
 def seconds_of_copy(
@@ -110,9 +112,20 @@ def seconds_of_changes(
 
 
 def _nearest(wanted: Copy, speeds: Sequence[Speed]) -> Speed | None:
-    fitting = [speed for speed in speeds if speed.embeds == wanted.embeds and speed.points >= FEWEST_POINTS]
+    fitting = [
+        speed
+        for speed in speeds
+        if speed.embeds == wanted.embeds and speed.points >= FEWEST_POINTS and _same_models(wanted, speed)
+    ]
     own = [speed for speed in fitting if speed.collection == wanted.collection]
     return next(iter(own or fitting), None)
+
+
+def _same_models(wanted: Copy, speed: Speed) -> bool:
+    """Whether the same embedders were at work; of runs before that was recorded, the collection's own count."""
+    if not speed.models:
+        return not wanted.models or speed.collection == wanted.collection
+    return speed.models == wanted.models
 
 
 def _assumed(wanted: Copy, rates: EstimateSettings, *, local: bool) -> float:

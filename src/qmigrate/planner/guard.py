@@ -23,19 +23,28 @@ def check_checksums(files: Mapping[str, tuple[str, str]], applied: Mapping[str, 
     Raises:
         DriftError: naming the first such revision.
     """
+    for error in changed_files(files, applied).values():
+        raise error
+
+
+def changed_files(files: Mapping[str, tuple[str, str]], applied: Mapping[str, str]) -> dict[str, DriftError]:
+    """Revision -> what is wrong with a file that was applied and has changed since, or is gone; arguments as above."""
+    found: dict[str, DriftError] = {}
     for revision, checksum in sorted(applied.items()):
         if revision not in files:
-            raise DriftError(
+            found[revision] = DriftError(
                 f"revision {revision} is applied, but its file is not in the versions folder",
                 hint="bring the file back (is this the right scripts folder and branch?)",
             )
-        found, path = files[revision]
-        if found != checksum:
-            raise DriftError(
-                f"{path} was changed after it was applied (recorded {checksum[:12]}, now {found[:12]})",
+            continue
+        now, path = files[revision]
+        if now != checksum:
+            found[revision] = DriftError(
+                f"{path} was changed after it was applied (recorded {checksum[:12]}, now {now[:12]})",
                 hint=f"restore it, or accept it: qmigrate repair --accept {quote(revision)} --reason WHY",
-                facts={"revision": revision, "recorded": checksum, "found": found},
+                facts={"revision": revision, "recorded": checksum, "found": now},
             )
+    return found
 
 
 def check_not_given_up(state: CollectionState, run: OpenRun) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from qmigrate.errors import PlanError, RefusedError
+from qmigrate.errors import PlanError, QmigrateError, RefusedError
 from qmigrate.model.plan import Closing, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, RecordLoss, Step
 from qmigrate.model.schema import Change, CollectionSchema, changed
 from qmigrate.model.state import Applied, CollectionState, Generation, World
@@ -69,7 +69,7 @@ def plan_rollback(
         verb="rollback",
         target=newest(revisions, keep),
         collections=_in_order(plans, runs),
-        checksums={revision.id: revision.checksum for revision in revisions.order()},
+        checksums={revision.id: revision.checksum for revision in revisions.order() if revision.problem is None},
     )
 
 
@@ -209,8 +209,10 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, group: list[Applied],
         refuse_to_uncover(Position(walk.state.name, None, None, walk.physical, 0, hides=walk.hides))
     place = "shadow" if target == walk.state.name else "alias"
     aliases = _names(entry, walk.state)
-    refs = tuple(ref for one in reversed(group) for ref in _refs(revisions, one, walk.state.name))
-    apart = entry.strategy == "restore"
+    unread = _unread(revisions, walk, group, writes if target is not None else "discard")
+    refs = tuple(ref for one in reversed(group) for ref in _refs(revisions, one, walk.state.name) if not unread)
+    # Without the code nothing can be carried, as between points of different times: only counted.
+    apart = entry.strategy == "restore" or (unread and target is not None)
     way = GoLive(
         refs,
         walk.physical,
@@ -234,6 +236,30 @@ def _flip(world: World, revisions: Revisions, walk: _Walk, group: list[Applied],
     walk.reasons.append(f"{named}  alias re-point, milliseconds; writes since: {writes}")
     walk.physical, walk.live = target, before.schema if before else None
     walk.hides = walk.hides and place != "shadow"
+
+
+def _unread(revisions: Revisions, walk: _Walk, group: Sequence[Applied], writes: str) -> bool:
+    """Whether the name goes back without the code of a revision, whose file must not be run.
+
+    Raises:
+        QmigrateError: what was written since is to be carried back, which needs that code.
+    """
+    problem = next((one for entry in group if (one := _problem(revisions, entry)) is not None), None)
+    if problem is None:
+        return False
+    if writes in ("carry", "now"):
+        ways = f"or go back without what was written since: qmigrate rollback --only {quote(walk.state.name)} "
+        raise type(problem)(
+            f"what was written to {walk.state.name} since can't be brought along: {problem.message}",
+            hint="\n".join(filter(None, (problem.hint, f"{ways}--discard-writes"))),
+            facts=problem.facts,
+        )
+    walk.reasons.append(f"{group[0].revision}  nothing can be carried back: {problem.message}")
+    return True
+
+
+def _problem(revisions: Revisions, entry: Applied) -> QmigrateError | None:
+    return revisions.get(entry.revision).problem
 
 
 def _refuse_to_unname(state: CollectionState, entry: Applied, writes: str) -> None:
@@ -370,6 +396,9 @@ def _refuse_code(revisions: Revisions, walk: _Walk, entry: Applied) -> None:
     """A data fix that can't be undone by itself later: going back over it would only seem to undo it."""
     if entry.strategy != "edit" or walk.state.declared is None:
         return
+    problem = _problem(revisions, entry)
+    if problem is not None:
+        raise problem
     for _, operation in refs_of(revisions.get(entry.revision), walk.state.name, exists=True):
         why = operation.irreversible_reason(walk.state.declared)
         if why:

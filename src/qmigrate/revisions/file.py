@@ -7,12 +7,12 @@ import importlib.util
 import re
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from qmigrate.errors import RevisionError
+from qmigrate.errors import QmigrateError, RevisionError
 from qmigrate.operations.base import Operation
 
 #: Without the characters that the syntax of targets needs for itself.
@@ -35,6 +35,8 @@ class Revision:
         irreversible: why there is no way back, or None.
         requires_sql: Alembic revision that must be applied first, or None.
         inline: it has no file but is in a revision of Alembic; `path` names that one.
+        problem: why nothing may run its file: it can't be used, is missing, or isn't what was applied; None where it
+            may. Without a file the checksum is empty.
     """
 
     id: str
@@ -47,6 +49,12 @@ class Revision:
     irreversible: str | None
     requires_sql: str | None
     inline: bool = False
+    problem: QmigrateError | None = field(default=None, compare=False)
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the file can't be used or is missing, so that what it says is not known."""
+        return self.problem is not None and (not self.checksum or isinstance(self.problem, RevisionError))
 
 
 def is_identifier(found: object) -> bool:

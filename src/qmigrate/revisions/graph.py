@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from qmigrate.errors import RevisionError, UnknownRevisionError
+from qmigrate.errors import QmigrateError, RevisionError, UnknownRevisionError
 from qmigrate.model.names import is_forced
 from qmigrate.revisions.file import Revision, files_of, load_file, operations_of
 
@@ -89,6 +89,24 @@ class Revisions:
         made._order = tuple(made._revisions[one] for one in made._sorted())
         return made.bound(self._names, any_sign=self._any_sign)
 
+    def with_problems(self, problems: Mapping[str, QmigrateError], downgrades: Mapping[str, bool]) -> Revisions:
+        """This graph where nothing runs the files of some revisions, see :attr:`Revision.problem`.
+
+        Args:
+            problems: revision -> what is wrong; one that can't be read, and has a file, keeps its own.
+            downgrades: revision -> whether the file that was applied had a ``downgrade()``, where that is recorded.
+        """
+        made = copy.copy(self)
+        made._revisions = dict(self._revisions)
+        for key, one in self._revisions.items():
+            problem = one.problem if one.problem is not None and one.checksum else problems.get(key, one.problem)
+            if problem is not None:
+                has = downgrades.get(key, one.has_downgrade)
+                made._revisions[key] = replace(one, problem=problem, has_downgrade=has)
+        made._order = tuple(made._revisions[one.id] for one in self._order)
+        made._downgrades = {}
+        return made
+
     def bound(self, names: Callable[[], Iterable[str]], *, any_sign: bool = False) -> Revisions:
         """The same where these names exist: a pattern that is one of them means it alone.
 
@@ -149,6 +167,7 @@ class Revisions:
             raise RevisionError(
                 f"there are {len(self._heads)} heads: {named}",
                 hint='join them: qmigrate revision --merge -m "merge", or name one of them, or "heads"',
+                facts={"heads": list(self._heads)},
             )
         return self._revisions[self._heads[0]] if self._heads else None
 
@@ -218,11 +237,14 @@ class Revisions:
         """What the file's ``downgrade()`` returns; None when it has none.
 
         Raises:
-            RevisionError: it fails, or returns something else than operations.
+            RevisionError: it fails, or returns something else than operations; or the file must not be run.
+            DriftError: the file is not what was applied, and is not to be run.
         """
         revision = self.get(wanted)
         if not revision.has_downgrade:
             return None
+        if revision.problem is not None:
+            raise revision.problem
         if revision.id not in self._downgrades:
             module = self._modules[revision.id]
             found = operations_of(module, "downgrade", revision.path)
@@ -251,7 +273,7 @@ class Revisions:
     def _up(self, applied: frozenset[str], target: str) -> frozenset[str]:
         while True:
             ready = [one for one in self._order if one.id not in applied and applied.issuperset(self._parents[one.id])]
-            empty = [one.id for one in ready if not one.operations]
+            empty = [one.id for one in ready if not one.operations and one.problem is None]
             if not empty:
                 break
             applied |= set(empty)
@@ -261,7 +283,7 @@ class Revisions:
         while True:
             parents = {parent for one in applied for parent in self._parents[one]}
             newest = [self._revisions[one] for one in sorted(applied - parents)]
-            empty = [one.id for one in newest if not one.operations]
+            empty = [one.id for one in newest if not one.operations and one.problem is None]
             if not empty:
                 break
             applied -= set(empty)

@@ -317,11 +317,30 @@ def test_history():
         HistoryEntry(AT, "faces", "0002", "rollback", None, "faces", 6, None),
     )
     assert shown(show_history, History(rows)) == [
-        "when              collection    revision  direction  how   serves  who",
-        "2025-11-21 14:02  image_assets  0003      upgrade    copy  g0002   app@web-7",
-        "2025-11-21 14:02  faces         0002      rollback   –     plain   –",
+        "no  when (UTC)        collection    revision  what           serves  who",
+        " –  2025-11-21 14:02  image_assets  0003      upgrade, copy  g0002   app@web-7",
+        " –  2025-11-21 14:02  faces         0002      rollback       plain   –",
     ]
     assert shown(show_history, History(())) == ["Nothing is recorded."]
+
+
+def test_history_where_there_is_less_room():
+    """Number, title, points, reason, duration: what is least needed has a line of its own; an attempt says how it ended."""
+    more = {"title": "faces by another model", "points": 1204118, "reason": "asked for by the team", "seconds": 4320.0}
+    rows = (
+        HistoryEntry(AT, "image_assets", "0004", "upgrade", None, None, 8, "app@web-7", reason="no room", state="failed"),
+        HistoryEntry(AT, "image_assets", "0003", "upgrade", "copy", "image_assets__g0002", 7, "app@web-7", id=12, **more),
+    )
+    assert shown(show_history, History(rows), width=80) == [
+        "no  when (UTC)        collection    revision  what            serves     points",
+        " –  2025-11-21 14:02  image_assets  0004      upgrade failed  –               –",
+        "    by app@web-7 · “no room”",
+        "12  2025-11-21 14:02  image_assets  0003      upgrade, copy   g0002   1,204,118",
+        "    faces by another model · 1 h 12 min · by app@web-7 · “asked for by the team”",
+    ]
+    wide = shown(show_history, History(rows), width=200)
+    assert len(wide) == 3
+    assert wide[2].endswith("1,204,118  1 h 12 min  app@web-7  faces by another model  asked for by the team")
 
 
 def test_snapshots():

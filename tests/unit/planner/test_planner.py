@@ -64,6 +64,7 @@ class Files:
                     operations=tuple(operations),
                     irreversible=None,
                     inline=False,
+                    problem=None,
                 )
             )
         self.downgrades = downgrades or {}

@@ -175,9 +175,9 @@ RATES = EstimateSettings(copy=1e6, index=1e4, embed=10, local=100, step=2)
 WIDTH = SCHEMA.bytes_per_point()
 
 
-def speed(collection="c", points=1000, embeds=0, width=WIDTH) -> Speed:
+def speed(collection="c", points=1000, embeds=0, width=WIDTH, models=()) -> Speed:
     """A run of ten seconds to fill, five to prove and five to index."""
-    return Speed(points, 10.0, points, 5.0, 5.0, embeds, width, collection=collection)
+    return Speed(points, 10.0, points, 5.0, 5.0, embeds, width, models=models, collection=collection)
 
 
 @pytest.mark.parametrize(
@@ -193,11 +193,16 @@ def speed(collection="c", points=1000, embeds=0, width=WIDTH) -> Speed:
         (Copy("c", 1000, 0, SCHEMA, 1000, WIDTH), [speed("d", 500), speed("c")], False, 22, MEASURED),
         (Copy("c", 1000, 0, SCHEMA, 1000, WIDTH), [speed("d", 2000)], False, 12, MEASURED),
         (Copy("c", 1000, 1, SCHEMA, 1000, WIDTH), [speed()], True, 112, ASSUMED),
+        (Copy("c", 1000, 1, SCHEMA, 1000, WIDTH, ("a",)), [speed(embeds=1, models=("a",))], False, 22, MEASURED),
+        (Copy("c", 1000, 1, SCHEMA, 1000, WIDTH, ("a",)), [speed("d", embeds=1, models=("a",))], False, 22, MEASURED),
+        (Copy("c", 1000, 1, SCHEMA, 1000, WIDTH, ("b",)), [speed(embeds=1, models=("a",))], True, 112, ASSUMED),
+        (Copy("c", 1000, 1, SCHEMA, 1000, WIDTH, ("a",)), [speed(embeds=1)], False, 22, MEASURED),
+        (Copy("c", 1000, 1, SCHEMA, 1000, WIDTH, ("a",)), [speed("d", embeds=1)], True, 112, ASSUMED),
         (Copy("c", 1000, 0, SCHEMA, 1000, WIDTH), [speed(points=estimate.FEWEST_POINTS - 1)], True, 12, ASSUMED),
     ],
 )
 def test_a_copy_is_estimated_from_the_nearest_run_or_from_rates(wanted, speeds, local, seconds, basis):
-    """The own collection first, the same number of embedded vectors always; bytes scale what the model doesn't cost."""
+    """The own collection first, the same embedders always; bytes scale what the model doesn't cost."""
     found = seconds_of_copy(wanted, speeds, RATES, local=local)
     assert (pytest.approx(found[0]), found[1]) == (seconds, basis)
 

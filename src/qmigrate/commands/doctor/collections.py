@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from qmigrate.commands.doctor.deployment import Deployment, some
-from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.results import Check
-from qmigrate.errors import QmigrateError
+from qmigrate.errors import DriftError, QmigrateError
 from qmigrate.model.names import GENERATION, old_alias
 from qmigrate.model.state import DELETING, CollectionState, Generation, LiveCollection, marks_of
 from qmigrate.observe import check_hidden_name, check_ownership, hidden_on_several
-from qmigrate.planner import check_checksums, leftovers
+from qmigrate.planner import leftovers
 from qmigrate.text import counted, quote
 
 #: Limits of strict mode that slow an upgrade down, and below what.
@@ -37,8 +36,11 @@ BOUNDING: Mapping[str, str] = {
 
 def recorded(patient: Deployment) -> Iterator[Check]:
     """Files, ledger and Qdrant agree."""
-    known = with_inline(patient.revisions(), patient.ledger())
-    check_checksums(files_of(known), patient.ledger().applied_checksums())
+    known = patient.revisions()
+    # What can't be used is reported with the files.
+    changed = [one.problem for one in known.order() if isinstance(one.problem, DriftError)]
+    for drift in changed:
+        yield Check("recorded state", False, drift.message, drift.hint, drift.exit_code)
     world = patient.world()
     right, unmanaged, foreign = 0, [], []
     named = {one.pattern for revision in known.order() for one in revision.operations if not one.is_glob}
@@ -56,7 +58,8 @@ def recorded(patient: Deployment) -> Iterator[Check]:
         # One line for a collection, not one for each of its names.
         if not state.managed and state.kind != "absent" and state.adopted_as == name:
             unmanaged.append(name)
-    yield Check("recorded state", True, f"{counted(right, 'collection')} as the ledger has it")
+    if not changed:
+        yield Check("recorded state", True, f"{counted(right, 'collection')} as the ledger has it")
     if unmanaged:
         detail = f"{counted(len(unmanaged), 'collection')} not under management: {some(unmanaged)}"
         hint = f"qmigrate adopt {quote(unmanaged[0])}" if len(unmanaged) == 1 else "qmigrate adopt 'glob'"

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from qmigrate.commands.results import Check
-from qmigrate.commands.session import open_store, opened_ledger, read_revisions
+from qmigrate.commands.session import open_store, opened_ledger, read_readable
 from qmigrate.errors import QmigrateError, StoreError
 from qmigrate.ledger import Ledger
 from qmigrate.model.health import ClusterHealth, KeyRights, NodeHealth, Stored
@@ -89,14 +89,21 @@ class Deployment:
         return found
 
     def revisions(self) -> Revisions:
-        """The revision files."""
-        found: Revisions = self._once("revisions", self._read_revisions)
+        """The revision files, as far as they can be read, where the ledger can be read; else all of them."""
+        return self._read()[0]
+
+    def file_problems(self) -> tuple[QmigrateError, ...]:
+        """What is wrong with revision files."""
+        return self._read()[1]
+
+    def _read(self) -> tuple[Revisions, tuple[QmigrateError, ...]]:
+        found: tuple[Revisions, tuple[QmigrateError, ...]] = self._once("revisions", self._read_revisions)
         return found
 
-    def _read_revisions(self) -> Revisions:
-        if (self.settings.scripts / "versions").is_dir() or self.broken("ledger"):
-            return Revisions.load(self.settings.scripts)
-        return read_revisions(self.settings, self.ledger())
+    def _read_revisions(self) -> tuple[Revisions, tuple[QmigrateError, ...]]:
+        if self.broken("ledger"):
+            return Revisions.load(self.settings.scripts), ()
+        return read_readable(self.settings, self.ledger())
 
     def ledger(self) -> Ledger:
         """The ledger, of a version that this code reads."""

@@ -11,10 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from qmigrate.commands.doctor.deployment import Deployment, some
-from qmigrate.commands.inline import with_inline
 from qmigrate.commands.results import Check
 from qmigrate.embed import fingerprint_digest, load
-from qmigrate.errors import EmbedError, QmigrateError
+from qmigrate.errors import DriftError, EmbedError, QmigrateError, RevisionError
 from qmigrate.model.state import CollectionState
 from qmigrate.operations.base import Operation
 from qmigrate.ports import Embedder
@@ -63,7 +62,7 @@ def fingerprints(patient: Deployment) -> Iterator[Check]:
     """The configured models are those that filled the vectors."""
     right = 0
     without: list[str] = []
-    known = with_inline(patient.revisions(), patient.ledger())
+    known = patient.revisions()
     for state in patient.world().collections.values():
         for use in _uses(known, state):
             found = _judged(patient, use)
@@ -218,16 +217,18 @@ def revisions(patient: Deployment) -> Iterator[Check]:
     heads = found.heads()
     scripts = patient.settings.scripts
     facts = {"scripts": str(scripts), "heads": list(heads), "revisions": len(found.order())}
-    detail = f"{len(found.order())} in {scripts}, head {', '.join(heads) or 'none'}"
-    yield Check("revisions", True, detail, facts=facts)
-    if len(heads) > 1:
-        yield Check(
-            "heads",
-            None,
-            f"{len(heads)} heads: {', '.join(heads)}; an upgrade needs one, or the name of one",
-            'qmigrate revision --merge -m "merge"',
-            warns=True,
-        )
+    # A file that was applied and changed since is reported with what is recorded, several heads below.
+    broken = [one for one in patient.file_problems() if not isinstance(one, DriftError)]
+    broken = [one for one in broken if len(heads) < 2 or "heads" not in one.facts]
+    for error in broken:
+        yield Check("revisions", False, error.message, error.hint, error.exit_code)
+    if not broken:
+        detail = f"{len(found.order())} in {scripts}, head {', '.join(heads) or 'none'}"
+        yield Check("revisions", True, detail, facts=facts)
+    try:
+        found.head()
+    except RevisionError as error:
+        yield Check("heads", None, error.message, error.hint, warns=True)
     if not found.order():
         yield Check("first revision", None, "there is no revision yet", 'qmigrate revision -m "what changes"')
 

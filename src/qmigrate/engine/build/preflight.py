@@ -89,7 +89,7 @@ def check_source(work: Work, source: LiveCollection, *, keeps_unknown: bool = Fa
             f"{source.physical} is unhealthy: {source.problem or 'status red'}",
             hint="repair the collection first (qmigrate doctor shows its state)",
         )
-    if source.status == "yellow":
+    if source.status == "yellow" and not work.looking:
         _wait_until_green(work, source.physical)
 
 

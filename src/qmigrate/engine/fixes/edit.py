@@ -35,7 +35,7 @@ from qmigrate.engine.work import Phase, Work
 from qmigrate.errors import NotFoundError, RefusedError, RepairNeededError, UnavailableError, VerificationError
 from qmigrate.ledger.reader import present
 from qmigrate.model.facts.audit import Audited, NotChanged
-from qmigrate.model.facts.edits import Edit, UndoEdit
+from qmigrate.model.facts.edits import Edit, UndoEdit, words_of
 from qmigrate.model.facts.fixes import EditChange, EditVerify, Export, Select
 from qmigrate.model.facts.phases import Closed, Facts
 from qmigrate.model.facts.stored import learned, loaded
@@ -87,7 +87,7 @@ def select(step: EditPoints, work: Work) -> Select:
     if ids_to:
         # Now already, so that a file that can't be written refuses before anything is changed.
         write_ids(Path(ids_to), windows(work.lease.ledger, _journal(work)))
-    work.progress.end(f"{found.changes:,} of {counted(found.points, 'point')} to change")
+    work.progress.end(f"{found.changes:,} of {counted(found.points, 'point')} to {words_of(step.edit).verb}")
     for line in unmet(work.collection, step.edit, found.counts) if not found.changes else ():
         work.progress.say(line)
     return found_by(found, known)
@@ -108,7 +108,8 @@ def _counted(work: Work, found: Found, fix: Fix) -> Iterator[PointEdit]:
         yield entry
     step = work.job.steps[work.step]
     edit: JsonObject = step.edit if isinstance(step, EditPoints) else {}
-    check_cap(work.collection, found, fix.share(), Edit.of(edit).expect, consented(edit, work.collection))
+    agreed, would = consented(edit, work.collection), words_of(edit).would
+    check_cap(work.collection, found, fix.share(), Edit.of(edit).expect, agreed, would=would)
 
 
 def export(step: EditPoints, work: Work) -> Export:
@@ -166,7 +167,8 @@ def change(step: EditPoints, work: Work) -> EditChange:
     if not selected:
         return done
     done = _see_export(step, work, done)
-    work.progress.begin(work.collection, "change", selected, done.entries)
+    words = words_of(step.edit)
+    work.progress.begin(work.collection, words.verb, selected, done.entries)
     hand = FixTarget(own(work, step.target), work.store, work.tick)
     throttle = Throttle(Edit.of(step.edit).max_rate, pause=waiting(work.tick))
     with opened(_place(work, step), step.edit) as fix:
@@ -178,7 +180,7 @@ def change(step: EditPoints, work: Work) -> EditChange:
             done = done.plus(_change(work, step, fix, hand, entries))
             work.note(done)
             work.tick(len(entries))
-    work.progress.end(f"{done.changed:,} changed")
+    work.progress.end(f"{done.changed:,} {words.done}")
     return done
 
 

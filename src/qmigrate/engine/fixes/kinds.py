@@ -18,7 +18,7 @@ from qmigrate.engine.fixes.quarantine import Retry
 from qmigrate.engine.fixes.sync import Sync
 from qmigrate.engine.fixes.undo import BringBack, Undo
 from qmigrate.errors import RepairNeededError
-from qmigrate.model.facts.edits import Edit
+from qmigrate.model.facts.edits import Edit, words_of
 from qmigrate.model.fix import Found
 from qmigrate.model.schema import JsonObject
 
@@ -92,4 +92,5 @@ def check(place: FixSource, edit: JsonObject) -> None:
             found.changes, share = sum(1 for _ in fix.find(found)), fix.share()
             if isinstance(fix, Orphans):
                 fix.check_met(found)
-    check_cap(place.collection, found, share, expected, consented(edit, place.collection))
+    agreed = consented(edit, place.collection)
+    check_cap(place.collection, found, share, expected, agreed, would=words_of(edit).would)

@@ -224,7 +224,7 @@ class Orphans(Removal):
             self._check_rows(found, strays.count)
             if self._place.tick is not None:
                 # Before they are read with all their vectors, and before it is waited for.
-                check_cap(self._place.collection, Found(found.points, strays.count), self.share())
+                check_cap(self._place.collection, Found(found.points, strays.count), self.share(), would="be deleted")
                 # From the end of the first look on: what it saw last may be of a transaction that began during it.
                 self._wait(self._sql.now(), clock(self._place.ledger), strays.count)
             yield from self._parts(iter(strays))
@@ -343,7 +343,9 @@ def find_orphans(lease: Lease, place: FixSource, edit: JsonObject) -> Sighting:
         physical = described(place.store, place.address).physical
         keeping = Keeping(lease, _counted(fix.find(found), found))
         try:
-            check_cap(place.collection, found, fix.share(), most=consented(edit, place.collection))
+            check_cap(
+                place.collection, found, fix.share(), most=consented(edit, place.collection), would="be deleted"
+            )
             # Of its end: what it saw last may be of a transaction that began while it looked.
             ended, moment = clock(place.ledger), fix.moment()
         except BaseException:

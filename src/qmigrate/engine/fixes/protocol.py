@@ -223,7 +223,13 @@ def consented(edit: JsonObject, name: str) -> int | None:
 
 
 def check_cap(
-    name: str, found: Found, share: float | None, expected: int | None = None, most: int | None = None
+    name: str,
+    found: Found,
+    share: float | None,
+    expected: int | None = None,
+    most: int | None = None,
+    *,
+    would: str = "change",
 ) -> None:
     """Stop before more is changed than was agreed to.
 
@@ -232,6 +238,7 @@ def check_cap(
         share: the cap; None for none.
         expected: how many changes a user consented to; None where they were not counted.
         most: up to how many a user consented to, see :func:`consented`.
+        would: what would become of the points.
 
     Raises:
         RefusedError: nothing was changed.
@@ -239,21 +246,21 @@ def check_cap(
     facts: dict[str, object] = {"changes": found.changes, "points": found.points}
     if expected is not None and expected != found.changes:
         raise RefusedError(
-            f"{counted(found.changes, 'point')} of {name} would change, but {expected:,} were expected; "
+            f"{counted(found.changes, 'point')} of {name} would {would}, but {expected:,} were expected; "
             "nothing was changed",
             hint="preview again, without --yes, and expect the number shown",
             facts=facts,
         )
     if most is not None and found.changes > most:
         raise RefusedError(
-            f"{counted(found.changes, 'point')} of {name} would change, but {most:,} were confirmed; "
+            f"{counted(found.changes, 'point')} of {name} would {would}, but {most:,} were confirmed; "
             "nothing was changed",
             hint="preview again: there are more of them than were shown",
             facts=facts | {"most": most},
         )
     if share is not None and found.changes > share * found.points:
         raise RefusedError(
-            f"{found.changes:,} of {counted(found.points, 'point')} of {name} would change, more than the cap of "
+            f"{found.changes:,} of {counted(found.points, 'point')} of {name} would {would}, more than the cap of "
             f"{share * 100:.6g}%; nothing was changed",
             hint="if that is right, raise it for this once: --max-share 1 (max_share= in a revision)",
             facts=facts | {"max_share": share},

@@ -29,7 +29,7 @@ from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.sequences import parts
 from qmigrate.store import portable, records
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 
 class Reapplied(NamedTuple):
@@ -95,9 +95,8 @@ def apply(step: GoLive, work: Work) -> Reapplied:
     release(work, older[1:])
     if gone[0]:
         kept = "; qmigrate history --deletions lists the number to restore them by" if file else ""
-        work.progress.say(
-            f"{work.collection}: {gone[0]:,} points that fixes have deleted since are deleted here too{kept}"
-        )
+        also = f"{'is' if gone[0] == 1 else 'are'} deleted here too{kept}"
+        work.progress.say(f"{work.collection}: {counted(gone[0], 'point')} that fixes have deleted since {also}")
     count = archive.summary(Path(file)).points if file else had
     return Reapplied(count, file) if count else Reapplied()
 

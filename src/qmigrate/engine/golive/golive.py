@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from qmigrate.embed.options import speed_key
 from qmigrate.engine import closing
 from qmigrate.engine.barriers import barrier, delta_of, exact, nothing_written
 from qmigrate.engine.build import unchanged
@@ -56,6 +57,7 @@ from qmigrate.model.facts.phases import (
 from qmigrate.model.facts.stored import UNLEARNED, Unlearned, known, learned, loaded, plain
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.report import SweepReport
+from qmigrate.operations.values import Embed
 from qmigrate.store.weigh import weigh
 from qmigrate.text import quote, tallied
 
@@ -82,7 +84,17 @@ def speed_of(work: Work, step: int) -> Measured | None:
         embeds=len(work.facts(Preflight, step).embedders or {}),
         width=build.schema.bytes_per_point(),
         weight=weigh(work.store, build.target).per_point(build.schema),
+        models=tuple(sorted(_embedders(work, build, step))),
     )
+
+
+def _embedders(work: Work, build: Build, step: int) -> Iterator[str]:
+    """Which embedders have filled the vectors of a build, by what their speed is known by."""
+    source, configured = work.facts(Preflight, step).source, work.settings.embedders
+    transform = transform_of(work.operations(build.ops), source) if source is not None else None
+    for value in transform.values.values() if transform is not None else ():
+        if isinstance(value, Embed) and value.embedder in configured:
+            yield speed_key(value.embedder, configured[value.embedder])
 
 
 def preflight(step: GoLive, work: Work) -> GoLivePreflight:

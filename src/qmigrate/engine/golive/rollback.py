@@ -22,7 +22,7 @@ from qmigrate.engine.work import Work, transform_of
 from qmigrate.errors import DriftError, NoVersionsError, OvertakenError, RefusedError, RepairNeededError
 from qmigrate.model.facts.phases import GoLivePreflight, Proof, WritesSince
 from qmigrate.model.facts.stored import known
-from qmigrate.model.plan import GoLive
+from qmigrate.model.plan import RESTORED, GoLive
 from qmigrate.model.report import NOT_BROUGHT, SweepReport
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import PointTransform
@@ -107,6 +107,14 @@ def _check_writes(step: GoLive, work: Work) -> WritesSince:
     if step.writes == "now":
         _refuse_now(step, work)
         return WritesSince()
+    if _has_unknown_ids(step, work):
+        if step.writes == "discard":
+            return WritesSince()
+        raise RefusedError(
+            f"{work.collection} got other ids on the way from {step.target} to {step.source}, by a revision whose file "
+            "can't be run: what was written since can't be counted",
+            hint=f"repair the file; or {_discarding(step, work)} goes back to the old points as they were",
+        )
     since = _count(step, work, tried=step.writes == "carry") if step.target is not None else _all_of(step, work)
     if since.total and step.writes == "refuse":
         raise _refusal(step, work, since)
@@ -355,6 +363,16 @@ def _untouched(step: GoLive, work: Work) -> tuple[OperationIds | None, int]:
     return None, 0
 
 
+def _has_unknown_ids(step: GoLive, work: Work) -> bool:
+    """Whether a Rekey lies between whose code can't be run: nothing says which point was which, and in which order.
+
+    Only a Rekey leaves a base of the way back on the way forward.
+    """
+    restored = any(closing.direction == RESTORED for closing in work.job.closes)
+    unread = step.apart and step.target is not None and not restored
+    return unread and work.lease.ledger.has_base(base_name(str(step.source), str(step.target), back=True))
+
+
 def _count(step: GoLive, work: Work, *, tried: bool) -> WritesSince:
     """Read the live generation against its base.
 
@@ -497,7 +515,9 @@ def _discarding(step: GoLive, work: Work) -> str:
         return f"qmigrate fix undo {quote(step.undoes)} --overwrite"
     name = quote(work.collection)
     # Of this collection alone: others may have been written to as well.
-    verb = f"snapshot restore {name} --undo" if step.apart else f"rollback … --only {name}"
+    # A rollback goes without the code of a revision that can't be run, too; else it is the undo of a restore.
+    restored = step.apart and any(closing.direction == RESTORED for closing in work.job.closes)
+    verb = f"snapshot restore {name} --undo" if restored else f"rollback … --only {name}"
     return f"qmigrate {verb} --discard-writes"
 
 

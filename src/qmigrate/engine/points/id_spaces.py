@@ -13,8 +13,8 @@ from functools import cached_property
 
 from qmigrate.engine.as_applied import changed
 from qmigrate.engine.work import Code, transform_of
-from qmigrate.errors import QmigrateError, RefusedError
-from qmigrate.ledger import Ledger
+from qmigrate.errors import DriftError, QmigrateError, RefusedError, RevisionError
+from qmigrate.ledger import Ledger, meaning
 from qmigrate.model.origin import NOTHING, StoredOrigin
 from qmigrate.model.plan import Build
 from qmigrate.model.state import Generation
@@ -73,6 +73,7 @@ class Spaces:
     """
 
     def __init__(self, ledger: Ledger, code: Code, collection: str, present: frozenset[str]) -> None:
+        self._ledger = ledger
         self._code = code
         self._collection = collection
         self._present = present
@@ -138,6 +139,8 @@ class Spaces:
             self._refuse_changed(build)
             return any(self._code.operation(ref).rekeys for ref in build.ops)
         except QmigrateError as error:
+            if isinstance(error, RevisionError | DriftError) and self._kept_ids(build):
+                return False
             there = next((one for one in sorted(self._present) if self._came_by(one, build.target)), None)
             if there is None:
                 return False
@@ -147,6 +150,16 @@ class Spaces:
                 hint="bring the revision's file back, or remove what is kept of it first: "
                 f"qmigrate gc {quote(self._collection)} --now --generation {quote(there)}",
             ) from error
+
+    def _kept_ids(self, build: Build) -> bool:
+        """Whether no operation of a build was a Rekey, by what is recorded of the files that it was made with."""
+        checksums = self._built_by.get(build.target, {})
+        for ref in build.ops:
+            said = meaning(self._ledger, ref.revision, checksums.get(ref.revision, ""))
+            then = said["operations"][ref.index : ref.index + 1] if said is not None else []
+            if not then or str(then[0]["label"]).startswith("Rekey("):
+                return False
+        return True
 
     def _came_by(self, physical: str, build: str) -> bool:
         """Whether a generation is what a build made, or was built from that, be it by way of others that are gone."""

@@ -315,6 +315,43 @@ KINDS: Mapping[str, type[Edit]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How people read what an edit does to a point.
+
+    Attributes:
+        would: behind "would".
+        done: what has become of it.
+        verb: behind "to", and the name of the work.
+    """
+
+    would: str = "change"
+    done: str = "changed"
+    verb: str = "change"
+
+    @property
+    def label(self) -> str:
+        """``changes``, ``deletes``, …."""
+        return f"{self.verb}s"
+
+
+_DELETED = Words("be deleted", "deleted", "delete")
+_WORDS: Mapping[str, Words] = {
+    "delete": _DELETED,
+    "orphans": _DELETED,
+    "purge": _DELETED,
+    "soft": Words("be marked as deleted", "marked as deleted", "mark"),
+    "erase": Words("be erased for good", "erased", "erase"),
+    "undo": Words("be restored", "restored", "restore"),
+    "bring_back": Words("come back", "restored", "restore"),
+}
+
+
+def words_of(edit: JsonObject) -> Words:
+    """Of an edit of any kind: deletions speak of deletions."""
+    return _WORDS.get(Edit.of(edit).kind, Words())
+
+
 def edit_of(edit: JsonObject) -> Edit:
     """An edit as its kind has it; of an unknown kind only what every kind has."""
     return loaded(KINDS.get(Edit.of(edit).kind, Edit), edit)

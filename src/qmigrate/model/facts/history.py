@@ -21,6 +21,8 @@ class Measured:
         embeds: how many vectors were embedded.
         width: bytes of a point as it is declared.
         weight: the same by a sample; None where none was taken.
+        models: which embedders, as :func:`qmigrate.embed.options.speed_key` names them, sorted; empty of runs of
+            earlier versions.
     """
 
     points: int
@@ -31,6 +33,7 @@ class Measured:
     embeds: int
     width: int
     weight: int | None = None
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
