@@ -23,6 +23,7 @@ from qmigrate.cli import (
     repair,
     reset,
     retrain,
+    serve,
     snapshot,
     stats,
     upgrade,
@@ -204,6 +205,7 @@ VERBS = (
     fix.fix,
     export.export,
     monitoring.metrics,
+    serve.serve,
     repair.repair,
 )
 for verb in VERBS:

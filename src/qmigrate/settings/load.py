@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 from qmigrate.errors import ConfigError
 from qmigrate.settings import values as read
+from qmigrate.settings.console import ConsoleSettings
 from qmigrate.settings.sections import (
     EstimateSettings,
     FixSettings,
@@ -145,6 +146,7 @@ class Settings:
     health: HealthSettings = field(default_factory=HealthSettings)
     lint: LintSettings = field(default_factory=LintSettings)
     metrics: MetricSettings = field(default_factory=MetricSettings)
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
     collections: Mapping[str, CollectionOverride] = field(default_factory=dict)
     folder: Path = Path()
     config: Path | None = None
@@ -205,6 +207,7 @@ class Settings:
             health=HealthSettings(**_values(HealthSettings, part["health"], "health", source) | health_of(environ)),
             lint=LintSettings(**_values(LintSettings, part["lint"], "lint", source)),
             metrics=MetricSettings(**_values(MetricSettings, part["metrics"], "metrics", source)),
+            console=ConsoleSettings(**_values(ConsoleSettings, part["console"], "console", source)),
             collections=_overrides(part["collections"], source),
             folder=source.folder,
             config=file,

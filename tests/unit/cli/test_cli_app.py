@@ -17,7 +17,7 @@ import qmigrate.commands
 import qmigrate.commands.metrics  # it is not faked, and imports what is
 from qmigrate import errors
 from qmigrate.cli.app import root, run
-from qmigrate.cli.shell import Duration, to_plain
+from qmigrate.cli.shell import Duration
 from qmigrate.commands.adopt import Adopted, AdoptResult
 from qmigrate.commands.check import Checked
 from qmigrate.commands.drift import DriftRevision
