@@ -19,6 +19,7 @@ from qmigrate.cli import (
     gc,
     init,
     inspect,
+    jobs,
     orphans,
     repair,
     reset,
@@ -206,6 +207,8 @@ VERBS = (
     export.export,
     monitoring.metrics,
     serve.serve,
+    jobs.jobs,
+    jobs.worker,
     repair.repair,
 )
 for verb in VERBS:

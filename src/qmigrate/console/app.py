@@ -11,6 +11,7 @@ from starlette.routing import Mount
 
 from qmigrate import __version__
 from qmigrate.console.access import Access, Caller, set_cookie
+from qmigrate.console.background import jobs_router
 from qmigrate.console.contract import vectors_router
 from qmigrate.console.problems import VerbRoute, answer
 from qmigrate.console.reading import metrics_endpoint, reading_router
@@ -54,17 +55,17 @@ def create_app(settings: Settings, *, access: Access | None = None) -> FastAPI:
     app.middleware("http")(_with_headers)
     viewer, operator = Depends(known.needs("viewer")), Depends(known.needs("operator", reading="viewer"))
     app.include_router(reading_router(settings), prefix=PREFIX, dependencies=[viewer])
-    contract = vectors_router(settings, actor=lambda request: _caller(request).user, dependencies=[operator])
-    app.include_router(contract, prefix=PREFIX)
+    app.include_router(vectors_router(settings, actor=_user, dependencies=[operator]), prefix=PREFIX)
+    app.include_router(jobs_router(settings, _user), prefix=PREFIX, dependencies=[operator])
     app.add_api_route("/metrics", metrics_endpoint(settings), dependencies=[viewer], tags=["Monitoring"])
     _logging_in(app, known)
     app.router.routes.append(Mount("/health", Health(settings=settings)))
     return app
 
 
-def _caller(request: Request) -> Caller:
+def _user(request: Request) -> str:
     found: Caller = request.state.caller
-    return found
+    return found.user
 
 
 def _logging_in(app: FastAPI, access: Access) -> None:

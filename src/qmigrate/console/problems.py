@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from qmigrate.errors import (
     ConfigError,
     LeaseHeldError,
+    NotConfiguredError,
     NotFoundError,
     PointsNotFoundError,
     QmigrateError,
@@ -29,6 +30,7 @@ STATUSES: tuple[tuple[type[QmigrateError], int], ...] = (
     (PointsNotFoundError, 404),
     (UnknownRevisionError, 404),
     (NotFoundError, 404),
+    (NotConfiguredError, 501),
     (ConfigError, 500),
     (UsageError, 422),
     (LeaseHeldError, 409),
