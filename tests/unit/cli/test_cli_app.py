@@ -40,6 +40,7 @@ from qmigrate.model.plan import Closing, CollectionPlan, InPlace, Job, Plan
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import Change
 from qmigrate.settings.values import FOR_EVER, parse_duration
+from qmigrate.text import to_plain
 
 STATUS = Status("Qdrant local", "sqlite l.db", "0001", (), 0)
 

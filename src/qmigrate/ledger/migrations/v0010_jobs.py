@@ -11,6 +11,8 @@ revision = "0010"
 down_revision = "0009"
 
 metadata = MetaData()
+# SQLite has one type of whole numbers.
+Number = BigInteger().with_variant(Integer, "sqlite")
 
 
 def upgrade(operations: Operations, schema: str | None) -> None:
@@ -27,8 +29,8 @@ Table(
     Column("arguments", JSON(none_as_null=True), nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("stage", Text),
-    Column("done", BigInteger, nullable=False),
-    Column("total", BigInteger),
+    Column("done", Number, nullable=False),
+    Column("total", Number),
     Column("result", JSON(none_as_null=True)),
     Column("error", JSON(none_as_null=True)),
     Column("actor", Text, nullable=False),
