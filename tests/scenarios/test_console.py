@@ -427,7 +427,7 @@ def test_settings_that_let_the_wrong_ones_in_are_refused(plain, console, told):
 
 def test_an_address_that_others_reach_needs_tokens(plain):
     nobody = Access.of(plain.settings())
-    with pytest.raises(ConfigError, match="anyone could delete points"):
+    with pytest.raises(ConfigError, match="every client there could delete points"):
         check_address("0.0.0.0", nobody)
     check_address("127.0.0.1", nobody)
     _client(plain)

@@ -45,7 +45,7 @@ def test_a_deletion_is_done_by_a_worker(served):  # noqa: F811
     assert (job["status"], job["kind"], job["actor"], job["progress"]) == ("pending", "delete", "otto", 0)
     assert asked.headers["location"] == f"/api/v1/jobs/{job['id']}"
     assert asked.headers["preference-applied"] == "respond-async"
-    assert served.paths() == set(PATHS), "nobody has done it yet"
+    assert served.paths() == set(PATHS), "no worker has done it yet"
     assert jobs.work(served.made.settings(), once=True) == 1
     done = client.get(asked.headers["location"]).json()
     assert (done["status"], done["progress"], done["error"]) == ("completed", 100, None)

@@ -59,7 +59,7 @@ def show_job(console: Console, one: QueuedJob) -> None:
 @click.argument("identifier", required=False, metavar="[JOB]")
 @click.option("--cancel", is_flag=True, help="Let it not begin, or stop at its next checkpoint.")
 @click.option("--state", "states", multiple=True, metavar="STATE", help="Only these; may be repeated.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most this many.")
 @with_shell
 def jobs(shell: Shell, identifier: str | None, cancel: bool, states: tuple[str, ...], limit: int) -> None:
     """Show JOB, or all jobs, newest first: what the HTTP API was asked to do in the background."""

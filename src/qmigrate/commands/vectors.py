@@ -62,7 +62,7 @@ class Directory:
     """One directory.
 
     Attributes:
-        path: with a slash at its end.
+        path: ends with a slash.
         vectors: points in it, those of directories below left out.
         sessions: how many there were, as SQL has it.
         last_trained_at: ISO 8601, or None.

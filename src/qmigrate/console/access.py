@@ -62,7 +62,7 @@ class _Grant:
 
 @dataclass(slots=True)
 class Access:
-    """Everyone who may call.
+    """The callers that are known.
 
     Attributes:
         grants: by digests of the tokens.
@@ -91,7 +91,7 @@ class Access:
             digest = _digest(_read(source, settings, environ))
             if digest in found:
                 raise ConfigError(
-                    f"{source.user} and {found[digest].user} have the same token: who acts couldn't be told apart",
+                    f"{source.user} and {found[digest].user} have the same token: the records could not name who acts",
                     hint="give each a token of their own: openssl rand -hex 32",
                 )
             found[digest] = _Grant(source.user, source.role, digest)
@@ -132,7 +132,7 @@ class Access:
         """Who sent a request.
 
         Raises:
-            HTTPException: 401: nobody is known by it; 403: a cookie without its proof that the page is ours; 429.
+            HTTPException: 401: no caller is known by it; 403: a cookie without its proof that the page is ours; 429.
         """
         bearer = request.headers.get("authorization", "")
         if bearer[:7].lower() == "bearer ":

@@ -1,4 +1,4 @@
-"""Requests that are answered with a job, and the jobs. Whoever does them, it is not a request."""
+"""Requests that are answered with a job, and the jobs. A worker does them, not a request."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Background:
         """A job, where ``Prefer: respond-async`` asks for one; None where the caller waits.
 
         Raises:
-            UsageError: an ``Idempotency-Key`` without it: a request that waits is no job.
+            UsageError: an ``Idempotency-Key`` without it: it names a job, and this request waits.
         """
         if "respond-async" in [word.strip().lower() for word in request.headers.get("prefer", "").split(",")]:
             return self.job(request, kind, arguments)

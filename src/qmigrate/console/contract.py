@@ -46,7 +46,7 @@ class DeletedResponse(_Body):
 
 
 class RetrainDirectoryRequest(_Body):
-    """Points in a folder are to be made again."""
+    """Points in a folder are to be embedded again."""
 
     path_prefix: str = Field(min_length=1)
     category_id: int

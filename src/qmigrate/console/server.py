@@ -24,7 +24,7 @@ def check_address(host: str, access: Access) -> None:
     """
     if access.is_open and not is_loopback(host):
         raise ConfigError(
-            f"{host} can be reached from other machines, and no tokens are configured: anyone could delete points",
+            f"{host} can be reached from other machines, and no tokens are configured: every client there could delete points",
             hint="name tokens under console.tokens in qmigrate.yaml, or listen on 127.0.0.1",
         )
 

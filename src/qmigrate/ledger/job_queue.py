@@ -40,7 +40,7 @@ class QueuedJob:
         actor: who asked for it.
         key: by which the same request is the same job; None for none.
         attempts: how often a worker has taken it.
-        cancelled_by: who wants it to stop; None for nobody.
+        cancelled_by: who has asked for it to stop, or None.
         created_at: when it was asked for.
         updated_at: when its row last changed.
     """
@@ -128,7 +128,7 @@ class JobQueue:
         return [_job(row) for row in self._ledger.rows(query)]
 
     def take(self, holder: str, ttl: float) -> QueuedJob | None:
-        """The oldest job that nobody works on: a pending one that is due, or one whose worker is silent.
+        """The oldest job that no worker is at: a pending one that is due, or one whose worker is silent.
 
         Args:
             holder: who takes it, a name that no other worker has.
@@ -157,7 +157,7 @@ class JobQueue:
             progress: ``stage``, ``done`` and ``total``.
 
         Returns:
-            Who wants it to stop, or None.
+            Who has asked for it to stop, or None.
 
         Raises:
             LookupError: another worker has it.

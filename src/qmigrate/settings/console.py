@@ -46,7 +46,7 @@ class ProxySettings:
     Attributes:
         header: its name.
         addresses: networks from which the header is believed, as ``10.0.0.0/8``.
-        roles: user -> role; ``*`` for everyone else.
+        roles: user -> role; ``*`` for all other users.
     """
 
     header: str
@@ -92,7 +92,7 @@ def proxy(value: Any, at: str) -> ProxySettings:
     networks = read.listed(network)(entry.get("addresses") or (), f"{at}.addresses")
     if not networks:
         raise ConfigError(
-            f"{at}.addresses is missing: without it, anyone could name a user in the header",
+            f"{at}.addresses is missing: without it, every client could name a user in the header",
             hint="addresses: [127.0.0.1/32], those of the proxy",
         )
     roles = read.each(read.choice(*ROLES))(entry.get("roles") or {}, f"{at}.roles")

@@ -200,14 +200,9 @@ class Settings:
             sql=_sql(part["sql"], source),
             scripts=_scripts(data.get("scripts"), scripts or environ.get("QMIGRATE_SCRIPTS"), here, source),
             embedders=_embedders(part["embedders"], "embedders", source),
-            rebuild=RebuildSettings(**_values(RebuildSettings, part["rebuild"], "rebuild", source)),
             fixes=_fixes(part["fixes"], source),
-            limits=LimitSettings(**_values(LimitSettings, part["limits"], "limits", source)),
-            estimates=EstimateSettings(**_values(EstimateSettings, part["estimates"], "estimates", source)),
+            **{name: kind(**_values(kind, part[name], name, source)) for name, kind in _PLAIN.items()},
             health=HealthSettings(**_values(HealthSettings, part["health"], "health", source) | health_of(environ)),
-            lint=LintSettings(**_values(LintSettings, part["lint"], "lint", source)),
-            metrics=MetricSettings(**_values(MetricSettings, part["metrics"], "metrics", source)),
-            console=ConsoleSettings(**_values(ConsoleSettings, part["console"], "console", source)),
             collections=_overrides(part["collections"], source),
             folder=source.folder,
             config=file,
@@ -305,6 +300,15 @@ _FIXES_OF_ONE = ("undo", "max_share", "soft_delete")
 _SECTIONS = tuple(
     entry.name for entry in fields(Settings) if entry.name not in ("folder", "config", "actor", "metadata", "client")
 )
+#: Sections whose values come from the file alone.
+_PLAIN: Mapping[str, Any] = {
+    "rebuild": RebuildSettings,
+    "limits": LimitSettings,
+    "estimates": EstimateSettings,
+    "lint": LintSettings,
+    "metrics": MetricSettings,
+    "console": ConsoleSettings,
+}
 #: Variables of the health settings, without their beginning.
 _HEALTH = tuple(f"HEALTH_{entry.name.upper()}" for entry in fields(HealthSettings))
 #: Most characters of an actor's name, and of the facts of a caller as JSON.
