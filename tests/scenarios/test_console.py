@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.testclient import TestClient
 from sqlalchemy import create_engine, text
 from tests.conftest_postgres import fresh_database
 from tests.harness import CREATE, Deployment, audit, make_point, write
+from tests.scenarios.cli import SOURCE, call, environment
 
 from qmigrate.commands import upgrade
 from qmigrate.console import create_app, vectors_router
@@ -467,3 +473,42 @@ def test_nothing_is_loaded_from_another_host(plain):
     assert document["info"]["title"] == "qmigrate"
     assert "cdn" not in json.dumps(document)
     assert Path(plain.root).name not in json.dumps(document)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_server_listens_logs_in_by_its_link_and_ends_by_a_signal(plain, number):
+    plain.revise("0001", CREATE)
+    command = [sys.executable, "-m", "qmigrate", "serve", "--port", "0"]
+    variables = environment({"PYTHONPATH": str(SOURCE)})
+    with subprocess.Popen(command, cwd=plain.root, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            link = process.stdout.readline().strip()
+            base = link.partition("/login")[0]
+            with httpx.Client(base_url=base) as client:
+                assert client.get("/health/livez").json()["alive"] is True
+                entered = client.get(link.removeprefix(base))
+                assert entered.status_code == 303
+                # httpx, unlike a browser, takes loopback for a host like any other, and sends no secure cookie to it.
+                cookie = entered.headers["set-cookie"].split(";")[0]
+                me = client.get("/api/v1/me", headers={"Cookie": cookie}).json()
+                assert me["role"] == "approver"
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, said
+    assert f"Listening on {base}." in said
+    assert "Traceback" not in said
+    assert link.partition("token=")[2] not in said
+
+
+def test_an_address_that_is_taken_is_a_sentence(plain):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        found = call(plain.root, "serve", "--port", str(taken.getsockname()[1]))
+    assert found.code == 2
+    assert "nothing can listen on 127.0.0.1:" in found.err
+    found = call(plain.root, "serve", "--host", "0.0.0.0")
+    assert (found.code, found.out) == (2, "")
+    assert "every client there could delete points" in found.err
