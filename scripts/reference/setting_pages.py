@@ -21,7 +21,7 @@ from qmigrate.errors import ConfigError
 from qmigrate.operations import DeleteOrphans, DeletePoints, SyncPayload
 from qmigrate.parameters.catalogue import catalogue, installed
 from qmigrate.parameters.kinds import Each, Fields, Listed, Number, Whole, Words
-from qmigrate.settings import sections
+from qmigrate.settings import console, sections
 from qmigrate.settings import values as read
 from qmigrate.settings.load import DatabaseSettings, LedgerSettings, QdrantSettings, Settings
 from qmigrate.settings.spelling import VARIABLES
@@ -39,6 +39,7 @@ SECTIONS: dict[str, type] = {
     "health": sections.HealthSettings,
     "lint": sections.LintSettings,
     "metrics": sections.MetricSettings,
+    "console": console.ConsoleSettings,
 }
 #: Where a key is tried that isn't there, when it is not the section itself.
 INSIDE = {"databases": ("databases", "app"), "ray": ("rebuild", "ray")}

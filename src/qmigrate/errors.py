@@ -5,6 +5,7 @@
     QmigrateError                      1   internal: a promise of the code itself was broken
     ├── UsageError                     2   what the user typed or wrote
     │   ├── ConfigError                2   qmigrate.yaml, environment or flags
+    │   │   └── NotConfiguredError     2   the settings don't say what is asked for
     │   ├── RevisionError              2   a revision file or the graph
     │   │   └── UnknownRevisionError   2   there is no revision of that id
     │   ├── UnknownNameError           2   a name that was given and nothing has; also a NotFoundError
@@ -92,6 +93,12 @@ class UsageError(QmigrateError):
 
 class ConfigError(UsageError):
     """Settings are missing, malformed or contradictory."""
+
+
+class NotConfiguredError(ConfigError):
+    """The settings don't say what is asked for."""
+
+    code = "not_configured"
 
 
 class RevisionError(UsageError):

@@ -1,15 +1,20 @@
 """Texts as people read them, in findings and on the terminal: numbers, sizes, commands, control characters.
 
-It prints nothing.
+And results as plain JSON. It prints nothing.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
 
 #: What a terminal obeys instead of showing it: control characters but tab and line feed, what turns the direction of
 #: writing, and further ends of lines. Titles, payloads and reasons hold what others wrote.
@@ -132,3 +137,28 @@ def zone(value: datetime) -> str:
 
 def _local(value: datetime) -> datetime:
     return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone()
+
+
+def to_plain(value: Any) -> Any:
+    """Dicts, lists, texts and numbers: dataclasses by field, times as ISO 8601, sets sorted, NaN as null."""
+    if value is None or isinstance(value, bool | int | str):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Enum):
+        return to_plain(value.value)
+    if hasattr(value, "to_json"):
+        return to_plain(value.to_json())
+    if is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: to_plain(getattr(value, entry.name)) for entry in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): to_plain(item) for name, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted((to_plain(item) for item in value), key=str)
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    return str(value)

@@ -62,10 +62,12 @@ VERBS: dict[str, tuple[str, ...]] = {
     "export.show": ("export", "show", "export.jsonl.zst"),
     "repair": ("repair", "--accept", "0001", "--reason", "why"),
     "completion": ("completion", "bash"),
+    "jobs": ("jobs",),
+    "worker": ("worker", "--once"),
 }
 #: Of these, the ones that open nothing, or report what is wrong with what they open.
 FILES_FIRST = ("heads", "branches", "show", "edit")
-ASIDE = ("init", "revision", "completion", *FILES_FIRST, "wait", "repair", "doctor", "check", "schema", "metrics", "fix.retrain", "export.show")
+ASIDE = ("init", "revision", "completion", "jobs", "worker", *FILES_FIRST, "wait", "repair", "doctor", "check", "schema", "metrics", "fix.retrain", "export.show")
 #: Those that an emergency needs: they continue without revision files that are broken or have changed.
 READABLE = (
     "rollback", "abort", "status", "history", "verify", "snapshot.list", "gc", "fix.stats", "fix.orphans", "fix.undo",

@@ -62,6 +62,8 @@ SAME_RIGHT = {
     "check": {"--strict", "--only", "--no-models", "--format"},
     "schema": {"--live", "--recorded", "--revision", "--format", "--changelog", "--settings"},
     "metrics": {"--textfile"},
+    "serve": {"--host", "--port", "--no-worker"},
+    "jobs": {"--cancel", "--state", "--limit"},
     "repair": {"--reason", "--changed-meaning", "--yes"},
     "export show": {"--ids", "--vectors", "--limit"},
     "fix stats": {"--folders", "--depth", "--prefix", "--by", "--sql", "--key", "--database", "--top"},

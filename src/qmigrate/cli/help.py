@@ -102,6 +102,9 @@ _MORE: Mapping[str, tuple[int, ...]] = {
     "fix retrain": _BUILDING,
     "export show": (9, 10),
     "metrics": (4, *_STORES),
+    "serve": (9,),
+    "jobs": (9,),
+    "worker": (9, 130),
     "repair": _BUILDING,
     "completion": (),
 }

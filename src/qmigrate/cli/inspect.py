@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import textwrap
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -49,24 +47,6 @@ def show_deletions(console: Console, found: Deletions) -> None:
     rows = [_row(one, alike=len(zones) == 1) for one in found.rows]
     for line in columns(rows, header=header, right={0, 5}, indent=0):
         console.print(line)
-
-
-def as_csv(found: Deletions) -> str:
-    """With a header; times are ISO 8601."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    names = ("id", "created_at", "collection", "kind", "target", "count", "changed", "reason", "actor", "undone_by")
-    writer.writerow(names)
-    for one in found.rows:
-        writer.writerow([_cell(getattr(one, name)) for name in names])
-    return out.getvalue()
-
-
-def _cell(value: object) -> object:
-    """A spreadsheet must not take a text for a formula."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@"):
-        return "'" + value
-    return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 def _row(one: Deletion, *, alike: bool) -> tuple[str, ...]:
@@ -424,7 +404,7 @@ def _show_carried(shell: Shell, revision: str, collection: str | None, *, only: 
 
 
 def _show_audit(shell: Shell, collection: str | None, limit: int, given: dict[str, Any]) -> None:
-    from qmigrate.commands.history import deletions
+    from qmigrate.commands.history import as_csv, deletions
 
     ago = given["since"]
     found = deletions(

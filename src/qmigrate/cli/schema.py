@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli.layout import note_lines
-from qmigrate.cli.shell import Shell, to_plain, with_shell
-from qmigrate.text import counted, visible_json
+from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.text import counted, to_plain, visible_json
 
 if TYPE_CHECKING:
     from qmigrate.commands.schema import ChangelogEntry, Document, Schemas

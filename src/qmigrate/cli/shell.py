@@ -9,11 +9,9 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
-from datetime import datetime
-from enum import Enum
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +20,7 @@ import click
 from qmigrate.cli import consent, starting
 from qmigrate.errors import without_secrets
 from qmigrate.json_log import FORMS, VARIABLE, JsonFormatter, chosen_form
-from qmigrate.text import visible, visible_json
+from qmigrate.text import to_plain, visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,32 +29,6 @@ if TYPE_CHECKING:
     from qmigrate.cli.progress import Shown
     from qmigrate.errors import RefusedError
     from qmigrate.settings.load import Settings
-
-
-def to_plain(value: Any) -> Any:
-    """Dicts, lists, texts and numbers: dataclasses by field, times as ISO 8601, sets sorted, NaN as null."""
-    if value is None or isinstance(value, bool | int | str):
-        return value.value if isinstance(value, Enum) else value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Enum):
-        return to_plain(value.value)
-    if hasattr(value, "to_json"):
-        return to_plain(value.to_json())
-    if is_dataclass(value) and not isinstance(value, type):
-        return {entry.name: to_plain(getattr(value, entry.name)) for entry in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(name): to_plain(item) for name, item in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted((to_plain(item) for item in value), key=str)
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    return str(value)
-
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")

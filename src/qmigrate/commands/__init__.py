@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from qmigrate.commands.history import carried as history_carried
     from qmigrate.commands.history import deletions as history_deletions
     from qmigrate.commands.init import init, revision
+    from qmigrate.commands.jobs import jobs
+    from qmigrate.commands.jobs import work as worker
     from qmigrate.commands.lint import lint as check_offline
     from qmigrate.commands.metrics import metrics
     from qmigrate.commands.plan_file import plan_to, upgrade_planned
@@ -89,6 +91,7 @@ __all__ = [
     "history_carried",
     "history_deletions",
     "init",
+    "jobs",
     "metrics",
     "plan",
     "plan_to",
@@ -114,6 +117,7 @@ __all__ = [
     "upgrade_planned",
     "verify",
     "wait",
+    "worker",
 ]
 
 #: Verb -> the module below this package, and the function in it.
@@ -141,6 +145,7 @@ _VERBS = {
     "history_carried": "history:carried",
     "history_deletions": "history:deletions",
     "init": "init:init",
+    "jobs": "jobs:jobs",
     "metrics": "metrics:metrics",
     "plan": "upgrade:plan",
     "plan_to": "plan_file:plan_to",
@@ -166,6 +171,7 @@ _VERBS = {
     "upgrade_planned": "plan_file:upgrade_planned",
     "verify": "verify:verify",
     "wait": "wait:wait",
+    "worker": "jobs:work",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -124,6 +126,24 @@ def _plain(row: DeletionRow, undone_by: int | None) -> Deletion:
         facts=row.facts,
         metadata=row.told.own or {},
     )
+
+
+def as_csv(found: Deletions) -> str:
+    """Rows as comma-separated values, with a header; times are ISO 8601."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = ("id", "created_at", "collection", "kind", "target", "count", "changed", "reason", "actor", "undone_by")
+    writer.writerow(names)
+    for one in found.rows:
+        writer.writerow([_cell(getattr(one, name)) for name in names])
+    return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A spreadsheet must not take a text for a formula."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@"):
+        return "'" + value
+    return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 #: Kinds, the most doubtful first, with what they mean for people; ``not_made`` has its own reason.

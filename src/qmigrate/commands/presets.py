@@ -215,6 +215,25 @@ def marking(settings: Settings, name: str, values: Mapping[str, Any]) -> Marking
     return Marking(str(entry.get("database") or "app"), statements, queue, used, names, columns)
 
 
+def parameters_of(settings: Settings, name: str) -> frozenset[str]:
+    """Names of the values that a deletion's preset takes, those of its statements and its queue too.
+
+    Raises:
+        ConfigError: there is no such preset, or it is another kind of fix.
+    """
+    entry, at = _entry(settings, name, DELETION)
+    used: set[str] = set()
+    for key in _FILLED:
+        _filled(entry.get(key), {}, used, at)
+    written = entry.get("mark") or ()
+    listed = written.values() if isinstance(written, Mapping) else written
+    statements = [listed] if isinstance(listed, str) else list(listed)
+    for sql in [*statements, *([entry["sql"]] if entry.get("sql") is not None else [])]:
+        used |= statement.parameters(str(sql))
+    queue, columns = _queue(entry.get("queue"), f"{at}.queue")
+    return frozenset(used | named_in(columns) | ({"value"} if queue is not None else set())) - GIVEN
+
+
 def _given(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of all parameters; a folder has one form, for points and for SQL."""
     given = {**(entry.get("parameters") or {}), **values}

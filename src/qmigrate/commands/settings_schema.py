@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from qmigrate.embed import known_keys
 from qmigrate.model.schema import JsonObject
-from qmigrate.settings import sections
+from qmigrate.settings import console, sections
 from qmigrate.settings import values as read
 from qmigrate.settings.load import (
     DatabaseSettings,
@@ -40,6 +40,8 @@ _URLS: Mapping[str, JsonObject] = {
     "url_env": {**_VARIABLE, "description": "The environment variable that holds the URL."},
     "url_file": {"type": "string", "description": "A file that holds the URL."},
 }
+_FILLED: JsonObject = {"type": "string", "minLength": 1}
+_ROLE: JsonObject = {"enum": list(console.ROLES)}
 #: Reader -> what it accepts.
 _KINDS: Mapping[Callable[..., Any], JsonObject] = {
     read.text: {"type": "string"},
@@ -55,6 +57,38 @@ _KINDS: Mapping[Callable[..., Any], JsonObject] = {
     read.server_url: {"type": "string", "pattern": "^\\s*https?://", "examples": ["http://localhost:6333"]},
     read.host: {"type": "string"},
     read.variable_name: _VARIABLE,
+    console.filled: _FILLED,
+    console.function: {"type": "string", "pattern": "^[^:]+:[^:]+$", "examples": ["app.jobs:enqueue"]},
+    console.presets: {
+        "type": "object",
+        "properties": dict.fromkeys(console.ENDPOINTS, _FILLED),
+        "additionalProperties": False,
+    },
+    console.directories: {
+        "type": "object",
+        "properties": {"sql": _FILLED, "key": _FILLED, "database": _FILLED},
+        "required": ["sql"],
+        "additionalProperties": False,
+    },
+    console.tokens: {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {"role": _ROLE, "user": _FILLED, "env": _VARIABLE, "file": _FILLED},
+            "required": ["role"],
+            "additionalProperties": False,
+        },
+    },
+    console.proxy: {
+        "type": "object",
+        "properties": {
+            "header": _FILLED,
+            "addresses": {"type": "array", "items": _FILLED, "minItems": 1},
+            "roles": {"type": "object", "additionalProperties": _ROLE},
+        },
+        "required": ["addresses"],
+        "additionalProperties": False,
+    },
 }
 
 

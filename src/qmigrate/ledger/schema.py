@@ -130,7 +130,7 @@ def _refused(table: str, column: str, why: str) -> LedgerError:
 #: Never ``alembic_version``, which is the user's.
 VERSION_TABLE = "qdrant_ledger_version"
 #: The newest revision in ``migrations/``.
-HEAD = "0009"
+HEAD = "0010"
 _LOCK = zlib.crc32(VERSION_TABLE.encode())
 #: Bytes of the key of the digests.
 KEY_SIZE = 32

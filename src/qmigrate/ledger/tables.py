@@ -323,6 +323,31 @@ accepted = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
+# What was asked for and is done in the background, by whichever worker takes it.
+jobs = Table(
+    "qdrant_jobs",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("arguments", Json, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("stage", Text),
+    Column("done", Number, nullable=False),
+    Column("total", Number),
+    Column("result", Json),
+    Column("error", Json),
+    Column("actor", Text, nullable=False),
+    # The same request with the same key is the same job.
+    Column("idempotency_key", Name, unique=True),
+    Column("attempts", Integer, nullable=False),
+    # The worker that has it, and from when on another may take it.
+    Column("holder", String(64)),
+    Column("free_at", UtcDateTime),
+    Column("cancelled_by", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
 # What a revision meant when it was applied, by the checksum of its file: what a changed file is compared with.
 meanings = Table(
     "qdrant_revision_meanings",

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 from qmigrate.errors import ConfigError
 from qmigrate.settings import values as read
+from qmigrate.settings.console import ConsoleSettings
 from qmigrate.settings.sections import (
     EstimateSettings,
     FixSettings,
@@ -145,6 +146,7 @@ class Settings:
     health: HealthSettings = field(default_factory=HealthSettings)
     lint: LintSettings = field(default_factory=LintSettings)
     metrics: MetricSettings = field(default_factory=MetricSettings)
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
     collections: Mapping[str, CollectionOverride] = field(default_factory=dict)
     folder: Path = Path()
     config: Path | None = None
@@ -198,13 +200,9 @@ class Settings:
             sql=_sql(part["sql"], source),
             scripts=_scripts(data.get("scripts"), scripts or environ.get("QMIGRATE_SCRIPTS"), here, source),
             embedders=_embedders(part["embedders"], "embedders", source),
-            rebuild=RebuildSettings(**_values(RebuildSettings, part["rebuild"], "rebuild", source)),
             fixes=_fixes(part["fixes"], source),
-            limits=LimitSettings(**_values(LimitSettings, part["limits"], "limits", source)),
-            estimates=EstimateSettings(**_values(EstimateSettings, part["estimates"], "estimates", source)),
+            **{name: kind(**_values(kind, part[name], name, source)) for name, kind in _PLAIN.items()},
             health=HealthSettings(**_values(HealthSettings, part["health"], "health", source) | health_of(environ)),
-            lint=LintSettings(**_values(LintSettings, part["lint"], "lint", source)),
-            metrics=MetricSettings(**_values(MetricSettings, part["metrics"], "metrics", source)),
             collections=_overrides(part["collections"], source),
             folder=source.folder,
             config=file,
@@ -314,6 +312,15 @@ def override_keys() -> tuple[str, ...]:
     return _FIXES_OF_ONE
 
 
+#: Sections whose values come from the file alone.
+_PLAIN: Mapping[str, Any] = {
+    "rebuild": RebuildSettings,
+    "limits": LimitSettings,
+    "estimates": EstimateSettings,
+    "lint": LintSettings,
+    "metrics": MetricSettings,
+    "console": ConsoleSettings,
+}
 #: Variables of the health settings, without their beginning.
 _HEALTH = tuple(f"HEALTH_{entry.name.upper()}" for entry in fields(HealthSettings))
 #: Most characters of an actor's name, and of the facts of a caller as JSON.

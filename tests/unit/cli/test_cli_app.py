@@ -17,7 +17,7 @@ import qmigrate.commands
 import qmigrate.commands.metrics  # it is not faked, and imports what is
 from qmigrate import errors
 from qmigrate.cli.app import root, run
-from qmigrate.cli.shell import Duration, to_plain
+from qmigrate.cli.shell import Duration
 from qmigrate.commands.adopt import Adopted, AdoptResult
 from qmigrate.commands.check import Checked
 from qmigrate.commands.drift import DriftRevision
@@ -40,6 +40,7 @@ from qmigrate.model.plan import Closing, CollectionPlan, InPlace, Job, Plan
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import Change
 from qmigrate.settings.values import FOR_EVER, parse_duration
+from qmigrate.text import to_plain
 
 STATUS = Status("Qdrant local", "sqlite l.db", "0001", (), 0)
 

@@ -42,6 +42,7 @@ NEEDS: Mapping[str, str] = {
     "repair --accept": "none",
     "repair --unlock": "none",
     "export show": "none",
+    "jobs": "none",
     "wait": "any",
     "doctor": "any",
     "status": "read",
@@ -49,6 +50,7 @@ NEEDS: Mapping[str, str] = {
     "check": "read",
     "verify": "read",
     "metrics": "read",
+    "serve": "read",
     "fix stats": "read",
     "fix quarantine": "none",
     "snapshot list": "read",
@@ -75,6 +77,7 @@ NEEDS: Mapping[str, str] = {
     "repair --name": "manage",
     "repair --vanished": "manage",
     "repair --schema": "manage",
+    "worker": "manage",
 }
 #: By level of the key: need -> ``yes``, ``no``, or ``partly``: for the collections that the key names.
 ANSWERS: Mapping[str, Mapping[str, str]] = {

@@ -1,0 +1,393 @@
+"""Jobs: verbs that are asked for now and done in the background, by any worker. It does each at most once.
+
+A worker that dies is noticed by its silence, and another one takes the job. What the first had begun is finished as any
+interrupted run is; what it had recorded is not done again, since each run keeps the id of its job.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import qmigrate.commands.fix as fix
+import qmigrate.commands.vectors as vectors
+from qmigrate.commands.cutover import cutover
+from qmigrate.commands.rollback import rollback
+from qmigrate.commands.run_job import RunOptions
+from qmigrate.commands.run_plan import finish_open_runs
+from qmigrate.commands.session import opened_ledger, session
+from qmigrate.commands.upgrade import upgrade
+from qmigrate.engine.executor import Stop, stop_on_signals
+from qmigrate.errors import (
+    LeaseHeldError,
+    QmigrateError,
+    StoppedError,
+    UnavailableError,
+    UnknownNameError,
+    UsageError,
+    without_secrets,
+)
+from qmigrate.ledger import DeletionRow, Ledger
+from qmigrate.ledger.job_queue import COMPLETED, FAILED, JOB, STATES, JobQueue, QueuedJob
+from qmigrate.model.schema import JsonObject
+from qmigrate.ports import Progress
+from qmigrate.settings.load import Settings
+from qmigrate.text import did_you_mean, to_plain
+
+#: Seconds after which a silent worker counts as dead, and how often one reports.
+TTL, _BEAT = 30.0, 5.0
+#: Seconds between two looks for work.
+_IDLE = 1.0
+#: Tries of a job that could not be done for now: a lease that is held, a store that doesn't answer.
+MOST_TRIES = 20
+_LONGEST_WAIT = 60.0
+_log = logging.getLogger(__name__)
+
+Arguments = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobKind:
+    """What a job can be.
+
+    Attributes:
+        run: does it, and returns a result that is plain JSON.
+        recovered: the result, from the rows of the audit that its runs have left; None where it leaves none, and doing
+            it again finds that there is nothing to do.
+        takes: names of its arguments.
+        needs: those of them that have no default.
+    """
+
+    run: Callable[[Settings, Arguments, Progress], JsonObject]
+    recovered: Callable[[Sequence[DeletionRow]], JsonObject] | None
+    takes: frozenset[str]
+    needs: frozenset[str] = frozenset()
+
+
+def _delete(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
+    done = vectors.delete(settings, given["endpoint"], given["value"], reason=given["reason"], progress=progress)
+    return asdict(done)
+
+
+def _retrain(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
+    found = vectors.retrain_directory(
+        settings, given["path_prefix"], given["category_id"], reason=given["reason"], progress=progress
+    )
+    return asdict(found)
+
+
+def _orphans(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
+    return asdict(vectors.delete_orphans(settings, reason=given["reason"], progress=progress))
+
+
+def _reset(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
+    return asdict(vectors.delete_all(settings, reason=given["reason"], progress=progress))
+
+
+def _undo(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
+    return _plain(fix.undo(settings, given["log"], progress=progress))
+
+
+def _upgrade(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
+    return _plain(upgrade(settings, given.get("target") or "head", only=given.get("only"), progress=progress))
+
+
+def _cutover(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
+    return _plain(cutover(settings, given["names"], progress=progress))
+
+
+def _rollback(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
+    writes = given.get("writes") or "refuse"
+    return _plain(rollback(settings, given["target"], only=given.get("only"), writes=writes, progress=progress))
+
+
+def _plain(result: Any) -> JsonObject:
+    found: JsonObject = to_plain(result)
+    return found
+
+
+def _of_deletion(rows: Sequence[DeletionRow]) -> JsonObject:
+    return {"deleted": sum(row.count for row in rows), "log": rows[-1].id}
+
+
+def _of_retraining(rows: Sequence[DeletionRow]) -> JsonObject:
+    """What is known without the names of the settings: the sessions are those of the last statement."""
+    marked = rows[-1].told.marked or ()
+    return {
+        "deleted": sum(row.count for row in rows),
+        "job": f"retrain-{rows[-1].id}",
+        "sessions": max(0, *marked[:1]) if marked else 0,
+    }
+
+
+def _of_orphans(rows: Sequence[DeletionRow]) -> JsonObject:
+    """How many went; their ids are in the export that `fix undo` needs: ``qmigrate export show``."""
+    return {"deleted": sum(row.count for row in rows), "ids": [], "log": rows[-1].id}
+
+
+def _all(*names: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Arguments that all have to be given."""
+    return frozenset(names), frozenset(names)
+
+
+#: By name. What has no row of the audit of its own (a revision that is applied, a name that is moved) is asked of the
+#: ledger by the verb itself, which then does nothing.
+KINDS: Mapping[str, JobKind] = {
+    "delete": JobKind(_delete, _of_deletion, *_all("endpoint", "value", "reason")),
+    "retrain": JobKind(_retrain, _of_retraining, *_all("path_prefix", "category_id", "reason")),
+    "orphans": JobKind(_orphans, _of_orphans, *_all("reason")),
+    "reset": JobKind(_reset, _of_deletion, *_all("reason")),
+    "undo": JobKind(_undo, _of_deletion, *_all("log")),
+    "upgrade": JobKind(_upgrade, None, frozenset({"target", "only"})),
+    "cutover": JobKind(_cutover, None, *_all("names")),
+    "rollback": JobKind(_rollback, None, frozenset({"target", "only", "writes"}), frozenset({"target"})),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """`jobs`, newest first."""
+
+    rows: tuple[QueuedJob, ...]
+
+
+def submit(settings: Settings, kind: str, arguments: Arguments, *, key: str | None = None) -> tuple[QueuedJob, bool]:
+    """Ask for a job.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        key: the same request with the same key is the same job.
+
+    Returns:
+        The job, and whether it is new.
+
+    Raises:
+        UsageError: there is no such kind or argument, or the key belongs to another request.
+    """
+    _check(kind, arguments)
+    if key is not None and not (1 <= len(key) <= 255 and key.isprintable()):
+        raise UsageError("an idempotency key has 1 to 255 printable characters")
+    with opened_ledger(settings) as ledger:
+        found, new = JobQueue(ledger).add(kind, dict(arguments), key)
+    if not new and (found.kind, found.arguments, found.actor) != (kind, dict(arguments), ledger.actor):
+        raise UsageError(f"the idempotency key {key!r} belongs to another request, the job {found.id}")
+    return found, new
+
+
+def _check(kind: str, arguments: Arguments) -> None:
+    if kind not in KINDS:
+        raise UsageError(f"there is no kind of job {kind!r}{did_you_mean(kind, KINDS)}")
+    odd, missing = sorted(arguments.keys() - KINDS[kind].takes), sorted(KINDS[kind].needs - arguments.keys())
+    if odd:
+        raise UsageError(f"a job of kind {kind} has no {odd[0]!r}")
+    if missing:
+        raise UsageError(f"a job of kind {kind} needs {missing[0]!r}")
+    if re.search(r"[+-]\d+$", str(arguments.get("target") or "")):
+        # Begun again after its worker died, it would go one further.
+        said = f"a job needs the id of a revision, and {arguments['target']!r} is relative"
+        raise UsageError(said, hint="qmigrate history")
+
+
+def job(settings: Settings, identifier: str) -> QueuedJob:
+    """One job.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    with opened_ledger(settings) as ledger:
+        return _known(JobQueue(ledger).get(identifier), identifier)
+
+
+def jobs(
+    settings: Settings | None = None, states: Sequence[str] = (), *, limit: int = 50, offset: int = 0
+) -> Jobs:
+    """Jobs, newest first.
+
+    Args:
+        states: only these.
+    """
+    settings = settings or Settings.load()
+    odd = [one for one in states if one not in STATES]
+    if odd:
+        raise UsageError(f"a job is never {odd[0]!r}{did_you_mean(odd[0], STATES)}", hint=f"one of {', '.join(STATES)}")
+    with opened_ledger(settings) as ledger:
+        return Jobs(tuple(JobQueue(ledger).listed(states, limit=limit, offset=offset)))
+
+
+def cancel(settings: Settings, identifier: str) -> QueuedJob:
+    """Let a job that waits not begin, and one that is worked on stop at its next checkpoint.
+
+    What a stopped job has begun is finished or undone as after any interruption: ``qmigrate status`` names the command.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    with opened_ledger(settings) as ledger:
+        queue = JobQueue(ledger)
+        _known(queue.get(identifier), identifier)
+        error = _told(StoppedError(f"cancelled by {ledger.actor} before it had begun"))
+        error.pop("hint")
+        return _known(queue.cancel(identifier, error), identifier)
+
+
+def _known(found: QueuedJob | None, identifier: str) -> QueuedJob:
+    if found is None:
+        raise UnknownNameError(f"there is no job {identifier}", hint="qmigrate jobs")
+    return found
+
+
+def work(settings: Settings | None = None, *, once: bool = False, stop: threading.Event | None = None) -> int:
+    """Do jobs, one after the other, until a signal comes.
+
+    Args:
+        once: end where none is left that is due.
+        stop: set by another thread to end it.
+
+    Returns:
+        How many were ended.
+    """
+    settings = settings or Settings.load()
+    ended = 0
+    holder = f"{uuid.uuid4()}"
+    with opened_ledger(settings) as ledger, stop_on_signals() as signals:
+        queue = JobQueue(ledger)
+        while signals.signal is None and not (stop is not None and stop.is_set()):
+            taken = queue.take(holder, TTL)
+            if taken is not None:
+                ended += _work_on(settings, ledger, taken, holder, signals)
+            elif once:
+                break
+            elif stop is not None:
+                stop.wait(_IDLE)
+            else:
+                time.sleep(_IDLE)
+    return ended
+
+
+def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, signals: Stop) -> bool:
+    """Do one job; whether it has ended."""
+    queue = JobQueue(ledger)
+    state = _Reported()
+
+    def failed(error: JsonObject) -> bool:
+        return queue.end(taken, holder, FAILED, error=error, **state.now())
+
+    try:
+        with _beating(queue, taken, holder, state):
+            result = _done(settings, ledger, taken, state)
+    except StoppedError as error:
+        if state.cancelled_by is None:
+            # The worker is to end: another one continues.
+            signals.signal = signals.signal or error.exit_code - 128
+            queue.put_back(taken, holder, 0.0)
+            return False
+        stopped = StoppedError(f"cancelled by {state.cancelled_by}; stopped at a checkpoint")
+        return failed(_told(stopped) | {"hint": "qmigrate status"})
+    except (LeaseHeldError, UnavailableError) as error:
+        if taken.attempts < MOST_TRIES:
+            queue.put_back(taken, holder, min(2.0**taken.attempts, _LONGEST_WAIT), _told(error))
+            return False
+        return failed(_told(error))
+    except QmigrateError as error:
+        return failed(_told(error))
+    except Exception as error:  # whatever a function of the application raises
+        _log.exception("job %s: unexpected %s", taken.id, type(error).__name__)
+        said = f"unexpected {type(error).__name__}: {without_secrets(str(error))}".rstrip(": ")
+        return failed(_told(QmigrateError(said, hint="the worker's log has it")))
+    return queue.end(taken, holder, COMPLETED, result=result, error=None, **state.now())
+
+
+def _done(settings: Settings, ledger: Ledger, taken: QueuedJob, progress: Progress) -> JsonObject:
+    """The result of a job: of an earlier worker's runs where there are some, else by doing it."""
+    kind = KINDS[taken.kind]
+    acting = settings.acting(taken.actor, {**settings.metadata, JOB: taken.id})
+    if kind.recovered is not None and taken.attempts > 1:
+        begun = JobQueue(ledger).begun(taken.id)
+        if begun:
+            with session(acting, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+                finish_open_runs(opened, RunOptions(stop, only=begun))
+        rows = [row for row in reversed(ledger.deletions()) if (row.told.own or {}).get(JOB) == taken.id]
+        if rows:
+            return kind.recovered(rows)
+    return kind.run(acting, taken.arguments, progress)
+
+
+@dataclass
+class _Reported:
+    """How far a job is, as its verb reports it; a checkpoint of the verb is where it stops."""
+
+    stage: str | None = None
+    done: int = 0
+    total: int | None = None
+    cancelled_by: str | None = None
+    lost: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self, collection: str, phase: str, total: int | None, done: int = 0) -> None:
+        """See :class:`qmigrate.ports.Progress`."""
+        with self._lock:
+            self.stage, self.total, self.done = f"{collection}: {phase}", total, done
+        self._check()
+
+    def advance(self, count: int, note: str = "") -> None:  # noqa: ARG002  the display has no room for it
+        """See :class:`qmigrate.ports.Progress`."""
+        with self._lock:
+            self.done += count
+        self._check()
+
+    def end(self, summary: str = "") -> None:
+        """See :class:`qmigrate.ports.Progress`."""
+
+    def say(self, line: str) -> None:
+        """See :class:`qmigrate.ports.Progress`."""
+        _log.info("%s", line)
+
+    def now(self) -> dict[str, Any]:
+        """For the row of the job."""
+        with self._lock:
+            return {"stage": self.stage, "done": self.done, "total": self.total}
+
+    def _check(self) -> None:
+        if self.lost:
+            raise LeaseHeldError("another worker has taken this job: this one was silent for too long")
+        if self.cancelled_by is not None:
+            raise StoppedError("stopped at a checkpoint, as asked")
+
+
+@contextmanager
+def _beating(queue: JobQueue, taken: QueuedJob, holder: str, state: _Reported) -> Iterator[None]:
+    """Report while the block runs, from a thread of its own."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while True:
+            try:
+                state.cancelled_by = queue.beat(taken, holder, TTL, **state.now())
+            except LookupError:
+                state.lost = True
+                return
+            except QmigrateError as error:
+                # Silent for now; who takes the job in the meantime waits for the lease of its collection.
+                _log.warning("job %s could not report: %s", taken.id, error.message)
+            if over.wait(_BEAT if state.cancelled_by is None else TTL / 3):
+                return
+
+    thread = threading.Thread(target=beat, name=f"job {taken.id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _told(error: QmigrateError) -> JsonObject:
+    found = {"message": error.message, "hint": error.hint, "type": type(error).__name__, "exitCode": error.exit_code}
+    return {key: value for key, value in found.items() if value is not None}

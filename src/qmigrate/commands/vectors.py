@@ -1,0 +1,216 @@
+"""What the contract for vectors asks for: each is a preset of the settings, or a verb. It selects nothing by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import qmigrate.commands.fix as fix
+import qmigrate.commands.presets as presets
+import qmigrate.commands.reset as reset
+import qmigrate.commands.retrain as retrain
+import qmigrate.commands.stats as stats
+from qmigrate import scratch
+from qmigrate.commands.missing_rows import function_of, handed
+from qmigrate.commands.names import ALL
+from qmigrate.errors import NotConfiguredError, PointsNotFoundError
+from qmigrate.ports import Progress
+from qmigrate.settings.load import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedVectors:
+    """What was deleted.
+
+    Attributes:
+        deleted: points.
+        log: its row of the audit, for ``fix undo``; None where what was named is not there.
+    """
+
+    deleted: int
+    log: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainedDirectory:
+    """What was deleted, marked and queued.
+
+    Attributes:
+        job: of the application's queue; of the audit where it has none.
+        sessions: rows that were marked.
+    """
+
+    deleted: int
+    job: str
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedOrphans:
+    """What had no row.
+
+    Attributes:
+        ids: of the points that are gone.
+    """
+
+    deleted: int
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """One directory.
+
+    Attributes:
+        path: ends with a slash.
+        vectors: points in it, those of directories below left out.
+        sessions: how many there were, as SQL has it.
+        last_trained_at: ISO 8601, or None.
+    """
+
+    path: str
+    vectors: int
+    sessions: int
+    last_trained_at: str | None
+
+
+def delete(
+    settings: Settings, endpoint: str, value: Any, *, reason: str, progress: Progress | None = None
+) -> DeletedVectors:
+    """Delete what the preset of an endpoint selects; where nothing is there, that is recorded, too.
+
+    Args:
+        endpoint: ``directory``, ``asset``, ``session`` or ``category``.
+        value: of the preset's parameter ``value``.
+        reason: for the audit.
+
+    Raises:
+        NotConfiguredError: the settings name no preset for it.
+        RefusedError: more would go than the cap allows; nothing was deleted.
+    """
+    operation = presets.preset(settings, _preset(settings, endpoint), {"value": value}, reason=reason)
+    try:
+        # Whose points are meant the preset says.
+        result = fix.fix(settings, operation, tenant=ALL, progress=progress)
+    except PointsNotFoundError:
+        return DeletedVectors(0, None)
+    return DeletedVectors(result.changed, next((one.log for one in reversed(result.done) if one.log is not None), None))
+
+
+def retrain_directory(
+    settings: Settings, path_prefix: str, category_id: int, *, reason: str, progress: Progress | None = None
+) -> RetrainedDirectory:
+    """Delete the points of a directory, mark its rows, and queue its training.
+
+    Raises:
+        NotConfiguredError: the settings name no preset for it.
+        RefusedError: more would go than the cap allows, or no row would be marked; nothing was changed.
+    """
+    name = _preset(settings, "retrain")
+    # Before anything is deleted: what can't be queued must not go.
+    queue = function_of(settings, settings.console.queue) if settings.console.queue else None
+    given = {"category_id": category_id}
+    taken = presets.parameters_of(settings, name)
+    wish = retrain.Wish(name, [path_prefix], {key: given[key] for key in given if key in taken}, reason)
+    result = retrain.retrain(settings, wish, progress=progress)
+    newest = result.values[-1] if result.values else None
+    job = f"retrain-{newest.log if newest is not None else 0}"
+    if queue is not None:
+        call: Callable[..., Any] = queue
+        job = str(call(path_prefix=path_prefix, category_id=category_id, reason=reason))
+    sessions = newest.rows.get(settings.console.sessions, 0) if newest is not None else 0
+    return RetrainedDirectory(result.deleted, job, max(0, sessions))
+
+
+def directories(settings: Settings) -> list[Directory]:
+    """Points of each directory, and next to them what SQL has of it; by path."""
+    query, joined = settings.console.directories, {}
+    if query is not None:
+        joined = {"sql": query.sql, "key": query.key, "database": query.database}
+    wanted = stats.Wanted(paths=settings.console.paths)
+    found = stats.stats(settings, collection_of(settings), wanted, **joined)
+    return [
+        Directory(
+            path=f"{str(group.value).rstrip('/')}/",
+            vectors=group.points,
+            sessions=int(group.columns.get("session_count") or 0),
+            last_trained_at=_moment(group.columns.get("last_trained_at")),
+        )
+        for group in sorted(found.grouped[0].groups, key=lambda group: str(group.value))
+    ]
+
+
+def delete_orphans(settings: Settings, *, reason: str, progress: Progress | None = None) -> DeletedOrphans:
+    """Delete the points without a row, and tell their ids. It takes as long as the ``grace`` of its preset."""
+    wish = presets.orphan_preset(settings, _preset(settings, "orphans"), {}, reason=reason)
+    taker = function_of(settings, wish.missing_call) if wish.missing_call else None
+    with ExitStack() as stack:
+        ids = stack.enter_context(scratch.own_folder()) / "ids.jsonl"
+        narrow = fix.Narrow(missing_to=wish.missing, missing_table=wish.missing_table, ids_to=str(ids))
+        wanted = stack.enter_context(handed(narrow, taker))
+        result = fix.fix(settings, wish.operation, narrow=wanted, tenant=ALL, progress=progress)
+        lines = ids.read_text(encoding="utf-8").splitlines() if ids.exists() else []
+    gone = (found["id"] if isinstance(found, Mapping) else found for found in map(json.loads, lines))
+    return DeletedOrphans(result.changed, tuple(map(str, gone)))
+
+
+def delete_all(settings: Settings, *, reason: str, progress: Progress | None = None) -> DeletedVectors:
+    """Start over with an empty collection; what was there is kept until it is collected."""
+    name = collection_of(settings)
+    there = reset.review(settings, name, reason=reason).points
+    done = reset.reset(settings, name, reason=reason, expect=there, confirm=reset.PHRASE, progress=progress)
+    return DeletedVectors(done.left, done.log)
+
+
+def delete_session(settings: Settings, session: int, *, vectors: bool, reason: str) -> bool:
+    """Delete the rows of a training session by the application's function, and by default its points before it.
+
+    Returns:
+        Whether there was such a session.
+
+    Raises:
+        NotConfiguredError: the settings name no function.
+    """
+    spec = settings.console.delete_session
+    if spec is None:
+        raise NotConfiguredError("console.delete_session of the settings names no function")
+    of_application: Callable[..., Any] = function_of(settings, spec)
+    if vectors:
+        delete(settings, "session", session, reason=reason)
+    return bool(of_application(session))
+
+
+def reason_of(settings: Settings, endpoint: str, given: str | None, called: str) -> str:
+    """The reason for the audit: what was given, else the preset's, else what was called."""
+    entry = settings.fixes.presets.get(settings.console.presets.get(endpoint, ""))
+    return given or str((isinstance(entry, Mapping) and entry.get("reason")) or called)
+
+
+def collection_of(settings: Settings) -> str:
+    """The collection that is counted by directory, and can be reset.
+
+    Raises:
+        NotConfiguredError: the settings name none.
+    """
+    if settings.console.collection is None:
+        raise NotConfiguredError("console.collection of the settings names no collection")
+    return settings.console.collection
+
+
+def _preset(settings: Settings, endpoint: str) -> str:
+    name = settings.console.presets.get(endpoint)
+    if name is None:
+        raise NotConfiguredError(f"console.presets.{endpoint} of the settings names no preset")
+    return name
+
+
+def _moment(value: Any) -> str | None:
+    """ISO 8601 in UTC, as the contract has it; a text of the database as it is."""
+    if isinstance(value, datetime):
+        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return aware.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return None if value is None else str(value)

@@ -1,0 +1,92 @@
+"""Errors of the verbs as answers of HTTP: a status, one sentence, and what to do next. It handles none of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from qmigrate.errors import (
+    ConfigError,
+    LeaseHeldError,
+    NotConfiguredError,
+    NotFoundError,
+    PointsNotFoundError,
+    QmigrateError,
+    UnavailableError,
+    UnknownRevisionError,
+    UsageError,
+    without_secrets,
+)
+from qmigrate.text import to_plain
+
+#: The first class that fits decides. What is refused, pending, held or drifted is a conflict with how things are.
+STATUSES: tuple[tuple[type[QmigrateError], int], ...] = (
+    (PointsNotFoundError, 404),
+    (UnknownRevisionError, 404),
+    (NotFoundError, 404),
+    (NotConfiguredError, 501),
+    (ConfigError, 500),
+    (UsageError, 422),
+    (LeaseHeldError, 409),
+    (UnavailableError, 503),
+)
+_CONFLICT, _INTERNAL = 409, 500
+#: Seconds after which another try may succeed, by status.
+RETRY_AFTER = {503: 5}
+_log = logging.getLogger(__name__)
+
+
+def status_of(error: QmigrateError) -> int:
+    """The status that stands for an error."""
+    for kind, status in STATUSES:
+        if isinstance(error, kind):
+            return status
+    return _INTERNAL if error.exit_code == 1 else _CONFLICT
+
+
+def answer(error: QmigrateError) -> JSONResponse:
+    """An error as a response: ``detail`` as FastAPI has it, and what `--json` has of it."""
+    status = status_of(error)
+    body = {
+        "detail": error.message,
+        "hint": error.hint,
+        "type": type(error).__name__,
+        "exitCode": error.exit_code,
+        "code": error.code or None,
+        "facts": to_plain(error.facts),
+    }
+    kept = {key: value for key, value in body.items() if value not in (None, {})}
+    headers = {"Retry-After": str(RETRY_AFTER[status])} if status in RETRY_AFTER else None
+    return JSONResponse(kept, status, headers)
+
+
+def unexpected(error: Exception) -> JSONResponse:
+    """A fault of qmigrate, or of something that it uses; what it quotes holds no secret."""
+    _log.error("unexpected %s: %s", type(error).__name__, without_secrets(str(error)), exc_info=error)
+    return JSONResponse({"detail": "an unexpected error: the log of the server has it", "exitCode": 1}, _INTERNAL)
+
+
+class VerbRoute(APIRoute):
+    """A route whose errors of qmigrate become answers, in whatever application it is mounted."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler of FastAPI, with the errors answered."""
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except QmigrateError as error:
+                return answer(error)
+            except (HTTPException, RequestValidationError):
+                raise
+            except Exception as error:  # the last resort: never a traceback in an answer
+                return unexpected(error)
+
+        return handled

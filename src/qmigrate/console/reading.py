@@ -1,0 +1,115 @@
+"""What is, over HTTP: collections, plan, history, deletions, schema, drift, metrics. Each answer is a verb's result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+import qmigrate.commands.history as audit
+import qmigrate.commands.metrics as monitoring
+import qmigrate.commands.schema as documents
+import qmigrate.commands.snapshot as snapshot
+import qmigrate.commands.status as state
+import qmigrate.commands.upgrade as upgrades
+from qmigrate.commands.check import check
+from qmigrate.commands.gc import review
+from qmigrate.console.problems import VerbRoute
+from qmigrate.model.names import unknown
+from qmigrate.settings.load import Settings
+from qmigrate.text import to_plain
+
+Limit = Annotated[int, Query(ge=1, le=10_000)]
+
+
+def reading_router(settings: Settings) -> APIRouter:
+    """Everything that only reads. Answers have the fields of `--json`."""
+    router = APIRouter(route_class=VerbRoute)
+    _collections(router, settings)
+    _records(router, settings)
+    return router
+
+
+def _collections(router: APIRouter, settings: Settings) -> None:
+    @router.get("/collections", tags=["State"])
+    def collections() -> Any:
+        """Every collection: revision, generation, points, state, and the next command."""
+        return _json(state.status(settings))
+
+    @router.get("/collections/{name}", tags=["State"])
+    def collection(name: str) -> Any:
+        """One collection, its generations that are kept, and its schema."""
+        found = state.status(settings)
+        row = next((one for one in found.collections if one.name == name), None)
+        if row is None:
+            raise unknown("collection", name, [one.name for one in found.collections])
+        kept = review(settings, name) if row.state not in ("unmanaged", "foreign", "plain") else None
+        whole = documents.schema(settings, [name])
+        return _json({"status": row, "generations": kept, "schema": whole.collections})
+
+    @router.get("/schema", tags=["State"])
+    def schema(revision: str | None = None) -> Any:
+        """What every collection looks like; at a revision, as the files declare it."""
+        return _json(documents.schema(settings, revision=revision))
+
+    @router.get("/plan", tags=["State"])
+    def plan(target: str = "head") -> Any:
+        """What an upgrade would do. It writes nothing."""
+        return _json(upgrades.plan(settings, target))
+
+    @router.get("/check", tags=["State"])
+    def drift() -> Any:
+        """What is live compared with what is recorded."""
+        return _json(check(settings))
+
+    @router.get("/snapshots", tags=["State"])
+    def snapshots() -> Any:
+        """Snapshots of the server, and archives."""
+        return _json(snapshot.list_(settings))
+
+
+def _records(router: APIRouter, settings: Settings) -> None:
+    @router.get("/history", tags=["Records"])
+    def history(collection: str | None = None, limit: Limit = 50) -> Any:
+        """What was applied and rolled back, newest first."""
+        return _json(state.history(settings, collection, limit))
+
+    @router.get("/deletions", tags=["Records"])
+    def deletions(
+        collection: str | None = None,
+        since: datetime | None = None,
+        kind: str | None = None,
+        target: str | None = None,
+        actor: str | None = None,
+        limit: Limit = 50,
+        offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+        form: Annotated[str, Query(alias="format", pattern="^(json|csv)$")] = "json",
+    ) -> Response:
+        """What was deleted and changed on purpose, newest first; `format=csv` for a spreadsheet."""
+        aware = since.replace(tzinfo=UTC) if since is not None and since.tzinfo is None else since
+        whole = audit.deletions(
+            settings, collection, since=aware, kind=kind, target=target, actor=actor, limit=limit + offset
+        )
+        found = audit.Deletions(whole.rows[offset:])
+        if form == "csv":
+            named = {"Content-Disposition": 'attachment; filename="deletions.csv"'}
+            return PlainTextResponse(audit.as_csv(found), headers=named, media_type="text/csv")
+        return _json(found)
+
+
+def metrics_endpoint(settings: Settings) -> Callable[[], Response]:
+    """`/metrics`, as OpenMetrics."""
+
+    def metrics() -> Response:
+        """Figures for monitoring."""
+        text = monitoring.exposition(monitoring.metrics(settings))
+        return PlainTextResponse(text, media_type="application/openmetrics-text; version=1.0.0; charset=utf-8")
+
+    return metrics
+
+
+def _json(result: Any) -> JSONResponse:
+    return JSONResponse(to_plain(result))

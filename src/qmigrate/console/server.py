@@ -1,0 +1,82 @@
+"""The server of the API: where it listens, and until when. What it serves, the application decides."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastapi import FastAPI
+
+from qmigrate.console.access import Access
+from qmigrate.errors import ConfigError
+
+#: Seconds that requests have to end in once a signal came; a deletion stops at a checkpoint, and is resumed later.
+_GRACE = 30
+
+
+def check_address(host: str, access: Access) -> None:
+    """Refuse to be reached from elsewhere by callers who could not be known.
+
+    Raises:
+        ConfigError: the address is not this machine's own, and neither tokens nor a proxy are configured.
+    """
+    if access.is_open and not is_loopback(host):
+        raise ConfigError(
+            f"{host} can be reached from other machines, and no tokens are configured: every client there could delete "
+            "points",
+            hint="name tokens under console.tokens in qmigrate.yaml, or listen on 127.0.0.1",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextmanager
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens, so that an address which is taken is known before anything is said.
+
+    Raises:
+        ConfigError: nothing can listen there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as made:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            made.bind((host, port))
+            made.listen(128)
+        except OSError as error:
+            raise ConfigError(
+                f"nothing can listen on {host}:{port}: {error.strerror or error}", hint="another one: --port N"
+            ) from None
+        yield made
+
+
+def shown(listening: socket.socket) -> str:
+    """The URL of a socket that listens."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run(app: FastAPI, listening: socket.socket) -> None:
+    """Serve until a signal comes."""
+    import uvicorn
+
+    # Its log of requests would hold the token of a link.
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE
+    )
+    # It ends by the signal itself, once it has shut down: that it was asked to is no failure.
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,221 @@
+"""Jobs of the background: added once, taken by one worker at a time, ended once. What a job does it doesn't know."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, RowMapping, and_, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from qmigrate.ledger.codec import readable
+from qmigrate.ledger.reader import LedgerReader
+from qmigrate.ledger.tables import jobs, runs
+from qmigrate.ledger.writer import OPEN_STATES
+from qmigrate.model.schema import JsonObject
+
+PENDING, PROCESSING, COMPLETED, FAILED = "pending", "processing", "completed", "failed"
+STATES = (PENDING, PROCESSING, COMPLETED, FAILED)
+#: Key of a run's metadata that holds the job which has begun it.
+JOB = "job"
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """One job.
+
+    Attributes:
+        id: a UUID.
+        kind: what it does, a name of :mod:`qmigrate.commands.jobs`.
+        arguments: of that.
+        state: ``pending | processing | completed | failed``.
+        stage: what it is at, in words; None before it has begun.
+        done: points that the stage has done.
+        total: points of the stage; None where unknown.
+        result: plain JSON, once it is completed.
+        error: ``message``, ``hint``, ``type`` and ``exitCode``, where it failed or is to be tried again.
+        actor: who asked for it.
+        key: by which the same request is the same job; None for none.
+        attempts: how often a worker has taken it.
+        cancelled_by: who has asked for it to stop, or None.
+        created_at: when it was asked for.
+        updated_at: when its row last changed.
+    """
+
+    id: str
+    kind: str
+    arguments: JsonObject
+    state: str
+    stage: str | None
+    done: int
+    total: int | None
+    result: JsonObject | None
+    error: JsonObject | None
+    actor: str
+    key: str | None
+    attempts: int
+    cancelled_by: str | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def progress(self) -> int:
+        """Of the stage, 0 to 100; 100 once it is completed."""
+        if self.state == COMPLETED:
+            return 100
+        return min(99, 100 * self.done // self.total) if self.total else 0
+
+
+class JobQueue:
+    """The jobs of a ledger."""
+
+    def __init__(self, ledger: LedgerReader) -> None:
+        self._ledger = ledger
+        self._database = ledger.database
+
+    def add(self, kind: str, arguments: JsonObject, key: str | None = None) -> tuple[QueuedJob, bool]:
+        """Ask for a job.
+
+        Args:
+            key: where a job has it, that one is returned, whatever else was asked for.
+
+        Returns:
+            The job, and whether it is new.
+        """
+        self._ledger.prepare()
+        if key is not None and (known := self._one(jobs.c.idempotency_key == key)) is not None:
+            return known, False
+        made, now = str(uuid.uuid4()), self._database.now()
+        values = {
+            "id": made,
+            "kind": kind,
+            "arguments": arguments,
+            "state": PENDING,
+            "done": 0,
+            "actor": readable(self._ledger.actor),
+            "idempotency_key": key,
+            "attempts": 0,
+            "created_at": now,
+            "updated_at": now,
+        }
+        with self._database.writing() as connection:
+            try:
+                with connection.begin_nested():
+                    connection.execute(jobs.insert().values(**values))
+            except IntegrityError:
+                # Another request with this key was faster.
+                pass
+        found = self.get(made) or (None if key is None else self._one(jobs.c.idempotency_key == key))
+        assert found is not None  # noqa: S101  nothing removes a job
+        return found, found.id == made
+
+    def get(self, identifier: str) -> QueuedJob | None:
+        """A job; None where there is none of that id."""
+        return self._one(jobs.c.id == identifier)
+
+    def listed(
+        self, states: Sequence[str] = (), kinds: Sequence[str] = (), limit: int = 50, offset: int = 0
+    ) -> list[QueuedJob]:
+        """Jobs, newest first."""
+        query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(limit).offset(offset)
+        if states:
+            query = query.where(jobs.c.state.in_(states))
+        if kinds:
+            query = query.where(jobs.c.kind.in_(kinds))
+        return [_job(row) for row in self._ledger.rows(query)]
+
+    def take(self, holder: str, ttl: float) -> QueuedJob | None:
+        """The oldest job that no worker is at: a pending one that is due, or one whose worker is silent.
+
+        Args:
+            holder: who takes it, a name that no other worker has.
+            ttl: seconds until it is free again, unless :meth:`beat` says otherwise.
+        """
+        if not self._ledger.ready():
+            return None
+        now = self._database.now()
+        free = and_(jobs.c.state.in_((PENDING, PROCESSING)), or_(jobs.c.free_at.is_(None), jobs.c.free_at <= now))
+        oldest = select(jobs.c.id).where(free).order_by(jobs.c.created_at, jobs.c.id).limit(8)
+        for row in self._ledger.rows(oldest):
+            values = {
+                "state": PROCESSING,
+                "holder": holder,
+                "free_at": self._database.now(ttl),
+                "attempts": jobs.c.attempts + 1,
+            }
+            if self._change(and_(jobs.c.id == row["id"], free), **values):
+                return self.get(row["id"])
+        return None
+
+    def beat(self, job: QueuedJob, holder: str, ttl: float, **progress: Any) -> str | None:
+        """Keep a job, and say how far it is.
+
+        Args:
+            progress: ``stage``, ``done`` and ``total``.
+
+        Returns:
+            Who has asked for it to stop, or None.
+
+        Raises:
+            LookupError: another worker has it.
+        """
+        if not self._change(_mine(job, holder), free_at=self._database.now(ttl), **progress):
+            raise LookupError(job.id)
+        found = self.get(job.id)
+        return None if found is None else found.cancelled_by
+
+    def end(self, job: QueuedJob, holder: str, state: str, **what: Any) -> bool:
+        """Complete a job or let it fail; whether it was still this worker's.
+
+        Args:
+            what: ``result`` or ``error``.
+        """
+        return self._change(_mine(job, holder), state=state, holder=None, free_at=None, **what)
+
+    def put_back(self, job: QueuedJob, holder: str, delay: float, error: JsonObject | None = None) -> bool:
+        """Let a job wait again; whether it was still this worker's.
+
+        Args:
+            delay: seconds before which it isn't taken.
+        """
+        due = self._database.now(delay)
+        return self._change(_mine(job, holder), state=PENDING, holder=None, free_at=due, error=error)
+
+    def cancel(self, identifier: str, error: JsonObject) -> QueuedJob | None:
+        """Let a job that waits fail now, and one that is worked on at its next checkpoint; an ended one stays.
+
+        Args:
+            error: of the one that waits.
+        """
+        by = readable(self._ledger.actor)
+        here = jobs.c.id == identifier
+        if not self._change(and_(here, jobs.c.state == PENDING), state=FAILED, cancelled_by=by, error=error):
+            self._change(and_(here, jobs.c.state == PROCESSING, jobs.c.cancelled_by.is_(None)), cancelled_by=by)
+        return self.get(identifier)
+
+    def begun(self, identifier: str) -> list[str]:
+        """Collections with a run that a job has begun, and that has not ended."""
+        query = select(runs.c.collection, runs.c.metadata).where(runs.c.state.in_(OPEN_STATES)).order_by(runs.c.id)
+        rows = self._ledger.rows(query)
+        return list(dict.fromkeys(row["collection"] for row in rows if (row["metadata"] or {}).get(JOB) == identifier))
+
+    def _one(self, where: ColumnElement[bool]) -> QueuedJob | None:
+        return next((_job(row) for row in self._ledger.rows(select(jobs).where(where))), None)
+
+    def _change(self, where: ColumnElement[bool], **values: Any) -> bool:
+        with self._database.writing() as connection:
+            changed = update(jobs).where(where).values(updated_at=self._database.now(), **values)
+            return connection.execute(changed).rowcount == 1
+
+
+def _mine(job: QueuedJob, holder: str) -> ColumnElement[bool]:
+    return and_(jobs.c.id == job.id, jobs.c.state == PROCESSING, jobs.c.holder == holder)
+
+
+def _job(row: RowMapping) -> QueuedJob:
+    names = ("id", "kind", "arguments", "state", "stage", "done", "total", "result", "error", "actor", "attempts")
+    same = {name: row[name] for name in (*names, "cancelled_by", "created_at", "updated_at")}
+    return QueuedJob(**same, key=row["idempotency_key"])
