@@ -350,8 +350,8 @@ MUTANTS: tuple[Mutant, ...] = (
         10,
         "the sides of the base are not exchanged",
         "engine/golive/rollback.py",
-        "    for page in exchanged(committed(work.lease.ledger, forward)):\n",
-        "    for page in committed(work.lease.ledger, forward):\n",
+        "    pages = exchanged(committed(work.lease.ledger, forward))\n",
+        "    pages = committed(work.lease.ledger, forward)\n",
         (SWAP + "test_a_rollback_that_counts_afterwards_knows_what_both_sides_were",),
     ),
     Mutant(
