@@ -139,7 +139,7 @@ def since(options, server: Server) -> None:
     """Count and carry some writes by versions, then by reading everything."""
     with tempfile.TemporaryDirectory() as folder:
         qdrant = {"url": server.url, "grpc_port": server.grpc_port, "timeout": 120}
-        limits = {"limits": {"lock_timeout": "60s"}, "rebuild": {"snapshot": False, "gc": "manual"}}
+        limits = {"limits": {"lock_timeout": "60s"}, "rebuild": {"snapshot": False, "gc": "off"}}
         made = Deployment(Path(folder) / "project", qdrant, f"sqlite:///{folder}/ledger.db", extra=limits)
         made.revise("0001", CREATE % options.dim)
         upgrade.upgrade(made.settings())

@@ -73,7 +73,7 @@ def run(app: FastAPI, listening: socket.socket) -> None:
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE
     )
-    # It ends by the signal itself, once it has shut down: that it was asked to is no failure.
+    # It ends by the signal itself, once it has shut down: that is what was asked for.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         uvicorn.Server(config).run(sockets=[listening])
