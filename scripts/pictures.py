@@ -89,7 +89,7 @@ words = embed.load("words", {{"type": "hashing", "size": 64}})
 client = QdrantClient(path=".qmigrate/qdrant")
 client.create_collection("drafts", vectors_config=VectorParams(size=64, distance=Distance.COSINE))
 for name, count in (("articles", {POINTS}), ("notes", 40), ("drafts", 12)):
-    texts = [f"{{name}} number {{number}}" for number in range(count)]
+    texts = [f"{{name}}, entry {{number}}" for number in range(count)]
     rows = words.embed(texts).tolist()
     client.upsert(name, [
         PointStruct(id=number, payload={{"text": text}}, vector=row if name == "drafts" else {{"words": row}})
