@@ -20,7 +20,6 @@ SWITCHED_OFF = {
     "search_allow_exact": False,
     "unindexed_filtering_retrieve": False,
     "search_max_oversampling": 1.5,
-    "read_rate_limit": 1,
 }
 
 

@@ -19,7 +19,6 @@ from qmigrate.store.server.fencing import FENCE, NO_LIMIT, fence_beside
                 "max_query_limit": NO_LIMIT,
                 "search_allow_exact": True,
                 "search_max_oversampling": NO_LIMIT,
-                "read_rate_limit": NO_LIMIT,
             },
         ),
         ({"enabled": False, "write_rate_limit": 7, "unindexed_filtering_retrieve": False}, {"unindexed_filtering_retrieve": True}),
@@ -28,7 +27,7 @@ from qmigrate.store.server.fencing import FENCE, NO_LIMIT, fence_beside
             {"multivector_config": {"a": {"max_vectors": 5}}},
         ),
     ],
-    ids=["none", "in force", "off", "off, limits of reads", "off, of writes too", "off, of single vectors"],
+    ids=["none", "in force", "off", "off, limits of reads, but that by rate, which is in force all the same", "off, of writes too", "off, of single vectors"],
 )
 def test_only_writes_are_limited_anew(prior, beside):
     """Limits that are in force stay as they are; those that are not get values that limit nothing."""

@@ -117,6 +117,8 @@ def _all_shards_seen(node: Rest, name: str, found: dict[str, int]) -> None:
 
 #: The fence: the smallest limit that Qdrant takes.
 FENCE: JsonObject = {"enabled": True, "write_rate_limit": 1}
+#: The other limit by rate: like that of writes it is in force even where strict mode is off.
+READS = "read_rate_limit"
 #: A limit that no client reaches, where there was none before: strict mode has no way to unset a value.
 NO_LIMIT = 1_000_000_000
 #: Writes that may pass before it is reported that there is no fence.
@@ -154,7 +156,8 @@ def fence_beside(prior: JsonObject) -> JsonObject:
     Args:
         prior: the earlier strict mode, without nulls.
     """
-    return {**({} if prior.get("enabled") else {key: _none(value) for key, value in prior.items()}), **FENCE}
+    limits = {} if prior.get("enabled") else {key: _none(value) for key, value in prior.items() if key != READS}
+    return {**limits, **FENCE}
 
 
 def _none(limit: Any) -> Any:
