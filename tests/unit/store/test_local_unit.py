@@ -33,3 +33,20 @@ def test_only_cosine_vectors_are_touched():
     assert np.allclose(found["cos"], [0.6, 0.8], atol=1e-6)
     assert found["zero"] == [0.0, 0.0]
     assert found["rows"] == [[0.0, 1.0], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize("size", [2, 3, 7, 64, 96])
+def test_vectors_of_few_values_are_read_as_they_were_written(size):
+    """Many equal values are all rounded the same way: the norm of what is written is off by most then."""
+    random = np.random.default_rng(size)
+    for _ in range(1500):
+        counts = random.integers(0, random.integers(2, 8), size=size) * random.choice([-1, 1], size=size)
+        if not counts.any():
+            continue
+        written = unit(list(counts / np.linalg.norm(counts)))
+        assert unit(written) == written
+        narrow = np.array(written, dtype=np.float32)
+        for norm in (np.linalg.norm(narrow), np.linalg.norm(narrow[None], axis=-1)[0], np.sqrt(np.float32((narrow**2).sum()))):
+            assert unit(list(narrow / norm)) == written
+        assert unit(list(np.array(written) / np.linalg.norm(written))) == written
+        assert np.allclose(written, counts / np.linalg.norm(counts), atol=2**-20)

@@ -143,20 +143,45 @@ class Absent(ABC):
 GRID = 2.0**20
 #: Rounding moves the norm a little, so the rounding is repeated until it changes nothing; two rounds are usual.
 ROUNDS = 8
+#: How far, in steps of the grid, normalising may move a value that is on it: at half a step it would be another value.
+_MARGIN = 0.4
 
 
 def unit(value: list[Any]) -> list[Any]:
     """A dense vector, or every row of a multivector, normalised and on the grid."""
     if value and isinstance(value[0], list):
         return [unit(row) for row in value]
-    vector = np.asarray(value, dtype=np.float64)
+    given = np.asarray(value, dtype=np.float64)
+    vector = given
     for _ in range(ROUNDS):
         norm = np.linalg.norm(vector)
         again = np.round(vector / norm * GRID) / GRID if 0 < norm < np.inf else vector
         if np.array_equal(again, vector):
             break
         vector = again
-    return [float(number) for number in vector]
+    return [float(number) for number in _settled(vector, given)]
+
+
+def _settled(vector: Any, given: Any) -> Any:
+    """A vector on the grid that is the same after the client has normalised it, in float32 and by whichever sum.
+
+    Where many values are equal, all are rounded the same way, and the norm is off by so much that normalising moves
+    them by half a step: what is read would then depend on the last digit of a sum. Those that were rounded furthest
+    are rounded the other way instead, as many as it takes.
+    """
+    norm = np.linalg.norm(vector)
+    if not 0 < norm < np.inf or abs(1 / norm - 1) * np.abs(vector).max() * GRID <= _MARGIN:
+        return vector
+    lacking = 1 - norm**2
+    way = np.sign(vector) * np.sign(lacking)
+    rounded = (given / np.linalg.norm(given) - vector) * way
+    order = np.argsort(-rounded, kind="stable")
+    order = order[vector[order] != 0]
+    gained = np.cumsum(2 * np.abs(vector[order]) / GRID)
+    count = int(np.argmin(np.abs(np.concatenate([[0.0], gained]) - abs(lacking))))
+    settled = vector.copy()
+    settled[order[:count]] += way[order[:count]] / GRID
+    return settled
 
 
 def in_unit_form(vectors: Any, cosine: frozenset[str]) -> Any:
