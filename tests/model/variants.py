@@ -84,6 +84,7 @@ DIES = replace(H, crashes=1)
 FREEZE = Rules(policy="freeze")
 VERSIONS = Rules(versions=True)
 RECORD = Rules(versions=True, backwards=True, recorded=True)
+NARROW = replace(VERSIONS, narrow=True)
 
 SOUND: tuple[Variant, ...] = (
     Variant("converge", H, ends=True),
@@ -135,6 +136,16 @@ SOUND: tuple[Variant, ...] = (
     Variant("rollback by a record, writers that don't wait", replace(RECORD, waits=False)),
     Variant("rollback by a record, two keys", RECORD, TWO_KEYS),
     Variant("versions, only what was absent is listed, writers by id", replace(VERSIONS, lists_doubt="absent"), BY_ID),
+    Variant("narrow", NARROW),
+    Variant("narrow, embedded", replace(NARROW, computes=False)),
+    Variant("narrow, writers that don't wait", replace(NARROW, waits=False)),
+    Variant("narrow, a death", replace(NARROW, crashes=1)),
+    Variant("narrow, embedded, a death", replace(NARROW, computes=False, crashes=1), BY_ID),
+    Variant("narrow, three operations", NARROW, THREE),
+    Variant("narrow, two keys", NARROW, TWO_KEYS),
+    Variant("narrow, two keys, a death", replace(NARROW, crashes=1, pauses=False), TWO_KEYS),
+    Variant("narrow, minutes pass, retired", replace(NARROW, refills=2, retires=True)),
+    Variant("narrow, rollback", replace(NARROW, backwards=True)),
     # Rule 12.
     Variant("retired, a death, another holder may go back", replace(DIES, retires=True, goes_back=True), ONE_KEY[:3]),
 )
@@ -195,6 +206,11 @@ MUTANTS: tuple[Variant, ...] = (
         flaw=UNDONE,
         rule=11,
     ),
+    Variant("narrow: the contents of the new side are asked, not its versions", replace(NARROW, asks_versions=False), flaw=OVERWRITTEN, rule=6),
+    Variant("narrow: operations are counted behind the look", replace(NARROW, marks_first=False), flaw=OVERWRITTEN, rule=6),
+    Variant("narrow: other writes in the moment of a carry are not listed", replace(NARROW, lists_race=False), flaw=OVERWRITTEN, rule=6),
+    Variant("narrow: an insertion next to other writes is not listed", replace(NARROW, lists_absent=False), INSERTED, flaw=UNDONE, rule=6),
+    Variant("narrow: what a deletion by filter may not have met is not named", replace(NARROW, names_missed=False), flaw=UNDONE, rule=6),
     Variant(
         "a deletion is not recorded before it is sent",
         replace(DIES, retires=True, goes_back=True, records_deletion=False),
