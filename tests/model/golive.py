@@ -291,7 +291,7 @@ def retire_delete(case: Case, now: State) -> list[Step]:
 def dead(case: Case, now: State) -> list[Step]:
     """Another holder takes over, once what the last one sent can't arrive any more."""
     rules, late = case.rules, now.straggler
-    if late is not None and late[1] and rules.waits_for_dead:
+    if late is not None and late[1] and rules.waits_for_dead and not _goes_on(case, now):
         return []
     if rules.nodes == 2 and now.alias != now.alias_b:
         return []
@@ -302,6 +302,13 @@ def dead(case: Case, now: State) -> list[Step]:
     if lifts:
         now = now._replace(fence=OPEN, token=0)
     return _behind(case, now) if now.alias == TARGET else [_before(case, now)]
+
+
+def _goes_on(case: Case, now: State) -> bool:
+    """Whether what is under way can do no harm but to what is proven later."""
+    request = now.straggler[0] if now.straggler else None
+    early = now.phase in ("fill", "converge") and now.alias == SOURCE and now.fence == OPEN
+    return case.rules.goes_on and request is not None and request.kind == "write" and early
 
 
 def _behind(case: Case, now: State) -> list[Step]:

@@ -147,6 +147,8 @@ class Rules:
         recorded: a rollback reads only what was written since the listing that is kept with the base.
         narrow: a sweep lists only what the versions of the new side leave open; what a request by a filter may not
             have met is named as that. Behind a death contents are compared, and each carry next to others is listed.
+        goes_on: before the swap a holder works while a write of the dead may still land; its proof counts once that is
+            over, and a listing of versions behind it shows that nothing has landed since the one before the pass.
     """
 
     computes: bool = True
@@ -168,6 +170,7 @@ class Rules:
     lacking: bool = False
     recorded: bool = False
     narrow: bool = False
+    goes_on: bool = False
     # 1, 13
     redoes_changed: bool = True
     marks_dirty: bool = True
@@ -209,6 +212,8 @@ class Rules:
     records_deletion: bool = True
     # 15
     record_first: bool = True
+    # 14, goes_on
+    lists_behind: bool = True
 
 
 #: An action that is possible in a state: what is said of it, and the state behind it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tests.model.judge import FLAWS, LOST, OVERWRITTEN, UNDONE
-from tests.model.state import NO_BASE, OLD_PROOF, SERVES_NOTHING, Op, Rules, Values
+from tests.model.state import NO_BASE, OLD_PROOF, SERVES_NOTHING, UNPROVEN, Op, Rules, Values
 
 Writers = tuple[tuple[Values, tuple[Op, ...]], ...]
 
@@ -85,6 +85,7 @@ FREEZE = Rules(policy="freeze")
 VERSIONS = Rules(versions=True)
 RECORD = Rules(versions=True, backwards=True, recorded=True)
 NARROW = replace(VERSIONS, narrow=True)
+GOES_ON = replace(VERSIONS, computes=False, goes_on=True, crashes=1)
 
 SOUND: tuple[Variant, ...] = (
     Variant("converge", H, ends=True),
@@ -146,6 +147,11 @@ SOUND: tuple[Variant, ...] = (
     Variant("narrow, two keys, a death", replace(NARROW, crashes=1, pauses=False), TWO_KEYS),
     Variant("narrow, minutes pass, retired", replace(NARROW, refills=2, retires=True)),
     Variant("narrow, rollback", replace(NARROW, backwards=True)),
+    # Rule 14.
+    Variant("goes on behind a death", GOES_ON),
+    Variant("goes on behind a death, two keys", GOES_ON, TWO_KEYS),
+    Variant("goes on behind a death, narrow", replace(GOES_ON, narrow=True), BY_ID),
+    Variant("goes on behind a death, freeze", replace(GOES_ON, policy="freeze")),
     # Rule 12.
     Variant("retired, a death, another holder may go back", replace(DIES, retires=True, goes_back=True), ONE_KEY[:3]),
 )
@@ -225,6 +231,7 @@ MUTANTS: tuple[Variant, ...] = (
     ),
     Variant("what a pass redoes is not noted before", replace(DIES, marks_dirty=False), THERE_AND_BACK, flaw=LOST, rule=13),
     Variant("versions are recorded behind the contents of the base", replace(RECORD, record_first=False), flaw=LOST, rule=15),
+    Variant("a proof next to writes of the dead counts without another listing", replace(GOES_ON, lists_behind=False), flaw=FLAWS[UNPROVEN], rule=14),
     Variant("what a dead holder has sent is not waited for", replace(DIES, waits_for_dead=False), flaw=OVERWRITTEN, rule=14),
 )
 
