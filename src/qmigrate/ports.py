@@ -127,8 +127,11 @@ class Readiness:
 class PendingWrite(Protocol):
     """A write under way."""
 
-    def wait(self) -> None:
+    def wait(self) -> int | None:
         """Return when the server reports it *completed*; anything else is an error.
+
+        Returns:
+            The operation id that it got; None where it isn't known, or several requests were made of it.
 
         Raises:
             StoreError: it failed, or its outcome stayed unknown after the retries. Writes are idempotent by id.

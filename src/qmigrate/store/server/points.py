@@ -452,14 +452,17 @@ class Points:
         request = _upsert_request(head, points)
         return request, self.start(self._upsert, request)
 
-    def finish_upsert(self, name: str, head: bytes, points: Sequence[Ready], sent: tuple[bytes, Any]) -> None:
+    def finish_upsert(
+        self, name: str, head: bytes, points: Sequence[Ready], sent: tuple[bytes, Any]
+    ) -> int | None:
         """Wait for an upsert, a request and its future; a batch beyond what strict mode lets pass is sent in parts."""
         try:
-            self.written(self._upsert, *sent)
+            return self.written(self._upsert, *sent)
         except RefusedRequestError as error:
             most = self._smaller(name, "upsert_max_batchsize", len(points), error)
             for part in in_parts(points, most):
                 self.written(self._upsert, _upsert_request(head, part))
+            return None
 
     def written(self, method: Any, request: Any, first: Any = None) -> int | None:
         """Wait until the server reports a write *completed*; the operation id that it got, where the server reports it.
@@ -499,17 +502,18 @@ class Upsert:
         self._head = bytes(messages.UpsertPoints(collection_name=name, wait=True, **mode).SerializeToString())
         self._request, self._future = points.begin_upsert(self._head, batch)
 
-    def wait(self) -> None:
-        """Return when the server reports it *completed*.
+    def wait(self) -> int | None:
+        """Return when the server reports it *completed*, with its operation id.
 
         Raises:
             StoreError: it failed, or its outcome stayed unknown after the retries.
         """
         if self._request is None:
-            return
-        self._points.finish_upsert(self._name, self._head, self._batch, (self._request, self._future))
+            return None
+        operation = self._points.finish_upsert(self._name, self._head, self._batch, (self._request, self._future))
         # The batch is freed as soon as it is safe.
         self._request, self._future, self._batch = None, None, ()
+        return operation
 
 
 def _upsert_request(head: bytes, points: Sequence[Ready]) -> bytes:
