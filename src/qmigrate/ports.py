@@ -124,6 +124,20 @@ class Readiness:
     points: int = 0
 
 
+class WriteLimit(Protocol):
+    """How long a write of points may take, where that is less than any other request."""
+
+    @property
+    def seconds(self) -> float:
+        """That a write which is sent now may take."""
+
+    def exceeded(self, used: float) -> None:
+        """A write has taken longer than `used` seconds, its limit; called before it is sent again."""
+
+    def lift(self) -> None:
+        """Called before a write that the limit can't be kept for."""
+
+
 class PendingWrite(Protocol):
     """A write under way."""
 
@@ -152,6 +166,9 @@ class Store(Protocol):
     @property
     def request_timeout(self) -> float:
         """The longest time in seconds that one request of ours can run on inside the server; 0 in local mode."""
+
+    def limited_writes(self, name: EpochAlias, limit: WriteLimit) -> AbstractContextManager[None]:
+        """While the block runs, :meth:`upsert` and :meth:`delete` by this name end after it; they are sent again."""
 
     def physical_names(self) -> tuple[str, ...]:
         """Physical collections, sorted."""

@@ -324,7 +324,12 @@ def revoke_earlier(work: Work, physicals: Sequence[str], *, foreign: bool = Fals
 
 
 def remove_earlier(
-    work: Work, physicals: Sequence[str], *, foreign: bool = False, in_order: bool = False
+    work: Work,
+    physicals: Sequence[str],
+    *,
+    foreign: bool = False,
+    in_order: bool = False,
+    within: float | None = None,
 ) -> int:
     """Remove the aliases of earlier epochs; what was sent through them before may land for a while: :func:`await_late`.
 
@@ -336,6 +341,7 @@ def remove_earlier(
             unless one of its aliases is there nevertheless.
         foreign: those of later epochs too: the epochs of another ledger say nothing. Else such an alias is that of
             the process that has taken over from this one.
+        within: seconds that a request of theirs may take; None for the longest request time.
 
     Returns:
         How many aliases were removed.
@@ -348,7 +354,7 @@ def remove_earlier(
         work.store.drop_alias(alias)
     if not in_order or stale:
         # From now on: a worker of the dead holder may have used its alias to the last.
-        work.late_until = time.monotonic() + work.store.request_timeout
+        work.late_until = time.monotonic() + (work.store.request_timeout if within is None else within)
         work.left_behind = bool(stale)
     return len(stale)
 
