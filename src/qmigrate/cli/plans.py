@@ -293,9 +293,8 @@ def _swept(outcome: Outcome, step: int) -> list[Text]:
         return lines
     if sweep.carried:
         late = [f"{counted(sweep.carried, 'late write')} carried over"]
-        if sweep.by_filter:
-            past = number(sweep.by_filter)
-            late.append(f"a request by a filter may have gone past {past} of them; see docs/safety.md")
+        if past := known(sweep.by_filter):
+            late.append(f"a request by a filter may have gone past {number(past)} of them; see docs/safety.md")
         lines += labelled("late", late)
     if sweep.listed.count:
         named = ", ".join(str(identifier) for identifier, _ in sweep.listed.named[:5])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from qmigrate.model.facts.stored import by_field
+from qmigrate.model.facts.stored import UNLEARNED, Unlearned, by_field
 from qmigrate.model.schema import JsonObject
 
 #: How the reason begins for one that can't be carried at all.
@@ -105,7 +105,7 @@ class SweepReport:
     listed: Findings = field(default_factory=Findings)
     lost: bool = False
     may_undo: int = 0
-    by_filter: int = 0
+    by_filter: int | Unlearned = UNLEARNED
 
 
 #: Of the normal distribution: 95 % lie within this many deviations.

@@ -237,10 +237,9 @@ def _points(
 def _list_doubtful(report: SweepReport, carried: Mapping[PointId, str | None]) -> None:
     """List what versions leave open; what only a request by a filter may have gone past is counted."""
     for identifier, doubt in carried.items():
-        if doubt == MAY_MISS:
-            report.by_filter += 1
-        elif doubt is not None:
+        if doubt not in (None, MAY_MISS):
             add_to(report, identifier, doubt)
+    report.by_filter = sum(doubt == MAY_MISS for doubt in carried.values())
 
 
 def _list_unproven(
