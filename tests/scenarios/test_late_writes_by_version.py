@@ -29,6 +29,7 @@ def made(qdrant_server, tmp_path):
 
 
 def old(made) -> str:
+    """Physical name of what is left."""
     return f"{made.name}__g0001"
 
 

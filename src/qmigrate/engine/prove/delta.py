@@ -32,6 +32,7 @@ from qmigrate.engine.points.base import (
 )
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.prove import recorded
+from qmigrate.engine.points.ranges import in_parallel
 from qmigrate.engine.prove.choice import ByContent, ByVersion, choose
 from qmigrate.engine.prove.passes import REDO_BATCH, Sample, Share, Sides, forgive, repair
 from qmigrate.engine.prove.recorded import MOST_OF_ALL, batches, by_key, order_keys, unlisted
@@ -147,13 +148,21 @@ def can_list(work: Work, sides: Sides) -> bool:
 
 def _listed(work: Work, sides: Sides, by: ByVersion) -> Listed:
     started = time.monotonic()
-    source = listing(work, sides.source, by.source)
+    asked = {"source": (sides.source, by.source), "target": (sides.target, by.shadow)}
+    found: dict[str, VersionTable] = {}
+
+    def listed(side: str) -> None:
+        found[side] = listing(work, *asked[side])
+
     try:
-        target = listing(work, sides.target, by.shadow)
+        # The server works for one while the other's answer is on its way.
+        in_parallel(work, list(asked), listed, len(asked))
     except BaseException:
-        source.close()
+        for table in found.values():
+            table.close()
         raise
-    return Listed(by, sides.base, work.lease.epoch, source, target, time.monotonic() - started)
+    took = time.monotonic() - started
+    return Listed(by, sides.base, work.lease.epoch, found["source"], found["target"], took)
 
 
 def begin_recorded(work: Work, sides: Sides, forward: str) -> str | None:
