@@ -12,7 +12,7 @@ both sides. Medians are printed: seconds, client CPU and server CPU per point of
 between, and once a share of the points on both sides.
 
 With ``--writers N`` instead N runs of a rebuild under three writers, for each policy and kind of name, with what was
-acknowledged, carried, listed, refused, lost and undone: see writers.py.
+acknowledged, carried, listed, refused, lost and undone: see writers.py. With ``--killed N`` rebuilds that are killed.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from tests.harness import Deployment, counts
 
 from qmigrate.commands import rollback, status, upgrade
 from qmigrate.engine.prove import recorded
+from tests.bench.killed import killed
 from tests.bench.writers import writers
 
 from qmigrate.engine import rebuild
@@ -116,6 +117,9 @@ def main() -> int:
     parser.add_argument("--writes", nargs="+", default=["converge", "freeze", "auto"], help="policies of these runs")
     parser.add_argument("--names", nargs="+", default=["alias", "plain"], help="what the writers' name is before")
     parser.add_argument("--each", action="store_true", help="show each of these runs, too")
+    parser.add_argument("--killed", type=int, metavar="RUNS", help="rebuilds that are killed at 60 %% and run again")
+    parser.add_argument("--timeout", type=int, default=60, help="qdrant.timeout of these, in seconds")
+    parser.add_argument("--sql", help="URL of an empty ledger for these, in place of SQLite")
     options = parser.parse_args()
     options.points = options.points or (12_000 if options.writers else 200_000)
     if shutil.which("qdrant") is None:
@@ -126,6 +130,8 @@ def main() -> int:
             since(options, server)
         if options.writers:
             writers(options, server)
+        elif options.killed:
+            killed(options, server)
         else:
             report(options, measure(options, server))
     finally:
