@@ -61,5 +61,5 @@ def _timed(server: Server, timeout: int, ledger: str | None, kill_at: float | No
 
 
 def _upgrade(made: Deployment) -> subprocess.Popen[str]:
-    command = [str(Path(sys.executable).with_name("qmigrate")), "--config", str(made.config), "upgrade", "--yes"]
+    command = [str(Path(sys.executable).with_name("qmigrate")), "--config", str(made.config), "upgrade"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -222,7 +222,7 @@ def fill(step: Build, work: Work) -> Fill:
     work.progress.begin(work.collection, "fill", points, done)
     work.lease.progress(work.run, done, points)
     delegated = bool(places_of(work, maker.transform))
-    with limited(work, own(work, step.target), delegated=delegated):
+    with limited(work, step.target, delegated=delegated):
         if maker.quarantine is not None and maker.quarantine.is_over():
             # What stopped the run may have been repaired since.
             base = base_name(step.source, step.target, back=False)
@@ -273,7 +273,7 @@ def converge(step: Build, work: Work) -> Proof:
     )
     # A clone has no base to make source passes against: the last pass reads both sides, and writes what differs.
     since = None if step.fill == "clone" else work.facts(Fill).source_ids
-    with limited(work, sides.alias):
+    with limited(work, step.target):
         return prove(work, sides, since=since, delta=delta_of(work), cloned=step.fill == "clone")
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from qmigrate.engine.work import Work
 from qmigrate.model.facts.phases import Fill, Proof, WriteLimit
 from qmigrate.model.facts.stored import loaded
-from qmigrate.model.names import EpochAlias
+from qmigrate.model.names import own_alias
 from qmigrate.model.plan import Build
 from qmigrate.model.state import OpenRun
 
@@ -67,10 +67,11 @@ class Limit:
 
 
 @contextmanager
-def limited(work: Work, alias: EpochAlias, *, delegated: bool = False) -> Iterator[None]:
-    """While the block runs, writes of points through `alias` take no longer than is recorded with the phase.
+def limited(work: Work, physical: str, *, delegated: bool = False) -> Iterator[None]:
+    """While the block runs, writes of points through our own alias take no longer than is recorded with the phase.
 
     Args:
+        physical: the generation that is built.
         delegated: whether processes of their own write, which know nothing of the limit.
     """
     most = work.store.request_timeout
@@ -83,7 +84,7 @@ def limited(work: Work, alias: EpochAlias, *, delegated: bool = False) -> Iterat
     # What an earlier holder has sent may still land: who takes over from this one counts from then on.
     left = work.late_until - time.monotonic()
     limit = Limit(work, most if delegated else min(most, max(START, known, left)), most)
-    with work.store.limited_writes(alias, limit):
+    with work.store.limited_writes(own_alias(physical, work.lease.epoch), limit):
         yield
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from qmigrate.engine.write_limit import START, Limit, limited, longest
 from qmigrate.errors import LeaseHeldError
-from qmigrate.model.names import EpochAlias
+from qmigrate.model.names import own_alias
 from qmigrate.model.plan import Build, GoLive
 from qmigrate.model.state import Record
 
@@ -25,7 +25,8 @@ class Noting:
         self.noted, self.lost, self.step = [], False, 0
         self.learned, self.late_until = learned or {}, time.monotonic() + late
         self.store = SimpleNamespace(request_timeout=most, limited_writes=self.during)
-        self.limit = None
+        self.lease = SimpleNamespace(epoch=3)
+        self.limit = self.name = None
 
     def note(self, facts):
         if self.lost:
@@ -33,7 +34,7 @@ class Noting:
         self.noted.append(facts.write_limit)
 
     def during(self, name, limit):
-        self.limit = limit
+        self.name, self.limit = name, limit
         return nullcontext()
 
 
@@ -79,15 +80,16 @@ def test_a_longer_time_is_recorded_before_it_is_used(raised):
 def test_it_begins_with_what_earlier_holders_needed(learned, late, delegated, most, expected):
     """And with what is left of the wait for one of them: who takes over counts from this one on."""
     work = Noting(learned, late, most)
-    with limited(work, EpochAlias("x"), delegated=delegated):
+    with limited(work, "shop__g0002", delegated=delegated):
         assert work.limit.seconds == pytest.approx(expected, abs=0.5)
     assert work.noted == [work.limit.seconds]
+    assert work.name == own_alias("shop__g0002", 3)
 
 
 def test_where_nothing_outlives_its_call_nothing_is_recorded():
     """Local mode."""
     work = Noting(most=0.0)
-    with limited(work, EpochAlias("x")):
+    with limited(work, "shop__g0002"):
         assert work.limit is None
     assert not work.noted
 
