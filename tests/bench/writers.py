@@ -86,7 +86,8 @@ class Writer(threading.Thread):
             try:
                 act()
             except Exception as error:
-                if "rate limit" in str(error).lower() or "429" in str(error) or "RESOURCE_EXHAUSTED" in str(error):
+                said = f"{type(error).__name__} {error}".lower()
+                if any(one in said for one in ("rate limit", "429", "exhausted")):
                     self.told.refused.append(time.monotonic())
                     time.sleep(0.005)
                 else:

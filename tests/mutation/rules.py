@@ -274,7 +274,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "engine/prove/carry.py",
         "        return number is not None and (number <= self.since or number == self.numbers.get(identifier))\n",
         "        return number is not None\n",
-        (BY_VERSION + "test_what_was_written_again_with_the_same_value_is_kept",),
+        (BY_VERSION + "test_what_was_written_again_with_the_same_value_is_kept[numbered]",),
     ),
     Mutant(
         6,
@@ -282,7 +282,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "engine/prove/carry.py",
         "    start = side.counted(work, sides)\n    going = _untouched(work, sides, judge, able, told)\n",
         "    going = _untouched(work, sides, judge, able, told)\n    start = side.counted(work, sides)\n",
-        (BY_VERSION + "test_a_write_between_the_look_and_the_carry_is_listed",),
+        (BY_VERSION + "test_a_write_between_the_look_and_the_carry_is_listed[numbered]",),
     ),
     Mutant(
         6,
@@ -290,7 +290,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "engine/prove/carry.py",
         "        race = start is None or sent != list(range(start + 1, start + 1 + len(sent)))\n",
         "        race = False\n",
-        (BY_VERSION + "test_a_write_between_the_look_and_the_carry_is_listed",),
+        (BY_VERSION + "test_a_write_between_the_look_and_the_carry_is_listed[numbered]",),
     ),
     Mutant(
         6,
@@ -298,7 +298,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "engine/prove/carry.py",
         "        found = MAY_UNDO if late.doubt == MAY_UNDO else MAY_OVERWRITE if blind else MAY_MISS\n",
         "        found = MAY_OVERWRITE if blind else MAY_MISS\n",
-        (BY_VERSION + "test_an_insertion_that_undoes_a_deletion_is_listed",),
+        (BY_VERSION + "test_an_insertion_that_undoes_a_deletion_is_listed[numbered]",),
     ),
     Mutant(
         6,
@@ -306,7 +306,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "engine/prove/carry.py",
         "MAY_OVERWRITE if blind else MAY_MISS\n",
         "MAY_OVERWRITE if blind else None\n",
-        (BY_VERSION + "test_a_deletion_by_filter_that_met_nothing_is_named",),
+        (BY_VERSION + "test_a_deletion_by_filter_that_met_nothing_is_named[numbered]",),
     ),
     Mutant(
         6,
@@ -314,7 +314,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "engine/prove/carry.py",
         "            after[one] = judge.digest(here) if ours else records.UNKNOWN\n",
         "            after[one] = judge.digest(here)\n",
-        (BY_VERSION + "test_a_write_right_behind_a_carry_is_a_write_since",),
+        (BY_VERSION + "test_a_write_right_behind_a_carry_is_a_write_since[numbered]",),
     ),
     Mutant(
         7,

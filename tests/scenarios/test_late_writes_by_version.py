@@ -2,30 +2,105 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
+from qdrant_client import grpc
 from tests.conftest import clean
-from tests.harness import ADD, loaded_on, make_point, write
+from tests.harness import ADD, CREATE, Deployment, loaded_on, make_point, write
 from tests.scenarios.test_late_writes import POINTS, after_the_swap, before_the_swap, rows_of, sweep_of
 
 from qmigrate.commands import rollback as back
 from qmigrate.commands import upgrade
+from qmigrate.engine.barriers import nothing_written
 from qmigrate.engine.prove import carry, sweep
 from qmigrate.errors import RefusedError
+from qmigrate.model.ids import pages_of, points_of
 from qmigrate.model.report import KEPT, MAY_OVERWRITE, MAY_UNDO
-from qmigrate.ports import PayloadEdit
+from qmigrate.ports import PayloadEdit, Placement, VersionPage
+from qmigrate.store import records
+from qmigrate.store.local.local import LocalStore
 
-pytestmark = pytest.mark.server
+EXTRA = {"rebuild": {"writes": "auto"}, "limits": {"write_pause": "1ms"}}
 
 
-@pytest.fixture
-def made(qdrant_server, tmp_path):
+@pytest.fixture(params=["numbered", pytest.param("server", marks=pytest.mark.server)])
+def made(request, tmp_path, monkeypatch):
     """A loaded collection with a pending rebuild, whose proof lists both sides; no pause is short enough."""
-    deployment = loaded_on(
-        qdrant_server, tmp_path, POINTS, timeout=2, rebuild={"writes": "auto"}, limits={"write_pause": "1ms"}
-    )
+    if request.param == "server":
+        deployment = loaded_on(request.getfixturevalue("qdrant_server"), tmp_path, POINTS, timeout=2, **EXTRA)
+    else:
+        numbered(monkeypatch)
+        deployment = Deployment(tmp_path / "project", {"path": str(tmp_path / "q")}, f"sqlite:///{tmp_path}/l.db", extra=EXTRA)
+        deployment.revise("0001", CREATE)
+        upgrade.upgrade(deployment.settings())
+        deployment.load(POINTS, uuids=False)
     deployment.revise("0002", ADD)
     yield deployment
-    clean(deployment)
+    if request.param == "server":
+        clean(deployment)
+
+
+class Numbers:
+    """Operations of every collection, and the number of the one that last wrote each point."""
+
+    def __init__(self) -> None:
+        self.last: Counter[str] = Counter()
+        self.points: dict[str, dict] = {}
+
+    def wrote(self, name: str, ids) -> int:
+        """One operation."""
+        self.last[name] += 1
+        self.points.setdefault(name, {}).update(dict.fromkeys(ids, self.last[name]))
+        return self.last[name]
+
+
+def numbered(monkeypatch) -> None:
+    """Local mode with operation ids and versions as a server of one shard has them."""
+    told = Numbers()
+    upsert, delete, edit = LocalStore.upsert, LocalStore.delete, LocalStore.edit_payloads
+
+    def physical(store, name):
+        return store.aliases().get(name, name)
+
+    def upserted(self, name, points, *, new_only=False):
+        ids = [records.point_id(grpc.PointStruct.FromString(point)) for point in points]
+        ids = [one for one in ids if not (new_only and one in self.fetch_ids(name, ids))]
+        pending = upsert(self, name, points, new_only=new_only)
+        number = told.wrote(physical(self, name), ids)
+        return SimpleNamespace(wait=lambda: pending.wait() or number)
+
+    def deleted(self, name, ids):
+        delete(self, name, ids)
+        there = told.points.setdefault(physical(self, name), {})
+        for one in ids:
+            there.pop(one, None)
+        return told.wrote(physical(self, name), ())
+
+    def edited(self, name, edits):
+        edit(self, name, edits)
+        for one in edits:
+            told.wrote(physical(self, name), one.ids)
+
+    def versions(self, name, vector, *, ids=None):
+        found = told.points.get(physical(self, name), {})
+        rows = [one for one in self.fetch_ids(name, list(found)) if ids is None or one in ids]
+        for page in pages_of(sorted(rows, key=records.order_key)):
+            yield VersionPage(page, np.array([found[one] for one in points_of(page)], np.uint64))
+
+    def passed(self, name):
+        told.wrote(physical(self, name), ())
+        return self.operation_ids(name)
+
+    for name, method in {
+        "upsert": upserted, "delete": deleted, "edit_payloads": edited, "versions": versions, "barrier": passed,
+        "placement": lambda self, name: Placement(((0, 0, "Active"),)),
+        "operation_ids": lambda self, name: {"local/0": told.last[physical(self, name)]},
+    }.items():
+        monkeypatch.setattr(LocalStore, name, method)
+    monkeypatch.setattr("qmigrate.engine.prove.choice._able", lambda work: None)
 
 
 def old(made) -> str:
@@ -188,8 +263,13 @@ def test_an_id_that_comes_late_twice_is_carried_twice(made, monkeypatch):
             rounds.append(1)
             work.store.lift_fence(old(made), {})
             write(work.store, old(made), [make_point(100, text="two")])
+            work.store.fence(old(made))
         return found
 
+    def by_numbers(work, before, now, own, seconds):
+        return nothing_written(work, before, now, delta=own[0], own_writes=own[1])
+
+    monkeypatch.setattr(sweep, "is_last", by_numbers)
     monkeypatch.setattr(sweep, "_read_and_carry", twice)
     after_the_swap(monkeypatch, made, lambda store: store.delete(made.name, [101]))
     report = sweep_of(upgrade.upgrade(made.settings()))
