@@ -19,6 +19,7 @@ GC = "tests/scenarios/test_gc.py::"
 SINCE = "tests/scenarios/test_written_since.py::"
 RECORDED = "tests/unit/engine/test_recorded.py::"
 BY_VERSION = "tests/scenarios/test_late_writes_by_version.py::"
+GOES_ON = "tests/scenarios/test_goes_on_after_a_kill.py::"
 LIMIT = "tests/unit/engine/test_write_limit.py::"
 PLAIN = "tests/scenarios/test_plain_names.py::"
 
@@ -539,7 +540,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "engine/prove/proof.py",
         "        await_late(work)\n        last = _pass(work, sides, last.report.passes + 1, carrying=carrying)\n",
         "        await_late(work)\n",
-        ("tests/faults/test_late_requests.py::test_what_lands_behind_the_proof_is_found_by_another_listing",),
+        (GOES_ON + "test_what_lands_behind_the_proof_is_found_by_another_listing",),
     ),
     Mutant(
         14,
@@ -561,8 +562,8 @@ MUTANTS: tuple[Mutant, ...] = (
         14,
         "a stop in good order counts although a request had no answer",
         "engine/epoch_aliases.py",
-        "work.late_until > time.monotonic() or not work.store.all_answered():\n",
-        "work.late_until > time.monotonic():\n",
+        "late_for(work) or not work.store.all_answered():\n",
+        "late_for(work):\n",
         (ORDER + "test_a_write_without_an_answer_is_waited_for",),
     ),
     Mutant(

@@ -359,15 +359,20 @@ def remove_earlier(
     return len(stale)
 
 
+def late_for(work: Work) -> float:
+    """Seconds for which a request of an earlier holder may still land; 0 where none can."""
+    return max(0.0, work.late_until - time.monotonic())
+
+
 def await_late(work: Work) -> None:
     """Wait until no request of an earlier holder can land any more, for what is left of the longest request time."""
-    left = work.late_until - time.monotonic()
+    left = late_for(work)
     if left > 0 and work.left_behind:
         work.left_behind = False
         work.progress.say(
             f"{work.collection}: waiting {math.ceil(left)} s until no request of the interrupted run can still arrive"
         )
-    while (left := work.late_until - time.monotonic()) > 0:
+    while (left := late_for(work)) > 0:
         work.tick()
         time.sleep(min(0.1, left))
 
@@ -379,7 +384,7 @@ def leave_in_order(work: Work, physicals: Sequence[str]) -> None:
     some, nothing is recorded, and the next holder waits the longest request time as after a crash. Nor where requests
     of the holder before may still land: that one was not waited for yet.
     """
-    if not work.phase or work.delegated or work.late_until > time.monotonic() or not work.store.all_answered():
+    if not work.phase or work.delegated or late_for(work) or not work.store.all_answered():
         return
     release(work, physicals)
     work.note(StoppedInOrder(work.lease.epoch))

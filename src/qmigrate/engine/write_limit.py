@@ -8,10 +8,10 @@ is raised where a write has taken longer. It sends nothing.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from qmigrate.engine.epoch_aliases import late_for
 from qmigrate.engine.work import Work
 from qmigrate.model.facts.phases import Fill, Proof, WriteLimit
 from qmigrate.model.facts.stored import loaded
@@ -82,8 +82,7 @@ def limited(work: Work, physical: str, *, delegated: bool = False) -> Iterator[N
     rows = (work.learned.get((work.step, phase), {}) for phase in _LIMITED)
     known = max(loaded(WriteLimit, row).write_limit or 0.0 for row in rows)
     # What an earlier holder has sent may still land: who takes over from this one counts from then on.
-    left = work.late_until - time.monotonic()
-    limit = Limit(work, most if delegated else min(most, max(START, known, left)), most)
+    limit = Limit(work, most if delegated else min(most, max(START, known, late_for(work))), most)
     with work.store.limited_writes(own_alias(physical, work.lease.epoch), limit):
         yield
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qmigrate.embed.vectors import Vector, as_vector
 from qmigrate.engine.barriers import barrier, nothing_written
-from qmigrate.engine.epoch_aliases import await_late, reach
+from qmigrate.engine.epoch_aliases import await_late, late_for, reach
 from qmigrate.engine.points.dropped import archive_dropped
 from qmigrate.engine.prove import rekey
 from qmigrate.engine.prove.delta import Listed, TooManyError, can_list, delta_pass, is_listed, keep, lists
@@ -119,7 +119,7 @@ def prove(
         RefusedError: policy ``refuse`` and something was written.
     """
     started = time.monotonic()
-    late = work.late_until > started
+    late = late_for(work) > 0
     if late and not can_list(work, sides):
         # What lands behind a reading of all points shows in no listing.
         await_late(work)
