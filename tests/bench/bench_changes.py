@@ -116,6 +116,8 @@ def main() -> int:
     parser.add_argument("--writers", type=int, metavar="RUNS", help="runs of a rebuild under writers, of each kind")
     parser.add_argument("--writes", nargs="+", default=["converge", "freeze", "auto"], help="policies of these runs")
     parser.add_argument("--names", nargs="+", default=["alias", "plain"], help="what the writers' name is before")
+    parser.add_argument("--nodes", type=int, default=1, help="nodes of a cluster for these runs")
+    parser.add_argument("--replicas", type=int, default=1, help="of each shard, with several nodes")
     parser.add_argument("--each", action="store_true", help="show each of these runs, too")
     parser.add_argument("--killed", type=int, metavar="RUNS", help="rebuilds that are killed at 60 %% and run again")
     parser.add_argument("--timeout", type=int, default=60, help="qdrant.timeout of these, in seconds")
@@ -124,6 +126,9 @@ def main() -> int:
     options.points = options.points or (12_000 if options.writers else 200_000)
     if shutil.which("qdrant") is None:
         raise SystemExit("scripts/bench needs a `qdrant` program on PATH")
+    if options.writers:
+        writers(options)
+        return 0
     server = Server()
     try:
         if options.since:
@@ -131,6 +136,7 @@ def main() -> int:
         if options.writers:
             writers(options, server)
         elif options.killed:
+        if options.killed:
             killed(options, server)
         else:
             report(options, measure(options, server))

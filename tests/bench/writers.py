@@ -18,13 +18,16 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from qdrant_client import QdrantClient, models
 from tests.bench.bench_copy import Server
 from tests.conftest import clean
-from tests.harness import ADD, Deployment, loaded_on, make_point
+from tests.conftest_qdrant import free_port, running
+from tests.harness import ADD, CREATE, Deployment, make_point
 from tests.scenarios.plain_names import plain
 
 from qmigrate.commands import history, upgrade
@@ -121,15 +124,17 @@ class Writer(threading.Thread):
         return identifier, lambda: self.client.upsert(self.name, [row]), text, False
 
 
-def main(url: str, grpc_port: str, name: str, points: str) -> None:
-    """The process of the writers: until its input ends."""
-    stop = threading.Event()
-    at_work = [Writer(url, int(grpc_port), name, int(points), number, stop) for number in range(WRITERS)]
-    for writer in at_work:
+def main(name: str, points: str, *nodes: str) -> None:
+    """The process of the writers, each at another node: until its input ends."""
+    stop, busy = threading.Event(), []
+    for number in range(WRITERS):
+        url, grpc_port = nodes[number % len(nodes)].split("|")
+        busy.append(Writer(url, int(grpc_port), name, int(points), number, stop))
+    for writer in busy:
         writer.start()
     sys.stdin.read()
     stop.set()
-    for writer in at_work:
+    for writer in busy:
         writer.join()
         sys.stdout.write(writer.told.to_json() + "\n")
 
@@ -151,25 +156,55 @@ class Run:
     seconds: float
 
 
-def prepared(server: Server, folder: Path, points: int, policy: str, kind: str) -> Deployment:
+CREATE_ON = """
+def upgrade():
+    return [op.CreateCollection("{{name}}", {{{{"a": VectorParams(size=8, distance=Distance.COSINE)}}}},
+                                shard_number=3, replication_factor={replicas})]
+"""
+
+
+@contextmanager
+def at_work(options) -> Iterator[list]:
+    """One server, or as many nodes of a cluster."""
+    with ExitStack() as stack:
+        if options.nodes == 1:
+            one = Server()
+            stack.callback(one.stop)
+            yield [one]
+            return
+        first, found = free_port(), []
+        for number in range(options.nodes):
+            port = first if number == 0 else free_port()
+            env = {"QDRANT__CLUSTER__ENABLED": "true", "QDRANT__CLUSTER__P2P__PORT": str(port)}
+            join = () if number == 0 else ("--bootstrap", f"http://127.0.0.1:{first}")
+            found.append(stack.enter_context(running(env, (*join, "--uri", f"http://127.0.0.1:{port}"))))
+        yield found
+
+
+def prepared(servers: list, folder: Path, options, policy: str, kind: str) -> Deployment:
     """A collection with points, served by an alias or by its plain name, and a revision that fills a vector."""
+    server = servers[0]
+    qdrant = {"url": server.url, "grpc_port": server.grpc_port, "timeout": 60}
+    if len(servers) > 1:
+        qdrant["nodes"] = [one.url for one in servers]
     extra = {"rebuild": {"writes": policy}}
-    if kind == "alias":
-        made = loaded_on(server, folder, points, timeout=60, **extra)
-    else:
-        qdrant = {"url": server.url, "grpc_port": server.grpc_port, "timeout": 60}
-        made = Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db", extra=extra)
+    made = Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db", extra=extra)
+    if kind == "plain":
         plain(made, 1)
-        made.load(points, uuids=False)
+    else:
+        made.revise("0001", CREATE if len(servers) == 1 else CREATE_ON.format(replicas=options.replicas))
+        upgrade.upgrade(made.settings())
+    made.load(options.points, uuids=False)
     made.revise("0002", ADD)
     return made
 
 
-def one_run(server: Server, points: int, policy: str, kind: str) -> Run:
+def one_run(servers: list, options, policy: str, kind: str) -> Run:
     """Upgrade once under writers, and compare."""
     folder = Path(tempfile.mkdtemp(prefix="bench-writers-"))
-    made = prepared(server, folder, points, policy, kind)
-    command = [sys.executable, "-m", "tests.bench.writers", server.url, str(server.grpc_port), made.name, str(points)]
+    made = prepared(servers, folder, options, policy, kind)
+    command = [sys.executable, "-m", "tests.bench.writers", made.name, str(options.points)]
+    command += [f"{one.url}|{one.grpc_port}" for one in servers]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         # The writers need a moment to begin.
@@ -227,30 +262,34 @@ def compared(made: Deployment, outcome, told: list[Told], seconds: float) -> Run
     )
 
 
-def writers(options, server: Server) -> None:
+def writers(options) -> None:
     """All runs that were asked for, and a table of their sums and medians."""
     head = "writes acknowledged refused carried listed by filter lost undone window ms pause ms (longest) gap ms seconds"
     sys.stdout.write(f"{options.points:,} points, {WRITERS} writers, {options.writers} runs each\n\n{head}\n")
     for kind in options.names:
         for policy in options.writes:
-            runs = []
-            for _ in range(options.writers):
-                runs.append(one_run(server, options.points, policy, kind))
-                if options.each:
-                    sys.stdout.write(f"  {runs[-1]}\n")
-                    sys.stdout.flush()
-
-            def total(name: str, runs=runs) -> str:
-                return f"{sum(getattr(run, name) for run in runs):,}"
-
-            def middle(name: str, runs=runs) -> str:
-                return f"{statistics.median(getattr(run, name) for run in runs):,.0f}"
-
-            longest = max(run.pause for run in runs)
-            cells = [f"{policy}, {kind}", *map(total, ("acknowledged", "refused", "carried", "listed", "by_filter", "lost", "undone"))]
-            cells += [middle("window"), f"{middle('pause')} ({longest:,.0f})", middle("gap"), f"{statistics.median(run.seconds for run in runs):.1f}"]
-            sys.stdout.write("| " + " | ".join(cells) + " |\n")
+            with at_work(options) as servers:
+                runs = []
+                for _ in range(options.writers):
+                    runs.append(one_run(servers, options, policy, kind))
+                    if options.each:
+                        sys.stdout.write(f"  {runs[-1]}\n")
+                        sys.stdout.flush()
+            sys.stdout.write("| " + " | ".join(_row(f"{policy}, {kind}", runs)) + " |\n")
             sys.stdout.flush()
+
+
+def _row(label: str, runs: list[Run]) -> list[str]:
+    """Sums of what is counted, medians of what is timed."""
+
+    def middle(name: str) -> float:
+        return statistics.median(getattr(run, name) for run in runs)
+
+    counts = ("acknowledged", "refused", "carried", "listed", "by_filter", "lost", "undone")
+    sums = [f"{sum(getattr(run, name) for run in runs):,}" for name in counts]
+    longest = max(run.pause for run in runs)
+    pause = f"{middle('pause'):,.0f} ({longest:,.0f})"
+    return [label, *sums, f"{middle('window'):,.0f}", pause, f"{middle('gap'):,.0f}", f"{middle('seconds'):.1f}"]
 
 
 if __name__ == "__main__":
