@@ -64,7 +64,7 @@ class Told:
 
     @classmethod
     def from_json(cls, line: str) -> Told:
-        """What was told."""
+        """What a line has."""
         rows, unsure, acknowledged, refused, gap = json.loads(line)
         return cls({row[0]: (row[1], row[2]) for row in rows}, set(unsure), acknowledged, refused, gap)
 

@@ -148,20 +148,20 @@ def by_versions(case: Case, now: State) -> bool:
 
 
 def _expected(now: State) -> Value:
-    """What the new side holds of the present key where nobody else has written it."""
+    """What the new side holds of the present key where no other client has written it."""
     carry = now.carries[now.key]
     assert now.base_target is not None
     return now.base_target[now.key] if carry is None else carry.target
 
 
 def _journaled(now: State) -> State:
-    """Before the new side is looked at: the look is to be followed by the write at once."""
+    """Before the new side is read: that is to be followed by the write at once."""
     carry = Carry(now.read, done=False, target=_expected(now))
     return now._replace(carries=noted(now, carry), pc="sweep mark")
 
 
 def sweep_mark(case: Case, now: State) -> list[Step]:
-    """The number of operations on the new side, before it is looked at."""
+    """The number of operations on the new side, before it is read."""
     return [("sweep counts the operations", now._replace(mark=now.foreign, pc="sweep ask"))]
 
 

@@ -101,7 +101,7 @@ class NewSide:
         return found
 
     def is_ours(self, identifier: PointId, number: int | None) -> bool:
-        """Whether the point with this number was written by nobody else since the proof."""
+        """Whether the point with this number was written by no other client since the proof."""
         return number is not None and (number <= self.since or number == self.numbers.get(identifier))
 
     def others(self, now: int | None) -> bool:

@@ -291,13 +291,11 @@ class Points:
         """Send a request without waiting for its answer; a future."""
         if self._same is not None and not isinstance(request, bytes):
             self._same.check(request.collection_name)
-        seconds = self._timeout if timeout is None else timeout
-        return self.answers.sent(method.future(request, timeout=seconds, metadata=self._metadata))
+        return self.answers.sent(method.future(request, timeout=timeout or self._timeout, metadata=self._metadata))
 
     def start_write(self, name: str, method: Any, request: Any) -> Sent:
         """The same for a write of points, which may have a limit of its own."""
-        limit = self.limits.get(name)
-        seconds = self._timeout if limit is None else limit.seconds
+        seconds = self.limits[name].seconds if name in self.limits else self._timeout
         return Sent(self.start(method, request, timeout=seconds), seconds)
 
     def answer(self, future: Any) -> Any:
