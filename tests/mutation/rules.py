@@ -281,8 +281,8 @@ MUTANTS: tuple[Mutant, ...] = (
         6,
         "by versions: operations are counted behind the look",
         "engine/prove/carry.py",
-        "    start = side.counted(work, sides)\n    going = _untouched(work, sides, judge, able, told)\n",
-        "    going = _untouched(work, sides, judge, able, told)\n    start = side.counted(work, sides)\n",
+        "    start = side.counted(work, alias)\n    going = _untouched(work, sides, judge, able, told)\n",
+        "    going = _untouched(work, sides, judge, able, told)\n    start = side.counted(work, alias)\n",
         (BY_VERSION + "test_a_write_between_the_look_and_the_carry_is_listed[numbered]",),
     ),
     Mutant(

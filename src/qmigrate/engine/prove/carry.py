@@ -8,6 +8,7 @@ listed, and all others next to them are named for what a request by a filter may
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -88,10 +89,10 @@ class NewSide:
             return None
         return cls(known.by.shadow, next(iter(since.values())))
 
-    def counted(self, work: Work, sides: Sides) -> int | None:
-        """The last operation now; None where there are other shards than before."""
-        now = work.store.operation_ids(reach(work, sides.target))
-        return next(iter(now.values())) if len(now) == 1 else None
+    def counted(self, work: Work, alias: EpochAlias) -> int | None:
+        """The number of an operation of ours that changes nothing: faster than asking the server for its last one."""
+        self.ours += 1
+        return work.store.delete(alias, [str(uuid.uuid4())])
 
     def look(self, work: Work, sides: Sides, ids: Sequence[PointId]) -> dict[PointId, int]:
         """Their numbers; a point without the vector has none, as has one that isn't there."""
@@ -140,7 +141,7 @@ def carry_by_version(
     # Journaled before the look, which the write has to follow at once.
     work.lease.carry_all(work.run, work.step, [_row(late, "running", late.doubt) for late in able.values()])
     # Load-bearing: counted before the look, so that what another client writes behind it shows.
-    start = side.counted(work, sides)
+    start = side.counted(work, alias)
     going = _untouched(work, sides, judge, able, told)
     if going:
         others, sent = side.others(start), _send(work, sides, alias, going, (made, side))
