@@ -29,23 +29,20 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 from tests.bench.bench_copy import Ours, Server, load
+from tests.bench.killed import killed
+from tests.bench.writers import writers
 from tests.harness import Deployment, counts
 
 from qmigrate.commands import rollback, status, upgrade
-from qmigrate.engine.prove import recorded
-from tests.bench.killed import killed
-from tests.bench.writers import writers
-
 from qmigrate.engine import rebuild
 from qmigrate.engine.epoch_aliases import own
 from qmigrate.engine.points.base import base_name
-from qmigrate.engine.prove import proof
+from qmigrate.engine.prove import proof, recorded
 from qmigrate.engine.prove.choice import ByVersion, choose
 from qmigrate.engine.prove.passes import Sample, Sides, last_pass
 from qmigrate.engine.prove.versions import listing
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError, RefusedError
-from qmigrate.model.ids import points_of
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import Build
 from qmigrate.ports import PayloadEdit
@@ -114,7 +111,7 @@ def main() -> int:
     parser.add_argument("--since", action="store_true", help="what was written since a generation went live")
     parser.add_argument("--writes", type=int, default=50, help="with --since: points that are written")
     parser.add_argument("--writers", type=int, metavar="RUNS", help="runs of a rebuild under writers, of each kind")
-    parser.add_argument("--writes", nargs="+", default=["converge", "freeze", "auto"], help="policies of these runs")
+    parser.add_argument("--policies", nargs="+", default=["converge", "freeze", "auto"], help="policies of these runs")
     parser.add_argument("--names", nargs="+", default=["alias", "plain"], help="what the writers' name is before")
     parser.add_argument("--nodes", type=int, default=1, help="nodes of a cluster for these runs")
     parser.add_argument("--replicas", type=int, default=1, help="of each shard, with several nodes")
@@ -133,10 +130,7 @@ def main() -> int:
     try:
         if options.since:
             since(options, server)
-        if options.writers:
-            writers(options, server)
         elif options.killed:
-        if options.killed:
             killed(options, server)
         else:
             report(options, measure(options, server))

@@ -267,7 +267,7 @@ def writers(options) -> None:
     head = "writes acknowledged refused carried listed by filter lost undone window ms pause ms (longest) gap ms seconds"
     sys.stdout.write(f"{options.points:,} points, {WRITERS} writers, {options.writers} runs each\n\n{head}\n")
     for kind in options.names:
-        for policy in options.writes:
+        for policy in options.policies:
             with at_work(options) as servers:
                 runs = []
                 for _ in range(options.writers):

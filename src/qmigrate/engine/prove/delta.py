@@ -31,12 +31,11 @@ from qmigrate.engine.points.base import (
     ids_of,
 )
 from qmigrate.engine.points.compare import Judge
-from qmigrate.engine.prove import recorded
 from qmigrate.engine.points.ranges import in_parallel
+from qmigrate.engine.prove import recorded
 from qmigrate.engine.prove.choice import ByContent, ByVersion, choose
 from qmigrate.engine.prove.passes import REDO_BATCH, Sample, Share, Sides, forgive, repair
 from qmigrate.engine.prove.recorded import MOST_OF_ALL, batches, by_key, order_keys, unlisted
-from qmigrate.engine.prove.versions import VersionTable, listing
 from qmigrate.engine.prove.versions import Unlisted, VersionTable, listing
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
@@ -285,30 +284,10 @@ def candidates(work: Work, sides: Sides, before: Listed, now: Listed, dirty: Ite
         now.target.changed_since(before.target),
         unlisted(work.store, reach(work, sides.source), now.by.source, now.source),
         unlisted(work.store, reach(work, sides.target), now.by.shadow, now.target),
-        _known(work, sides, now.source, "source"),
-        _known(work, sides, now.target, "target"),
-        _unlisted(work, sides.source, now.by.source, now.source),
-        _unlisted(work, sides.target, now.by.shadow, now.target),
         _known(work, sides, {"source": now.source, "target": now.target}),
     ]
     keys = heapq.merge(*map(order_keys, streams), sorted(dirty))
     return (key for key, _ in groupby(keys))
-
-
-def _known(work: Work, sides: Sides, table: VersionTable, side: str) -> Iterator[Page]:
-    """Ids that the base has on this side and the listing has not: what no listing ever had may have been deleted."""
-    return table.unlisted(ids_of(work.lease.ledger.base_pages(sides.base), side))
-def _unlisted(work: Work, name: str, vector: str, table: VersionTable) -> Iterator[Page]:
-    """Ids that are there and in no listing: points without the vector, and what a listing has missed."""
-    reached = reach(work, name)
-    points, known = work.store.count(reached), sum(len(page.ids) for page in table.pages())
-    if known == points:
-        return
-    lacking = list(work.store.scan_ids(reached, where={"must_not": [{"has_vector": vector}]}))
-    if known + sum(map(len, lacking)) == points:
-        yield from lacking
-    else:
-        yield from table.unlisted(work.store.scan_ids(reached))
 
 
 def _known(work: Work, sides: Sides, tables: Mapping[str, VersionTable]) -> Iterator[Page]:
@@ -317,10 +296,10 @@ def _known(work: Work, sides: Sides, tables: Mapping[str, VersionTable]) -> Iter
     Args:
         tables: of each side that is asked for; the base is read once for all of them.
     """
-    unlisted = {side: Unlisted(table) for side, table in tables.items()}
+    walks = {side: Unlisted(table) for side, table in tables.items()}
     for page in work.lease.ledger.base_pages(sides.base):
         # Each side has a page for each kind of id; what both lack is merged, since keys are to come in order.
-        for found in zip(*(map(one.of, ids_of([page], side)) for side, one in unlisted.items()), strict=True):
+        for found in zip(*(map(one.of, ids_of([page], side)) for side, one in walks.items()), strict=True):
             lacking = [one for one in found if len(one)]
             if lacking:
                 yield lacking[0] if len(lacking) == 1 else np.union1d(*lacking)
@@ -412,10 +391,7 @@ def written_since(
         return None
     changed = order_keys(now.changed_since(known.source))
     lacking = order_keys(unlisted(work.store, reach(work, sides.source), known.by.source, now))
-    keys = heapq.merge(changed, lacking, order_keys(_known(work, sides, now, "source")), sorted(further))
-    changed = _keys(now.changed_since(known.source))
-    unlisted = _keys(_unlisted(work, sides.source, known.by.source, now))
-    keys = heapq.merge(changed, unlisted, _keys(_known(work, sides, {"source": now})), sorted(further))
+    keys = heapq.merge(changed, lacking, order_keys(_known(work, sides, {"source": now})), sorted(further))
     return _with_base(work, sides, (key for key, _ in groupby(keys)), now)
 
 

@@ -28,11 +28,9 @@ from qmigrate.engine.barriers import barrier
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
-from qmigrate.model.ids import NUMBERS, Page, as_page, differing, packed, points_of, without
+from qmigrate.model.ids import NUMBERS, Page, as_page, cuts, packed, points_of, without
 from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds, Placement, Store, VersionPage
-from qmigrate.model.ids import NUMBERS, Page, as_page, cuts, packed, without
-from qmigrate.ports import OperationIds, Placement, VersionPage
 
 #: Points that a table holds in memory, in 16 or 24 bytes each; beyond, they are in a file.
 IN_MEMORY = 1_000_000
