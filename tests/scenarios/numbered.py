@@ -71,4 +71,4 @@ def numbered(monkeypatch) -> None:
         "operation_ids": lambda self, name: {"local/0": told.last[physical(self, name)]},
     }.items():
         monkeypatch.setattr(LocalStore, name, method)
-    monkeypatch.setattr("qmigrate.engine.prove.choice._able", lambda work: None)
+    monkeypatch.setattr("qmigrate.engine.prove.choice.check_able", lambda store: None)
