@@ -124,11 +124,28 @@ class Readiness:
     points: int = 0
 
 
+class WriteLimit(Protocol):
+    """How long a write of points may take, where that is less than any other request."""
+
+    @property
+    def seconds(self) -> float:
+        """That a write which is sent now may take."""
+
+    def exceeded(self, used: float) -> None:
+        """A write has taken longer than `used` seconds, its limit; called before it is sent again."""
+
+    def lift(self) -> None:
+        """Called before a write that the limit can't be kept for."""
+
+
 class PendingWrite(Protocol):
     """A write under way."""
 
-    def wait(self) -> None:
+    def wait(self) -> int | None:
         """Return when the server reports it *completed*; anything else is an error.
+
+        Returns:
+            The operation id that it got; None where it isn't known, or several requests were made of it.
 
         Raises:
             StoreError: it failed, or its outcome stayed unknown after the retries. Writes are idempotent by id.
@@ -149,6 +166,9 @@ class Store(Protocol):
     @property
     def request_timeout(self) -> float:
         """The longest time in seconds that one request of ours can run on inside the server; 0 in local mode."""
+
+    def limited_writes(self, name: EpochAlias, limit: WriteLimit) -> AbstractContextManager[None]:
+        """While the block runs, :meth:`upsert` and :meth:`delete` by this name end after it; they are sent again."""
 
     def physical_names(self) -> tuple[str, ...]:
         """Physical collections, sorted."""

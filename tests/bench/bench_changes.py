@@ -7,6 +7,12 @@ one side. The delta part lists both sides and their ids again and reads what a s
 `--since`: what was written since a generation went live, by the product's own commands: an upgrade by copy, some writes,
 the count that refuses a rollback, `status --count-writes`, and the rollback that carries. All of it by the versions that
 are kept, and once more by reading everything, as where nothing is kept.
+One collection is built and proven as in the product; then its delta passes, next to a full pass that reads and digests
+both sides. Medians are printed: seconds, client CPU and server CPU per point of one side. Once nothing was written in
+between, and once a share of the points on both sides.
+
+With ``--writers N`` instead N runs of a rebuild under three writers, for each policy and kind of name, with what was
+acknowledged, carried, listed, refused, lost and undone: see writers.py. With ``--killed N`` rebuilds that are killed.
 """
 
 from __future__ import annotations
@@ -23,15 +29,20 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 from tests.bench.bench_copy import Ours, Server, load
+from tests.bench.killed import killed
+from tests.bench.writers import writers
 from tests.harness import Deployment, counts
 
 from qmigrate.commands import rollback, status, upgrade
-from qmigrate.engine.prove import recorded
+from qmigrate.engine import rebuild
+from qmigrate.engine.epoch_aliases import own
+from qmigrate.engine.points.base import base_name
+from qmigrate.engine.prove import proof, recorded
 from qmigrate.engine.prove.choice import ByVersion, choose
+from qmigrate.engine.prove.passes import Sample, Sides, last_pass
 from qmigrate.engine.prove.versions import listing
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError, RefusedError
-from qmigrate.model.ids import points_of
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.plan import Build
 from qmigrate.ports import PayloadEdit
@@ -60,9 +71,13 @@ class Changes(Ours):
             assert isinstance(self.way, ByVersion), self.way
         super().phases(work, step, names)
         if names == ("converge",):
+            sides = Sides(
+                *self.sides, own(work, step.target), base_name(*self.sides, back=False), 0, rebuild.maker_of(step, work)
+            )
+            # The first one lists both sides, and reads all of them.
+            proof._pass(work, sides, 0, carrying=False)
             for _ in range(self.rounds):
-                self.round(work)
-                self.timed("full pass", lambda: Ours.phases(work, step, names))
+                self.round(work, sides)
 
     def timed(self, name: str, call):
         """Note what a call costs; its result."""
@@ -70,45 +85,53 @@ class Changes(Ours):
         self.found.setdefault(name, []).append(self.measured(lambda: results.append(call())))
         return results[0]
 
-    def round(self, work: Work) -> None:
-        """Two listings with writes in between, and the ids by themselves."""
+    def round(self, work: Work, sides: Sides) -> None:
+        """Two listings, delta passes without and with writes in between, and a pass over all."""
         source, target = self.sides
-        before = self.timed("listing of the source", lambda: listing(work, source, self.way.source))
-        other = self.timed("listing of the target", lambda: listing(work, target, self.way.shadow))
+        self.timed("listing of the source", lambda: listing(work, source, self.way.source)).close()
+        self.timed("listing of the target", lambda: listing(work, target, self.way.shadow)).close()
+        found = self.timed("delta pass, unchanged", lambda: proof._pass(work, sides, 1, carrying=False))
+        assert found.read == 0, found
         written = list(range(0, self.points, EVERY))
         for part in in_parts(written, 1000):
             self.store.edit_payloads(EpochAlias(source), [PayloadEdit(list(part), {"n": int(time.time())})])
-
-        def delta() -> list[int]:
-            with listing(work, source, self.way.source) as now, listing(work, target, self.way.shadow) as there:
-                found = [one for page in now.changed_since(before) for one in points_of(page)]
-                assert not list(there.changed_since(other))
-            for part in in_parts(found, 256):
-                self.store.fetch(source, part)
-                self.store.fetch(target, part)
-            return found
-
-        assert self.timed("delta pass", delta) == written
-        self.timed("ids of the source", lambda: sum(map(len, before.unlisted(self.store.scan_ids(source)))))
-        before.close()
-        other.close()
+        found = self.timed("delta pass, 1 of 1,000", lambda: proof._pass(work, sides, 1, carrying=False))
+        assert found.read == len(written), found
+        # What was repaired has other versions, too.
+        proof._pass(work, sides, 1, carrying=False)
+        self.timed("full pass", lambda: last_pass(work, sides, Sample(0.0)))
 
 
 def main() -> int:
     """Parse, run, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=200_000)
+    parser.add_argument("--points", type=int)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--since", action="store_true", help="what was written since a generation went live")
     parser.add_argument("--writes", type=int, default=50, help="with --since: points that are written")
+    parser.add_argument("--writers", type=int, metavar="RUNS", help="runs of a rebuild under writers, of each kind")
+    parser.add_argument("--policies", nargs="+", default=["converge", "freeze", "auto"], help="policies of these runs")
+    parser.add_argument("--names", nargs="+", default=["alias", "plain"], help="what the writers' name is before")
+    parser.add_argument("--nodes", type=int, default=1, help="nodes of a cluster for these runs")
+    parser.add_argument("--replicas", type=int, default=1, help="of each shard, with several nodes")
+    parser.add_argument("--each", action="store_true", help="show each of these runs, too")
+    parser.add_argument("--killed", type=int, metavar="RUNS", help="rebuilds that are killed at 60 %% and run again")
+    parser.add_argument("--timeout", type=int, default=60, help="qdrant.timeout of these, in seconds")
+    parser.add_argument("--sql", help="URL of an empty ledger for these, in place of SQLite")
     options = parser.parse_args()
+    options.points = options.points or (12_000 if options.writers else 200_000)
     if shutil.which("qdrant") is None:
         raise SystemExit("scripts/bench needs a `qdrant` program on PATH")
+    if options.writers:
+        writers(options)
+        return 0
     server = Server()
     try:
         if options.since:
             since(options, server)
+        elif options.killed:
+            killed(options, server)
         else:
             report(options, measure(options, server))
     finally:
@@ -235,11 +258,12 @@ def report(options, found: dict[str, list[Cost]]) -> None:
         sys.stdout.write(
             f"{name:24} {cost[0]:8.2f} s   wall {wall:6.2f}   client {client:6.2f}   server {server:6.2f} µs/point\n"
         )
-    delta, full = medians["delta pass"], medians["full pass"]
-    ratios = [one / other for one, other in zip(delta, full, strict=True)]
-    sys.stdout.write(
-        f"\ndelta pass / full pass: wall {ratios[0]:.2f}, client {ratios[1]:.3f}, server {ratios[2]:.2f}\n"
-    )
+    sys.stdout.write("\n")
+    for name in ("delta pass, unchanged", "delta pass, 1 of 1,000"):
+        ratios = [one / other for one, other in zip(medians[name], medians["full pass"], strict=True)]
+        sys.stdout.write(
+            f"{name} / full pass: wall {ratios[0]:.2f}, client {ratios[1]:.3f}, server {ratios[2]:.2f}\n"
+        )
 
 
 if __name__ == "__main__":

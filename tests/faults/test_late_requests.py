@@ -16,6 +16,7 @@ from tests.harness import ADD, CREATE, Deployment, make_point, write
 
 from qmigrate.commands import upgrade
 from qmigrate.engine import executor, rebuild
+from qmigrate.engine.prove import proof
 from qmigrate.model.transform import Point
 from qmigrate.store.server.server import ServerStore
 
@@ -122,6 +123,7 @@ def resumed(made: Deployment, monkeypatch: pytest.MonkeyPatch, straggler: Stragg
         wait = executor.await_late
         patch.setattr(executor, "await_late", waited)
         patch.setattr(rebuild, "await_late", waited)
+        patch.setattr(proof, "await_late", waited)
         for name in WRITES:
             if hasattr(ServerStore, name):
                 patch.setattr(ServerStore, name, counted(name, getattr(ServerStore, name)))
@@ -165,6 +167,20 @@ def test_what_lands_during_the_copy_is_found_by_the_proof(case, prepare, monkeyp
     assert writes >= 3
     for at in thinned(list(range(writes))):
         run(at + 1, at)
+
+
+def test_what_lands_behind_the_proof_is_found_by_another_listing(prepare, monkeypatch):
+    """The proof has read all points by then, and goes on while the dead may still write."""
+    made = prepare(0, ADD, monkeypatch)
+    one = make_point(1)
+    changed(made, vector=False)
+    straggler = Straggler(made, [Point(one.id, one.payload, {**one.vectors, "b": [1.0] * 16}), make_point(2)])
+    resumed(made, monkeypatch, straggler, None)
+    assert straggler.landed_in == "the last moment"
+    found = made.contents()
+    assert set(found) == set(range(1, POINTS + 1)) - {3}
+    assert found[2][0]["text"] == "another text"
+    assert found[2][1]["b"] != [1.0] * 16
 
 
 def test_a_vector_that_nothing_in_the_target_explains_is_not_made_before(prepare, monkeypatch):

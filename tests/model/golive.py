@@ -17,6 +17,7 @@ from tests.model.state import (
     Case,
     State,
     Step,
+    Value,
     made,
     pure,
 )
@@ -127,7 +128,7 @@ def sweep_source(case: Case, now: State) -> list[Step]:
     """Rule 6, first part: what is as the base has it is skipped."""
     key, value = now.key, now.source[now.key]
     carry, bit = now.carries[key], 1 << now.key
-    if case.rules.versions:
+    if by_versions(case, now):
         same = not now.todo & bit and (carry is None or carry.done)
         if now.lacked & bit and not case.rules.asks_by_id:
             value = None
@@ -136,7 +137,53 @@ def sweep_source(case: Case, now: State) -> list[Step]:
         same = value == now.base_source[key] if carry is None else carry.done and value == carry.source
     if same:
         return [("sweep: source as in the base", onward(case, now, "sweep source", "sweep end"))]
+    if case.rules.narrow and by_versions(case, now):
+        return [(f"sweep reads the source: {value}, the carry is journaled", _journaled(now._replace(read=value)))]
     return [(f"sweep reads the source: {value}", now._replace(read=value, pc="sweep target"))]
+
+
+def by_versions(case: Case, now: State) -> bool:
+    """Whether versions tell what has changed: narrowly, only those that this very process has listed."""
+    return case.rules.versions and (not case.rules.narrow or now.base_epoch == now.epoch)
+
+
+def _expected(now: State) -> Value:
+    """What the new side holds of the present key where no other client has written it."""
+    carry = now.carries[now.key]
+    assert now.base_target is not None
+    return now.base_target[now.key] if carry is None else carry.target
+
+
+def _journaled(now: State) -> State:
+    """Before the new side is read: that is to be followed by the write at once."""
+    carry = Carry(now.read, done=False, target=_expected(now))
+    return now._replace(carries=noted(now, carry), pc="sweep mark")
+
+
+def sweep_mark(case: Case, now: State) -> list[Step]:
+    """The number of operations on the new side, before it is read."""
+    return [("sweep counts the operations", now._replace(mark=now.foreign, pc="sweep ask"))]
+
+
+def sweep_ask(case: Case, now: State) -> list[Step]:
+    """The version of the new side: touched by others is kept; what isn't there is as absent as it was, or deleted."""
+    here, expected = now.target[now.key], _expected(now)
+    touched = here != expected
+    if case.rules.asks_versions and here is not None:
+        touched = bool(now.touched >> now.key & 1)
+    if not touched:
+        return [("sweep: untouched", now._replace(pc="carry" if case.rules.marks_first else "sweep count"))]
+    equal = pure(here) == pure(made(now.read, case.rules)) and (case.rules.computes or here is None)
+    listed = now.listed if equal and here is None else now.listed | 1 << now.key
+    # Whatever comes late for it afterwards must not take what was met for its own doing.
+    left = Carry(now.read, done=True, target=expected)
+    after = now._replace(carries=noted(now, left), read=None, mark=0, listed=listed)
+    return [("sweep: touched, so kept and listed", onward(case, after, "sweep source", "sweep end"))]
+
+
+def sweep_count(case: Case, now: State) -> list[Step]:
+    """The mutant: they are counted behind the look."""
+    return [("sweep counts the operations", now._replace(mark=now.foreign, pc="carry"))]
 
 
 def is_base(case: Case, now: State) -> tuple[bool, bool]:
@@ -146,7 +193,7 @@ def is_base(case: Case, now: State) -> tuple[bool, bool]:
     if carry is not None and not carry.done:
         ours = here == carry.target or pure(here) == pure(made(carry.source, case.rules))
         return ours, ours
-    if case.rules.versions:
+    if by_versions(case, now):
         return not now.touched >> now.key & 1, False
     if carry is not None:
         return pure(here) == pure(made(carry.source, case.rules)), False
@@ -185,11 +232,19 @@ def carry(case: Case, now: State) -> list[Step]:
     rules, key, absent = case.rules, now.key, now.target[now.key] is None and now.read is not None
     after = land(case, now, request, late=False)
     others = now.foreign != now.base_foreign
-    doubtful = rules.lists_doubt == "any" or (rules.lists_doubt == "absent" and absent)
-    if now.foreign != now.mark or (others and doubtful):
-        after = after._replace(listed=now.listed | 1 << key)
+    if rules.narrow and by_versions(case, now):
+        absent = _expected(now) is None
+        if (rules.lists_race and now.foreign != now.mark) or (rules.lists_absent and others and absent):
+            after = after._replace(listed=now.listed | 1 << key)
+        elif others and rules.names_missed:
+            after = after._replace(missed=now.missed | 1 << key)
+    else:
+        doubtful = rules.lists_doubt == "any" or (rules.lists_doubt == "absent" and absent)
+        if now.foreign != now.mark or (others and doubtful):
+            after = after._replace(listed=now.listed | 1 << key)
     if rules.journals_carries:
-        after = after._replace(carries=noted(now, Carry(now.read, done=True, target=None)))
+        left = made(now.read, rules) if rules.narrow else None
+        after = after._replace(carries=noted(now, Carry(now.read, done=True, target=left)))
     after = after._replace(read=None, mark=0)
     if rules.versions and not rules.knows_own:
         return [("sweep writes the target", after._replace(pc="carry note"))]
@@ -236,7 +291,7 @@ def retire_delete(case: Case, now: State) -> list[Step]:
 def dead(case: Case, now: State) -> list[Step]:
     """Another holder takes over, once what the last one sent can't arrive any more."""
     rules, late = case.rules, now.straggler
-    if late is not None and late[1] and rules.waits_for_dead:
+    if late is not None and late[1] and rules.waits_for_dead and not _goes_on(case, now):
         return []
     if rules.nodes == 2 and now.alias != now.alias_b:
         return []
@@ -247,6 +302,13 @@ def dead(case: Case, now: State) -> list[Step]:
     if lifts:
         now = now._replace(fence=OPEN, token=0)
     return _behind(case, now) if now.alias == TARGET else [_before(case, now)]
+
+
+def _goes_on(case: Case, now: State) -> bool:
+    """Whether what is under way can do no harm but to what is proven later."""
+    request = now.straggler[0] if now.straggler else None
+    early = now.phase in ("fill", "converge") and now.alias == SOURCE and now.fence == OPEN
+    return case.rules.goes_on and request is not None and request.kind == "write" and early
 
 
 def _behind(case: Case, now: State) -> list[Step]:
@@ -300,6 +362,9 @@ PLACES: dict[str, Callable[[Case, State], list[Step]]] = {
     "sweep source": sweep_source,
     "sweep target": sweep_target,
     "sweep look": sweep_target,
+    "sweep mark": sweep_mark,
+    "sweep ask": sweep_ask,
+    "sweep count": sweep_count,
     "carry": carry,
     "carry note": carry_note,
     "sweep end": sweep_end,

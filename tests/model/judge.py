@@ -52,7 +52,7 @@ class Judge:
         if end.pc != "end":
             return None
         shown = end.target if end.alias == TARGET else end.source
-        if self._explained(shown, end.acked, self._order(end), end.sides, end.listed):
+        if self._explained(shown, end.acked, self._order(end), end.sides, end.listed, end.missed):
             return self._vector_lost(end, shown)
         return self._class_of(end, shown)
 
@@ -69,7 +69,8 @@ class Judge:
         """Which promise is broken: the one operation without which the end is explained says it."""
         for number, op in enumerate(self._case.ops):
             without = end.acked & ~(1 << number)
-            if without == end.acked or not self._explained(shown, without, self._order(end), end.sides, end.listed):
+            order = self._order(end)
+            if without == end.acked or not self._explained(shown, without, order, end.sides, end.listed, end.missed):
                 continue
             if str(op[0]).startswith("del"):
                 return UNDONE
@@ -92,11 +93,15 @@ class Judge:
                 return OVERWRITTEN
         return None
 
-    def _search(self, shown: Values, acked: int, order: int, sides: tuple[str, ...], listed: int) -> bool:
+    def _search(
+        self, shown: Values, acked: int, order: int, sides: tuple[str, ...], listed: int, missed: int = 0
+    ) -> bool:
+        """Whether an order explains it; of `missed` keys a request by a filter may have met some, or none."""
         count = len(self._case.ops)
         must = [number for number in range(count) if acked >> number & 1]
         return any(
-            self._fits(shown, self._after(sequence, sides), listed)
+            self._fits(shown, self._after(sequence, sides, past), listed)
+            for past in _subsets(missed)
             for sequence in itertools.permutations(must)
             if not any(
                 order >> (late * count + early) & 1
@@ -105,14 +110,18 @@ class Judge:
             )
         )
 
-    def _after(self, sequence: tuple[int, ...], sides: tuple[str, ...]) -> Values:
+    def _after(self, sequence: tuple[int, ...], sides: tuple[str, ...], past: int) -> Values:
+        """What an order of operations leaves, where those by a filter go past some keys."""
         rules = self._case.rules
         values = tuple(made(value, rules) for value in self._case.initial)
         for number in sequence:
             op = self._case.ops[number]
             # A vector of the old schema is nothing that the new one has.
             if not (op[0] == "vector" and sides[number] == SOURCE and not rules.computes):
-                values = applied(op, values)
+                after = applied(op, values)
+                if op[0] == "del where" and past:
+                    after = tuple(values[key] if past >> key & 1 else value for key, value in enumerate(after))
+                values = after
         return values
 
     def _fits(self, shown: Values, values: Values, listed: int) -> bool:
@@ -122,3 +131,7 @@ class Judge:
             for key, (here, value) in enumerate(zip(shown, values, strict=True))
         )
 
+
+def _subsets(bits: int) -> list[int]:
+    """Every part of a set of bits, none of them first."""
+    return [part for part in range(bits + 1) if part & bits == part]

@@ -153,6 +153,10 @@ def repair_back(case: Case, now: State) -> list[Step]:
 def commit(case: Case, now: State) -> list[Step]:
     """The base of the proof, before the swap."""
     rules = case.rules
+    if rules.goes_on and now.straggler is not None:
+        return []
+    if rules.goes_on and now.touched and rules.lists_behind:
+        return [("the dead has written meanwhile: once more", now._replace(pc="list", start=0, view=()))]
     if rules.policy == "freeze" and now.done != now.start and not rules.closes_freeze:
         return [("written meanwhile: once more", now._replace(pc="list", start=0, view=()))]
     if rules.policy == "refuse" and now.done != now.start:

@@ -105,8 +105,9 @@ class State(NamedTuple):
     base_start: int = 0
     base_foreign: int = 0
     carries: tuple[Carry | None, ...] = ()
-    #: Bits of keys that the report lists; bits of flaws.
+    #: Bits of keys that the report lists; of those that it names for requests by a filter only; bits of flaws.
     listed: int = 0
+    missed: int = 0
     flaws: int = 0
     #: Versions, as bits of keys: written since the listing that the ledger has; since that of this round; of the
     #: target, written by others since the proof or our own last write. ``todo`` is what a round has to read,
@@ -144,6 +145,10 @@ class Rules:
         versions: changes are known by point versions, not by contents.
         lacking: a listing of versions may lack points that are there.
         recorded: a rollback reads only what was written since the listing that is kept with the base.
+        narrow: a sweep lists only what the versions of the new side leave open; what a request by a filter may not
+            have met is named as that. Behind a death contents are compared, and each carry next to others is listed.
+        goes_on: before the swap a holder works while a write of the dead may still land; its proof counts once that is
+            over, and a listing of versions behind it shows that nothing has landed since the one before the pass.
     """
 
     computes: bool = True
@@ -164,6 +169,8 @@ class Rules:
     versions: bool = False
     lacking: bool = False
     recorded: bool = False
+    narrow: bool = False
+    goes_on: bool = False
     # 1, 13
     redoes_changed: bool = True
     marks_dirty: bool = True
@@ -195,10 +202,18 @@ class Rules:
     asks_by_id: bool = True
     knows_own: bool = True
     commits_round_last: bool = True
+    # 6, narrow
+    asks_versions: bool = True
+    marks_first: bool = True
+    lists_race: bool = True
+    lists_absent: bool = True
+    names_missed: bool = True
     # 12
     records_deletion: bool = True
     # 15
     record_first: bool = True
+    # 14, goes_on
+    lists_behind: bool = True
 
 
 #: An action that is possible in a state: what is said of it, and the state behind it.

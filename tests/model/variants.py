@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tests.model.judge import FLAWS, LOST, OVERWRITTEN, UNDONE
-from tests.model.state import NO_BASE, OLD_PROOF, SERVES_NOTHING, Op, Rules, Values
+from tests.model.state import NO_BASE, OLD_PROOF, SERVES_NOTHING, UNPROVEN, Op, Rules, Values
 
 Writers = tuple[tuple[Values, tuple[Op, ...]], ...]
 
@@ -84,6 +84,8 @@ DIES = replace(H, crashes=1)
 FREEZE = Rules(policy="freeze")
 VERSIONS = Rules(versions=True)
 RECORD = Rules(versions=True, backwards=True, recorded=True)
+NARROW = replace(VERSIONS, narrow=True)
+GOES_ON = replace(VERSIONS, computes=False, goes_on=True, crashes=1)
 
 SOUND: tuple[Variant, ...] = (
     Variant("converge", H, ends=True),
@@ -135,6 +137,21 @@ SOUND: tuple[Variant, ...] = (
     Variant("rollback by a record, writers that don't wait", replace(RECORD, waits=False)),
     Variant("rollback by a record, two keys", RECORD, TWO_KEYS),
     Variant("versions, only what was absent is listed, writers by id", replace(VERSIONS, lists_doubt="absent"), BY_ID),
+    Variant("narrow", NARROW),
+    Variant("narrow, embedded", replace(NARROW, computes=False)),
+    Variant("narrow, writers that don't wait", replace(NARROW, waits=False)),
+    Variant("narrow, a death", replace(NARROW, crashes=1)),
+    Variant("narrow, embedded, a death", replace(NARROW, computes=False, crashes=1), BY_ID),
+    Variant("narrow, three operations", NARROW, THREE),
+    Variant("narrow, two keys", NARROW, TWO_KEYS),
+    Variant("narrow, two keys, a death", replace(NARROW, crashes=1, pauses=False), TWO_KEYS),
+    Variant("narrow, minutes pass, retired", replace(NARROW, refills=2, retires=True)),
+    Variant("narrow, rollback", replace(NARROW, backwards=True)),
+    # Rule 14.
+    Variant("goes on behind a death", GOES_ON),
+    Variant("goes on behind a death, two keys", GOES_ON, TWO_KEYS),
+    Variant("goes on behind a death, narrow", replace(GOES_ON, narrow=True), BY_ID),
+    Variant("goes on behind a death, freeze", replace(GOES_ON, policy="freeze")),
     # Rule 12.
     Variant("retired, a death, another holder may go back", replace(DIES, retires=True, goes_back=True), ONE_KEY[:3]),
 )
@@ -195,6 +212,11 @@ MUTANTS: tuple[Variant, ...] = (
         flaw=UNDONE,
         rule=11,
     ),
+    Variant("narrow: the contents of the new side are asked, not its versions", replace(NARROW, asks_versions=False), flaw=OVERWRITTEN, rule=6),
+    Variant("narrow: operations are counted behind the look", replace(NARROW, marks_first=False), flaw=OVERWRITTEN, rule=6),
+    Variant("narrow: other writes in the moment of a carry are not listed", replace(NARROW, lists_race=False), flaw=OVERWRITTEN, rule=6),
+    Variant("narrow: an insertion next to other writes is not listed", replace(NARROW, lists_absent=False), INSERTED, flaw=UNDONE, rule=6),
+    Variant("narrow: what a deletion by filter may not have met is not named", replace(NARROW, names_missed=False), flaw=UNDONE, rule=6),
     Variant(
         "a deletion is not recorded before it is sent",
         replace(DIES, retires=True, goes_back=True, records_deletion=False),
@@ -209,6 +231,7 @@ MUTANTS: tuple[Variant, ...] = (
     ),
     Variant("what a pass redoes is not noted before", replace(DIES, marks_dirty=False), THERE_AND_BACK, flaw=LOST, rule=13),
     Variant("versions are recorded behind the contents of the base", replace(RECORD, record_first=False), flaw=LOST, rule=15),
+    Variant("a proof next to writes of the dead counts without another listing", replace(GOES_ON, lists_behind=False), flaw=FLAWS[UNPROVEN], rule=14),
     Variant("what a dead holder has sent is not waited for", replace(DIES, waits_for_dead=False), flaw=OVERWRITTEN, rule=14),
 )
 

@@ -18,6 +18,9 @@ ORDER = "tests/scenarios/test_stop_and_continue.py::"
 GC = "tests/scenarios/test_gc.py::"
 SINCE = "tests/scenarios/test_written_since.py::"
 RECORDED = "tests/unit/engine/test_recorded.py::"
+BY_VERSION = "tests/scenarios/test_late_writes_by_version.py::"
+GOES_ON = "tests/scenarios/test_goes_on_after_a_kill.py::"
+LIMIT = "tests/unit/engine/test_write_limit.py::"
 PLAIN = "tests/scenarios/test_plain_names.py::"
 
 #: The rules, by the numbers that comments of the product have too.
@@ -221,7 +224,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         6,
         "a newer write of the new side is overwritten",
-        "engine/prove/sweep.py",
+        "engine/prove/carry.py",
         "    if seen != known.target:\n",
         "    if seen is None:\n",
         (LATE + "test_a_newer_write_of_the_new_generation_is_kept_and_listed[operation ids]",),
@@ -229,7 +232,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         6,
         "what looks equal is skipped before the base is asked",
-        "engine/prove/sweep.py",
+        "engine/prove/carry.py",
         "    if seen != known.target:\n",
         "    if seen != known.target or _already(judge, stored, here):\n",
         (STALE + "test_an_interrupted_carry_leaves_no_stale_vector",),
@@ -237,7 +240,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         6,
         "a carry is not journaled before its write",
-        "engine/prove/sweep.py",
+        "engine/prove/carry.py",
         '    work.lease.carry(work.run, work.step, identifier, before, whole + seen, "running", doubt)\n',
         "",
         (STALE + "test_an_interrupted_carry_leaves_no_stale_vector",),
@@ -265,6 +268,54 @@ MUTANTS: tuple[Mutant, ...] = (
         "        doubt = MAY_UNDO if fresh or identifier in inserted else MAY_OVERWRITE\n",
         "        doubt = MAY_OVERWRITE\n",
         (LATE + "test_a_late_insert_that_undoes_a_delete_is_named[operation ids]",),
+    ),
+    Mutant(
+        6,
+        "by versions: what another client has written again with the same value is overwritten",
+        "engine/prove/carry.py",
+        "        return number is not None and (number <= self.since or number == self.numbers.get(identifier))\n",
+        "        return number is not None\n",
+        (BY_VERSION + "test_what_was_written_again_with_the_same_value_is_kept[numbered]",),
+    ),
+    Mutant(
+        6,
+        "by versions: operations are counted behind the look",
+        "engine/prove/carry.py",
+        "    start = side.counted(work, alias)\n    going = _untouched(work, sides, judge, able, told)\n",
+        "    going = _untouched(work, sides, judge, able, told)\n    start = side.counted(work, alias)\n",
+        (BY_VERSION + "test_a_write_between_the_look_and_the_carry_is_listed[numbered]",),
+    ),
+    Mutant(
+        6,
+        "by versions: other writes in the moment of a carry are not listed",
+        "engine/prove/carry.py",
+        "        race = start is None or sent != list(range(start + 1, start + 1 + len(sent)))\n",
+        "        race = False\n",
+        (BY_VERSION + "test_a_write_between_the_look_and_the_carry_is_listed[numbered]",),
+    ),
+    Mutant(
+        6,
+        "by versions: an insertion next to other writes is not listed",
+        "engine/prove/carry.py",
+        "        found = MAY_UNDO if late.doubt == MAY_UNDO else MAY_OVERWRITE if blind else MAY_MISS\n",
+        "        found = MAY_OVERWRITE if blind else MAY_MISS\n",
+        (BY_VERSION + "test_an_insertion_that_undoes_a_deletion_is_listed[numbered]",),
+    ),
+    Mutant(
+        6,
+        "by versions: what a request by a filter may have gone past is not named",
+        "engine/prove/carry.py",
+        "MAY_OVERWRITE if blind else MAY_MISS\n",
+        "MAY_OVERWRITE if blind else None\n",
+        (BY_VERSION + "test_a_deletion_by_filter_that_met_nothing_is_named[numbered]",),
+    ),
+    Mutant(
+        6,
+        "by versions: what another client wrote right behind a carry counts as carried",
+        "engine/prove/carry.py",
+        "            after[one] = judge.digest(here) if ours else records.UNKNOWN\n",
+        "            after[one] = judge.digest(here)\n",
+        (BY_VERSION + "test_a_write_right_behind_a_carry_is_a_write_since[numbered]",),
     ),
     Mutant(
         7,
@@ -479,16 +530,40 @@ MUTANTS: tuple[Mutant, ...] = (
         14,
         "no wait",
         "engine/epoch_aliases.py",
-        "        work.late_until = time.monotonic() + work.store.request_timeout\n",
+        "        work.late_until = time.monotonic() + (work.store.request_timeout if within is None else within)\n",
         "        work.late_until = time.monotonic()\n",
         (TAKE_OVER + "test_what_a_dead_holder_had_under_way_is_waited_for",),
     ),
     Mutant(
         14,
+        "a proof next to writes of a dead holder counts without another listing",
+        "engine/prove/proof.py",
+        "        await_late(work)\n        last = _pass(work, sides, last.report.passes + 1, carrying=carrying)\n",
+        "        await_late(work)\n",
+        (GOES_ON + "test_what_lands_behind_the_proof_is_found_by_another_listing",),
+    ),
+    Mutant(
+        14,
+        "a longer time for writes is used before it is recorded",
+        "engine/write_limit.py",
+        "        self._work.note(WriteLimit(seconds))\n        self._seconds = seconds\n",
+        "        self._seconds = seconds\n        self._work.note(WriteLimit(seconds))\n",
+        (LIMIT + "test_a_longer_time_is_recorded_before_it_is_used",),
+    ),
+    Mutant(
+        14,
+        "the time of writes counts for phases that send other requests, too",
+        "engine/write_limit.py",
+        "    if len(running) != 1 or running[0].phase not in _LIMITED or",
+        "    if len(running) != 1 or",
+        (LIMIT + "test_who_takes_over_waits_for_what_was_recorded",),
+    ),
+    Mutant(
+        14,
         "a stop in good order counts although a request had no answer",
         "engine/epoch_aliases.py",
-        "work.late_until > time.monotonic() or not work.store.all_answered():\n",
-        "work.late_until > time.monotonic():\n",
+        "late_for(work) or not work.store.all_answered():\n",
+        "late_for(work):\n",
         (ORDER + "test_a_write_without_an_answer_is_waited_for",),
     ),
     Mutant(

@@ -217,15 +217,17 @@ def test_a_write_to_the_new_generation_is_found(made, read, monkeypatch):
     ],
 )
 def test_the_plan_says_how_long_writes_are_refused(made, writes, limit, said):
-    """Before anything is begun, from the number of points; nothing where nothing is refused."""
+    """Before anything is begun, from the number of points; where nothing is refused, what may be listed."""
     made.extra = {"rebuild": {"writes": writes}, "limits": {"write_pause": limit}}
     made.__post_init__()
-    notes = [note for note in upgrade.plan(made.settings()).notes if "writes" in note]
+    told = upgrade.plan(made.settings()).notes
+    notes = [note for note in told if "writes" in note]
     assert len(notes) == bool(said)
     assert all(said in note for note in notes), notes
     (outcome,) = upgrade.upgrade(made.settings()).outcomes
     frozen = writes == "freeze" or (writes, limit) == ("auto", "1s")
     assert bool(outcome.report["1.converge"].get("frozen")) == frozen
+    assert any("listed to be reviewed" in note for note in told) != frozen
 
 
 def test_passes_before_a_freeze_that_fail_leave_no_freeze_in_the_ledger(made, monkeypatch):

@@ -292,7 +292,10 @@ def _swept(outcome: Outcome, step: int) -> list[Text]:
     if sweep is None:
         return lines
     if sweep.carried:
-        lines += labelled("late", [f"{counted(sweep.carried, 'late write')} carried over"])
+        late = [f"{counted(sweep.carried, 'late write')} carried over"]
+        if past := known(sweep.by_filter):
+            late.append(f"a request by a filter may have gone past {number(past)} of them; see docs/safety.md")
+        lines += labelled("late", late)
     if sweep.listed.count:
         named = ", ".join(str(identifier) for identifier, _ in sweep.listed.named[:5])
         text = f"{counted(sweep.listed.count, 'id')} may differ on the two sides: {named}; see docs/safety.md"

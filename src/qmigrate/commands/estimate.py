@@ -52,7 +52,7 @@ def with_estimates(opened: Session, world: World, plan: Plan) -> Plan:
 
 
 def with_pauses(opened: Session, world: World, plan: Plan) -> Plan:
-    """The plan with a note for each collection whose writes are refused before its name moves: about how long."""
+    """The plan with what it means for writers that a name moves: refused for about how long, or what may be listed."""
     found = [note for item in plan.collections for note in _pauses(opened, world, item.job)]
     return replace(plan, notes=(*plan.notes, *found))
 
@@ -74,11 +74,17 @@ def _pauses(opened: Session, world: World, job: Job) -> Iterator[str]:
             seconds = AROUND + points * estimated.weight(build) / opened.settings.estimates.copy
         if policy == "freeze" or rekeyed or step.place == "gap" or (policy == "auto" and seconds <= limit):
             yield f"{name}: writes are refused for about {took(seconds)} before its name moves"
-        elif policy == "auto":
+            continue
+        if policy == "auto":
             yield (
                 f"{name}: writes continue while its name moves: refusing them would take about {took(seconds)}, longer "
                 f"than limits.write_pause ({took(limit)})"
             )
+        # With `refuse`, too, there are moments between the proof and the swap.
+        yield (
+            f"{name}: what the old generation takes while its name moves is carried over; an id that is inserted then, "
+            "next to deletions, is listed to be reviewed"
+        )
 
 
 def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only: Iterable[str] | None = None) -> None:

@@ -17,12 +17,12 @@ from qmigrate.commands.results import LateWrite, LateWrites
 from qmigrate.commands.session import notes_on, open_store, opened_ledger, read_readable
 from qmigrate.commands.snapshot import address
 from qmigrate.engine.points.base import left_and_right
-from qmigrate.engine.prove.sweep import ALREADY, LISTED
+from qmigrate.engine.prove.carry import ALREADY, LISTED
 from qmigrate.errors import StoreError, UnknownNameError
 from qmigrate.ledger import Carry, DeletionRow, Ledger
 from qmigrate.model.names import fits
 from qmigrate.model.plan import GoLive, Job
-from qmigrate.model.report import KEPT, MAY_UNDO
+from qmigrate.model.report import KEPT, MAY_MISS, MAY_UNDO
 from qmigrate.ports import Store
 from qmigrate.settings.load import Settings
 from qmigrate.store import records
@@ -152,6 +152,7 @@ KINDS: Mapping[str, str] = {
     "may_overwrite": "carried over while the new generation took other writes: may have overwritten a newer one",
     "kept": KEPT,
     "not_made": "not carried",
+    "may_have_missed": MAY_MISS,
     "unknown": "carried or listed by an earlier qmigrate, which recorded no more",
     "already_there": "the new generation had it already",
     "carried": "carried over, and nothing else was written there",
@@ -235,12 +236,12 @@ def _kind(carry: Carry) -> str:
         return "kept" if carry.doubt.reason == KEPT else "not_made"
     if carry.doubt.reason is None:
         return "carried"
-    return "may_undo_delete" if carry.doubt.reason == MAY_UNDO else "may_overwrite"
+    return {MAY_UNDO: "may_undo_delete", MAY_MISS: "may_have_missed"}.get(carry.doubt.reason, "may_overwrite")
 
 
 def _hex(digest: bytes | None) -> str | None:
     """None where there was no point, or where it isn't known."""
-    return None if digest is None or digest == records.ABSENT else digest.hex()
+    return None if digest in (None, records.ABSENT, records.UNKNOWN) else digest.hex()
 
 
 def _with_values(settings: Settings, rows: Sequence[LateWrite]) -> tuple[list[LateWrite], list[str]]:

@@ -419,8 +419,8 @@ class LateWrite:
     """A write that the old generation acknowledged after the proof, and what became of it.
 
     Attributes:
-        kind: ``may_undo_delete | may_overwrite | kept | not_made | unknown | already_there | carried``, the most
-            doubtful first; of ``unknown`` an earlier qmigrate has not recorded what it met.
+        kind: ``may_undo_delete | may_overwrite | kept | not_made | may_have_missed | unknown | already_there |
+            carried``, the most doubtful first; of ``unknown`` an earlier qmigrate has not recorded what it met.
         reason: the same for people.
         run: id in the ledger.
         direction: ``upgrade`` or ``rollback``.

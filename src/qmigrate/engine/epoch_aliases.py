@@ -324,7 +324,12 @@ def revoke_earlier(work: Work, physicals: Sequence[str], *, foreign: bool = Fals
 
 
 def remove_earlier(
-    work: Work, physicals: Sequence[str], *, foreign: bool = False, in_order: bool = False
+    work: Work,
+    physicals: Sequence[str],
+    *,
+    foreign: bool = False,
+    in_order: bool = False,
+    within: float | None = None,
 ) -> int:
     """Remove the aliases of earlier epochs; what was sent through them before may land for a while: :func:`await_late`.
 
@@ -336,6 +341,7 @@ def remove_earlier(
             unless one of its aliases is there nevertheless.
         foreign: those of later epochs too: the epochs of another ledger say nothing. Else such an alias is that of
             the process that has taken over from this one.
+        within: seconds that a request of theirs may take; None for the longest request time.
 
     Returns:
         How many aliases were removed.
@@ -348,20 +354,25 @@ def remove_earlier(
         work.store.drop_alias(alias)
     if not in_order or stale:
         # From now on: a worker of the dead holder may have used its alias to the last.
-        work.late_until = time.monotonic() + work.store.request_timeout
+        work.late_until = time.monotonic() + (work.store.request_timeout if within is None else within)
         work.left_behind = bool(stale)
     return len(stale)
 
 
+def late_for(work: Work) -> float:
+    """Seconds for which a request of an earlier holder may still land; 0 where none can."""
+    return max(0.0, work.late_until - time.monotonic())
+
+
 def await_late(work: Work) -> None:
     """Wait until no request of an earlier holder can land any more, for what is left of the longest request time."""
-    left = work.late_until - time.monotonic()
+    left = late_for(work)
     if left > 0 and work.left_behind:
         work.left_behind = False
         work.progress.say(
             f"{work.collection}: waiting {math.ceil(left)} s until no request of the interrupted run can still arrive"
         )
-    while (left := work.late_until - time.monotonic()) > 0:
+    while (left := late_for(work)) > 0:
         work.tick()
         time.sleep(min(0.1, left))
 
@@ -373,7 +384,7 @@ def leave_in_order(work: Work, physicals: Sequence[str]) -> None:
     some, nothing is recorded, and the next holder waits the longest request time as after a crash. Nor where requests
     of the holder before may still land: that one was not waited for yet.
     """
-    if not work.phase or work.delegated or work.late_until > time.monotonic() or not work.store.all_answered():
+    if not work.phase or work.delegated or late_for(work) or not work.store.all_answered():
         return
     release(work, physicals)
     work.note(StoppedInOrder(work.lease.epoch))

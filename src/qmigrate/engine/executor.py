@@ -12,6 +12,7 @@ from types import FrameType
 from qmigrate.engine.epoch_aliases import await_late, leave_in_order, release, remove_earlier, was_left_in_order
 from qmigrate.engine.phases import phases_of
 from qmigrate.engine.work import Phase, Work
+from qmigrate.engine.write_limit import longest
 from qmigrate.errors import (
     DriftError,
     HeldError,
@@ -167,7 +168,8 @@ def _revoked(work: Work, found: OpenRun | None) -> Iterator[None]:
     # A held run was ended in good order: it has no alias and no request any more.
     if earlier is not None and earlier.state != "held" and not earlier.job.throwaway:
         generations = _generations(superseded.job if superseded else work.job)
-        remove_earlier(work, generations, in_order=was_left_in_order(earlier))
+        within = longest(earlier, work.store.request_timeout)
+        remove_earlier(work, generations, in_order=was_left_in_order(earlier), within=within)
     yield
 
 

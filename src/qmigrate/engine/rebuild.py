@@ -25,6 +25,7 @@ from qmigrate.engine.prove.proof import prove
 from qmigrate.engine.restore import phases
 from qmigrate.engine.work import Phase, Work, transform_of
 from qmigrate.engine.workers.pool import places_of
+from qmigrate.engine.write_limit import limited
 from qmigrate.errors import ConflictError, DeniedError, RepairNeededError, StoreError, UnchangedError
 from qmigrate.model.facts.phases import (
     Disk,
@@ -220,11 +221,13 @@ def fill(step: Build, work: Work) -> Fill:
     started = time.monotonic()
     work.progress.begin(work.collection, "fill", points, done)
     work.lease.progress(work.run, done, points)
-    if maker.quarantine is not None and maker.quarantine.is_over():
-        # What stopped the run may have been repaired since.
-        base = base_name(step.source, step.target, back=False)
-        try_again(work, step.source, own(work, step.target), maker, base)
-    stages = copy_ranges(work, step, maker, ranges)
+    delegated = bool(places_of(work, maker.transform))
+    with limited(work, step.target, delegated=delegated):
+        if maker.quarantine is not None and maker.quarantine.is_over():
+            # What stopped the run may have been repaired since.
+            base = base_name(step.source, step.target, back=False)
+            try_again(work, step.source, own(work, step.target), maker, base)
+        stages = copy_ranges(work, step, maker, ranges)
     copied = sum(share.points for share in work.lease.ledger.ranges(work.run, work.step))
     work.progress.end(counted(copied, "point"))
     # What an earlier attempt has copied took an unknown time.
@@ -250,6 +253,8 @@ def index(step: Build, work: Work) -> Index:
 
 def converge(step: Build, work: Work) -> Proof:
     """Pass by pass until the shadow equals f(source); the last pass is the proof."""
+    if step.fill != "copy" or step.source is None:
+        await_late(work)
     if step.fill == "restore":
         return phases.converge(step, work)
     if step.source is None or step.fill in ("empty", "sample"):
@@ -268,7 +273,8 @@ def converge(step: Build, work: Work) -> Proof:
     )
     # A clone has no base to make source passes against: the last pass reads both sides, and writes what differs.
     since = None if step.fill == "clone" else work.facts(Fill).source_ids
-    return prove(work, sides, since=since, delta=delta_of(work), cloned=step.fill == "clone")
+    with limited(work, step.target):
+        return prove(work, sides, since=since, delta=delta_of(work), cloned=step.fill == "clone")
 
 
 def quality(step: Build, work: Work) -> Quality:
@@ -321,6 +327,6 @@ PHASES = (
     Phase(Shadow, shadow),
     Phase(Fill, fill, early=True),
     Phase(Index, index, early=True),
-    Phase(Proof, converge),
+    Phase(Proof, converge, early=True),
     Phase(Quality, quality),
 )

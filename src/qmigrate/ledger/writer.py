@@ -12,7 +12,7 @@ from sqlalchemy import Connection, and_, delete, select, update
 from qmigrate.errors import QmigrateError, RepairNeededError
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.bases import append_committed
-from qmigrate.ledger.codec import Doubt, Fixed, Quarantined, Range, View
+from qmigrate.ledger.codec import Carry, Doubt, Fixed, Quarantined, Range, View
 from qmigrate.ledger.fence import Fenced, elapsed, next_number, upsert
 from qmigrate.ledger.meanings import keep
 from qmigrate.ledger.quarantine import save_quarantined
@@ -231,17 +231,23 @@ class RunWrites(Fenced):
 
         What is carried is doubtful from its first row on, until :meth:`carried_for_sure` is called.
         """
-        key = {"run": run, "step": step, "point_id": codec.id_text(point_id)}
+        self.carry_all(run, step, [Carry(point_id, before, after, state, doubt)])
+
+    def carry_all(self, run: int, step: int, carries: Sequence[Carry]) -> None:
+        """The same for several in one transaction."""
         with self._write() as connection:
-            values = {
-                "before": before,
-                "after": after,
-                "state": state,
-                "updated_at": self.ledger.database.now(),
-                "reason": None if doubt is None or doubt.reason is None else codec.readable(doubt.reason),
-                "met": None if doubt is None else doubt.met,
-            }
-            upsert(connection, tables.carries, key, values)
+            for one in carries:
+                key = {"run": run, "step": step, "point_id": codec.id_text(one.point_id)}
+                doubt = one.doubt
+                values = {
+                    "before": one.before,
+                    "after": one.after,
+                    "state": one.state,
+                    "updated_at": self.ledger.database.now(),
+                    "reason": None if doubt is None or doubt.reason is None else codec.readable(doubt.reason),
+                    "met": None if doubt is None else doubt.met,
+                }
+                upsert(connection, tables.carries, key, values)
 
     def save_generation(self, generation: Generation) -> None:
         """Insert or update a generation of the own collection, by its number."""

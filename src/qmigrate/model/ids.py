@@ -117,7 +117,7 @@ def differing(left: Iterable[Page], right: Iterable[Page]) -> Iterator[Differing
     lefts, rights = ascending(left), ascending(right)
     one, other = next(lefts, None), next(rights, None)
     while one is not None and other is not None:
-        upto, border = _cuts(one, other)
+        upto, border = cuts(one, other)
         yield _compared(one[:upto], other[:border])
         one = one[upto:] if upto < len(one) else next(lefts, None)
         other = other[border:] if border < len(other) else next(rights, None)
@@ -129,7 +129,7 @@ def differing(left: Iterable[Page], right: Iterable[Page]) -> Iterator[Differing
         other = next(rights, None)
 
 
-def _cuts(one: Page, other: Page) -> tuple[int, int]:
+def cuts(one: Page, other: Page) -> tuple[int, int]:
     """How far both pages can be compared. Every number comes before every UUID."""
     if one.dtype != other.dtype:
         return (len(one), 0) if one.dtype == NUMBERS else (0, len(other))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from qmigrate.model.facts.stored import by_field
+from qmigrate.model.facts.stored import UNLEARNED, Unlearned, by_field
 from qmigrate.model.schema import JsonObject
 
 #: How the reason begins for one that can't be carried at all.
@@ -14,6 +14,8 @@ NOT_BROUGHT = "written to the generation left"
 MAY_UNDO = "inserted although neither side had it at the proof: may undo a delete"
 #: Of another late write that was carried, unless nothing but our own writes reached the new side.
 MAY_OVERWRITE = "carried over while the new generation took other writes"
+#: Of one that was carried over what only our own writes had reached, by the versions of points.
+MAY_MISS = "carried over what no other write had reached: a request by a filter may not have met it"
 #: Of one that was not carried.
 KEPT = "both generations took a write; the new one's was kept"
 #: How many ids a report names; the counts are always complete.
@@ -92,6 +94,9 @@ class SweepReport:
         listed: ids where the new generation had taken another write since: see ``docs/safety.md``.
         may_undo: how many of them were on neither side at the proof and were inserted: a delete through the name in
             between would have met nothing, and is undone by that. All of them: ``qmigrate history --carried``.
+        by_filter: late writes that were carried over what no other write had reached, while the new generation took
+            writes elsewhere: a request by a filter, in the moments between, may have gone past them. They are not
+            among those that are listed.
         lost: another client deleted the old collection, so that late writes are unknown.
     """
 
@@ -100,6 +105,7 @@ class SweepReport:
     listed: Findings = field(default_factory=Findings)
     lost: bool = False
     may_undo: int = 0
+    by_filter: int | Unlearned = UNLEARNED
 
 
 #: Of the normal distribution: 95 % lie within this many deviations.

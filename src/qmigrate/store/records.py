@@ -31,6 +31,8 @@ KEY_SIZE = 17
 DIGEST_SIZE = 16
 #: The digest of a point that isn't there.
 ABSENT = bytes(DIGEST_SIZE)
+#: In the place of a digest that isn't known: it equals none, so that such a point counts as written.
+UNKNOWN = b"\xff" * DIGEST_SIZE
 #: Makes the digest of a complete point: payload and all vectors, whatever order the server sent its maps in.
 Digest = Callable[[Stored], bytes]
 T = TypeVar("T")

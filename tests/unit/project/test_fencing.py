@@ -51,7 +51,7 @@ def calls(name: str) -> dict[str, int]:
         ("as_probe", {"commands/repair.py"}),
         # Nothing but the executor goes on before late requests of an earlier holder have landed.
         ("remove_earlier", {"engine/executor.py", "engine/epoch_aliases.py"}),
-        ("await_late", {"engine/executor.py", "engine/rebuild.py", "engine/epoch_aliases.py"}),
+        ("await_late", {"engine/executor.py", "engine/rebuild.py", "engine/epoch_aliases.py", "engine/prove/proof.py"}),
         ("cast", set()),
     ],
 )

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+import numpy as np
+
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.base import (
     SIDES,
@@ -29,11 +31,12 @@ from qmigrate.engine.points.base import (
     ids_of,
 )
 from qmigrate.engine.points.compare import Judge
+from qmigrate.engine.points.ranges import in_parallel
 from qmigrate.engine.prove import recorded
 from qmigrate.engine.prove.choice import ByContent, ByVersion, choose
 from qmigrate.engine.prove.passes import REDO_BATCH, Sample, Share, Sides, forgive, repair
 from qmigrate.engine.prove.recorded import MOST_OF_ALL, batches, by_key, order_keys, unlisted
-from qmigrate.engine.prove.versions import VersionTable, listing
+from qmigrate.engine.prove.versions import Unlisted, VersionTable, listing
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
 from qmigrate.model.ids import Page
@@ -144,13 +147,21 @@ def can_list(work: Work, sides: Sides) -> bool:
 
 def _listed(work: Work, sides: Sides, by: ByVersion) -> Listed:
     started = time.monotonic()
-    source = listing(work, sides.source, by.source)
+    asked = {"source": (sides.source, by.source), "target": (sides.target, by.shadow)}
+    found: dict[str, VersionTable] = {}
+
+    def listed(side: str) -> None:
+        found[side] = listing(work, *asked[side])
+
     try:
-        target = listing(work, sides.target, by.shadow)
+        # The server works for one while the other's answer is on its way.
+        in_parallel(work, list(asked), listed, len(asked))
     except BaseException:
-        source.close()
+        for table in found.values():
+            table.close()
         raise
-    return Listed(by, sides.base, work.lease.epoch, source, target, time.monotonic() - started)
+    took = time.monotonic() - started
+    return Listed(by, sides.base, work.lease.epoch, found["source"], found["target"], took)
 
 
 def begin_recorded(work: Work, sides: Sides, forward: str) -> str | None:
@@ -273,16 +284,25 @@ def candidates(work: Work, sides: Sides, before: Listed, now: Listed, dirty: Ite
         now.target.changed_since(before.target),
         unlisted(work.store, reach(work, sides.source), now.by.source, now.source),
         unlisted(work.store, reach(work, sides.target), now.by.shadow, now.target),
-        _known(work, sides, now.source, "source"),
-        _known(work, sides, now.target, "target"),
+        _known(work, sides, {"source": now.source, "target": now.target}),
     ]
     keys = heapq.merge(*map(order_keys, streams), sorted(dirty))
     return (key for key, _ in groupby(keys))
 
 
-def _known(work: Work, sides: Sides, table: VersionTable, side: str) -> Iterator[Page]:
-    """Ids that the base has on this side and the listing has not: what no listing ever had may have been deleted."""
-    return table.unlisted(ids_of(work.lease.ledger.base_pages(sides.base), side))
+def _known(work: Work, sides: Sides, tables: Mapping[str, VersionTable]) -> Iterator[Page]:
+    """Ids that the base has on a side and its listing has not: what no listing ever had may have been deleted.
+
+    Args:
+        tables: of each side that is asked for; the base is read once for all of them.
+    """
+    walks = {side: Unlisted(table) for side, table in tables.items()}
+    for page in work.lease.ledger.base_pages(sides.base):
+        # Each side has a page for each kind of id; what both lack is merged, since keys are to come in order.
+        for found in zip(*(map(one.of, ids_of([page], side)) for side, one in walks.items()), strict=True):
+            lacking = [one for one in found if len(one)]
+            if lacking:
+                yield lacking[0] if len(lacking) == 1 else np.union1d(*lacking)
 
 
 def _range_of(work: Work, sides: Sides) -> Callable[[bytes], int]:
@@ -371,7 +391,7 @@ def written_since(
         return None
     changed = order_keys(now.changed_since(known.source))
     lacking = order_keys(unlisted(work.store, reach(work, sides.source), known.by.source, now))
-    keys = heapq.merge(changed, lacking, order_keys(_known(work, sides, now, "source")), sorted(further))
+    keys = heapq.merge(changed, lacking, order_keys(_known(work, sides, {"source": now})), sorted(further))
     return _with_base(work, sides, (key for key, _ in groupby(keys)), now)
 
 

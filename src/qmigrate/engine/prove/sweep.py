@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
-from typing import NamedTuple
 
 from qmigrate.engine.barriers import (
     TokenGuard,
@@ -17,17 +16,21 @@ from qmigrate.engine.barriers import (
     nothing_written,
     wait_for_stragglers,
 )
-from qmigrate.engine.epoch_aliases import check_same, own, reach
+from qmigrate.engine.epoch_aliases import own, reach
 from qmigrate.engine.points.base import BaseEntry, PageWriter, left_by, unpack
 from qmigrate.engine.points.compare import Judge
-from qmigrate.engine.points.transformation import Made, Maker, write
+from qmigrate.engine.prove.carry import ALREADY, AT_ONCE, LISTED, Late, NewSide, add_to, carry_by_version, carry_one
 from qmigrate.engine.prove.delta import written_since
-from qmigrate.engine.prove.passes import Sides, forgive, keyed, page_of
+from qmigrate.engine.prove.passes import Sides, keyed, page_of
 from qmigrate.engine.work import Work
-from qmigrate.errors import EmbedError, PlanError, RepairNeededError
-from qmigrate.ledger import Doubt
+from qmigrate.errors import RepairNeededError
 from qmigrate.model.facts.phases import Left, Sweep
-from qmigrate.model.report import KEPT, MAY_OVERWRITE, MAY_UNDO, NOT_BROUGHT, SweepReport, VerificationReport
+from qmigrate.model.report import (
+    MAY_MISS,
+    MAY_OVERWRITE,
+    MAY_UNDO,
+    SweepReport,
+)
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds, Stored
@@ -36,10 +39,6 @@ from qmigrate.store import records
 
 #: Rounds after which another client must be writing to the old generation directly.
 MOST_ROUNDS = 8
-#: State of an id in the journal that was kept as it is and named in the report.
-LISTED = "listed"
-#: Not carried, because the new generation has it already; also its state in the journal.
-ALREADY = "already there"
 #: Seconds after which the write limiter lets one write per shard pass again, with a margin.
 TOKEN_RETURNS = 50.0
 
@@ -93,22 +92,26 @@ def sweep(
     earlier = [carry for carry in known if carry.state not in (LISTED, ALREADY)]
     for carry in earlier:
         undoes = carry.doubt is not None and carry.doubt.reason == MAY_UNDO
-        _list(report, carry.point_id, MAY_UNDO if undoes else "carried over by a run that was interrupted")
+        add_to(report, carry.point_id, MAY_UNDO if undoes else "carried over by a run that was interrupted")
     report.carried = len(earlier)
     if nothing_written(work, since, now, delta=delta, own_writes=taken):
         note_left(work, now, delta)
         return report
-    carried: dict[PointId, str] = {}
+    carried: dict[PointId, str | None] = {}
+    told = NewSide.of(work, sides, target_since)
     while report.rounds < MOST_ROUNDS:
         report.rounds += 1
         guard = TokenGuard(work, own(work, sides.source)) if not now else None
         started = time.monotonic()
-        carried |= _read_and_carry(work, sides, report, now, guard)
+        carried |= _read_and_carry(work, sides, report, now, guard or told)
         alone = guard is not None and guard.clean()
         taken = work.store.take_tokens(own(work, sides.source))
         before, now = now, barrier(work.store, reach(work, sides.source))
         if alone or is_last(work, before, now, (delta, taken), time.monotonic() - started):
-            _list_unproven(work, sides, report, (carried, report.carried - len(earlier)), target_since)
+            if told is None:
+                _list_unproven(work, sides, report, (carried, report.carried - len(earlier)), target_since)
+            else:
+                _list_doubtful(report, carried)
             _absorb(work, sides)
             note_left(work, now, delta)
             return report
@@ -165,36 +168,22 @@ def is_last(work: Work, before: OperationIds, now: OperationIds, own: tuple[int,
     return (not now or not exact(work)) and own[1] == 0 and seconds < TOKEN_RETURNS
 
 
-class Late(NamedTuple):
-    """One id that the old generation took a write of.
-
-    Attributes:
-        stored: its point there as it is now, or None.
-        known: its base, with the carries of this step.
-        whole: the digest of `stored`.
-        doubt: what is doubtful about a carry, until the new side is known to have been left alone.
-        begun: a process that died was about to carry it.
-    """
-
-    identifier: PointId
-    stored: Stored | None
-    known: BaseEntry
-    whole: bytes
-    doubt: str
-    begun: bool
-
-
 def _read_and_carry(
-    work: Work, sides: Sides, report: SweepReport, ids: OperationIds, guard: TokenGuard | None
-) -> dict[PointId, str]:
+    work: Work, sides: Sides, report: SweepReport, ids: OperationIds, how: TokenGuard | NewSide | None
+) -> dict[PointId, str | None]:
     """One reading of the old side against the base, with the carries of this step laid over it.
 
     A carry that was begun by a process that died is gone into again, whatever the old side holds now: what that
     process wrote may be made of something that the old side does not hold any more.
 
+    Args:
+        how: what tells that no other client writes to the old side, or what was written to the new one.
+
     Returns:
-        What was carried, each with what is doubtful about it until the new side is known to have been left alone.
+        What was carried, each with what is doubtful about it: by versions that is final, else it holds until the new
+        side is known to have been left alone.
     """
+    guard, told = (how if isinstance(how, TokenGuard) else None), (how if isinstance(how, NewSide) else None)
     journal = work.lease.ledger.carries(work.run, work.step)
     done = left_by(journal, {"done", LISTED})
     ours = left_by(journal, {"running", "done"}).keys()
@@ -203,7 +192,8 @@ def _read_and_carry(
     inserted = {one.point_id for one in journal if one.doubt is not None and one.doubt.reason == MAY_UNDO}
     judge = Judge(sides.maker, sides.digest(work))
     journaled = {records.order_key(one.point_id) for one in journal}
-    carried: dict[PointId, str] = {}
+    carried: dict[PointId, str | None] = {}
+    waiting: list[Late] = []
     for key, stored, entry in _points(work, sides, journaled, ids, guard):
         if guard is not None:
             guard()
@@ -215,9 +205,16 @@ def _read_and_carry(
         # What neither side had may have been deleted through the name before it is carried.
         fresh = stored is not None and known.target == records.ABSENT
         doubt = MAY_UNDO if fresh or identifier in inserted else MAY_OVERWRITE
-        late = Late(identifier, stored, known, whole, doubt, begun=key in begun)
-        if _carried(work, sides, judge, late, report, kept=key in ours):
+        late = Late(identifier, stored, known, whole, doubt, begun=key in begun, kept=key in ours)
+        if told is not None:
+            waiting.append(late)
+            if len(waiting) == AT_ONCE:
+                carried |= carry_by_version(work, sides, judge, waiting, (report, told))
+                waiting = []
+        elif carry_one(work, sides, judge, late, report):
             carried[identifier] = late.doubt
+    if told is not None and waiting:
+        carried |= carry_by_version(work, sides, judge, waiting, (report, told))
     return carried
 
 
@@ -237,121 +234,19 @@ def _points(
     return join(keyed(work, sides.source, (None, None), page_of(work, sides.source)), base)
 
 
-def _carried(
-    work: Work, sides: Sides, judge: Judge, late: Late, report: SweepReport, *, kept: bool
-) -> bool:
-    """Carry one id; what can't be made or must not be overwritten is listed, once, and stops nothing.
-
-    Args:
-        kept: whether the journal has a carry of it already.
-    """
-    identifier, known, whole = late.identifier, late.known, late.whole
-    met: bytes | None = None
-    try:
-        reason, met = _carry(work, sides, judge, late)
-    except (EmbedError, PlanError) as error:
-        reason = error.message
-    if reason is None:
-        report.carried += 1
-        return True
-    if reason != ALREADY:
-        _list(report, identifier, reason)
-        # The base stays as it is, whatever was met: a further late write must not take that for its own doing.
-        left = whole + known.target
-        doubt = Doubt(reason, met)
-        work.lease.carry(work.run, work.step, identifier, known.source + known.target, left, LISTED, doubt)
-    elif not kept:
-        # Kept for gc only, which would take it for written since the name moved.
-        work.lease.carry(work.run, work.step, identifier, known.source + known.target, whole + known.target, ALREADY)
-    return False
-
-
-def _carry(work: Work, sides: Sides, judge: Judge, late: Late) -> tuple[str | None, bytes | None]:
-    """Rule 6 for one id. T = base: apply S; T = f(S): it is there already; else T took another write: keep and list.
-
-    Returns:
-        Why it was not carried, or None when it was; and the digest of T, where it was read.
-    """
-    identifier, stored, known, whole = late.identifier, late.stored, late.known, late.whole
-    if sides.rekeys:
-        return f"{NOT_BROUGHT}, past its fence; in the other one it has another id: not carried", None
-    here = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
-    seen = judge.digest(here) if here is not None else records.ABSENT
-    if seen != known.target:
-        if not _already(judge, stored, here):
-            return KEPT, seen
-        # What can be compared is equal; vectors that are made can't be: they may be made of another source, or of none.
-        if stored is None or sides.maker is None or not sides.maker.transform.filled:
-            return ALREADY, seen
-        if not late.begun:
-            return KEPT, seen
-    if stored is not None and sides.maker is None:
-        return f"{NOT_BROUGHT}; the change has no inverse", seen
-    strange = _without_place(sides, stored)
-    if strange is not None:
-        return f"has the vector {strange!r}, which was added to {sides.source} while the name moved: not carried", seen
-    # Doubtful from now on, and for good where this process ends before it is known what else the new side took.
-    before, doubt = known.source + known.target, Doubt(late.doubt, seen)
-    work.lease.carry(work.run, work.step, identifier, before, whole + seen, "running", doubt)
-    alias = own(work, sides.target)
-    # A collection that was recreated while it is read lacks points that no client has deleted.
-    check_same(work, sides.source)
-    if stored is None:
-        work.store.delete(alias, [identifier])
-        forgive(sides.maker, [identifier])
-    elif sides.maker is not None:
-        made = sides.maker.make([stored])
-        if made.dropped and here is None and sides.maker.quarantine is not None:
-            # What is kept of it must be what was written last.
-            sides.maker.quarantine.record(made.ids, made.failed)
-            return f"{made.failed[0].reason}; left out, and kept with what could not be embedded before", seen
-        if made.dropped:
-            return _why_not_made(sides.maker, identifier, made, there=here is not None), seen
-        for pending in write(work, alias, sides.maker, made):
-            pending.wait()
-    now = next(iter(work.store.fetch(reach(work, sides.target), [identifier])), None)
-    after = judge.digest(now) if now is not None else records.ABSENT
-    work.lease.carry(work.run, work.step, identifier, before, whole + after, "done", doubt)
-    return None, seen
-
-
-def _why_not_made(maker: Maker, identifier: PointId, made: Made, *, there: bool) -> str:
-    """The report on a point that can't be filled; of one that was left out before, the quarantine has this reading.
-
-    Args:
-        there: whether the other side has it.
-    """
-    quarantine, reason = maker.quarantine, made.failed[0].reason
-    if there or quarantine is None or identifier not in quarantine:
-        return f"{reason}; nothing is dropped any more once the name has moved"
-    quarantine.record(made.ids, made.failed)
-    return f"{reason}; it was left out before, and still is"
-
-
-def _without_place(sides: Sides, stored: Stored | None) -> str | None:
-    """A vector of the point that the other side lacks, or None."""
-    if stored is None or sides.maker is None:
-        return None
-    lacking = sides.maker.transform.vectors.keys() - sides.maker.schema.vector_names()
-    return min(lacking & records.vector_messages(stored).keys(), default=None) if lacking else None
-
-
-def _list(report: SweepReport, identifier: PointId, reason: str) -> None:
-    report.may_undo += reason == MAY_UNDO
-    report.listed.add(identifier, reason, first=reason == MAY_UNDO)
-
-
-def _already(judge: Judge, stored: Stored | None, here: Stored | None) -> bool:
-    if stored is None or here is None:
-        return stored is None and here is None
-    return judge.why_not(stored, here, VerificationReport("", "")) is None
+def _list_doubtful(report: SweepReport, carried: Mapping[PointId, str | None]) -> None:
+    """List what versions leave open; what only a request by a filter may have gone past is counted."""
+    for identifier, doubt in carried.items():
+        if doubt not in (None, MAY_MISS):
+            add_to(report, identifier, doubt)
+    report.by_filter = sum(doubt == MAY_MISS for doubt in carried.values())
 
 
 def _list_unproven(
     work: Work,
     sides: Sides,
     report: SweepReport,
-    carries: tuple[Mapping[PointId, str], int],
+    carries: tuple[Mapping[PointId, str | None], int],
     since: OperationIds | None,
 ) -> None:
     """List the carries unless the new side shows nothing but our own writes since the proof.
@@ -367,6 +262,6 @@ def _list_unproven(
         moved = moved_in_all(since, now) if since is not None and exact(work) else None
         if moved is None or moved != len(now) * delta_of(work) + writes:
             for identifier, doubt in carried.items():
-                _list(report, identifier, doubt)
+                add_to(report, identifier, doubt or MAY_OVERWRITE)
             return
     work.lease.carried_for_sure(work.run, work.step, list(carried))

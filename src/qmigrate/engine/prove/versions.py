@@ -28,7 +28,7 @@ from qmigrate.engine.barriers import barrier
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
-from qmigrate.model.ids import NUMBERS, Page, as_page, differing, packed, points_of, without
+from qmigrate.model.ids import NUMBERS, Page, as_page, cuts, packed, points_of, without
 from qmigrate.model.transform import PointId
 from qmigrate.ports import OperationIds, Placement, Store, VersionPage
 
@@ -172,9 +172,11 @@ class VersionTable:
 
     def unlisted(self, ids: Iterable[Page]) -> Iterator[Page]:
         """Those of these ids, which are ascending, that are not in the listing: they have no number to go by."""
-        for found in differing(ids, (page.ids for page in self.pages())):
-            if len(found.left):
-                yield found.left
+        unlisted = Unlisted(self)
+        for page in ids:
+            found = unlisted.of(page)
+            if len(found):
+                yield found
 
     def _settle(self, *, spill: bool) -> None:
         """What was added last becomes a run of each kind."""
@@ -235,6 +237,25 @@ class VersionTable:
                     left.append((rest, reader))
             heads = left
             yield taken[0] if len(taken) == 1 else _ordered(taken)
+
+
+class Unlisted:
+    """Which of some ids a listing lacks, page by page, in memory for a block of it: several may walk at one pace."""
+
+    def __init__(self, table: VersionTable) -> None:
+        self._pages = (page.ids for page in table.pages())
+        self._head = next(self._pages, None)
+
+    def of(self, page: Page) -> Page:
+        """Those of a page that are not listed; pages come in ascending order."""
+        lacking: list[Page] = []
+        while len(page) and self._head is not None:
+            upto, border = cuts(page, self._head)
+            lacking.append(without(page[:upto], self._head[:border]) if upto else page[:0])
+            page = page[upto:]
+            self._head = self._head[border:] if border < len(self._head) else next(self._pages, None)
+        lacking.append(page)
+        return lacking[0] if len(lacking) == 1 else np.concatenate(lacking)
 
 
 def listing(

@@ -46,6 +46,17 @@ class StoppedInOrder(Facts):
 
 
 @dataclass(frozen=True, slots=True)
+class WriteLimit(Facts):
+    """Of the phases of a build that write points.
+
+    Attributes:
+        write_limit: seconds that a write of points takes at most; None where that is not known.
+    """
+
+    write_limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Copied(Facts):
     """Of the phases in which a clone turns out to be impossible: why the server could not clone."""
 

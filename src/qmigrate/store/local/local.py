@@ -40,6 +40,7 @@ from qmigrate.ports import (
     Snapshot,
     Stored,
     VersionPage,
+    WriteLimit,
 )
 from qmigrate.store import exact, faults, filters, records
 from qmigrate.store.local import shapes
@@ -253,6 +254,11 @@ class LocalStore(Absent):
     def request_timeout(self) -> float:
         """Nothing continues after a call has returned."""
         return 0.0
+
+    def limited_writes(self, name: str, limit: WriteLimit) -> AbstractContextManager[None]:
+        """Nothing to limit."""
+        del name, limit
+        return nullcontext()
 
     def must_exist(self, name: str) -> None:
         """Raise where there is no such collection."""

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
@@ -22,7 +22,7 @@ from qmigrate.model.ids import NUMBERS, UUIDS, Page, points_of
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import Seal
 from qmigrate.model.transform import Payload, PointId
-from qmigrate.ports import Ready, Stored
+from qmigrate.ports import Ready, Stored, WriteLimit
 from qmigrate.sequences import in_parts
 from qmigrate.store import exact, faults, wire
 from qmigrate.store.address import ConnectionSettings
@@ -251,6 +251,8 @@ class Points:
         self._strict_mode = strict_mode
         self._payloads = payloads
         self.answers = Answers()
+        # By the name that the writes are sent to: several collections are worked on at a time.
+        self.limits: dict[str, WriteLimit] = {}
         # Reads and writes on a connection each: large pages don't wait for large batches.
         self._channels = (opened(settings), opened(settings))
         self._reads, self._writes = (messages.PointsStub(channel) for channel in self._channels)
@@ -285,11 +287,16 @@ class Points:
         """A reading method of the service whose answers stay bytes, for :meth:`start` and :meth:`repeated`."""
         return self._channels[0].unary_unary(f"/qdrant.Points/{method}", request_serializer=serializer)
 
-    def start(self, method: Any, request: Any) -> Any:
+    def start(self, method: Any, request: Any, *, timeout: float | None = None) -> Any:
         """Send a request without waiting for its answer; a future."""
         if self._same is not None and not isinstance(request, bytes):
             self._same.check(request.collection_name)
-        return self.answers.sent(method.future(request, timeout=self._timeout, metadata=self._metadata))
+        return self.answers.sent(method.future(request, timeout=timeout or self._timeout, metadata=self._metadata))
+
+    def start_write(self, name: str, method: Any, request: Any) -> Sent:
+        """The same for a write of points, which may have a limit of its own."""
+        seconds = self.limits[name].seconds if name in self.limits else self._timeout
+        return Sent(self.start(method, request, timeout=seconds), seconds)
 
     def answer(self, future: Any) -> Any:
         """The answer of a future, errors translated."""
@@ -406,14 +413,14 @@ class Points:
         for part in in_parts(ids, IDS_PER_REQUEST):
             request = messages.DeletePoints(collection_name=name, wait=True)
             add_ids(request.points.points.ids, part)
-            operation = self.written(self._writes.Delete, request)
+            operation = self.written(name, self._writes.Delete, request)
         return operation
 
     def edit_vectors(self, name: str, points: Sequence[Any]) -> None:
         """Set vectors of points that are there, and wait until it is done."""
         for part in in_parts(points, VECTORS_PER_REQUEST):
             request = messages.UpdatePointVectors(collection_name=name, wait=True, points=part)
-            self.written(self._writes.UpdateVectors, request)
+            self.written(name, self._writes.UpdateVectors, request)
 
     def nearest(
         self, name: str, vector: str, queries: Sequence[Any], how: Mapping[str, Any]
@@ -447,29 +454,38 @@ class Points:
 
         repeated(once, self._timeout)
 
-    def begin_upsert(self, head: bytes, points: Sequence[Ready]) -> tuple[Any, Any]:
-        """The bytes of an upsert request, and its future."""
+    def begin_upsert(self, name: str, head: bytes, points: Sequence[Ready]) -> tuple[Any, Sent]:
+        """The bytes of an upsert request, and the request under way."""
         request = _upsert_request(head, points)
-        return request, self.start(self._upsert, request)
+        return request, self.start_write(name, self._upsert, request)
 
-    def finish_upsert(self, name: str, head: bytes, points: Sequence[Ready], sent: tuple[bytes, Any]) -> None:
-        """Wait for an upsert, a request and its future; a batch beyond what strict mode lets pass is sent in parts."""
+    def finish_upsert(
+        self, name: str, head: bytes, points: Sequence[Ready], sent: tuple[bytes, Sent]
+    ) -> int | None:
+        """Wait for an upsert that is under way; a batch beyond what strict mode lets pass is sent in parts."""
         try:
-            self.written(self._upsert, *sent)
+            return self.written(name, self._upsert, *sent)
         except RefusedRequestError as error:
             most = self._smaller(name, "upsert_max_batchsize", len(points), error)
             for part in in_parts(points, most):
-                self.written(self._upsert, _upsert_request(head, part))
+                self.written(name, self._upsert, _upsert_request(head, part))
+            return None
 
-    def written(self, method: Any, request: Any, first: Any = None) -> int | None:
+    def written(self, name: str, method: Any, request: Any, first: Sent | None = None) -> int | None:
         """Wait until the server reports a write *completed*; the operation id that it got, where the server reports it.
 
         One that is accepted but not done in time is sent again: it is idempotent, and waits behind the first.
         """
-        futures = [] if first is None else [first]
+        sent = [] if first is None else [first]
 
         def once() -> int | None:
-            result = self.answer(futures.pop() if futures else self.start(method, request)).result
+            one = sent.pop() if sent else self.start_write(name, method, request)
+            try:
+                result = self.answer(one.future).result
+            except SlowError:
+                if name in self.limits:
+                    self.limits[name].exceeded(one.seconds)
+                raise
             if result.status != messages.UpdateStatus.Completed:
                 status = messages.UpdateStatus.Name(result.status)
                 raise SlowError(f"Qdrant at {self._label} has accepted a write, but it is not done: {status}")
@@ -486,10 +502,17 @@ class Points:
         return most
 
 
+class Sent(NamedTuple):
+    """A write under way, and for how many seconds it may be."""
+
+    future: Any
+    seconds: float
+
+
 class Upsert:
     """A :class:`qmigrate.ports.PendingWrite` over a gRPC future."""
 
-    __slots__ = ("_batch", "_future", "_head", "_name", "_points", "_request")
+    __slots__ = ("_batch", "_head", "_name", "_points", "_request", "_sent")
 
     def __init__(self, points: Points, name: str, batch: Sequence[Ready], new_only: bool) -> None:
         self._points = points
@@ -497,19 +520,20 @@ class Upsert:
         self._batch = batch
         mode = {"update_mode": messages.UpdateMode.InsertOnly} if new_only else {}
         self._head = bytes(messages.UpsertPoints(collection_name=name, wait=True, **mode).SerializeToString())
-        self._request, self._future = points.begin_upsert(self._head, batch)
+        self._request, self._sent = points.begin_upsert(name, self._head, batch)
 
-    def wait(self) -> None:
-        """Return when the server reports it *completed*.
+    def wait(self) -> int | None:
+        """Return when the server reports it *completed*, with its operation id.
 
         Raises:
             StoreError: it failed, or its outcome stayed unknown after the retries.
         """
         if self._request is None:
-            return
-        self._points.finish_upsert(self._name, self._head, self._batch, (self._request, self._future))
+            return None
+        operation = self._points.finish_upsert(self._name, self._head, self._batch, (self._request, self._sent))
         # The batch is freed as soon as it is safe.
-        self._request, self._future, self._batch = None, None, ()
+        self._request, self._sent, self._batch = None, Sent(None, 0.0), ()
+        return operation
 
 
 def _upsert_request(head: bytes, points: Sequence[Ready]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -25,6 +25,7 @@ from qmigrate.ports import (
     Snapshot,
     Stored,
     VersionPage,
+    WriteLimit,
 )
 from qmigrate.store import exact, filters, records
 from qmigrate.store.address import ConnectionSettings
@@ -95,6 +96,17 @@ class ServerStore:
     def request_timeout(self) -> float:
         """The longest time in seconds that one request of ours can take inside the server."""
         return self._settings.timeout
+
+    @contextmanager
+    def limited_writes(self, name: str, limit: WriteLimit) -> Iterator[None]:
+        """While the block runs, writes of points to this name end after the limit, and are sent again."""
+        if self._settings.prefer_rest:
+            limit.lift()
+        self._points.limits[name] = limit
+        try:
+            yield
+        finally:
+            del self._points.limits[name]
 
     def physical_names(self) -> tuple[str, ...]:
         """Physical collections, sorted."""
@@ -255,6 +267,9 @@ class ServerStore:
         marked = [point for point in points if exact.is_marked(point)]
         if not marked:
             return self._points.upsert(name, points, new_only=new_only)
+        if name in self._points.limits:
+            # REST has the time of every other request.
+            self._points.limits[name].lift()
         left = [point for point in points if not exact.is_marked(point)]
         others = self._points.upsert(name, left, new_only=new_only) if left else None
         return payloads.ExactUpsert(
