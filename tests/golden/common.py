@@ -65,6 +65,8 @@ VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "export.show": ("fixed", ("export", "show", "1")),
     "repair": ("moved", ("repair", "--name", "docs", "--yes")),
     "completion": ("empty", ("completion", "fish")),
+    "jobs": ("ready", ("jobs",)),
+    "worker": ("ready", ("worker", "--once")),
 }  # fmt: skip
 #: Further calls whose answer is kept, by a name of their own.
 FURTHER: dict[str, tuple[str, tuple[str, ...]]] = {

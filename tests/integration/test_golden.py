@@ -126,8 +126,8 @@ def test_settings_have_the_values_that_they_had(tmp_path):
 
 
 def test_no_verb_is_without_a_golden_answer():
-    """As the command line has them."""
-    assert set(VERBS) == adapter.verbs()
+    """As the command line has them; `serve` answers nothing by itself, and has no end."""
+    assert set(VERBS) | {"serve"} == adapter.verbs()
 
 
 @pytest.mark.parametrize("name", [*VERBS, *FURTHER])

@@ -48,14 +48,14 @@ def test_a_deletion_is_done_by_a_worker(served):  # noqa: F811
     assert asked.headers["location"] == f"/api/v1/jobs/{job['id']}"
     assert asked.headers["preference-applied"] == "respond-async"
     assert served.paths() == set(PATHS), "no worker has done it yet"
-    assert jobs.work(served.made.settings(), once=True) == 1
+    assert jobs.work(served.made.settings(), once=True).ended == 1
     done = client.get(asked.headers["location"]).json()
     assert (done["status"], done["progress"], done["error"]) == ("completed", 100, None)
     assert done["result"] == {"deleted": 3, "log": audit(served.made)[0].id}
     assert served.paths() == set(PATHS[3:])
     row = audit(served.made)[0]
     assert (row.actor, row.reason, row.told.own[JOB]) == ("otto", "moved", job["id"])
-    assert jobs.work(served.made.settings(), once=True) == 0
+    assert jobs.work(served.made.settings(), once=True).ended == 0
 
 
 def test_the_same_key_is_the_same_job(served):  # noqa: F811
@@ -69,7 +69,7 @@ def test_the_same_key_is_the_same_job(served):  # noqa: F811
     assert other.status_code == 422
     assert "belongs to another request" in other.json()["detail"]
     assert client.request("DELETE", URL, json=BODY, headers={"Idempotency-Key": "k-1"}).status_code == 422
-    assert jobs.work(served.made.settings(), once=True) == 1
+    assert jobs.work(served.made.settings(), once=True).ended == 1
     assert client.request("DELETE", URL, json=BODY, headers=keyed).json()["status"] == "completed"
     assert [one["id"] for one in client.get("/api/v1/jobs").json()] == [first]
 
@@ -101,7 +101,7 @@ def test_a_job_whose_worker_died_after_its_work_is_not_done_again(served, queue)
     vectors.delete(settings.acting("kim", {JOB: asked.id}), "directory", "/photos/2024", reason="moved")
     log = audit(served.made)[0].id
     late = more(served, "/photos/2024/later.jpg")
-    assert jobs.work(settings, once=True) == 1
+    assert jobs.work(settings, once=True).ended == 1
     assert jobs.job(settings, asked.id).result == {"deleted": 3, "log": log}
     assert late in served.made.contents(), "what was written after the first deletion was not asked about"
     assert audit(served.made)[0].id == log
@@ -126,7 +126,7 @@ def test_a_job_whose_worker_died_in_its_work_is_finished(served, queue):  # noqa
     assert queue.begun(asked.id) == [served.made.name]
     assert queue.begun("another") == []
     late = more(served, "/photos/2024/later.jpg")
-    assert jobs.work(settings, once=True) == 1
+    assert jobs.work(settings, once=True).ended == 1
     found = jobs.job(settings, asked.id)
     assert (found.state, found.result["deleted"], found.attempts) == ("completed", 3, 2)
     assert late in served.made.contents()
@@ -142,7 +142,7 @@ def test_a_lease_that_is_held_lets_the_job_wait(served, queue, monkeypatch):  # 
     asked, _ = jobs.submit(settings, "reset", {"reason": "x"})
     with monkeypatch.context() as patch:
         patch.setattr(vectors, "delete_all", held)
-        assert jobs.work(settings, once=True) == 0
+        assert jobs.work(settings, once=True).ended == 0
     waiting = jobs.job(settings, asked.id)
     assert (waiting.state, waiting.attempts, waiting.error["exitCode"]) == ("pending", 1, 6)
     assert queue.take("other", 30.0) is None, "not due yet"
@@ -160,7 +160,7 @@ def test_what_fails_says_why(served):  # noqa: F811
     """What fails says why."""
     client = served.client()
     asked = client.post("/api/v1/rollback", json={"target": "9999"}).json()
-    assert jobs.work(served.made.settings(), once=True) == 1
+    assert jobs.work(served.made.settings(), once=True).ended == 1
     found = client.get(f"/api/v1/jobs/{asked['id']}").json()
     assert (found["status"], found["result"]) == ("failed", None)
     assert found["error"]["exitCode"] == 2
@@ -175,7 +175,7 @@ def test_a_function_that_raises_fails_the_job_and_not_the_worker(served, monkeyp
     settings = served.made.settings()
     asked, _ = jobs.submit(settings, "reset", {"reason": "x"})
     monkeypatch.setattr(vectors, "delete_all", broken)
-    assert jobs.work(settings, once=True) == 1
+    assert jobs.work(settings, once=True).ended == 1
     error = jobs.job(settings, asked.id).error
     assert error["message"] == "unexpected ZeroDivisionError: token=***"
 
@@ -204,7 +204,7 @@ def test_a_job_that_waits_is_cancelled_at_once(served, queue):  # noqa: F811
     ended = client.post(f"/api/v1/jobs/{asked['id']}/cancel").json()
     assert (ended["status"], ended["cancelledBy"]) == ("failed", "otto")
     assert ended["error"]["message"] == "cancelled by otto before it had begun"
-    assert jobs.work(served.made.settings(), once=True) == 0
+    assert jobs.work(served.made.settings(), once=True).ended == 0
     assert served.paths() == set(PATHS)
     assert client.post("/api/v1/jobs/none/cancel").status_code == 404
     with pytest.raises(UnknownNameError):
@@ -246,9 +246,9 @@ def test_a_worker_that_is_to_end_leaves_its_job_to_another(served, queue, monkey
     asked, _ = jobs.submit(settings, "reset", {"reason": "x"})
     with monkeypatch.context() as patch:
         patch.setattr(vectors, "delete_all", stopped)
-        assert jobs.work(settings) == 0, "it ends by itself"
+        assert jobs.work(settings).ended == 0, "it ends by itself"
     assert jobs.job(settings, asked.id).state == "pending"
-    assert jobs.work(settings, once=True) == 1
+    assert jobs.work(settings, once=True).ended == 1
     assert jobs.job(settings, asked.id).state == "completed"
     assert not served.made.contents()
 
@@ -276,7 +276,7 @@ def test_upgrades_and_undo_are_jobs(served):  # noqa: F811
     client.delete("/api/v1/vectors/by-session/0?confirm=true")
     log = audit(served.made)[0].id
     undo = client.post(f"/api/v1/deletions/{log}/undo").json()
-    assert jobs.work(served.made.settings(), once=True) == 2
+    assert jobs.work(served.made.settings(), once=True).ended == 2
     assert client.get(f"/api/v1/jobs/{up['id']}").json()["status"] == "completed"
     assert client.get(f"/api/v1/jobs/{undo['id']}").json()["status"] == "completed", client.get(f"/api/v1/jobs/{undo['id']}").text
     assert served.made.row().revision == "0002"
@@ -294,7 +294,7 @@ def test_jobs_in_the_terminal(served):  # noqa: F811
     assert call(here, "jobs", asked.id, "--cancel").code == 0
     assert [call(here, *words).code for words in (("jobs", "--state", "done"), ("jobs", "--cancel"), ("jobs", "unknown"))] == [2, 2, 2]
     ended = call(here, "worker", "--once")
-    assert (ended.code, ended.err.strip()) == (0, "0 jobs done.")
+    assert (ended.code, ended.out.strip()) == (0, "0 jobs done.")
 
 
 def test_fixes_and_the_contract_share_one_undo(served):  # noqa: F811

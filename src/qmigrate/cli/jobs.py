@@ -13,7 +13,7 @@ from qmigrate.text import counted, moment
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qmigrate.commands.jobs import Jobs
+    from qmigrate.commands.jobs import Jobs, Worked
     from qmigrate.ledger.job_queue import QueuedJob
 
 _HEADER = ("job", "asked for", "kind", "state", "at", "who")
@@ -81,7 +81,9 @@ def worker(shell: Shell, once: bool) -> int:
     """Do jobs, one after the other, until a signal comes; several workers may run, on several machines."""
     import qmigrate.commands.jobs as command
 
-    ended = command.work(shell.settings(), once=once)
-    if not shell.options.quiet:
-        shell.console(stderr=True).print(f"{counted(ended, 'job')} done.")
+    shell.show(command.work(shell.settings(), once=once), lambda console, done: console.print(_done(done)))
     return 0
+
+
+def _done(done: Worked) -> str:
+    return f"{counted(done.ended, 'job')} done."

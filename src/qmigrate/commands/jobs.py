@@ -158,6 +158,17 @@ class Jobs:
     rows: tuple[QueuedJob, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """`worker`.
+
+    Attributes:
+        ended: jobs that this worker has ended, whatever became of them.
+    """
+
+    ended: int
+
+
 def submit(settings: Settings, kind: str, arguments: Arguments, *, key: str | None = None) -> tuple[QueuedJob, bool]:
     """Ask for a job.
 
@@ -243,7 +254,7 @@ def _known(found: QueuedJob | None, identifier: str) -> QueuedJob:
     return found
 
 
-def work(settings: Settings | None = None, *, once: bool = False, stop: threading.Event | None = None) -> int:
+def work(settings: Settings | None = None, *, once: bool = False, stop: threading.Event | None = None) -> Worked:
     """Do jobs, one after the other, until a signal comes.
 
     Args:
@@ -251,7 +262,7 @@ def work(settings: Settings | None = None, *, once: bool = False, stop: threadin
         stop: set by another thread to end it.
 
     Returns:
-        How many were ended.
+        How many it has ended.
     """
     settings = settings or Settings.load()
     ended = 0
@@ -268,7 +279,7 @@ def work(settings: Settings | None = None, *, once: bool = False, stop: threadin
                 stop.wait(_IDLE)
             else:
                 time.sleep(_IDLE)
-    return ended
+    return Worked(ended)
 
 
 def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, signals: Stop) -> bool:

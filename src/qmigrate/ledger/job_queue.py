@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, and_, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, inspect, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from qmigrate.ledger.codec import readable
@@ -125,7 +125,7 @@ class JobQueue:
             query = query.where(jobs.c.state.in_(states))
         if kinds:
             query = query.where(jobs.c.kind.in_(kinds))
-        return [_job(row) for row in self._ledger.rows(query)]
+        return [_job(row) for row in self._rows(query)]
 
     def take(self, holder: str, ttl: float) -> QueuedJob | None:
         """The oldest job that no worker is at: a pending one that is due, or one whose worker is silent.
@@ -134,12 +134,10 @@ class JobQueue:
             holder: who takes it, a name that no other worker has.
             ttl: seconds until it is free again, unless :meth:`beat` says otherwise.
         """
-        if not self._ledger.ready():
-            return None
         now = self._database.now()
         free = and_(jobs.c.state.in_((PENDING, PROCESSING)), or_(jobs.c.free_at.is_(None), jobs.c.free_at <= now))
         oldest = select(jobs.c.id).where(free).order_by(jobs.c.created_at, jobs.c.id).limit(8)
-        for row in self._ledger.rows(oldest):
+        for row in self._rows(oldest):
             values = {
                 "state": PROCESSING,
                 "holder": holder,
@@ -203,9 +201,19 @@ class JobQueue:
         return list(dict.fromkeys(row["collection"] for row in rows if (row["metadata"] or {}).get(JOB) == identifier))
 
     def _one(self, where: ColumnElement[bool]) -> QueuedJob | None:
-        return next((_job(row) for row in self._ledger.rows(select(jobs).where(where))), None)
+        return next((_job(row) for row in self._rows(select(jobs).where(where))), None)
+
+    def _rows(self, query: Select[Any]) -> list[Any]:
+        """None while there is no table yet: the ledger of an earlier qmigrate can be read."""
+        if not self._database.exists:
+            return []
+        with self._database.reading() as connection:
+            if not inspect(connection).has_table(jobs.name, schema=self._database.schema):
+                return []
+        return self._ledger.rows(query)
 
     def _change(self, where: ColumnElement[bool], **values: Any) -> bool:
+        """Whether a row was changed; the table is there, since a row was read."""
         with self._database.writing() as connection:
             changed = update(jobs).where(where).values(updated_at=self._database.now(), **values)
             return connection.execute(changed).rowcount == 1

@@ -131,6 +131,8 @@ def _refused(table: str, column: str, why: str) -> LedgerError:
 VERSION_TABLE = "qdrant_ledger_version"
 #: The newest revision in ``migrations/``.
 HEAD = "0010"
+#: The oldest that can be read: later ones have more tables, and no other columns.
+READABLE = "0009"
 _LOCK = zlib.crc32(VERSION_TABLE.encode())
 #: Bytes of the key of the digests.
 KEY_SIZE = 32
@@ -148,9 +150,9 @@ def check_version(found: str, label: str) -> None:
     """Stop before tables are read that this code doesn't know.
 
     Raises:
-        LedgerError: they are of another version.
+        LedgerError: they are of a version that can't be read.
     """
-    if found == HEAD:
+    if READABLE <= found <= HEAD:
         return
     if found < HEAD:
         raise LedgerError(

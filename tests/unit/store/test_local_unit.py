@@ -43,7 +43,8 @@ def test_vectors_of_few_values_are_read_as_they_were_written(size):
         counts = random.integers(0, random.integers(2, 8), size=size) * random.choice([-1, 1], size=size)
         if not counts.any():
             continue
-        written = unit(list(counts / np.linalg.norm(counts)))
+        written = unit(list(counts / np.linalg.norm(counts)), written=True)
+        assert unit(written, written=True) == written
         assert unit(written) == written
         narrow = np.array(written, dtype=np.float32)
         for norm in (np.linalg.norm(narrow), np.linalg.norm(narrow[None], axis=-1)[0], np.sqrt(np.float32((narrow**2).sum()))):

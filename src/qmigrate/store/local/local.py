@@ -148,10 +148,15 @@ ROUNDS = 8
 _MARGIN = 0.4
 
 
-def unit(value: list[Any]) -> list[Any]:
-    """A dense vector, or every row of a multivector, normalised and on the grid."""
+def unit(value: list[Any], *, written: bool = False) -> list[Any]:
+    """A dense vector, or every row of a multivector, normalised and on the grid.
+
+    Args:
+        written: it is to be written, so that it must be read the same ever after. What is read stays as it was read
+            before: digests of it are recorded.
+    """
     if value and isinstance(value[0], list):
-        return [unit(row) for row in value]
+        return [unit(row, written=written) for row in value]
     given = np.asarray(value, dtype=np.float64)
     vector = given
     for _ in range(ROUNDS):
@@ -160,7 +165,7 @@ def unit(value: list[Any]) -> list[Any]:
         if np.array_equal(again, vector):
             break
         vector = again
-    return [float(number) for number in _settled(vector, given)]
+    return [float(number) for number in (_settled(vector, given) if written else vector)]
 
 
 def _settled(vector: Any, given: Any) -> Any:
@@ -185,19 +190,20 @@ def _settled(vector: Any, given: Any) -> Any:
     return settled
 
 
-def in_unit_form(vectors: Any, cosine: frozenset[str]) -> Any:
+def in_unit_form(vectors: Any, cosine: frozenset[str], *, written: bool = False) -> Any:
     """The vectors of a point or record with those of `cosine` in unit form.
 
     Args:
         vectors: as ``PointStruct`` and ``Record`` hold them: a list for the unnamed vector, or by name.
         cosine: names of the vectors with cosine distance; ``""`` is the unnamed one.
+        written: see :func:`unit`.
     """
     if isinstance(vectors, dict):
         return {
-            name: unit(value) if name in cosine and isinstance(value, list) else value
+            name: unit(value, written=written) if name in cosine and isinstance(value, list) else value
             for name, value in vectors.items()
         }
-    return unit(vectors) if isinstance(vectors, list) and "" in cosine else vectors
+    return unit(vectors, written=written) if isinstance(vectors, list) and "" in cosine else vectors
 
 
 def cosine_vectors(vectors: Any) -> frozenset[str]:
@@ -375,7 +381,7 @@ class LocalStore(Absent):
             raise NotFoundError(f"{name} has no point {next(iter(gone))}")
         cosine = self._cosine(name)
         points = [
-            models.PointVectors(id=one, vector=in_unit_form(shapes.vectors_struct(found), cosine))
+            models.PointVectors(id=one, vector=in_unit_form(shapes.vectors_struct(found), cosine, written=True))
             for one, found in vectors.items()
         ]
         self._run(lambda: self._client.update_vectors(name, points))
@@ -506,7 +512,7 @@ class LocalStore(Absent):
             there = self.fetch_ids(name, [point.id for point in found]) if new_only else set()
             found = [point for point in found if point.id not in there]
             for point in found:
-                point.vector = in_unit_form(point.vector, cosine)
+                point.vector = in_unit_form(point.vector, cosine, written=True)
             if found:
                 self._run(lambda: self._client.upsert(name, found, wait=True))
         except StoreError as error:
