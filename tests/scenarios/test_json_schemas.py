@@ -15,6 +15,13 @@ from qmigrate.commands.reset import PHRASE
 
 #: In this order; NAME is the collection. What is refused has an error, whose form is part of each schema.
 COMMANDS = """
+    heads
+    branches
+    show 0001
+    edit 0001
+    completion bash
+    jobs
+    worker --once
     plan
     upgrade --dry-run
     upgrade --rehearse 5

@@ -55,7 +55,7 @@ SAME_RIGHT = {
     "revision": {"--message", "--merge", "--only", "--rev-id"},
     "plan": {"--only", "--out"},
     "status": {"--exit-code", "--count-writes"},
-    "history": {"--limit", "--deletions", "--since", "--type", "--target", "--csv", "--carried"},
+    "history": {"--all", "--limit", "--deletions", "--since", "--type", "--target", "--csv", "--carried"},
     "verify": set(),
     "doctor": {"--timeout"},
     "wait": {"--timeout"},

@@ -187,5 +187,5 @@ def test_a_revision_is_edited(branched, monkeypatch):
 
 
 def test_the_table_of_verbs_is_complete():
-    """What other tests run for each verb has the new ones."""
-    assert {verb.replace(".", " ") for verb in VERBS} == {verb for verb, _ in leaves()}
+    """What other tests run for each verb has the new ones; `serve` has no end by itself."""
+    assert {verb.replace(".", " ") for verb in VERBS} | {"serve"} == {verb for verb, _ in leaves()}

@@ -54,7 +54,8 @@ def test_a_picture_shows_what_is_printed(said, name):
     """Line by line; who changes the output runs scripts/pictures.py."""
     first, *shown = [form(line) for line in PICTURES["lines"](IMAGES[name]) if line.strip()]
     assert first == f"$ qmigrate {name}"
-    assert shown == [form(line) for line in said[name].splitlines() if line.strip()]
+    # On a terminal, lines are wrapped at words.
+    assert " ".join(shown).split() == " ".join(form(line) for line in said[name].splitlines()).split()
 
 
 def test_the_picture_of_work_under_way_shows_its_phases(said):
@@ -62,7 +63,8 @@ def test_the_picture_of_work_under_way_shows_its_phases(said):
     shown = PICTURES["lines"](IMAGES["upgrade"])
     assert shown[:2] == ["$ qmigrate upgrade --only articles", "articles"]
     phases = list(dict.fromkeys(re.findall(r"articles: (\w+)", said["upgrade"])))
-    names = [line.split()[0] for line in shown[2:]]
+    # What turns in front of the phase that is at work is one of the Braille patterns.
+    names = [re.sub(r"^[\u2800-\u28ff] ", "", line).split()[0] for line in shown[2:]]
     assert names == phases[: len(names)]
     assert re.search(r"fill +━+.* \d+ %, [\d,]+ of [\d,]+, [\d.,]+/s, .* left, ", shown[-1])
 
