@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.testclient import TestClient
 from sqlalchemy import create_engine, text
@@ -23,7 +25,7 @@ from qmigrate.commands import upgrade
 from qmigrate.console import create_app, vectors_router
 from qmigrate.console.access import COOKIE, MOST_FAILURES, Access
 from qmigrate.console.contract import typed
-from qmigrate.console.server import check_address, is_loopback
+from qmigrate.console.server import check_address, config_of, is_loopback, listen, shown
 from qmigrate.errors import ConfigError, LeaseHeldError, RefusedError
 from qmigrate.settings.load import Settings
 
@@ -426,6 +428,42 @@ def test_a_proxy_is_believed_only_from_its_address(plain, headers, address, expe
         assert found.status_code == 401
     else:
         assert (found.json()["user"], found.json()["role"]) == expected
+
+
+def test_no_user_of_a_proxy_makes_a_cookie_of_what_they_are_told(plain):
+    """The token for forms is a signature, too: of a name that a user may have chosen as a cookie would be written."""
+    name = f"kim.approver.{1 << 40}"
+    plain.extra["console"] = {"proxy": {"addresses": ["10.0.0.0/24"], "roles": {"*": "viewer"}}}
+    plain.__post_init__()
+    app = create_app(plain.settings())
+    inside = TestClient(app, base_url="https://testserver", client=("10.0.0.1", 1), headers={"X-Forwarded-User": name})
+    told = inside.get("/api/v1/me").json()
+    assert told["role"] == "viewer"
+    for said in (name, f"csrf {name}"):
+        forged = {"Cookie": f"{COOKIE}={said}.{told['csrf']}"}
+        found = TestClient(app, base_url="https://testserver", client=("10.9.9.9", 1), headers=forged).get("/api/v1/me")
+        assert found.status_code == 401, found.text
+
+
+def test_a_client_of_this_machine_is_not_whom_a_header_names():
+    """Else a program on the host of `qmigrate serve` would be the proxy, and its user whom it likes."""
+    app = FastAPI()
+
+    @app.get("/who")
+    def who(request: Request) -> str:
+        return request.client.host
+
+    with listen("127.0.0.1", 0) as listening:
+        config = config_of(app)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            answer = httpx.get(f"{shown(listening)}/who", headers={"X-Forwarded-For": "10.0.0.1"}, timeout=30)
+        finally:
+            server.should_exit = True
+            thread.join(60)
+    assert answer.json() == "127.0.0.1"
 
 
 @pytest.mark.parametrize(

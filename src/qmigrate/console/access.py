@@ -189,11 +189,11 @@ class Access:
 
     def _cookie(self, user: str, role: str, until: int) -> str:
         said = f"{quote(user, safe='')}.{role}.{until}"
-        return f"{said}.{self._signed(said)}"
+        return f"{said}.{self._signed(f'cookie {said}')}"
 
     def _of_cookie(self, value: str) -> Caller | None:
         said, _, signature = value.rpartition(".")
-        if not hmac.compare_digest(self._signed(said).encode(), signature.encode()):
+        if not hmac.compare_digest(self._signed(f"cookie {said}").encode(), signature.encode()):
             return None
         user, role, until = said.rsplit(".", 2)
         if int(until) < time.time() or role not in ROLES:
@@ -206,6 +206,7 @@ class Access:
         return self._signed(f"csrf {of}")
 
     def _signed(self, said: str) -> str:
+        """Load-bearing: what is signed says first what it is for, since users may name themselves as they like."""
         return hmac.new(self.key, said.encode(), hashlib.sha256).hexdigest()
 
     def _checked(self, request: Request, found: Caller) -> Caller:

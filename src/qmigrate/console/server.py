@@ -7,11 +7,15 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
 from qmigrate.console.access import Access
 from qmigrate.errors import ConfigError
+
+if TYPE_CHECKING:
+    import uvicorn
 
 #: Seconds that requests have to end in once a signal came; a deletion stops at a checkpoint, and is resumed later.
 _GRACE = 30
@@ -65,14 +69,27 @@ def shown(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def config_of(app: FastAPI) -> uvicorn.Config:
+    """How it is served."""
+    import uvicorn
+
+    # Its log of requests would hold the token of a link. By itself it would take a client of this machine for whom a
+    # header names: for the proxy that users are believed from, or for another one at each wrong token.
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE,
+    )
+
+
 def run(app: FastAPI, listening: socket.socket) -> None:
     """Serve until a signal comes."""
     import uvicorn
 
-    # Its log of requests would hold the token of a link.
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE
-    )
+    config = config_of(app)
     # It ends by the signal itself, once it has shut down: that is what was asked for.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
