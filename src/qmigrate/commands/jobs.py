@@ -1,7 +1,8 @@
 """Jobs: verbs that are asked for now and done in the background, by any worker. It does each at most once.
 
 A worker that dies is noticed by its silence, and another one takes the job. What the first had begun is finished as any
-interrupted run is; what it had recorded is not done again, since each run keeps the id of its job.
+interrupted run is; a collection for which it had done its work is passed over, since each run keeps the id of its job;
+what a person has aborted meanwhile is not begun again. A worker that wakes up begins nothing more: the ledger refuses.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import qmigrate.commands.fix as fix
 import qmigrate.commands.vectors as vectors
 from qmigrate.commands.cutover import cutover
+from qmigrate.commands.held_runs import held_run
 from qmigrate.commands.rollback import rollback
 from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import finish_open_runs
@@ -28,6 +30,7 @@ from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.errors import (
     LeaseHeldError,
     QmigrateError,
+    RefusedError,
     StoppedError,
     UnavailableError,
     UnknownNameError,
@@ -35,7 +38,9 @@ from qmigrate.errors import (
     without_secrets,
 )
 from qmigrate.ledger import DeletionRow, Ledger
-from qmigrate.ledger.job_queue import COMPLETED, FAILED, JOB, STATES, JobQueue, QueuedJob
+from qmigrate.ledger.fence import elapsed
+from qmigrate.ledger.job_queue import ATTEMPT, COMPLETED, FAILED, JOB, STATES, JobQueue, QueuedJob
+from qmigrate.model.facts.audit import Audited
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Progress
 from qmigrate.settings.load import Settings
@@ -51,6 +56,8 @@ _LONGEST_WAIT = 60.0
 _log = logging.getLogger(__name__)
 
 Arguments = Mapping[str, Any]
+#: Argument of a cut-over that no caller gives: what was held when it was asked for.
+_HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +66,18 @@ class JobKind:
 
     Attributes:
         run: does it, and returns a result that is plain JSON.
-        recovered: the result, from the rows of the audit that its runs have left; None where it leaves none, and doing
-            it again finds that there is nothing to do.
+        recovered: the result, from the rows of the audit that its runs have left, and what was to come after them;
+            None where it leaves none, and the verb goes on with the collections that are left.
+        several: whether it may be about several collections.
         takes: names of its arguments.
         needs: those of them that have no default.
     """
 
     run: Callable[[Settings, Arguments, Progress], JsonObject]
-    recovered: Callable[[Sequence[DeletionRow]], JsonObject] | None
+    recovered: Callable[[Settings, Arguments, Sequence[DeletionRow]], JsonObject] | None
     takes: frozenset[str]
     needs: frozenset[str] = frozenset()
+    several: Callable[[Settings, Arguments], bool] = lambda _settings, _given: False
 
 
 def _delete(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
@@ -100,7 +109,29 @@ def _upgrade(settings: Settings, given: Arguments, progress: Progress) -> JsonOb
 
 
 def _cutover(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    return _plain(cutover(settings, given["names"], progress=progress))
+    """Release what was held when it was asked for, and nothing that waits since.
+
+    Raises:
+        RefusedError: all of it was held later.
+    """
+    names, meant = given["names"], given.get(_HELD)
+    if meant is not None:
+        found = cutover(settings, names, dry_run=True)
+        later = [one.collection for one in found.held if [one.run, one.physical] != meant.get(one.collection)]
+        left = [one for one in found.chosen if one not in later]
+        if later and not left:
+            raise RefusedError(
+                f"{', '.join(later)} was not held when this was asked for: what waits now is something else",
+                hint="qmigrate status shows it; ask for it again",
+            )
+        names = left if later else names
+    return _plain(cutover(settings, names, progress=progress))
+
+
+def _held_now(ledger: Ledger) -> JsonObject:
+    """Collection -> run and generation that wait."""
+    found = [held_run(run) for run in ledger.open_runs()]
+    return {one.collection: [one.run, one.physical] for one in found if one is not None}
 
 
 def _rollback(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
@@ -113,23 +144,24 @@ def _plain(result: Any) -> JsonObject:
     return found
 
 
-def _of_deletion(rows: Sequence[DeletionRow]) -> JsonObject:
-    return {"deleted": sum(row.count for row in rows), "log": rows[-1].id}
+def _of_deletion(_settings: Settings, _given: Arguments, rows: Sequence[DeletionRow]) -> JsonObject:
+    return {"deleted": sum(row.count for row in rows), "log": rows[-1].id if rows else None}
 
 
-def _of_retraining(rows: Sequence[DeletionRow]) -> JsonObject:
-    """What is known without the names of the settings: the sessions are those of the last statement."""
-    marked = rows[-1].told.marked or ()
-    return {
-        "deleted": sum(row.count for row in rows),
-        "job": f"retrain-{rows[-1].id}",
-        "sessions": max(0, *marked[:1]) if marked else 0,
-    }
+def _of_retraining(settings: Settings, given: Arguments, rows: Sequence[DeletionRow]) -> JsonObject:
+    """The training is queued, once more where the worker died right behind that: without it the points were gone."""
+    path, category = given["path_prefix"], given["category_id"]
+    job = vectors.queued(settings, path, category, reason=given["reason"])
+    told = rows[-1].told if rows else Audited()
+    named, marked = dict(told.rows or {}), told.marked or ()
+    sessions = named.get(settings.console.sessions, marked[0] if marked else 0)
+    log = rows[-1].id if rows else 0
+    return {"deleted": sum(row.count for row in rows), "job": job or f"retrain-{log}", "sessions": max(0, sessions)}
 
 
-def _of_orphans(rows: Sequence[DeletionRow]) -> JsonObject:
+def _of_orphans(_settings: Settings, _given: Arguments, rows: Sequence[DeletionRow]) -> JsonObject:
     """How many went; their ids are in the export that `fix undo` needs: ``qmigrate export show``."""
-    return {"deleted": sum(row.count for row in rows), "ids": [], "log": rows[-1].id}
+    return {"deleted": sum(row.count for row in rows), "ids": [], "log": rows[-1].id if rows else None}
 
 
 def _all(*names: str) -> tuple[frozenset[str], frozenset[str]]:
@@ -140,9 +172,19 @@ def _all(*names: str) -> tuple[frozenset[str], frozenset[str]]:
 #: By name. What has no row of the audit of its own (a revision that is applied, a name that is moved) is asked of the
 #: ledger by the verb itself, which then does nothing.
 KINDS: Mapping[str, JobKind] = {
-    "delete": JobKind(_delete, _of_deletion, *_all("endpoint", "value", "reason")),
+    "delete": JobKind(
+        _delete,
+        _of_deletion,
+        *_all("endpoint", "value", "reason"),
+        several=lambda settings, given: vectors.is_about_several(settings, given["endpoint"]),
+    ),
     "retrain": JobKind(_retrain, _of_retraining, *_all("path_prefix", "category_id", "reason")),
-    "orphans": JobKind(_orphans, _of_orphans, *_all("reason")),
+    "orphans": JobKind(
+        _orphans,
+        _of_orphans,
+        *_all("reason"),
+        several=lambda settings, _given: vectors.is_about_several(settings, "orphans"),
+    ),
     "reset": JobKind(_reset, _of_deletion, *_all("reason")),
     "undo": JobKind(_undo, _of_deletion, *_all("log")),
     "upgrade": JobKind(_upgrade, None, frozenset({"target", "only"})),
@@ -185,9 +227,12 @@ def submit(settings: Settings, kind: str, arguments: Arguments, *, key: str | No
     _check(kind, arguments)
     if key is not None and not (1 <= len(key) <= 255 and key.isprintable()):
         raise UsageError("an idempotency key has 1 to 255 printable characters")
+    asked = dict(arguments)
     with opened_ledger(settings) as ledger:
-        found, new = JobQueue(ledger).add(kind, dict(arguments), key)
-    if not new and (found.kind, found.arguments, found.actor) != (kind, dict(arguments), ledger.actor):
+        held = {_HELD: _held_now(ledger)} if kind == "cutover" else {}
+        found, new = JobQueue(ledger).add(kind, {**asked, **held}, key)
+    same = {name: value for name, value in found.arguments.items() if name != _HELD}
+    if not new and (found.kind, same, found.actor) != (kind, asked, ledger.actor):
         raise UsageError(f"the idempotency key {key!r} belongs to another request, the job {found.id}")
     return found, new
 
@@ -242,10 +287,13 @@ def cancel(settings: Settings, identifier: str) -> QueuedJob:
     """
     with opened_ledger(settings) as ledger:
         queue = JobQueue(ledger)
-        _known(queue.get(identifier), identifier)
-        error = _told(StoppedError(f"cancelled by {ledger.actor} before it had begun"))
+        found = _known(queue.get(identifier), identifier)
+        tried = found.attempts > 0
+        when = "while it waited for another try" if tried else "before it had begun"
+        error = _told(StoppedError(f"cancelled by {ledger.actor} {when}"))
         error.pop("hint")
-        return _known(queue.cancel(identifier, error), identifier)
+        # What an earlier try has begun is not undone by this.
+        return _known(queue.cancel(identifier, error | ({"hint": "qmigrate status"} if tried else {})), identifier)
 
 
 def _known(found: QueuedJob | None, identifier: str) -> QueuedJob:
@@ -270,22 +318,32 @@ def work(settings: Settings | None = None, *, once: bool = False, stop: threadin
     with opened_ledger(settings) as ledger, stop_on_signals() as signals:
         queue = JobQueue(ledger)
         while signals.signal is None and not (stop is not None and stop.is_set()):
-            taken = queue.take(holder, TTL)
-            if taken is not None:
-                ended += _work_on(settings, ledger, taken, holder, signals)
-            elif once:
+            wait = _IDLE
+            try:
+                taken = queue.take(holder, TTL)
+                if taken is not None:
+                    ended += _work_on(settings, ledger, taken, holder, signals)
+                    continue
+            except UnavailableError as error:
+                # Of the ledger: a job that was worked on is taken again once it has been silent for long enough.
+                if once:
+                    raise
+                _log.warning("no work can be looked for: %s", error.message)
+                wait = _BEAT
+            if once:
                 break
-            elif stop is not None:
-                stop.wait(_IDLE)
+            if stop is not None:
+                stop.wait(wait)
             else:
-                time.sleep(_IDLE)
+                time.sleep(wait)
     return Worked(ended)
 
 
 def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, signals: Stop) -> bool:
     """Do one job; whether it has ended."""
     queue = JobQueue(ledger)
-    state = _Reported()
+    # Also one that was cancelled while the worker before was silent.
+    state = _Reported(cancelled_by=taken.cancelled_by)
 
     def failed(error: JsonObject) -> bool:
         return queue.end(taken, holder, FAILED, error=error, **state.now())
@@ -315,19 +373,36 @@ def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, 
     return queue.end(taken, holder, COMPLETED, result=result, error=None, **state.now())
 
 
-def _done(settings: Settings, ledger: Ledger, taken: QueuedJob, progress: Progress) -> JsonObject:
+def _done(settings: Settings, ledger: Ledger, taken: QueuedJob, progress: _Reported) -> JsonObject:
     """The result of a job: of an earlier worker's runs where there are some, else by doing it."""
-    kind = KINDS[taken.kind]
-    acting = settings.acting(taken.actor, {**settings.metadata, JOB: taken.id})
-    if kind.recovered is not None and taken.attempts > 1:
-        begun = JobQueue(ledger).begun(taken.id)
-        if begun:
-            with session(acting, writes=True, progress=progress) as opened, stop_on_signals() as stop:
-                finish_open_runs(opened, RunOptions(stop, only=begun))
-        rows = [row for row in reversed(ledger.deletions()) if (row.told.own or {}).get(JOB) == taken.id]
-        if rows:
-            return kind.recovered(rows)
-    return kind.run(acting, taken.arguments, progress)
+    kind, queue = KINDS[taken.kind], JobQueue(ledger)
+    acting = settings.acting(taken.actor, {**settings.metadata, JOB: taken.id, ATTEMPT: taken.attempts})
+    if taken.attempts == 1:
+        return kind.run(acting, taken.arguments, progress)
+    ended = queue.aborted(taken.id)
+    if ended:
+        raise RefusedError(
+            f"what this job had begun for {', '.join(ended)} was ended by another command since",
+            hint="qmigrate status; ask for it again where it is still wanted",
+        )
+    begun = queue.begun(taken.id) if kind.recovered is not None else []
+    if begun:
+        progress.check()
+        with session(acting, writes=True, progress=progress) as opened, stop_on_signals() as stop:
+            finish_open_runs(opened, RunOptions(stop, only=begun))
+    done = kind.recovered is not None and bool(queue.done(taken.id))
+    if not done or kind.several(settings, taken.arguments):
+        # What was cancelled meanwhile isn't even begun: nothing is left then that would have to be aborted.
+        progress.check()
+        result = kind.run(acting, taken.arguments, progress)
+    if done and kind.recovered is not None:
+        result = kind.recovered(acting, taken.arguments, _rows(ledger, taken))
+    return result
+
+
+def _rows(ledger: Ledger, taken: QueuedJob) -> list[DeletionRow]:
+    """What a job has done, as the audit has it; the oldest first."""
+    return [row for row in reversed(ledger.deletions()) if (row.told.own or {}).get(JOB) == taken.id]
 
 
 @dataclass
@@ -339,19 +414,20 @@ class _Reported:
     total: int | None = None
     cancelled_by: str | None = None
     lost: bool = False
+    heard: float = field(default_factory=elapsed)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, collection: str, phase: str, total: int | None, done: int = 0) -> None:
         """See :class:`qmigrate.ports.Progress`."""
         with self._lock:
             self.stage, self.total, self.done = f"{collection}: {phase}", total, done
-        self._check()
+        self.check()
 
     def advance(self, count: int, note: str = "") -> None:  # noqa: ARG002  the display has no room for it
         """See :class:`qmigrate.ports.Progress`."""
         with self._lock:
             self.done += count
-        self._check()
+        self.check()
 
     def end(self, summary: str = "") -> None:
         """See :class:`qmigrate.ports.Progress`."""
@@ -365,8 +441,14 @@ class _Reported:
         with self._lock:
             return {"stage": self.stage, "done": self.done, "total": self.total}
 
-    def _check(self) -> None:
-        if self.lost:
+    def check(self) -> None:
+        """Stop where another worker has the job, or a person has asked for it.
+
+        Raises:
+            LeaseHeldError: another one has it, or may have.
+            StoppedError: it is cancelled.
+        """
+        if self.lost or elapsed() - self.heard > TTL:
             raise LeaseHeldError("another worker has taken this job: this one was silent for too long")
         if self.cancelled_by is not None:
             raise StoppedError("stopped at a checkpoint, as asked")
@@ -380,7 +462,9 @@ def _beating(queue: JobQueue, taken: QueuedJob, holder: str, state: _Reported) -
     def beat() -> None:
         while True:
             try:
+                asked = elapsed()
                 state.cancelled_by = queue.beat(taken, holder, TTL, **state.now())
+                state.heard = asked
             except LookupError:
                 state.lost = True
                 return

@@ -40,7 +40,7 @@ def perform(
     outcomes: list[Outcome] = []
     first: Plan | None = None
     patience = session.settings.limits.lock_timeout if options.lock_timeout is None else options.lock_timeout
-    tried, until, over = 0, time.monotonic() + patience, set[str]()
+    tried, until, over = 0, time.monotonic() + patience, set(session.passed)
     # Several that wait for each other move the state one after the other: each of them may have to plan again.
     while tried < MOST_PLANS or time.monotonic() < until:
         tried += 1

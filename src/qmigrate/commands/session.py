@@ -17,6 +17,7 @@ from qmigrate.engine.work import OneAtATime, Said
 from qmigrate.errors import EmbedError, QmigrateError, RevisionError
 from qmigrate.ledger import Ledger, meaning
 from qmigrate.ledger.alembic_links import inline_rows
+from qmigrate.ledger.job_queue import done_before
 from qmigrate.model.plan import OpRef
 from qmigrate.model.weight import Weight
 from qmigrate.operations.base import Operation
@@ -72,6 +73,7 @@ class Session:
         several: whether more than one is being worked on, so that a display can't be that of one alone.
         turn: whose code and models are at work.
         problems: what is wrong with revision files, where the verb continues without them.
+        passed: collections for which nothing is begun: an earlier worker of the same job has done it.
     """
 
     settings: Settings
@@ -81,6 +83,7 @@ class Session:
     progress: Progress
     ledger_id: str = ""
     problems: tuple[QmigrateError, ...] = ()
+    passed: frozenset[str] = frozenset()
     parallel: int = 1
     several: bool = False
     turn: OneAtATime = field(default_factory=OneAtATime)
@@ -212,6 +215,7 @@ def session(
             progress=progress or Silent(),
         )
         opened.ledger_id = ledger.prepare() if writes else ledger.identity() or ""
+        opened.passed = done_before(ledger) if writes else frozenset()
         if files is None:
             opened.revisions, opened.problems = read_readable(settings, ledger, opened.store)
         else:

@@ -18,6 +18,7 @@ from qmigrate import scratch
 from qmigrate.commands.missing_rows import function_of, handed
 from qmigrate.commands.names import ALL
 from qmigrate.errors import NotConfiguredError, PointsNotFoundError
+from qmigrate.model.names import has_signs
 from qmigrate.ports import Progress
 from qmigrate.settings.load import Settings
 
@@ -112,18 +113,32 @@ def retrain_directory(
     """
     name = _preset(settings, "retrain")
     # Before anything is deleted: what can't be queued must not go.
-    queue = function_of(settings, settings.console.queue) if settings.console.queue else None
+    if settings.console.queue:
+        function_of(settings, settings.console.queue)
     given = {"category_id": category_id}
     taken = presets.parameters_of(settings, name)
     wish = retrain.Wish(name, [path_prefix], {key: given[key] for key in given if key in taken}, reason)
     result = retrain.retrain(settings, wish, progress=progress)
     newest = result.values[-1] if result.values else None
-    job = f"retrain-{newest.log if newest is not None else 0}"
-    if queue is not None:
-        call: Callable[..., Any] = queue
-        job = str(call(path_prefix=path_prefix, category_id=category_id, reason=reason))
+    job = queued(settings, path_prefix, category_id, reason=reason)
+    if job is None:
+        job = f"retrain-{newest.log if newest is not None else 0}"
     sessions = newest.rows.get(settings.console.sessions, 0) if newest is not None else 0
     return RetrainedDirectory(result.deleted, job, max(0, sessions))
+
+
+def queued(settings: Settings, path_prefix: str, category_id: int, *, reason: str) -> str | None:
+    """Hand a training on to the application's function; the id that it returns, None where there is no function."""
+    if not settings.console.queue:
+        return None
+    call: Callable[..., Any] = function_of(settings, settings.console.queue)
+    return str(call(path_prefix=path_prefix, category_id=category_id, reason=reason))
+
+
+def is_about_several(settings: Settings, endpoint: str) -> bool:
+    """Whether the preset of an endpoint may be about more than one collection."""
+    entry = settings.fixes.presets.get(_preset(settings, endpoint))
+    return not isinstance(entry, Mapping) or has_signs(str(entry.get("collection") or "*"))
 
 
 def directories(settings: Settings) -> list[Directory]:

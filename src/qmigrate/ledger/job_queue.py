@@ -14,13 +14,15 @@ from sqlalchemy.exc import IntegrityError
 from qmigrate.ledger.codec import readable
 from qmigrate.ledger.reader import LedgerReader
 from qmigrate.ledger.tables import jobs, runs
-from qmigrate.ledger.writer import OPEN_STATES
+from qmigrate.ledger.writer import ATTEMPT as ATTEMPT
+from qmigrate.ledger.writer import JOB as JOB
+from qmigrate.ledger.writer import OPEN_STATES, PROCESSING
 from qmigrate.model.schema import JsonObject
 
-PENDING, PROCESSING, COMPLETED, FAILED = "pending", "processing", "completed", "failed"
+PENDING, COMPLETED, FAILED = "pending", "completed", "failed"
 STATES = (PENDING, PROCESSING, COMPLETED, FAILED)
-#: Key of a run's metadata that holds the job which has begun it.
-JOB = "job"
+#: Runs of a job that do something else than it was asked for.
+_BESIDE = ("gc", "abort")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +198,19 @@ class JobQueue:
 
     def begun(self, identifier: str) -> list[str]:
         """Collections with a run that a job has begun, and that has not ended."""
-        query = select(runs.c.collection, runs.c.metadata).where(runs.c.state.in_(OPEN_STATES)).order_by(runs.c.id)
-        rows = self._ledger.rows(query)
+        return self._with_runs(identifier, OPEN_STATES)
+
+    def done(self, identifier: str) -> list[str]:
+        """Collections for which a job has done what it was asked for."""
+        return self._with_runs(identifier, ("done",))
+
+    def aborted(self, identifier: str) -> list[str]:
+        """Collections for which a person has ended what a job had begun."""
+        return self._with_runs(identifier, ("aborted",))
+
+    def _with_runs(self, identifier: str, states: Sequence[str]) -> list[str]:
+        where = and_(runs.c.state.in_(states), runs.c.verb.not_in(_BESIDE))
+        rows = self._ledger.rows(select(runs.c.collection, runs.c.metadata).where(where).order_by(runs.c.id))
         return list(dict.fromkeys(row["collection"] for row in rows if (row["metadata"] or {}).get(JOB) == identifier))
 
     def _one(self, where: ColumnElement[bool]) -> QueuedJob | None:
@@ -217,6 +230,15 @@ class JobQueue:
         with self._database.writing() as connection:
             changed = update(jobs).where(where).values(updated_at=self._database.now(), **values)
             return connection.execute(changed).rowcount == 1
+
+
+def done_before(ledger: LedgerReader) -> frozenset[str]:
+    """Collections for which an earlier try of the job that a ledger is opened for has done its work; mostly none."""
+    job, attempt = ledger.metadata.get(JOB), ledger.metadata.get(ATTEMPT)
+    if not isinstance(job, str) or not isinstance(attempt, int) or attempt < 2:
+        return frozenset()
+    queue = JobQueue(ledger)
+    return frozenset(queue.done(job)) if queue.get(job) is not None else frozenset()
 
 
 def _mine(job: QueuedJob, holder: str) -> ColumnElement[bool]:

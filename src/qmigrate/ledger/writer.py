@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, and_, delete, select, update
 
-from qmigrate.errors import QmigrateError, RepairNeededError
+from qmigrate.errors import LeaseHeldError, QmigrateError, RepairNeededError
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.bases import append_committed
 from qmigrate.ledger.codec import Carry, Doubt, Fixed, Quarantined, Range, View
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from qmigrate.ledger.fence import Fenced
 
 
+#: Keys of a run's metadata: the job of the background that has begun it, and which try of that.
+JOB, ATTEMPT = "job", "job_attempt"
+#: State of a job that a worker is at.
+PROCESSING = "processing"
 #: Run, step, and name of a phase.
 PhaseKey = tuple[int, int, str]
 
@@ -89,10 +93,14 @@ class RunWrites(Fenced):
 
         Returns:
             The run's id.
+
+        Raises:
+            LeaseHeldError: it is part of a job of the background that another worker has taken since, or that is over.
         """
         if job.collection != self.collection:
             raise QmigrateError(f"the lease of {self.collection} was asked to open a run of {job.collection}")
         with self._write() as connection:
+            _check_job(connection, self.ledger.metadata)
             result = connection.execute(
                 tables.runs.insert().values(
                     verb=verb,
@@ -476,6 +484,21 @@ class RunWrites(Fenced):
         mine = and_(runs.c.id == run, runs.c.collection == self.collection, runs.c.state.in_(OPEN_STATES))
         now = self.ledger.database.now()
         connection.execute(update(runs).where(mine).values(state="aborted", finished_at=now))
+
+
+def _check_job(connection: Connection, metadata: Mapping[str, Any]) -> None:
+    """A worker that stood still begins nothing more of its job.
+
+    Load-bearing: who takes a job looks for what was begun, so that no run may begin behind that look.
+    """
+    jobs, mine = tables.jobs, metadata.get(ATTEMPT)
+    if not isinstance(mine, int):
+        return
+    query = select(jobs.c.attempts, jobs.c.state).where(jobs.c.id == metadata.get(JOB)).with_for_update()
+    found = connection.execute(query).mappings().first()
+    if found is not None and (found["attempts"], found["state"]) != (mine, PROCESSING):
+        said = "another worker has taken this job: this one was silent for too long"
+        raise LeaseHeldError(said, hint="qmigrate jobs")
 
 
 def _logged(connection: Connection, run: int, step: int, phase: str) -> int | None:

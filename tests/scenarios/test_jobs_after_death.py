@@ -1,0 +1,223 @@
+"""Jobs whose worker died: what was done before isn't done again, what wasn't is, and people have had the last word."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from tests.harness import ADD, CREATE, audit, make_point, write
+from tests.scenarios.test_console import PRESETS, QUEUED, served, tokens  # noqa: F401  fixtures
+from tests.scenarios.test_jobs import more, queue  # noqa: F401  fixtures
+
+from qmigrate.commands import cutover, jobs, rollback, status, upgrade, vectors
+from qmigrate.errors import LeaseHeldError, LedgerError
+from qmigrate.ledger.job_queue import ATTEMPT, JOB, JobQueue
+
+HELD = """
+def upgrade():
+    return [op.RenameVector("{name}", "a", "b", cutover="hold")]
+"""
+HELD_AGAIN = HELD.replace('"b"', '"c"').replace('"a"', '"b"')
+
+
+def write_at(made, name, number, path):
+    """A point with a path."""
+    point = make_point(number)
+    point.payload["path"] = path
+    store = made.store()
+    write(store, name, [point])
+    store.close()
+    return point.id
+
+
+class DiesAt:
+    """A worker that dies at a phase of a collection."""
+
+    def __init__(self, collection, phase):
+        self.at = (collection, phase)
+
+    def begin(self, collection, phase, total, done=0):
+        if (collection, phase) == self.at:
+            raise SystemExit
+
+    def advance(self, count, note=""): ...
+    def end(self, summary=""): ...
+    def say(self, line): ...
+
+
+def asked(settings, queue, kind, **given):  # noqa: F811
+    """A job that a worker has taken which is dead by now."""
+    found, _ = jobs.submit(settings, kind, given)
+    assert queue.take("dead", -1.0).id == found.id
+    return found.id, settings.acting("kim", {JOB: found.id, ATTEMPT: 1})
+
+
+def test_a_rollback_that_was_done_is_not_done_again(served, queue):  # noqa: F811
+    """What was applied again and written to since would be lost by the second one."""
+    served.made.revise("0002", ADD)
+    settings = served.made.settings()
+    upgrade.upgrade(settings)
+    job, acting = asked(settings, queue, "rollback", target="0001", writes="discard")
+    rollback.rollback(acting, "0001", writes="discard")
+    upgrade.upgrade(settings)
+    late = more(served, "/photos/2024/later.jpg")
+    assert jobs.work(settings, once=True).ended == 1
+    assert late in served.made.contents()
+    assert served.made.row().revision == "0002"
+    assert jobs.job(settings, job).state == "completed"
+
+
+def test_an_upgrade_that_was_done_is_not_done_again(served, queue):  # noqa: F811
+    """A person has gone back since: that stays."""
+    served.made.revise("0002", ADD)
+    settings = served.made.settings()
+    job, acting = asked(settings, queue, "upgrade", target="head")
+    upgrade.upgrade(acting)
+    rollback.rollback(settings, "0001")
+    assert jobs.work(settings, once=True).ended == 1
+    assert served.made.row().revision == "0001"
+    assert jobs.job(settings, job).state == "completed"
+
+
+def test_a_job_whose_run_was_aborted_is_not_begun_again(served, queue):  # noqa: F811
+    """A person has ended what it had begun: that stays."""
+    served.made.revise("0002", ADD)
+    settings = served.made.settings()
+    job, acting = asked(settings, queue, "upgrade", target="head")
+    with pytest.raises(SystemExit):
+        upgrade.upgrade(acting, progress=DiesAt(served.made.name, "fill"))
+    rollback.abort(settings)
+    assert jobs.work(settings, once=True).ended == 1
+    assert served.made.row().revision == "0001"
+    assert jobs.job(settings, job).state == "failed"
+
+
+def test_a_retraining_is_queued_although_its_worker_died(served, queue, monkeypatch):  # noqa: F811
+    """The points are gone by then, and nothing else would train them again."""
+    served.made.extra["console"] = {**served.made.extra["console"], "queue": "tests.scenarios.test_console:enqueue"}
+    served.made.__post_init__()
+    settings = served.made.settings()
+    QUEUED.clear()
+    job, acting = asked(settings, queue, "retrain", path_prefix="/photos/2023", category_id=3, reason="x")
+    with monkeypatch.context() as patch:
+        patch.setattr(vectors, "function_of", lambda *_: _dies)
+        with pytest.raises(SystemExit):
+            vectors.retrain_directory(acting, "/photos/2023", 3, reason="x")
+    assert jobs.work(settings, once=True).ended == 1
+    found = jobs.job(settings, job)
+    assert found.state == "completed", found.error
+    assert QUEUED == [("/photos/2023", 3, "x")]
+    assert found.result["job"] == "job-uuid-123"
+
+
+def _dies(**_):
+    raise SystemExit
+
+
+def test_a_deletion_in_several_collections_is_finished_in_those_that_are_left(served, queue):  # noqa: F811
+    """One row of the audit doesn't show that all collections of a glob had their turn."""
+    made = served.made
+    made.revise("0002", CREATE.replace("{name}", "{name}b"))
+    every = {**PRESETS["folder"], "collection": f"{made.name}*"}
+    made.extra["fixes"] = {"presets": {**made.extra["fixes"]["presets"], "folder": every}}
+    made.__post_init__()
+    settings = made.settings()
+    upgrade.upgrade(settings)
+    write_at(made, made.name, 500, "/photos/late/0")
+    write_at(made, f"{made.name}b", 500, "/photos/late/1")
+    job, acting = asked(settings, queue, "delete", endpoint="directory", value="/photos/late", reason="x")
+    with pytest.raises(SystemExit):
+        vectors.delete(acting, "directory", "/photos/late", reason="x", progress=DiesAt(f"{made.name}b", "select"))
+    assert len(audit(made)) == 1
+    again = write_at(made, made.name, 501, "/photos/late/again")
+    assert jobs.work(settings, once=True).ended == 1
+    found = jobs.job(settings, job)
+    assert (found.state, found.result["deleted"]) == ("completed", 2), found.error
+    assert again in served.made.contents(), "the first collection has had its turn"
+
+
+def test_a_cut_over_releases_nothing_that_waits_since(served, queue):  # noqa: F811
+    """What waits by now was held later, and no user has agreed to it."""
+    made = served.made
+    made.revise("0002", HELD)
+    settings = made.settings()
+    upgrade.upgrade(settings)
+    job, acting = asked(settings, queue, "cutover", names=[made.name])
+    cutover.cutover(acting, [made.name])
+    made.revise("0003", HELD_AGAIN)
+    upgrade.upgrade(settings)
+    assert jobs.work(settings, once=True).ended == 1
+    assert made.row().revision == "0002", "what waits by now no user has released"
+    found = jobs.job(settings, job)
+    assert (found.state, found.error["exitCode"]) == ("failed", 10)
+    assert jobs.submit(settings, "cutover", {"names": [made.name]}, key="k")[1]
+    assert not jobs.submit(settings, "cutover", {"names": [made.name]}, key="k")[1], "what was held then is not compared"
+    assert jobs.work(settings, once=True).ended == 1
+    assert made.row().revision == "0003"
+
+
+def test_a_worker_that_wakes_up_begins_nothing(served, queue):  # noqa: F811
+    """What the ledger refuses right where a run would begin: who took the job over has looked for runs already."""
+    settings = served.made.settings()
+    job, acting = asked(settings, queue, "delete", endpoint="directory", value="/photos/2024", reason="x")
+    assert jobs.work(settings, once=True).ended == 1
+    late = more(served, "/photos/2024/later.jpg")
+    with pytest.raises(LeaseHeldError):
+        vectors.delete(acting, "directory", "/photos/2024", reason="x")
+    assert late in served.made.contents()
+    assert queue.begun(job) == [], "nor is anything left that another command would finish"
+    assert status.status(settings).collections[0].state != "interrupted"
+
+
+def test_a_job_that_was_cancelled_while_its_worker_was_silent_stops(served, queue):  # noqa: F811
+    """The next worker knows it from the beginning."""
+    settings = served.made.settings()
+    job, acting = asked(settings, queue, "delete", endpoint="directory", value="/photos/2024", reason="x")
+    with pytest.raises(SystemExit):
+        vectors.delete(acting, "directory", "/photos/2024", reason="x", progress=DiesAt(served.made.name, "select"))
+    assert jobs.cancel(settings, job).state == "processing"
+    assert jobs.work(settings, once=True).ended == 1
+    found = jobs.job(settings, job)
+    assert (found.state, found.error["hint"]) == ("failed", "qmigrate status")
+    assert len(served.made.contents()) == 6
+
+
+def test_who_cancels_a_job_that_was_tried_is_told_to_look(served, queue):  # noqa: F811
+    """An earlier try may have begun something."""
+    settings = served.made.settings()
+    job, _ = asked(settings, queue, "reset", reason="x")
+    queue.put_back(queue.get(job), "dead", 60.0)
+    error = jobs.cancel(settings, job).error
+    assert "before it had begun" not in error["message"]
+    assert error["hint"] == "qmigrate status"
+
+
+def test_a_ledger_that_is_away_for_a_while_ends_no_worker(served, queue, monkeypatch):  # noqa: F811
+    """Else `qmigrate serve` would take jobs that nothing does any more."""
+    settings, taken, stop = served.made.settings(), JobQueue.take, threading.Event()
+    jobs.submit(settings, "reset", {"reason": "x"})
+    calls = []
+
+    def take(self, *given):
+        calls.append(given)
+        if len(calls) == 1:
+            raise LedgerError("the database restarts")
+        if len(calls) > 2:
+            stop.set()
+        return taken(self, *given)
+
+    monkeypatch.setattr(JobQueue, "take", take)
+    monkeypatch.setattr(jobs, "_BEAT", 0.01)
+    assert jobs.work(settings, stop=stop).ended == 1
+    assert not served.made.contents()
+
+
+def test_what_was_cancelled_between_two_tries_is_not_begun(served, queue):  # noqa: F811
+    """Nothing is left then that would have to be aborted."""
+    settings = served.made.settings()
+    job, _ = asked(settings, queue, "reset", reason="x")
+    assert jobs.cancel(settings, job).state == "processing"
+    assert jobs.work(settings, once=True).ended == 1
+    assert jobs.job(settings, job).state == "failed"
+    assert queue.begun(job) == []
+    assert len(served.made.contents()) == 6
