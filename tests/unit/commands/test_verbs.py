@@ -24,6 +24,7 @@ OTHERS = {
     "repair": "repair_unlock",
     "edit": "show",
     "completion": None,
+    "serve": None,
 }
 
 
