@@ -226,17 +226,18 @@ class LocalStore(Absent):
         self._capabilities = capabilities.local(path, shared=lock is not None)
 
     @classmethod
-    def open(cls, path: str, *, patience: float = 0.0) -> LocalStore:
+    def open(cls, path: str, *, absent: bool = False, patience: float = 0.0) -> LocalStore:
         """Open a folder, made with rights for its owner only when it isn't there; or ``":memory:"``.
 
         Args:
+            absent: the folder is not there, and is not made: something empty stands for it.
             patience: seconds to wait for another thread of this process that has it open.
 
         Raises:
             LeaseHeldError: another client uses it.
             StoreError: it can't be made or read.
         """
-        if path == MEMORY:
+        if absent or path == MEMORY:
             return cls(in_memory(), path)
         try:
             client = TURNS.wait(path, patience, lambda: open_folder(Path(path)))
