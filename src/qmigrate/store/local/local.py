@@ -237,10 +237,9 @@ class LocalStore(Absent):
             LeaseHeldError: another client uses it.
             StoreError: it can't be made or read.
         """
-        if absent or path == MEMORY:
-            return cls(in_memory(), path)
         try:
-            client = TURNS.wait(path, patience, lambda: open_folder(Path(path)))
+            held = absent or path == MEMORY
+            client = in_memory() if held else TURNS.wait(path, patience, lambda: open_folder(Path(path)))
         except (OSError, ValueError, RuntimeError) as error:
             raise faults.of_local(error, path) from error
         return cls(client, path)
