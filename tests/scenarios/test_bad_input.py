@@ -486,6 +486,8 @@ def test_what_comes_back_is_not_counted_among_what_is_there(local):
     said = call(local.root, "fix", "undo", "1", "--dry-run")
     assert said.code == 0, said.text
     assert "1 point would come back; 0 points there now" in said.out
+    # What it names is an option of this verb.
+    assert "review them first (--dry-run); --yes does it" in call(local.root, "fix", "undo", "1").err
     assert "1 of 0" not in said.text
 
 

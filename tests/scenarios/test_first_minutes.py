@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -55,6 +56,57 @@ def test_revisions_that_were_applied_are_missed(live):
     (live / "qdrant_migrations").rename(live / "elsewhere")
     said = call(live, "upgrade")
     assert (said.code, "there is no folder" in said.err) == (2, True)
+
+
+def test_the_wrong_folder_is_called_that(tmp_path):
+    """Without settings, and with nothing where Qdrant is by default, `status` names the place and asks; it makes none."""
+    said = call(tmp_path, "status")
+    assert said.code == 0
+    assert f"local Qdrant in {tmp_path}/.qmigrate/qdrant" in said.out
+    assert f"there is no qmigrate.yaml in {tmp_path}" in said.out
+    assert "qmigrate init begins a project here" in said.out
+    assert list(tmp_path.iterdir()) == []
+    call(tmp_path, "init")
+    assert "there is no qmigrate.yaml" not in call(tmp_path, "status").out
+
+
+def test_what_is_done_last_is_what_status_shows(live):
+    """A revision that was not filled in is not said to be where a collection is; the log of -v is qmigrate's own."""
+    assert "made qdrant_migrations/versions/0001_adopt_docs.py" in call(live, "adopt", "docs").out
+    call(live, "revision", "-m", "index")
+    body = 'from qmigrate import op\nrevision, down_revision = "0002", "0001"\n\ndef upgrade():\n    return [%s]\n'
+    file = live / "qdrant_migrations" / "versions" / "0002_index.py"
+    file.write_text(body % 'op.CreatePayloadIndex("dosc", "kind", "keyword")')
+    said = call(live, "plan")
+    assert (said.code, 'names dosc, which no earlier revision creates; did you mean "docs"?' in said.err) == (2, True)
+    file.write_text(body % 'op.CreatePayloadIndex("docs", "kind", "keyword")')
+    call(live, "revision", "-m", "later")
+    assert "Done: 1 collection at 0002 in" in call(live, "upgrade").out
+    said = call(live, "status", "-v")
+    assert "0002" in said.out
+    assert "alembic.runtime.plugins" not in said.err
+
+
+def test_a_message_and_a_merge_say_what_is_next(live):
+    """A revision without -m names the whole command; two heads are joined by a file that nothing has to be put into."""
+    call(live, "init")
+    assert '→ qmigrate revision -m "what changes"' in call(live, "revision").err
+    for name in ("a", "b"):
+        (live / "qdrant_migrations" / "versions" / f"{name}.py").write_text(
+            f'revision, down_revision = "{name}", None\n\ndef upgrade():\n    return []\n'
+        )
+    said = call(live, "revision", "--merge", "-m", "join")
+    assert "upgrade() of a merge may stay empty" in said.out
+    assert "fill in" not in said.out
+
+
+def test_several_collections_are_adopted_by_what_doctor_says(live):
+    """Its hint can be typed as it stands."""
+    client = QdrantClient(path=str(live / "q"))
+    client.create_collection("faces", models.VectorParams(size=2, distance=models.Distance.DOT))
+    client.close()
+    assert "qmigrate adopt '*'" in " ".join(call(live, "doctor").out.split())
+    assert call(live, "adopt", "*").code == 0
 
 
 class Terminal:
@@ -147,6 +199,26 @@ def test_guided_asks_tries_and_writes(tmp_path, terminal):
     assert found["ledger"] == {"url_env": "APP_LEDGER"}
     assert found["embedders"] == {"mine": {"type": "callable", "function": "my_model:embed"}}
     assert "hunter2" not in (tmp_path / "qmigrate.yaml").read_text()
+
+
+def test_guided_asks_for_the_port_that_points_go_to(tmp_path, terminal, qdrant_server):
+    """A server whose gRPC port is another one answers over REST, and would fail with the first point."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 6334)) == 0:
+            pytest.skip("something answers at 127.0.0.1:6334")
+    at = terminal("init", "--guided", QDRANT_KEY=qdrant_server.api_key or "none", QMIGRATE_QDRANT_GRPC_PORT="9")
+    at.answer("Qdrant: URL", qdrant_server.url)
+    at.answer("API key", "QDRANT_KEY")
+    at.until("its port for points doesn't")
+    at.answer("Its gRPC port", str(qdrant_server.grpc_port))
+    at.until("points go to ")
+    at.answer("Ledger", "")
+    at.answer("Embedder", "")
+    at.answer("Values of a vector", "")
+    at.answer("Its name", "")
+    assert at.end() == 0, at.text
+    found = yaml.safe_load((tmp_path / "qmigrate.yaml").read_text())["qdrant"]
+    assert (found["url"], found["grpc_port"]) == (qdrant_server.url, qdrant_server.grpc_port)
 
 
 def test_guided_can_write_what_does_not_answer_yet(tmp_path, terminal):

@@ -160,3 +160,6 @@ def test_a_plan_says_that_a_model_is_random_or_cannot_be_loaded(filled):
     notes = upgrade.plan(filled.settings()).notes
     assert any("is filled by words with random weights (seed 7): for trials only" in note for note in notes)
     assert any("embedder 'words'" in note and "an upgrade from here is refused (2)" in note for note in notes)
+    configure(filled, words={"type": "hashin"})
+    [refusal] = upgrade.plan(filled.settings()).refusals
+    assert (refusal.exit_code, "the unknown type 'hashin'" in refusal.message) == (2, True)

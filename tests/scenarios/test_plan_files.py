@@ -262,7 +262,7 @@ def test_an_estimate_is_shown_and_compared(made):
     assert item.unmeasured == ("words",)
     said = call(made.root, "plan").out
     assert "time unknown" in said
-    assert "words has filled no vector here before; it is measured during the first minute" in said
+    assert "words has not filled enough vectors here to tell; it is measured during the first minute" in said
     data = call(made.root, "plan", "--json").json["data"]["collections"][0]
     assert (data["seconds"], data["speed"]) == (item.seconds, "assumed")
     before = left(made)

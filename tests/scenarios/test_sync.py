@@ -219,6 +219,7 @@ def test_on_the_command_line(app, tmp_path):
     assert call(app.made.root, *words, "--check", "--sample", "60", "--json").json["data"]["previews"][0]["changes"] == 15
     refused = call(app.made.root, *words)
     assert (refused.code, "15 points would change, and that needs consent" in refused.err) == (10, True)
+    assert "review them first (--check); --yes does it" in refused.err
     assert call(app.made.root, *words, "--yes").code == 10
     assert call(app.made.root, *words, "--yes", "--max-share", "1", "--expect", "14").code == 10
     for wrong in (["--sql", "SELECT 1"], ["--sample", "3"], ["--since", "soon"], ["--param", "x"], ["--max-share", "0"]):

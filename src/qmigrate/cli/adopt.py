@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qmigrate.cli.findings import near
 from qmigrate.cli.layout import Text, columns, note_lines
 from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.cli.upgrade import parallel
@@ -40,7 +41,7 @@ def show_adopted(console: Console, result: AdoptResult, *, command: str) -> None
         for line in row.drift:
             console.print(f"  {row.name} differs from {row.revision}: {line}")
     if result.file is not None:
-        console.print(f"\n{'would write' if result.dry_run else 'made'} {result.file}")
+        console.print(f"\n{'would write' if result.dry_run else 'made'} {near(result.file)}")
     for line in result.missing:
         console.print(f"  a revision can't express: {line}")
     for note in note_lines(result.notes):

@@ -139,7 +139,7 @@ def sync(shell: Shell, collection: str | None, **given: Any) -> int:
         if given["check"] or not found.changes:
             shell.show(found, show_review)
             return found.exit_code
-        consent(shell, found)
+        consent(shell, found, look="--check")
         most = found.by_collection
         expected = found.changes if expected is None and len(found.previews) == 1 else expected
     with shell.progress() as progress:
@@ -464,8 +464,13 @@ def deletion(found: Review) -> str:
     return f"Delete {found.changes:,} of {counted(sum(one.points for one in found.previews), 'point')} of {of}?"
 
 
-def consent(shell: Shell, found: Review, flags: str = "--yes", question: str | None = None) -> None:
+def consent(
+    shell: Shell, found: Review, flags: str = "--yes", question: str | None = None, look: str = "--dry-run"
+) -> None:
     """Show what would change, then ask; without a terminal it is refused instead.
+
+    Args:
+        look: the option of the verb that shows it and changes nothing.
 
     Raises:
         RefusedError: no consent.
@@ -477,7 +482,7 @@ def consent(shell: Shell, found: Review, flags: str = "--yes", question: str | N
         raise found.refusal.error()
     refusal = RefusedError(
         f"{counted(found.changes, 'point')} would {found.would}, and that needs consent",
-        hint=f"review them first (--check, --dry-run); {flags} does it",
+        hint=f"review them first ({look}); {flags} does it",
         facts={"changes": found.changes},
     )
     ask(

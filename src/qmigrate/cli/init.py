@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli.shell import Shell, with_shell
-from qmigrate.errors import QmigrateError, UsageError
+from qmigrate.errors import QmigrateError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +29,8 @@ _EMBEDDERS: Mapping[str, tuple[tuple[str, str, str | None], ...]] = {
     "open_clip": (("model", "Model", "ViT-B-32"), ("pretrained", "Weights", "laion2b_s34b_b79k")),
     "sentence_transformers": (("model", "Model", "sentence-transformers/all-MiniLM-L6-v2"),),
 }
+#: What the answers are about.
+_TYPED = ("QMIGRATE_QDRANT_URL", "QMIGRATE_QDRANT_GRPC_PORT", "QMIGRATE_QDRANT_GRPC_HOST", "QMIGRATE_LEDGER_URL")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -58,7 +60,7 @@ def init(shell: Shell, agents: bool, guided: bool) -> None:
 def _asked(shell: Shell) -> Answers:
     from qmigrate.commands.init import Answers
 
-    qdrant = _until_it_works(shell, _ask_qdrant, _try_qdrant)
+    qdrant = _until_it_works(shell, _ask_qdrant, lambda found: _try_qdrant(shell, found))
     ledger = _until_it_works(shell, _ask_ledger, lambda found: _try_ledger(qdrant, found))
     embedders = _until_it_works(shell, _ask_embedder, _try_embedder)
     return Answers(qdrant=qdrant, ledger=ledger, embedders=embedders)
@@ -95,16 +97,28 @@ def _ask_qdrant(shell: Shell) -> dict[str, Any]:
 
 def _environ() -> dict[str, str]:
     """The environment without what would win over the answers: they are to be tried as they are written."""
-    return {name: one for name, one in os.environ.items() if name not in ("QMIGRATE_QDRANT_URL", "QMIGRATE_LEDGER_URL")}
+    return {name: one for name, one in os.environ.items() if name not in _TYPED}
 
 
-def _try_qdrant(found: dict[str, Any]) -> str:
+def _try_qdrant(shell: Shell, found: dict[str, Any]) -> str:
+    """What answers there; a port for points that doesn't is asked for, and becomes part of what was `found`."""
     import qmigrate.commands.init as command
+    from qmigrate.cli.layout import Text
     from qmigrate.settings.load import Settings
+
+    def as_typed() -> Settings:
+        return Settings.load(content={"qdrant": found}, stores=False, environ=_environ())
 
     if not found:
         return "local mode: nothing to try"
-    return f"{command.try_qdrant(Settings.load(content={'qdrant': found}, stores=False, environ=_environ()))} answers"
+    answers = f"{command.try_qdrant(as_typed())} answers"
+    while True:
+        try:
+            return f"{answers}; points go to {command.try_points(as_typed())}"
+        except StoreError as error:
+            shell.console(stderr=True).print(Text(f"{answers}, but its port for points doesn't: {error.message}"))
+        port = shell.ask("Its gRPC port; Enter to have points go over REST, too")
+        found |= {"grpc_port": int(port) if port.isdigit() else port} if port else {"prefer_rest": True}
 
 
 def _ask_ledger(shell: Shell) -> dict[str, Any]:
@@ -174,8 +188,10 @@ def revision(
         shell.show(made, show_drift_revision)
         return
     if message is None or only:
-        missing = "--only is for --from-drift" if message else "Missing option '-m' / '--message'."
-        raise click.UsageError(missing, context)
+        if message:
+            raise click.UsageError("--only is for --from-drift", context)
+        hint = 'qmigrate revision -m "what changes"\nqmigrate revision --help'
+        raise UsageError("Missing option '-m' / '--message'.", hint=hint)
     import qmigrate.commands.init as command
     from qmigrate.cli.results import show_revision
 

@@ -78,7 +78,7 @@ def orphans(shell: Shell, collection: str | None, **given: Any) -> int:
             shell.show(found, show_review)
             return 0
         if found.changes:
-            consent(shell, found, flags=f"--yes --expect {found.changes}", question=deletion(found))
+            consent(shell, found, flags=f"--yes --expect {found.changes}", question=deletion(found), look="--check")
             most = found.by_collection
         elif expected is None:
             # What comes later was not agreed to.

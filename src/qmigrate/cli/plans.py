@@ -58,7 +58,7 @@ def _unmeasured(plan: Plan) -> list[str]:
         return []
     have = "has" if len(names) == 1 else "have"
     when = "it is measured during the first minute, and by upgrade --max-estimate before it starts"
-    return [f"the time is unknown: {', '.join(names)} {have} filled no vector here before; {when}"]
+    return [f"the time is unknown: {', '.join(names)} {have} not filled enough vectors here to tell; {when}"]
 
 
 def _refused(plan: Plan) -> list[Text]:
@@ -343,6 +343,12 @@ def quality_line(found: Searched) -> str:
     return f"{head} {found.recall:.3f}, at least {found.at_least:.4g} required{before}"
 
 
+def _reached(result: UpgradeResult) -> tuple[str, ...]:
+    """The revision that everything is at, as `status` shows it: the target may hold nothing for what was changed."""
+    last = {outcome.collection: outcome.revisions[-1] for outcome in result.outcomes if outcome.revisions}
+    return (next(iter(last.values())),) if len(set(last.values())) == 1 else result.plan.target
+
+
 def _closing(result: UpgradeResult) -> Text:
     from qmigrate.commands.results import in_all
 
@@ -357,7 +363,7 @@ def _closing(result: UpgradeResult) -> Text:
         forth = revisions[0] if revisions else "head"
         again = (f"qmigrate upgrade {quote(forth)}", "bold")
         return Text.assemble(f"Rolled back: {what} in {total}. To apply it again: ", again)
-    at = f" at {', '.join(result.plan.target)}" if result.plan.target else ""
+    at = f" at {', '.join(_reached(result))}" if result.plan.target else ""
     done = Text(f"Done: {what}{at} in {total}.")
     if result.back:
         done.append(" To roll back: ").append("; ".join(result.back), style="bold")

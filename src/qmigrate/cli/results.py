@@ -46,7 +46,10 @@ def show_revision(console: Console, result: RevisionResult) -> None:
     """The new file."""
     after = f"after {', '.join(result.down)}" if result.down else "the first one"
     console.print(f"made {_near(result.path)}  (revision {result.revision}, {after})")
-    console.print("Next: fill in upgrade(), then qmigrate plan")
+    if len(result.down) > 1:
+        console.print("Next: qmigrate plan; upgrade() of a merge may stay empty")
+    else:
+        console.print("Next: fill in upgrade(), then qmigrate plan")
 
 
 def show_verification(console: Console, report: VerificationReport) -> None:

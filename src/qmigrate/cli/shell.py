@@ -319,6 +319,9 @@ def _set_up_logging(options: Options) -> None:
         logging.lastResort = _Warnings(logging.WARNING)
         return
     level = logging.INFO if options.verbose == 1 else logging.DEBUG
+    if options.verbose == 1:
+        # At INFO it tells of each of its plugins whenever it is imported.
+        logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     if form == "json":
         lines = logging.StreamHandler()
         lines.setFormatter(JsonFormatter())

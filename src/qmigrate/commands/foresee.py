@@ -16,6 +16,7 @@ from qmigrate.commands.condition import percent
 from qmigrate.commands.edits import place_of
 from qmigrate.commands.session import Session, UserCode
 from qmigrate.commands.workers import workers_of
+from qmigrate.embed import check_config
 from qmigrate.engine.build.preflight import check_size
 from qmigrate.engine.fixes.kinds import check
 from qmigrate.engine.phases import phases_of
@@ -222,6 +223,9 @@ class _Code(UserCode):
 
     def embedder(self, name: str) -> Embedder:
         """See the base class."""
+        if name in self.settings.embedders:
+            # What the settings get wrong is wrong on every machine.
+            check_config(name, self.settings.embedders[name])
         try:
             return UserCode.embedder(self, name)
         except EmbedderError as error:

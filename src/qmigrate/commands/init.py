@@ -115,6 +115,22 @@ def try_qdrant(settings: Settings) -> str:
         return store.capabilities.label
 
 
+def try_points(settings: Settings) -> str:
+    """Where the points of a server go, which is a port of its own: ``host:port``.
+
+    Raises:
+        StoreError: it doesn't answer.
+    """
+    from qmigrate.store import ConnectionSettings
+    from qmigrate.store.server.examine import Examiner
+
+    examiner = Examiner(ConnectionSettings(**settings.connection()))
+    try:
+        return examiner.points_reachable()
+    finally:
+        examiner.close()
+
+
 def try_ledger(settings: Settings) -> str:
     """The database of ``ledger:``, in a few words. Nothing is written.
 

@@ -308,7 +308,7 @@ def open_store(settings: Settings, stack: ExitStack, *, writes: bool, partial: b
         return lent
     if wanted.path is not None and not writes and not Path(wanted.path).exists():
         # A verb that only reads must not make the folder of a store that isn't there yet.
-        wanted = replace(wanted, path=":memory:")
+        wanted = replace(wanted, absent=True)
     store = connect(wanted, partial=partial, patience=settings.limits.lock_timeout)
     stack.callback(store.close)
     for line in store.capabilities.silent:

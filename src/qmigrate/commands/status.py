@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from qmigrate.commands.condition import condition, eta, percent
@@ -27,7 +28,7 @@ from qmigrate.observe import observe
 from qmigrate.planner.forward import pending, to_create
 from qmigrate.revisions.graph import Revision
 from qmigrate.sequences import join
-from qmigrate.settings.load import Settings
+from qmigrate.settings.load import CONFIG_NAME, Settings
 from qmigrate.store import records
 from qmigrate.text import counted
 
@@ -57,6 +58,12 @@ def status(settings: Settings | None = None, *, count_writes: bool = False) -> S
         notes = list(notes_on(opened.problems))
         notes += world.capabilities.silent
         notes += _sql_notes(opened, world, wanted)
+        path = settings.qdrant.path
+        if settings.config is None and settings.client is None and path is not None and not Path(path).exists():
+            notes.append(
+                f"there is no {CONFIG_NAME} in {settings.folder}, and nothing yet where Qdrant is by default: is this "
+                "the right folder? → qmigrate init begins a project here; --config FILE names another one"
+            )
         return Status(
             qdrant=world.capabilities.label,
             ledger=opened.ledger.url_label,

@@ -14,11 +14,20 @@ from qmigrate.text import did_you_mean
 if TYPE_CHECKING:
     from qmigrate.ports import Embedder
 
-__all__ = ["devices_for", "fingerprint_digest", "known_keys", "known_size", "load", "on_device"]
+__all__ = [
+    "Backend",
+    "check_config",
+    "devices_for",
+    "fingerprint_digest",
+    "known_keys",
+    "known_size",
+    "load",
+    "on_device",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class _Backend:
+class Backend:
     """A type of embedder.
 
     Attributes:
@@ -34,14 +43,14 @@ class _Backend:
     size: int | None = None
 
 
-def _backend(module: str, keys: str, *sizes: str, size: int | None = None) -> _Backend:
-    return _Backend(f"qmigrate.embed.backends.{module}", frozenset(keys.split()), sizes, size)
+def _backend(module: str, keys: str, *sizes: str, size: int | None = None) -> Backend:
+    return Backend(f"qmigrate.embed.backends.{module}", frozenset(keys.split()), sizes, size)
 
 
 #: Of every embedder that takes images; see ``sources.py``.
 _IMAGES = "image_roots image_hosts image_networks image_base64 image_timeout image_max_bytes"
 
-_BACKENDS: Mapping[str, _Backend] = {
+_BACKENDS: Mapping[str, Backend] = {
     "hashing": _backend("hashing", "size", "size", size=256),
     "pixels": _backend("pixels", f"size {_IMAGES}", "size", size=512),
     "callable": _backend("function", "function size max_batch version sys_path", "size"),
@@ -79,6 +88,17 @@ def load(name: str, config: Mapping[str, Any]) -> Embedder:
     Raises:
         EmbedError: the type or a key is unknown, a value is wrong, or the backend can't be imported.
     """
+    backend = check_config(name, config)
+    embedder: Embedder = importlib.import_module(backend.module).build(Options(name, config, size=backend.size))
+    return embedder
+
+
+def check_config(name: str, config: Mapping[str, Any]) -> Backend:
+    """The backend that `config` is for; nothing is imported, so it is the same on every machine.
+
+    Raises:
+        EmbedError: the type or a key is unknown.
+    """
     kind = config.get("type")
     backend = _BACKENDS.get(kind) if isinstance(kind, str) else None
     if backend is None:
@@ -96,8 +116,7 @@ def load(name: str, config: Mapping[str, Any]) -> Embedder:
                 f"keys of type {kind} are: {known}{did_you_mean(key, backend.keys)}",
                 hint="correct embedders in qmigrate.yaml",
             )
-    embedder: Embedder = importlib.import_module(backend.module).build(Options(name, config, size=backend.size))
-    return embedder
+    return backend
 
 
 def known_keys() -> dict[str, frozenset[str]]:

@@ -20,7 +20,7 @@ from qmigrate.planner.members import Position, before_birth, made_by_glob, newes
 from qmigrate.planner.plain_names import describe, notice
 from qmigrate.planner.segment import RevisionChange, Segment, closings, fold, segment
 from qmigrate.revisions.graph import Revision, Revisions
-from qmigrate.text import counted, quote
+from qmigrate.text import counted, did_you_mean, quote
 
 #: Moves of the name, and data fixes, which change points on purpose: each is a segment of its own.
 _ALONE = ("drop", "record", "edit")
@@ -300,8 +300,10 @@ def _belongs(
             notes.append(note)
         return False
     if exact and not draft.state.managed:
+        there = [one.name for one in world.collections.values() if one.managed]
         raise PlanError(
-            f"revision {revision.id} ({revision.path.name}) names {name}, which no earlier revision creates",
+            f"revision {revision.id} ({revision.path.name}) names {name}, which no earlier revision creates"
+            + did_you_mean(name, there),
             hint=f"create it in an earlier revision: op.CreateCollection({name!r}, …)",
         )
     return False

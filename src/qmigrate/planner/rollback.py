@@ -130,8 +130,8 @@ def _adopted(state: CollectionState, entry: Applied) -> RefusedError:
     return RefusedError(
         f"revision {entry.revision} was not applied to {state.name} but found there by adopt or stamp, so what was "
         "before it is not known: a rollback can't go below it",
-        hint=f"name a later target, or leave it out with --only; qmigrate history {quote(state.name)} shows "
-        "what was applied",
+        hint="name a later target, or with --only the collections that are to go back; "
+        f"qmigrate history {quote(state.name)} shows what was applied",
     )
 
 

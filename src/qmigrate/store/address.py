@@ -12,6 +12,7 @@ class ConnectionSettings:
     Attributes:
         url: REST address of a server, http or https.
         path: folder of local mode, or ``":memory:"``.
+        absent: the folder is not there and is not to be made: something empty in memory stands for it.
         grpc_port: port for points; None for 6334.
         grpc_host: host for points; None for that of `url`.
         grpc_tls: whether points go through TLS; None where they do as in `url`.
@@ -26,6 +27,7 @@ class ConnectionSettings:
 
     url: str | None = None
     path: str | None = None
+    absent: bool = False
     grpc_port: int | None = 6334
     grpc_host: str | None = None
     grpc_tls: bool | None = None

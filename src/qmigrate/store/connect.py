@@ -30,7 +30,7 @@ def connect(settings: ConnectionSettings, *, partial: bool = False, patience: fl
     if settings.path is not None:
         from qmigrate.store.local.local import LocalStore
 
-        return LocalStore.open(settings.path, patience=patience)
+        return LocalStore.open(settings.path, absent=settings.absent, patience=patience)
     for url in (settings.url or "", *settings.nodes):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:

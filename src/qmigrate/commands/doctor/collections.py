@@ -62,7 +62,9 @@ def recorded(patient: Deployment) -> Iterator[Check]:
         yield Check("recorded state", True, f"{counted(right, 'collection')} as the ledger has it")
     if unmanaged:
         detail = f"{counted(len(unmanaged), 'collection')} not under management: {some(unmanaged)}"
-        hint = f"qmigrate adopt {quote(unmanaged[0])}" if len(unmanaged) == 1 else "qmigrate adopt 'glob'"
+        hint = f"qmigrate adopt {quote(unmanaged[0])}"
+        if len(unmanaged) > 1:
+            hint += "; several at once by a glob, all of them: qmigrate adopt '*'"
         yield Check("unmanaged", None, detail, hint, facts={"names": unmanaged})
     if foreign:
         detail = f"{counted(len(foreign), 'collection')} under management of another ledger: {some(foreign)}"

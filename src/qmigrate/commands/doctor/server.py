@@ -236,11 +236,13 @@ def client(patient: Deployment) -> Iterator[Check]:
 
 def points_port(patient: Deployment) -> Iterator[Check]:
     """Points travel over gRPC, on a port of its own, and reach the same server."""
+    # First, since it fails at once where nothing listens, and a page would be asked for again and again.
+    where = patient.examiner().points_reachable()
     for name in sorted(patient.live())[:1]:
         with suppress(StoreError):
             # The first page shows whether it is; other trouble with a collection is reported by checks of its own.
             next(iter(patient.store().scan(name, page=1, payload=False, vectors=False)), None)
-    yield Check("points", True, f"gRPC answers at {patient.examiner().points_reachable()}")
+    yield Check("points", True, f"gRPC answers at {where}")
 
 
 def cluster(patient: Deployment) -> Iterator[Check]:

@@ -226,20 +226,20 @@ class LocalStore(Absent):
         self._capabilities = capabilities.local(path, shared=lock is not None)
 
     @classmethod
-    def open(cls, path: str, *, patience: float = 0.0) -> LocalStore:
+    def open(cls, path: str, *, absent: bool = False, patience: float = 0.0) -> LocalStore:
         """Open a folder, made with rights for its owner only when it isn't there; or ``":memory:"``.
 
         Args:
+            absent: the folder is not there, and is not made: something empty stands for it.
             patience: seconds to wait for another thread of this process that has it open.
 
         Raises:
             LeaseHeldError: another client uses it.
             StoreError: it can't be made or read.
         """
-        if path == MEMORY:
-            return cls(in_memory(), path)
         try:
-            client = TURNS.wait(path, patience, lambda: open_folder(Path(path)))
+            held = absent or path == MEMORY
+            client = in_memory() if held else TURNS.wait(path, patience, lambda: open_folder(Path(path)))
         except (OSError, ValueError, RuntimeError) as error:
             raise faults.of_local(error, path) from error
         return cls(client, path)
