@@ -6,7 +6,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -288,6 +288,20 @@ def own_server(qdrant_server, tmp_path):
     made = Deployment(tmp_path / "project", qdrant, f"sqlite:///{tmp_path}/ledger.db")
     yield made
     clean(made)
+
+
+def test_a_closed_port_for_points_is_asked_once(own_server, monkeypatch):
+    """It is reported, and no other check tries for long to read points through it: sizes are those declared."""
+    made = upgraded(own_server)
+    made.load(5)
+    asked = []
+    monkeypatch.setattr("qmigrate.store.server.server.ServerStore.fetch", lambda *_, **__: asked.append("points") or [])
+    settings = replace(made.settings(), qdrant=replace(made.settings().qdrant, grpc_port=free_port()))
+    found = {check.name: check for check in command.doctor(settings).checks}
+    assert (found["points"].ok, "can't be reached" in found["points"].detail) == (False, True)
+    assert asked == []
+    assert {check.name for check in command.doctor(made.settings()).checks if check.ok is False} == set()
+    assert asked
 
 
 def test_leftovers_are_removed_and_nothing_else(deployment):

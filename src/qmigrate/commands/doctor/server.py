@@ -237,7 +237,7 @@ def client(patient: Deployment) -> Iterator[Check]:
 def points_port(patient: Deployment) -> Iterator[Check]:
     """Points travel over gRPC, on a port of its own, and reach the same server."""
     # First, since it fails at once where nothing listens, and a page would be asked for again and again.
-    where = patient.examiner().points_reachable()
+    where = patient.points_at()
     for name in sorted(patient.live())[:1]:
         with suppress(StoreError):
             # The first page shows whether it is; other trouble with a collection is reported by checks of its own.
