@@ -82,8 +82,8 @@ def test_after_a_lost_answer_it_looks_again(made, monkeypatch, kind, method):
     act, lost = kind(made), []
     start, answer = grpc_points.Points.start, grpc_points.Points.answer
 
-    def started(self, called, request):
-        future = start(self, called, request)
+    def started(self, called, request, **given):
+        future = start(self, called, request, **given)
         if not lost and method in _named(called):
             lost.append(future)
         return future

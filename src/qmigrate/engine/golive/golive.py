@@ -304,15 +304,15 @@ def close(step: GoLive, work: Work) -> Closed:
     holdover = timedelta(seconds=work.settings.rebuild.holdover)
     if step.place == "shadow" and step.back:
         plain_names.forget_hidden_name(work)
+    gone = step.source is not None and (step.place == "gap" or plain_names.is_lost(step, work))
     if step.target is not None and step.source is not None and not step.apart:
-        record(work, base_name(step.source, step.target, back=step.back), step.source, step.target)
+        record(work, base_name(step.source, step.target, back=step.back), None if gone else step.source, step.target)
     if step.target is not None and step.apart and not step.back:
         keep_alone(work, base_name(step.source, step.target, back=False), step.target)
     report = _report(work)
     if step.target is not None and step.source is not None and not step.back:
         report = replace(report, closing=_closing_ids(step, work))
     left_out = None if step.back or step.target is None else audit(work, step.target, _dropped(work))
-    gone = step.source is not None and (step.place == "gap" or plain_names.is_lost(step, work))
     held_until = present(work.lease.ledger) + holdover
     fixed = unrelated.audit(step, work, held_until) if step.apart else None
     said = plain(report)

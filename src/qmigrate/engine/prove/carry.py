@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from qmigrate.engine.barriers import exact
@@ -128,6 +128,8 @@ def carry_by_version(
             parts = [carry_by_version(work, sides, judge, [late], told) for late in lates]
             return {identifier: doubt for part in parts for identifier, doubt in part.items()}
         made, placed = Made([], [], [], []), []
+    # A page whose vectors are carried names no ids.
+    made = replace(made, ids=[late.identifier for late in placed if late.stored is not None])
     dropped = set(made.dropped)
     able = {late.identifier: late for late in placed if late.identifier not in dropped}
     done: dict[PointId, str | None] = {}

@@ -201,17 +201,20 @@ def begin_recorded(work: Work, sides: Sides, forward: str) -> str | None:
     return None
 
 
-def record(work: Work, base: str, source: str, target: str) -> None:
+def record(work: Work, base: str, source: str | None, target: str) -> None:
     """Keep the versions that were listed before the proof of a base, once its name has moved.
 
     What an earlier attempt of this run has kept stays; anything else that is kept with the base goes.
 
     Args:
-        source: physical name of the side that was read and trusted.
+        source: physical name of the side that was read and trusted; None where it is gone, and nothing leads back to it.
         target: of the other one.
     """
     found = work.kept.pop(Listed, None)
-    if found is None or (found.base, found.epoch) != (base, work.lease.epoch):
+    if found is not None and source is None:
+        with found.source, found.target:
+            found = None
+    if found is None or source is None or (found.base, found.epoch) != (base, work.lease.epoch):
         kept = (recorded.known(work.lease.ledger, base, side) for side in SIDES)
         if any(one is not None and one.run != work.run for one in kept):
             drop_versions(work.lease, base)
