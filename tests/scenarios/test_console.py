@@ -522,8 +522,8 @@ def test_the_router_lives_in_an_application_of_its_own(served):
 
 def test_values_of_a_path_have_a_type():
     """Values of a path have a type."""
-    given = ["0", "7", "-7", "007", "7.5", '"7"', "b8c3", "٣", ""]
-    assert [typed(one) for one in given] == [0, 7, -7, "007", "7.5", "7", "b8c3", "٣", ""]
+    given = ["0", "7", "-7", "007", "7.5", '"7"', "b8c3", "٣", "", "--5", "9" * 5000]
+    assert [typed(one) for one in given] == [0, 7, -7, "007", "7.5", "7", "b8c3", "٣", "", "--5", "9" * 5000]
 
 
 def test_nothing_is_loaded_from_another_host(plain):

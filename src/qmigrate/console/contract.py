@@ -6,6 +6,7 @@ Each endpoint stands for a preset of the settings, or for a verb; none selects p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -251,7 +252,7 @@ def _older(router: APIRouter, settings: Settings, background: Background) -> Non
 
 def typed(value: str) -> int | str:
     """A value of a path: a number where it is written as one, a text in quotes, and any other text as it stands."""
-    if value == "0" or (value.isascii() and value.lstrip("-").isdigit() and not value.lstrip("-").startswith("0")):
+    if re.fullmatch(r"0|-?[1-9][0-9]{0,18}", value, re.ASCII) or re.fullmatch(r"1[0-9]{19}", value, re.ASCII):
         return int(value)
     if len(value) > 1 and value[0] == value[-1] == '"':
         return value[1:-1]

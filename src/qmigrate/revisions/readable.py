@@ -63,11 +63,10 @@ def read_all(scripts: Path, recorded: Recorded) -> tuple[Revisions, tuple[Qmigra
     """
     problems: list[QmigrateError] = []
     found = _by_id(_read(scripts, recorded, problems), recorded, problems)
-    order = _order_of(recorded)
     _add_missing(scripts, found, recorded)
+    order = _order_of(recorded)
     for one in found:
-        if found[one].down is None:
-            found[one].down = order.get(one)
+        found[one].down = _down_of(found, one, order, recorded)
     _cut_circles(found, order)
     _cut_circles(found, {})
     return Revisions([found[one].pair for one in sorted(found)]).bound(tuple), tuple(problems)
@@ -198,13 +197,40 @@ def _add_missing(scripts: Path, found: dict[str, _Found], recorded: Recorded) ->
 
 
 def _order_of(recorded: Recorded) -> dict[str, tuple[str, ...]]:
-    """Revision -> what was applied before it, for files that don't say what they follow."""
-    down: dict[str, tuple[str, ...]] = {}
+    """Revision -> all that was applied before it, for files that don't say what they follow.
+
+    Not only the last one: which branches a file has joined that is not there isn't known, and what is taken for no
+    ancestor would be undone on the way back to it.
+    """
+    before: dict[str, tuple[str, ...]] = {}
     for entries in recorded.applied:
         files = [one for one in entries if one not in recorded.inline]
-        for before, one in zip([None, *files], files, strict=False):
-            down.setdefault(one, (before,) if before is not None else ())
-    return down
+        for place, one in enumerate(files):
+            before.setdefault(one, tuple(files[:place]))
+    return before
+
+
+def _down_of(
+    found: Mapping[str, _Found], key: str, order: Mapping[str, tuple[str, ...]], recorded: Recorded
+) -> tuple[str, ...] | None:
+    """What a revision follows: as its file says where that is what was applied, else with what was applied before it.
+
+    Load-bearing: by a file that was changed since, what it came after would be undone from below it.
+    """
+    said, checksum = found[key].down, found[key].revision.checksum
+    if said is None:
+        return _tips(found, order[key], order) if key in order else None
+    if recorded.checksums.get(key, checksum) == checksum:
+        return said
+    return _tips(found, (*said, *order.get(key, ())), order)
+
+
+def _tips(found: Mapping[str, _Found], some: Iterable[str], order: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Those of the revisions that no other one of them comes after; all of them where they go round in a circle."""
+    among = tuple(dict.fromkeys(some))
+    before = {key: frozenset(one.down if one.down is not None else order.get(key, ())) for key, one in found.items()}
+    older = {each for one in among if one in before for each in _ancestors(before, one)}
+    return tuple(one for one in among if one not in older) or among
 
 
 def _cut_circles(found: dict[str, _Found], order: Mapping[str, tuple[str, ...]]) -> None:
