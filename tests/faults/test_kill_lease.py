@@ -91,7 +91,7 @@ def check_finished(made: Deployment) -> None:
 
 
 def test_the_same_command_goes_on_at_once(made, tmp_path):
-    """Its lease would have lasted ten minutes. Only the proof waits until no request of the dead one can land."""
+    """Its lease would have lasted ten minutes. Only what counts as proven waits until no request of the dead can land."""
     process = begun(made, tmp_path)
     before = epoch_of(made)
     assert made.row().state == "running"
@@ -107,7 +107,7 @@ def test_the_same_command_goes_on_at_once(made, tmp_path):
     assert epoch_of(made) == before + 1
     # On a slow machine the copy alone takes longer than a request can.
     waits = [number for number, line in enumerate(told.lines) if "until no request of the interrupted run" in line]
-    assert all(told.lines.index("fill") < number < told.lines.index("verify") for number in waits)
+    assert all(told.lines.index("fill") < number < told.lines.index("swap") for number in waits), told.lines
     check_finished(made)
 
 

@@ -30,8 +30,12 @@ EVERY = 30.0
 NAME = 12
 
 
+#: Phases that write nothing, and come before all others of a verb.
+ONLY_READS = frozenset({"count what was written since"})
+
+
 class Shown(Protocol):
-    """A display: :class:`qmigrate.ports.Progress` that can be closed, and knows whether it was used."""
+    """A display: :class:`qmigrate.ports.Progress` that can be closed, and knows whether work was shown."""
 
     used: bool
 
@@ -116,7 +120,8 @@ class Lines:
     def begin(self, collection: str, phase: str, total: int | None, done: int = 0) -> None:
         """A phase starts."""
         with self._lock:
-            self.used = True
+            # Where nothing but counting was done, an error may still say that nothing was changed.
+            self.used = self.used or phase not in ONLY_READS
             now = self._clock()
             self._phase = _Phase(collection, phase, total, done, done, now, now)
             self._started(self._phase)
