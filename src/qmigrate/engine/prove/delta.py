@@ -207,7 +207,7 @@ def record(work: Work, base: str, source: str | None, target: str) -> None:
     What an earlier attempt of this run has kept stays; anything else that is kept with the base goes.
 
     Args:
-        source: physical name of the side that was read and trusted; None where it is gone, and nothing leads back to it.
+        source: physical name of the side that was read and trusted; None where it is gone: nothing leads back then.
         target: of the other one.
     """
     found = work.kept.pop(Listed, None)
