@@ -170,10 +170,10 @@ def wired(store: Any, gate: Gate) -> Any:
     points = store._points
     start, writing = points.start, {id(points._upsert), *(id(vars(points._writes)[name]) for name in WRITING)}
 
-    def started(method: Any, request: Any) -> Any:
+    def started(method: Any, request: Any, **given: Any) -> Any:
         if id(method) not in writing:
-            return _unanswered() if gate.cut else start(method, request)
-        return gate.send("points", lambda: start(method, request), _unanswered)
+            return _unanswered() if gate.cut else start(method, request, **given)
+        return gate.send("points", lambda: start(method, request, **given), _unanswered)
 
     points.start = started
     return store
