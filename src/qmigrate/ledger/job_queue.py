@@ -77,6 +77,7 @@ class JobQueue:
     def __init__(self, ledger: LedgerReader) -> None:
         self._ledger = ledger
         self._database = ledger.database
+        self._is_there = False
 
     def add(self, kind: str, arguments: JsonObject, key: str | None = None) -> tuple[QueuedJob, bool]:
         """Ask for a job.
@@ -118,15 +119,11 @@ class JobQueue:
         """A job; None where there is none of that id."""
         return self._one(jobs.c.id == identifier)
 
-    def listed(
-        self, states: Sequence[str] = (), kinds: Sequence[str] = (), limit: int = 50, offset: int = 0
-    ) -> list[QueuedJob]:
+    def listed(self, states: Sequence[str] = (), limit: int = 50, offset: int = 0) -> list[QueuedJob]:
         """Jobs, newest first."""
         query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(limit).offset(offset)
         if states:
             query = query.where(jobs.c.state.in_(states))
-        if kinds:
-            query = query.where(jobs.c.kind.in_(kinds))
         return [_job(row) for row in self._rows(query)]
 
     def take(self, holder: str, ttl: float) -> QueuedJob | None:
@@ -218,12 +215,13 @@ class JobQueue:
 
     def _rows(self, query: Select[Any]) -> list[Any]:
         """None while there is no table yet: the ledger of an earlier qmigrate can be read."""
-        if not self._database.exists:
-            return []
-        with self._database.reading() as connection:
-            if not inspect(connection).has_table(jobs.name, schema=self._database.schema):
+        if not self._is_there:
+            if not self._database.exists:
                 return []
-        return self._ledger.rows(query)
+            with self._database.reading() as connection:
+                # Asked until it is there, and not before every look for work and every report.
+                self._is_there = inspect(connection).has_table(jobs.name, schema=self._database.schema)
+        return self._ledger.rows(query) if self._is_there else []
 
     def _change(self, where: ColumnElement[bool], **values: Any) -> bool:
         """Whether a row was changed; the table is there, since a row was read."""
