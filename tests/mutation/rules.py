@@ -580,7 +580,8 @@ MUTANTS: tuple[Mutant, ...] = (
         15,
         "versions are recorded when they are kept, not before the proof",
         "engine/prove/delta.py",
-        "    with found.source, found.target:\n",
+        "        return\n    with found.source, found.target:\n",
+        "        return\n"
         "    by, now = found.by, listing(work, target, found.by.shadow)\n"
         "    found = Listed(by, base, found.epoch, listing(work, source, by.source), now, 0.0)\n"
         "    with found.source, found.target:\n",
