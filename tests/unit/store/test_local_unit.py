@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qmigrate.store.local.local import in_unit_form, unit
+from qmigrate.store.local.shapes import in_unit_form, unit
 
 
 @pytest.mark.parametrize("size", [8, 17, 256, 768])

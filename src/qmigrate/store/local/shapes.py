@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from qdrant_client import models
 
 from qmigrate.errors import StoreError
@@ -16,6 +17,12 @@ from qmigrate.store.shapes import DEFERRED, SEAL
 
 #: Keyword arguments of a client call.
 Settings = dict[str, Any]
+#: Values are multiples of 2^-20 (about six decimal digits): sixteen times the last digit of a float32 near one.
+GRID = 2.0**20
+#: Rounding moves the norm a little, so the rounding is repeated until it changes nothing; two rounds are usual.
+ROUNDS = 8
+#: How far, in steps of the grid, normalising may move a value that is on it: at half a step it would be another value.
+_MARGIN = 0.4
 
 
 def order(identifier: PointId) -> tuple[int, int]:
@@ -111,3 +118,67 @@ def _vector(value: Any) -> Any:
     if isinstance(value, Mapping):
         return models.SparseVector(indices=list(value["indices"]), values=list(value["values"]))
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def unit(value: list[Any], *, written: bool = False) -> list[Any]:
+    """A dense vector, or every row of a multivector, normalised and on the grid.
+
+    Args:
+        written: it is to be written, so that it must be read the same ever after. What is read stays as it was read
+            before: digests of it are recorded.
+    """
+    if value and isinstance(value[0], list):
+        return [unit(row, written=written) for row in value]
+    given = np.asarray(value, dtype=np.float64)
+    vector = given
+    for _ in range(ROUNDS):
+        norm = np.linalg.norm(vector)
+        again = np.round(vector / norm * GRID) / GRID if 0 < norm < np.inf else vector
+        if np.array_equal(again, vector):
+            break
+        vector = again
+    return [float(number) for number in (_settled(vector, given) if written else vector)]
+
+
+def _settled(vector: Any, given: Any) -> Any:
+    """A vector on the grid that is the same after the client has normalised it, in float32 and by whichever sum.
+
+    Where many values are equal, all are rounded the same way, and the norm is off by so much that normalising moves
+    them by half a step: what is read would then depend on the last digit of a sum. Those that were rounded furthest
+    are rounded the other way instead, as many as it takes.
+    """
+    norm = np.linalg.norm(vector)
+    if not 0 < norm < np.inf or abs(1 / norm - 1) * np.abs(vector).max() * GRID <= _MARGIN:
+        return vector
+    lacking = 1 - norm**2
+    way = np.sign(vector) * np.sign(lacking)
+    rounded = (given / np.linalg.norm(given) - vector) * way
+    order = np.argsort(-rounded, kind="stable")
+    order = order[vector[order] != 0]
+    gained = np.cumsum(2 * np.abs(vector[order]) / GRID)
+    count = int(np.argmin(np.abs(np.concatenate([[0.0], gained]) - abs(lacking))))
+    settled = vector.copy()
+    settled[order[:count]] += way[order[:count]] / GRID
+    return settled
+
+
+def in_unit_form(vectors: Any, cosine: frozenset[str], *, written: bool = False) -> Any:
+    """The vectors of a point or record with those of `cosine` in unit form.
+
+    Args:
+        vectors: as ``PointStruct`` and ``Record`` hold them: a list for the unnamed vector, or by name.
+        cosine: names of the vectors with cosine distance; ``""`` is the unnamed one.
+        written: see :func:`unit`.
+    """
+    if isinstance(vectors, dict):
+        return {
+            name: unit(value, written=written) if name in cosine and isinstance(value, list) else value
+            for name, value in vectors.items()
+        }
+    return unit(vectors, written=written) if isinstance(vectors, list) and "" in cosine else vectors
+
+
+def cosine_vectors(vectors: Any) -> frozenset[str]:
+    """Names of the vectors with cosine distance in a collection's config; ``""`` is the unnamed one."""
+    named = vectors if isinstance(vectors, dict) else {"": vectors} if vectors is not None else {}
+    return frozenset(name for name, params in named.items() if params.distance == models.Distance.COSINE)
