@@ -45,6 +45,7 @@ from qmigrate.store import exact, faults, filters, records
 from qmigrate.store.local import shapes
 from qmigrate.store.local.folder import MEMORY, TURNS, in_memory, open_folder
 from qmigrate.store.local.shapes import Settings
+from qmigrate.store.local.transaction import NotCommittedError, committed_once
 from qmigrate.store.server import capabilities
 from qmigrate.store.server.aliases import MOVED_ASIDE
 from qmigrate.store.shapes import SEAL
@@ -151,6 +152,7 @@ class LocalStore(Absent):
         self._path = path
         self._lock = lock or threading.RLock()
         self._capabilities = capabilities.local(path, shared=lock is not None)
+        self._broken: StoreError | None = None
 
     @classmethod
     def open(cls, path: str, *, absent: bool = False, patience: float = 0.0) -> LocalStore:
@@ -173,10 +175,31 @@ class LocalStore(Absent):
 
     def _run(self, call: Callable[[], Result]) -> Result:
         with self._lock:
+            if self._broken is not None:
+                raise self._broken
             try:
                 return call()
             except (ValueError, KeyError, RuntimeError, NotImplementedError, OSError, sqlite3.Error) as error:
                 raise faults.of_local(error, self._path) from error
+
+    def _write(self, name: str, call: Callable[[], object]) -> None:
+        """A request that changes points: on disk when this returns, all of it or nothing that was acknowledged."""
+
+        def written() -> None:
+            with committed_once(self._client, name):
+                call()
+
+        if self._capabilities.shared:
+            # Other threads write through this client: what they are told is written must be.
+            self._run(call)
+            return
+        try:
+            self._run(written)
+        except StoreError as error:
+            if isinstance(error.__cause__, NotCommittedError):
+                # Load-bearing: the client shows points that are not on disk, and a proof would believe it.
+                self._broken = error
+            raise
 
     @property
     def capabilities(self) -> Capabilities:
@@ -277,6 +300,9 @@ class LocalStore(Absent):
 
     def edit_payloads(self, name: str, edits: Sequence[PayloadEdit]) -> None:
         """Set and remove keys, edit by edit."""
+        self._write(name, partial(self._edit_payloads, name, edits))
+
+    def _edit_payloads(self, name: str, edits: Sequence[PayloadEdit]) -> None:
         for edit in edits:
             ids = list(edit.ids)
             if any("." in path for path in (*edit.values, *edit.removed)):
@@ -311,7 +337,7 @@ class LocalStore(Absent):
             models.PointVectors(id=one, vector=shapes.in_unit_form(shapes.vectors_struct(found), cosine, written=True))
             for one, found in vectors.items()
         ]
-        self._run(lambda: self._client.update_vectors(name, points))
+        self._write(name, lambda: self._client.update_vectors(name, points))
 
     def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
         """Payloads of the points that exist, exactly."""
@@ -370,7 +396,7 @@ class LocalStore(Absent):
         match change.kind:
             case "vector.add" | "sparse.add":
                 config = shapes.new_vector(change)
-                self._run(lambda: self._client.create_vector_name(name, change.name, config))
+                self._write(name, lambda: self._client.create_vector_name(name, change.name, config))
             case "vector.drop" | "sparse.drop":
                 self._drop_vector(name, change.name)
             case "vector.alter" | "sparse.alter" | "config.set":
@@ -385,7 +411,7 @@ class LocalStore(Absent):
     def _drop_vector(self, name: str, vector: str) -> None:
         found = self.describe(name)
         if found is None or vector in found.schema.vector_names():
-            self._run(lambda: self._client.delete_vector_name(name, vector))
+            self._write(name, lambda: self._client.delete_vector_name(name, vector))
 
     def flush(self, name: str) -> None:
         """Nothing waits in local mode."""
@@ -441,7 +467,7 @@ class LocalStore(Absent):
             for point in found:
                 point.vector = shapes.in_unit_form(point.vector, cosine, written=True)
             if found:
-                self._run(lambda: self._client.upsert(name, found, wait=True))
+                self._write(name, lambda: self._client.upsert(name, found, wait=True))
         except StoreError as error:
             return Done(error)
         return Done(None)
@@ -461,7 +487,7 @@ class LocalStore(Absent):
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
         """Delete points; missing ids are not an error. There are no operation ids."""
         if ids:
-            self._run(lambda: self._client.delete(name, points_selector=list(ids), wait=True))
+            self._write(name, lambda: self._client.delete(name, points_selector=list(ids), wait=True))
 
     def cores(self) -> int | None:
         """There is no server."""
