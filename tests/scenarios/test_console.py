@@ -397,7 +397,9 @@ def test_a_link_logs_in_once(plain):
     app = create_app(plain.settings(), access=access)
     token = access.link_token("kim", "approver")
     client = TestClient(app, base_url="https://testserver")
-    assert client.get("/login", params={"token": token}).json()["user"] == "kim"
+    entered = client.get("/login", params={"token": token}, follow_redirects=False)
+    assert (entered.status_code, entered.headers["location"]) == (303, "/")
+    assert client.get("/api/v1/me").json()["user"] == "kim"
     assert TestClient(app, base_url="https://testserver").get("/login", params={"token": token}).status_code == 401
 
 

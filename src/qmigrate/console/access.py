@@ -128,8 +128,12 @@ class Access:
         until = int(time.time()) + LASTS
         return Caller(grant.user, grant.role), self._cookie(grant.user, grant.role, until)
 
-    def caller(self, request: Request) -> Caller:
+    def caller(self, request: Request, *, csrf: str | None = None) -> Caller:
         """Who sent a request.
+
+        Args:
+            request: that was sent.
+            csrf: the proof that a form of ours was filled in; None where a header has it.
 
         Raises:
             HTTPException: 401: no caller is known by it; 403: a cookie without its proof that the page is ours; 429.
@@ -147,12 +151,12 @@ class Access:
             named = request.headers.get(self.proxy.header, "").strip()
             role = self.proxy.roles.get(named) or self.proxy.roles.get(ANYONE)
             if named and role is not None:
-                return self._checked(request, Caller(named, role, self._csrf(named)))
+                return self._checked(request, Caller(named, role, self._csrf(named)), csrf)
         cookie = request.cookies.get(COOKIE)
         found = self._of_cookie(cookie) if cookie else None
         if found is None:
             raise HTTPException(401, "log in first, or send a token", {"WWW-Authenticate": "Bearer"})
-        return self._checked(request, found)
+        return self._checked(request, found, csrf)
 
     def needs(self, role: str, *, reading: str | None = None) -> Callable[[Request], Caller]:
         """A dependency of routes: a caller with at least this role.
@@ -164,10 +168,7 @@ class Access:
         def allowed(request: Request) -> Caller:
             found = self.caller(request)
             needed = reading if reading is not None and request.method in _SAFE else role
-            if not found.may(needed):
-                raise HTTPException(403, f"this needs the role {needed}, and {found.user} has {found.role}")
-            request.state.caller = found
-            return found
+            return allow(request, found, needed)
 
         return allowed
 
@@ -205,11 +206,24 @@ class Access:
     def _csrf(self, of: str) -> str:
         return self._signed(f"csrf {of}")
 
+    def signed(self, purpose: str, value: str) -> str:
+        """A signature that only consoles with the same tokens can make.
+
+        Args:
+            purpose: one word, so that what is signed for one purpose fits no other.
+            value: what is signed.
+        """
+        return self._signed(f"{purpose} {value}")
+
+    def is_signed(self, purpose: str, value: str, signature: str) -> bool:
+        """Whether it is one of :meth:`signed`."""
+        return hmac.compare_digest(self.signed(purpose, value).encode(), signature.encode())
+
     def _signed(self, said: str) -> str:
         """Load-bearing: what is signed says first what it is for, since users may name themselves as they like."""
         return hmac.new(self.key, said.encode(), hashlib.sha256).hexdigest()
 
-    def _checked(self, request: Request, found: Caller) -> Caller:
+    def _checked(self, request: Request, found: Caller, csrf: str | None) -> Caller:
         """A request that changes something comes from a page of ours, not from one that a browser happens to show.
 
         Raises:
@@ -217,9 +231,8 @@ class Access:
         """
         if request.method in _SAFE:
             return found
-        site = request.headers.get("sec-fetch-site")
-        given = request.headers.get("x-csrf-token", "")
-        if site not in (None, "same-origin") or not hmac.compare_digest((found.csrf or "").encode(), given.encode()):
+        given = request.headers.get("x-csrf-token", "") if csrf is None else csrf
+        if not from_here(request) or not hmac.compare_digest((found.csrf or "").encode(), given.encode()):
             raise HTTPException(403, "the request is not from a page of this console: X-CSRF-Token is missing or wrong")
         return found
 
@@ -237,6 +250,24 @@ class Access:
     def _failed(self, address: str) -> None:
         with self._lock:
             self._failures.setdefault(address, deque(maxlen=MOST_FAILURES)).append(time.monotonic())
+
+
+def allow(request: Request, found: Caller, role: str) -> Caller:
+    """Keep a caller with the request, where they have at least this role.
+
+    Raises:
+        HTTPException: 403.
+    """
+    # Before the refusal: its page names who is logged in.
+    request.state.caller = found
+    if not found.may(role):
+        raise HTTPException(403, f"this needs the role {role}, and {found.user} has {found.role}")
+    return found
+
+
+def from_here(request: Request) -> bool:
+    """Whether a browser says that a page of this console sent the request; other programs say nothing."""
+    return request.headers.get("sec-fetch-site") in (None, "same-origin")
 
 
 def set_cookie(response: Response, value: str) -> None:

@@ -1,4 +1,4 @@
-"""The application: routes, who may call them, headers. It starts no server, and calls no verb by itself."""
+"""The application: API, pages, who may call them, headers. It starts no server, and calls no verb by itself."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 
 from qmigrate import __version__
-from qmigrate.console.access import Access, Caller, set_cookie
+from qmigrate.console.access import Access, Caller
 from qmigrate.console.background import jobs_router
 from qmigrate.console.contract import vectors_router
-from qmigrate.console.problems import VerbRoute, answer
+from qmigrate.console.pages import add_pages
+from qmigrate.console.pages.site import Site, wants_page
+from qmigrate.console.problems import VerbRoute
 from qmigrate.console.reading import metrics_endpoint, reading_router
 from qmigrate.errors import QmigrateError
 from qmigrate.health import Health
@@ -32,7 +37,7 @@ HEADERS = {
 
 
 def create_app(settings: Settings, *, access: Access | None = None) -> FastAPI:
-    """The API of a deployment, as an ASGI application.
+    """The API and the pages of a deployment, as an ASGI application.
 
     Args:
         settings: of qmigrate.
@@ -51,14 +56,14 @@ def create_app(settings: Settings, *, access: Access | None = None) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json",
     )
     app.router.route_class = VerbRoute
-    app.add_exception_handler(QmigrateError, _answered)
     app.middleware("http")(_with_headers)
     viewer, operator = Depends(known.needs("viewer")), Depends(known.needs("operator", reading="viewer"))
     app.include_router(reading_router(settings), prefix=PREFIX, dependencies=[viewer])
     app.include_router(vectors_router(settings, actor=_user, dependencies=[operator]), prefix=PREFIX)
     app.include_router(jobs_router(settings, _user), prefix=PREFIX, dependencies=[operator])
     app.add_api_route("/metrics", metrics_endpoint(settings), dependencies=[viewer], tags=["Monitoring"])
-    _logging_in(app, known)
+    _who(app, known)
+    _refusals(app, add_pages(app, settings, known))
     app.router.routes.append(Mount("/health", Health(settings=settings)))
     return app
 
@@ -68,14 +73,7 @@ def _user(request: Request) -> str:
     return found.user
 
 
-def _logging_in(app: FastAPI, access: Access) -> None:
-    @app.get("/login", include_in_schema=False)
-    def log_in(request: Request, token: str = "") -> Response:
-        _, cookie = access.log_in(request, token)
-        response = RedirectResponse(f"{PREFIX}/me", 303)
-        set_cookie(response, cookie)
-        return response
-
+def _who(app: FastAPI, access: Access) -> None:
     @app.get(f"{PREFIX}/me", tags=["State"])
     def me(request: Request) -> Any:
         """Who calls, and what they may do; with a cookie, the token that requests which change something carry."""
@@ -90,6 +88,26 @@ async def _with_headers(request: Request, call: Callable[[Request], Awaitable[Re
     return response
 
 
-async def _answered(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, QmigrateError)  # noqa: S101  registered for it
-    return answer(error)
+def _refusals(app: FastAPI, site: Site) -> None:
+    """Errors outside of a route: pages for people, answers for programs."""
+
+    async def answered(request: Request, error: Exception) -> Response:
+        assert isinstance(error, QmigrateError)  # noqa: S101  registered for it
+        return site.failed(request, error)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101  registered for it
+        if wants_page(request):
+            return await run_in_threadpool(site.refused, request, error)
+        return await http_exception_handler(request, error)
+
+    async def unreadable(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101  registered for it
+        if wants_page(request):
+            found = HTTPException(404, "there is no such page: a part of its address is not what it must be")
+            return await run_in_threadpool(site.refused, request, found)
+        return await request_validation_exception_handler(request, error)
+
+    app.add_exception_handler(QmigrateError, answered)
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(RequestValidationError, unreadable)

@@ -38,6 +38,8 @@ def test_what_is_no_code_is_shipped(built):
     wheel = next(file for file in built if file.suffix == ".whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"qmigrate/py.typed", "qmigrate/templates/qmigrate.yaml", "qmigrate/templates/script.py.mako"} <= set(names)
+    shown = {"templates/base.html", "assets/qmigrate.css", "assets/htmx.min.js", "assets/VERSIONS", "assets/licences/htmx.txt"}
+    assert {f"qmigrate/console/{name}" for name in shown} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"qmigrate", "qdrant_migrations"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
     with tarfile.open(next(file for file in built if file.suffix == ".gz")) as archive:

@@ -1,0 +1,110 @@
+"""The environment of the templates: numbers, sizes, times and plain texts as pages show them. It reads no request."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from qmigrate import text
+
+#: What stands for a value that isn't known.
+NOTHING = "–"
+
+
+def environment() -> Environment:
+    """Templates that escape everything, and fail on a name that isn't given."""
+    made = Environment(
+        loader=PackageLoader("qmigrate.console", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # The files of an installation stay as they are.
+        auto_reload=False,
+    )
+    made.filters.update(
+        number=number, size=size, took=took, rate=rate, share=share, ago=ago, moment=moment, iso=iso,
+        counted=text.counted, state=state,
+    )
+    return made
+
+
+def _shown(value: Any) -> Any:
+    """Nothing turns the direction of writing on a page, or hides in it: titles and reasons hold what others wrote."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return text.visible(value)
+    return NOTHING if value is None else value
+
+
+def number(value: float | None) -> str:
+    """``12,030``."""
+    return NOTHING if value is None else text.number(value)
+
+
+def size(value: int | None) -> str:
+    """``1.3 GB``."""
+    return NOTHING if value is None else text.size(value)
+
+
+def took(seconds: float | None) -> str:
+    """``1 min 12 s``."""
+    return NOTHING if seconds is None else text.took(max(0.0, seconds))
+
+
+def rate(per_second: float | None) -> str:
+    """``1,910/s``."""
+    return NOTHING if per_second is None else text.rate(per_second)
+
+
+def share(percent: float | None) -> str:
+    """``61 %``, ``99.9 %``: never 100 before it is."""
+    if percent is None:
+        return NOTHING
+    return f"{percent:.0f} %" if percent in (0, 100) or percent < 99 else f"{int(percent * 10) / 10:.1f} %"
+
+
+def aware(value: datetime) -> datetime:
+    """A time without a zone is UTC."""
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def moment(value: datetime | None) -> str:
+    """``2025-11-21 14:02 UTC``: in the zone of the server, which is named, since readers are in others."""
+    return NOTHING if value is None else f"{text.moment(value)} {text.zone(value)}"
+
+
+def iso(value: datetime) -> str:
+    """For programs: the attribute of `<time>`."""
+    return aware(value).astimezone(UTC).isoformat(timespec="seconds")
+
+
+def ago(value: datetime | None, now: datetime) -> str:
+    """``3 min ago``, ``in 7 d``, ``now``."""
+    if value is None:
+        return NOTHING
+    seconds = (now - aware(value)).total_seconds()
+    if abs(seconds) < 1:
+        return "now"
+    # One unit is enough for a glance; the time itself is next to it.
+    whole = text.took(abs(seconds)).split(" ")
+    shown = " ".join(whole[:2])
+    return f"{shown} ago" if seconds > 0 else f"in {shown}"
+
+
+#: State of a collection, a run, a job, a request -> how a page shows it. Colours carry no meaning alone: the word is
+#: always there. Red is for users who are hurt, and for nothing else.
+_LOOKS = {
+    "ready": "good", "done": "good", "completed": "good", "live": "good", "approved": "good",
+    "running": "busy", "processing": "busy", "pending": "busy",
+    "held": "wait", "drift": "wait", "interrupted": "wait", "failed": "wait", "stale": "wait", "refused": "wait",
+    "down": "bad",
+}
+
+
+def state(word: str) -> str:
+    """The class of a badge."""
+    return _LOOKS.get(word, "plain")
