@@ -230,9 +230,9 @@ def test_every_verb_fails_in_one_json_object(local, verb):
 
 BODIES = {
     "syntax": (SYNTAX, ("0002_rev.py, line", "SyntaxError")),
-    "raises on import": (RAISES_EARLY, ("0002_rev.py, line", "NameError: name 'there_is_no_such_name'")),
+    "raises on import": (RAISES_EARLY, ("0002_rev.py, line", "there_is_no_such_name is not defined")),
     "raises in upgrade": (RAISES, ("0002_rev.py, line", "upgrade() failed: ZeroDivisionError")),
-    "no list": (NOT_LIST, ("upgrade() must return a list of operations, not NoneType", "return [")),
+    "no list": (NOT_LIST, ("upgrade() must return a list of operations, not None", "return [")),
     "no operation": (NO_OPERATION, ("item 0 of upgrade() is not an operation", "qmigrate.op")),
     "no upgrade": ("\n", ("has no upgrade()",)),
     "unknown collection": (

@@ -59,7 +59,8 @@ class Checksum:
         _check_parameters("Checksum", self.sql, self.parameters, frozenset())
         if self.missing not in MISSING:
             raise PlanError(f"Checksum: missing must be one of {', '.join(MISSING)}, not {self.missing!r}")
-        if self.algorithm not in hashlib.algorithms_guaranteed or hashlib.new(self.algorithm).digest_size == 0:
+        known = isinstance(self.algorithm, str) and self.algorithm in hashlib.algorithms_guaranteed
+        if not known or hashlib.new(self.algorithm).digest_size == 0:
             raise PlanError(f"Checksum: there is no algorithm {self.algorithm!r}", hint='for example "sha256", "md5"')
 
     def describe(self) -> str:

@@ -147,6 +147,9 @@ class Operation(ABC):
         pattern = self.pattern
         if not isinstance(getattr(self, self.named_by[0]), str) or not pattern.strip():
             raise self.error("the collection must be a name or a glob")
+        for part in self.named_by[1:]:
+            if not isinstance(getattr(self, part), str):
+                raise self.error(f"{part} must be a text, not {getattr(self, part)!r:.60}")
         forbidden = FORBIDDEN - names.SIGNS
         wrong = sorted({sign for sign in pattern if sign in forbidden or ord(sign) < 32})
         if wrong:

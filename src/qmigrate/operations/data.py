@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -75,10 +75,12 @@ class SyncPayload(DataFix):
 
     def __post_init__(self) -> None:
         """Names that are both become pairs."""
-        assign(self, json=(self.json,) if isinstance(self.json, str) else tuple(self.json))
+        assign(self, json=(self.json,) if isinstance(self.json, str) else self.json)
+        if isinstance(self.json, Iterable):
+            assign(self, json=tuple(self.json))
         if isinstance(self.fields, str):
             assign(self, fields=_columns([self.fields]))
-        elif not isinstance(self.fields, Mapping):
+        elif isinstance(self.fields, Iterable) and not isinstance(self.fields, Mapping):
             assign(self, fields=_columns(self.fields))
 
     def check_words(self) -> None:
@@ -89,6 +91,8 @@ class SyncPayload(DataFix):
             raise self.error(trouble, hint="write one SELECT that returns the ids and the values")
         if not isinstance(self.fields, Mapping) or not self.fields:
             raise self.error("no field is named", hint='fields={"payload key": "column"}')
+        if not isinstance(self.json, tuple):
+            raise self.error(f"json must be a list of columns, not {self.json!r:.60}")
         self._check_fields(self.fields)
         for name, value in (("key", self.key), ("database", self.database), *self.fields.items()):
             if not isinstance(value, str) or not value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -80,7 +80,7 @@ class DeletePoints(DataFix):
         """A filter becomes plain JSON, and UUIDs their canonical texts."""
         if self.filter is not None:
             assign(self, filter=plain(self.filter, f"{self.label()}: filter", keep_none=True))
-        if self.ids is not None and not isinstance(self.ids, str):
+        if isinstance(self.ids, Iterable) and not isinstance(self.ids, str):
             assign(self, ids=[_canonical(one) for one in self.ids])
         if isinstance(self.older_than, Mapping):
             written = self.older_than.get("age")
@@ -216,8 +216,8 @@ class DeletePoints(DataFix):
     def _ids_problem(self) -> str | None:
         if self.ids is None:
             return None
-        if isinstance(self.ids, str):
-            return "ids must be a list"
+        if isinstance(self.ids, str) or not isinstance(self.ids, Iterable):
+            return f"ids must be a list, not {self.ids!r:.60}"
         odd = [one for one in self.ids if not _is_id(one)]
         return f"{odd[0]!r} is not a point id: unsigned integers and UUIDs are" if odd else None
 

@@ -253,8 +253,9 @@ class TransformPoints(PayloadChange):
     function: PayloadFunction
     inverse: PayloadFunction | None = None
 
-    def check_schema(self, schema: CollectionSchema) -> None:  # noqa: ARG002
+    def check_words(self) -> None:
         """See the base class."""
+        Operation.check_words(self)
         if not callable(self.function):
             raise self.error(f"expected a function of a point, got {self.function!r}")
         if self.inverse is not None and not callable(self.inverse):

@@ -317,6 +317,12 @@ class RenameVector(VectorOperation):
     _: KW_ONLY
     cutover: Cutover = None
 
+    def check_words(self) -> None:
+        """See the base class."""
+        VectorOperation.check_words(self)
+        if not isinstance(self.new_name, str):
+            raise self.error(f"new_name must be a text, not {self.new_name!r:.60}")
+
     def check_schema(self, schema: CollectionSchema) -> None:
         """See the base class."""
         params = self.require(schema, self.vector)

@@ -115,6 +115,9 @@ def _fold(
 ) -> RevisionChange:
     where, capabilities = context
     operations = [operation for _, operation in refs]
+    # First that each is well written: what compares them relies on it.
+    for operation in operations:
+        operation.check_words()
     check_contradictions(operations)
     edits = _edits(refs)
     declared, live = before.declared, before.live

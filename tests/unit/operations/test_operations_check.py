@@ -55,7 +55,7 @@ MISUSE = [
     ("contains '/'", add("x/y"), SCHEMA),
     ("contains '\\n'", add("x\ny"), SCHEMA),
     ("201 bytes long", add("x" * 201), SCHEMA),
-    ("is not a name", add(5), SCHEMA),
+    ("vector must be a text, not 5", add(5), SCHEMA),
     ("which has to be the only one", add(""), SCHEMA),
     ("a sparse vector needs a name", add("", params={"modifier": "idf"}), CollectionSchema()),
     ("values must be Embed(…), Compute(…), CopyOf(…), Empty()", add(values="text"), SCHEMA),

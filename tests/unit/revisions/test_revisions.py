@@ -176,7 +176,7 @@ def test_several_heads_are_named(scripts):
         ("x = 1\n", r"0001_rev.py has no upgrade\(\)"),
         ("upgrade = 3\n", r"has no upgrade\(\)"),
         ("def upgrade():\n    return 1 / 0\n", r"line 8: upgrade\(\) failed: ZeroDivisionError: division by zero"),
-        ("def upgrade():\n    pass\n", r"must return a list of operations, not NoneType"),
+        ("def upgrade():\n    pass\n", r"must return a list of operations, not None"),
         ("def upgrade():\n    return ['x']\n", r"item 0 of upgrade\(\) is not an operation, but 'x'"),
         ("def upgrade():\n    return [op.CreatePayloadIndex]\n", r"item 0 of upgrade\(\) is not an operation"),
         ("revision = None\ndef upgrade():\n    return []\n", r"0001_rev.py has no revision variable"),
