@@ -7,9 +7,13 @@ from tests.harness import ADD, CREATE
 from tests.scenarios.cli import call
 
 from qmigrate import op
-from qmigrate.commands import fix, rollback, status, upgrade
+from qmigrate.commands import fix, history, rollback, status, upgrade
 from qmigrate.errors import EmbedError, StoreError
 from qmigrate.store.local.local import LocalStore
+
+FIXES = """def upgrade():
+    return [op.DeletePoints("{name}", ids=[3, 4], reason="why"), op.SetPayload("{name}", {{"z": 1}})]
+"""
 
 
 @pytest.fixture
@@ -67,3 +71,36 @@ def test_attempts_that_came_to_nothing_are_in_all_of_it(made, monkeypatch):
     assert status.history(made.settings(), made.name, 1, attempts=True).rows == found[:1]
     assert "upgrade aborted" in call(made.root, "history", "--all").out
     assert call(made.root, "history", "--all", "--deletions").code == 2
+
+
+def test_an_undo_reads_as_one(made):
+    """A fix has its number there, and its undo names it; neither looks like a revision."""
+    fix.fix(made.settings(), op.DeletePoints(made.name, ids=[3, 4], reason="asked for"))
+    [number] = status.history(made.settings(), made.name).rows[0].fixes
+    assert call(made.root, "fix", "undo", str(number), "--yes").code == 0
+    newest, second, first = status.history(made.settings(), made.name).rows
+    assert (newest.undoes, second.undoes, first.undoes) == (number, None, None)
+    assert (second.fixes, first.fixes) == ((number,), ())
+    assert newest.fixes not in ((), second.fixes)
+    said = call(made.root, "history", made.name, env={"COLUMNS": "200"}).out
+    assert f"undo of fix {number}" in said
+    assert f"fix {number} " in said
+    assert "fix, edit" not in said
+
+
+def test_what_a_revision_did_to_points_is_undone_by_its_number(made):
+    """`upgrade` and `rollback` print the commands as they are typed; a plan says where the number comes from."""
+    made.revise("0002", FIXES)
+    assert "with the number that the upgrade shows" in call(made.root, "plan").out
+    upgraded = call(made.root, "upgrade", "--json").json["data"]
+    numbers = [row.id for row in history.deletions(made.settings()).rows]
+    undo = [f"qmigrate fix undo {number}" for number in numbers]
+    assert upgraded["undo"] == undo
+    assert len(numbers) == 2
+    dry = call(made.root, "rollback", "--dry-run").out
+    said = call(made.root, "rollback").out
+    for text in (dry, said):
+        assert "; ".join(undo) in " ".join(text.split())
+    for command in undo:
+        assert call(made.root, *command.split()[1:], "--yes").code == 0, command
+    assert len(made.contents()) == 12

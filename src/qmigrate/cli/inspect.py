@@ -14,7 +14,7 @@ from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.text import counted, moment, number, took, zone
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -313,10 +313,19 @@ _RESTED = {"points": "points: {}", "reason": "“{}”", "who": "by {}", "serves
 def _happened(row: HistoryEntry, *, alike: bool) -> tuple[str, ...]:
     """Which, when, where and what; an attempt says what became of it."""
     what = ", ".join(dict.fromkeys(part for part in (row.direction, row.strategy) if part))
+    revision = row.revision
+    if row.direction == "fix" and row.state == "done":
+        # No revision: what the audit has under a number.
+        revision = "–"
+        what = f"undo of fix {row.undoes}" if row.undoes is not None else _fix_words(row.fixes)
     if row.state != "done":
         what = f"{row.direction} {row.state}"
     when = moment(row.created_at) if alike else f"{moment(row.created_at)} {zone(row.created_at)}"
-    return ("–" if row.id is None else str(row.id), when, row.collection, row.revision, what)
+    return ("–" if row.id is None else str(row.id), when, row.collection, revision, what)
+
+
+def _fix_words(fixes: Sequence[int]) -> str:
+    return f"fix {', '.join(map(str, fixes))}" if fixes else "fix"
 
 
 def _further(row: HistoryEntry) -> dict[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmigrate.cli.layout import Text, columns, labelled, note_lines
-from qmigrate.model.facts.phases import Fill, Proof, Quality, Shadow, SourceSnapshot, Swap, Sweep, WriteBack
+from qmigrate.model.facts.fixes import EditChange
+from qmigrate.model.facts.phases import Closed, Fill, Proof, Quality, Shadow, SourceSnapshot, Swap, Sweep, WriteBack
 from qmigrate.model.facts.stored import known
 from qmigrate.text import counted, moment, number, quote, size, took
 
@@ -180,11 +181,16 @@ def show_upgrade(console: Console, result: UpgradeResult, *, only: Sequence[str]
         for line in show_outcome(outcome, result.plan.verb):
             console.print(line)
         way = ways.get(outcome.collection)
-        if way and outcome.held is None:
+        if way and outcome.held is None and not _fixed(outcome):
             for line in labelled("back", [way]):
                 console.print(line)
     for line in note_lines(result.plan.notes):
         console.print(line)
+    if result.undo:
+        what = "What it has changed of the points is undone by: "
+        if result.plan.verb == "rollback":
+            what = "The points stay as the revision has changed them. To undo that: "
+        console.print(Text.assemble(what, ("; ".join(result.undo), "bold")))
     if not result.outcomes:
         console.print(nothing_to_do(result.plan, only))
     elif any(outcome.held is None for outcome in result.outcomes):
@@ -307,6 +313,23 @@ def _swept(outcome: Outcome, step: int) -> list[Text]:
     return lines
 
 
+def _closed(outcome: Outcome, step: int) -> list[Text]:
+    """What a data fix has done, under the number that its undo takes."""
+    closed, change = outcome.facts(Closed, step), outcome.facts(EditChange, step)
+    number_of = known(closed.log)
+    if number_of is None or f"{step}.{EditChange.phase}" not in outcome.report:
+        return []
+    left = [f"{counted(change.moved, 'point')} left, written by another client meanwhile"] if change.moved else []
+    # What changes points keeps what they were; a deletion keeps the points, or nothing.
+    what = f"{counted(change.changed, 'point')} {'changed' if known(closed.undo) == 'undo' else 'deleted'}"
+    return labelled("fix", ["; ".join([f"{number_of}: {what}", *left])])
+
+
+def _fixed(outcome: Outcome) -> bool:
+    """Whether its way back is that of the points, which have commands of their own."""
+    return any(name.endswith(f".{EditChange.phase}") for name in outcome.report)
+
+
 _SHOWN: Mapping[str, Callable[[Outcome, int], list[Text]]] = {
     SourceSnapshot.phase: _snapshot,
     Shadow.phase: _shadow,
@@ -315,6 +338,7 @@ _SHOWN: Mapping[str, Callable[[Outcome, int], list[Text]]] = {
     Proof.phase: _converge,
     WriteBack.phase: _told,
     Sweep.phase: _swept,
+    Closed.phase: _closed,
 }
 
 

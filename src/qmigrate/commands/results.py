@@ -255,11 +255,10 @@ class Outcome:
 
 def in_all(outcomes: Sequence[Outcome]) -> float:
     """Seconds that several collections took: from the first beginning to the last end, since some go side by side."""
-    begun = [one.started_at for one in outcomes if one.started_at is not None]
+    begun = [(one.started_at, timedelta(seconds=one.seconds)) for one in outcomes if one.started_at is not None]
     if len(begun) < len(outcomes) or not begun:
         return sum(one.seconds for one in outcomes)
-    ends = [at + timedelta(seconds=one.seconds) for at, one in zip(begun, outcomes, strict=True)]
-    return (max(ends) - min(begun)).total_seconds()
+    return (max(at + took for at, took in begun) - min(at for at, _ in begun)).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +271,7 @@ class UpgradeResult:
         outcomes: one per finished job, in the order of execution.
         held: what waits for its cut-over at the end, built now or earlier.
         back: of an upgrade: the commands that undo what it has done, and nothing of other collections.
+        undo: the commands, in order, that undo what its data fixes did to points; of a rollback, which leaves that.
     """
 
     plan: Plan
@@ -279,6 +279,7 @@ class UpgradeResult:
     outcomes: tuple[Outcome, ...]
     held: tuple[Held, ...] = ()
     back: tuple[str, ...] = ()
+    undo: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -382,6 +383,7 @@ class HistoryEntry:
         points: that were proven, changed or deleted; None where the step counts none.
         reason: that was given with it; of an attempt, why it ended.
         seconds: from the beginning of its run; an interruption counts.
+        fixes: numbers of a data fix, as ``fix undo`` takes them; `undoes`: the one that it has undone, or None.
         state: ``done``; of an attempt ``failed | refused | unchanged | aborted | held | running``.
     """
 
@@ -399,16 +401,14 @@ class HistoryEntry:
     points: int | None = None
     reason: str | None = None
     seconds: float | None = None
+    fixes: tuple[int, ...] = ()
+    undoes: int | None = None
     state: str = "done"
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """`history`, newest first.
-
-    Attributes:
-        notes: what is wrong with revision files.
-    """
+    """`history`, newest first; `notes`: what is wrong with revision files."""
 
     rows: tuple[HistoryEntry, ...]
     notes: tuple[str, ...] = ()

@@ -13,12 +13,13 @@ from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.session import Session, notes_on, session
 from qmigrate.commands.snapshot import address
-from qmigrate.commands.upgrade import check_names
+from qmigrate.commands.upgrade import check_names, undo_commands
 from qmigrate.engine.executor import stop_on_signals
 from qmigrate.engine.golive.unrelated import RESET
 from qmigrate.engine.points.base import base_name
 from qmigrate.engine.prove.recorded import Kept, comparable
 from qmigrate.errors import CollectionsFailedError, NoVersionsError, QmigrateError, RefusedError, UsageError
+from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import CollectionPlan, GoLive, InPlace, Plan
 from qmigrate.model.state import World
 from qmigrate.observe import check_hidden, observe
@@ -63,7 +64,10 @@ def rollback(
             names = chosen_names(opened, only)
             plan = _noted(opened, _plan(opened, world, target, names, writes))
             plan = replace(plan, notes=(*plan.notes, *_counting(opened, plan)))
-            return UpgradeResult(plan=_explained(world, plan, target, names), resumed=(), outcomes=())
+            undo = undo_commands(_left(opened, world, plan))
+            stay = f"the points stay as the revision has changed them; to undo that: {'; '.join(undo)}"
+            plan = replace(plan, notes=(*plan.notes, *([stay] if undo else [])))
+            return UpgradeResult(plan=_explained(world, plan, target, names), resumed=(), outcomes=(), undo=undo)
     with (
         _hints_as_typed(target),
         session(settings, writes=True, progress=progress, readable=True) as opened,
@@ -75,6 +79,7 @@ def rollback(
         options = RunOptions(stop, lock_timeout, only=names)
         resumed, finished = finish_open_runs(opened, options)
         keep: list[frozenset[str]] = []
+        left: list[frozenset[int]] = []
 
         def make(world: World) -> Plan:
             # A relative target is counted once: planning again after a partial run must not go back further. Nor must
@@ -83,13 +88,15 @@ def rollback(
                 keep.append(_keep(opened, world, target, begun))
             plan = _noted(opened, _planned(opened, world, keep[0], names, writes))
             check_hidden(world, plan)
+            left.append(_left(opened, world, plan))
             # What was begun before is done by now, so that nothing more is expected.
             return plan if resumed else _explained(world, plan, target, names)
 
         made, outcomes = perform(opened, make, options)
+        undo = undo_commands(fix for fixes in left for fix in fixes)
     # A downgrade() may declare hold as well.
     held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
-    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held)
+    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held, undo=undo)
 
 
 @contextmanager
@@ -243,6 +250,23 @@ def _refuse_filled(opened: Session, plan: Plan, writes: str) -> None:
                 hint=f"qmigrate rollback … --only {quote(name)} --discard-writes loses it",
                 facts={"collection": name, "vector": vector, "points": filled},
             )
+
+
+def _left(opened: Session, world: World, plan: Plan) -> frozenset[int]:
+    """Numbers of the data fixes whose revision is taken back in the record alone, and that were not undone yet."""
+    runs: set[tuple[str, int | None]] = set()
+    for item in plan.collections:
+        steps, applied = item.job.steps, {one.revision: one for one in world.collections[item.job.collection].applied}
+        for closing in item.job.closes:
+            entry = applied.get(closing.revision)
+            if entry is not None and entry.strategy == "edit" and isinstance(steps[closing.step], InPlace):
+                runs.add((item.job.collection, entry.run))
+    if not runs:
+        return frozenset()
+    rows = opened.ledger.deletions()
+    undone = {row.told.undoes for row in rows}
+    mine = (row for row in rows if row.told.run is not None and (row.collection, row.told.run) in runs)
+    return frozenset(row.id for row in mine if row.id not in undone and known(row.told.undo) and row.told.changed)
 
 
 def _counting(opened: Session, plan: Plan) -> Iterator[str]:

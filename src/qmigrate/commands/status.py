@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from qmigrate.engine.golive.rollback import tally
 from qmigrate.engine.points.base import base_name, committed, digest_of, exchanged, unpack
 from qmigrate.engine.prove.recorded import MOST, Found, Kept, read, written_since
 from qmigrate.errors import DeniedError, LedgerError, NotFoundError, NoVersionsError, QmigrateError, StoreError
-from qmigrate.ledger import HistoryRow, RunRow
+from qmigrate.ledger import DeletionRow, HistoryRow, RunRow
 from qmigrate.ledger.writer import UNCHANGED
 from qmigrate.model.facts.phases import WritesSince
 from qmigrate.model.facts.stored import known
+from qmigrate.model.plan import FIXED
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import observe
 from qmigrate.planner.forward import pending, to_create
@@ -103,9 +104,11 @@ def history(
         check_recorded(ledger, files, collection)
         rows = ledger.history(collection, limit)
         titles = {one.id: one.doc for one in files.order() if one.doc}
-        reasons = {row.told.run: row.reason for row in ledger.deletions() if row.told.run is not None}
+        audit: dict[int | None, list[DeletionRow]] = {}
+        for entry in ledger.deletions():
+            audit.setdefault(entry.told.run, []).append(entry)
         runs = {run.id: run for run in ledger.runs(ids={row.run for row in rows})}
-        found = [_applied(row, runs.get(row.run), titles, reasons.get(row.run)) for row in rows]
+        found = [_applied(row, runs.get(row.run), titles, audit.get(row.run, ())) for row in rows]
         if attempts:
             tried = [run for run in ledger.runs(collection) if run.state not in _CAME_TO_SOMETHING]
             found += [_tried(run, titles) for run in tried]
@@ -118,9 +121,11 @@ _CAME_TO_SOMETHING = ("done",)
 
 
 def _applied(
-    row: HistoryRow, run: RunRow | None, titles: Mapping[str, str], reason: str | None
+    row: HistoryRow, run: RunRow | None, titles: Mapping[str, str], audit: Sequence[DeletionRow]
 ) -> HistoryEntry:
     report = row.report or {}
+    # A fix is one row; of a revision's fixes it isn't recorded which revision of the run each belongs to.
+    mine = [one for one in audit if row.direction == FIXED and one.collection == row.collection]
     return HistoryEntry(
         created_at=row.created_at,
         collection=row.collection,
@@ -134,7 +139,9 @@ def _applied(
         id=row.id,
         title=titles.get(row.revision),
         points=_counted(report),
-        reason=reason or _text(report.get("reason")),
+        fixes=tuple(sorted(one.id for one in mine)),
+        undoes=next((one.told.undoes for one in mine if one.told.undoes is not None), None),
+        reason=next((one.reason for one in audit if one.reason), None) or _text(report.get("reason")),
         seconds=round(max(0.0, (row.created_at - run.started_at).total_seconds()), 3) if run is not None else None,
     )
 

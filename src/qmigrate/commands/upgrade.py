@@ -25,6 +25,9 @@ from qmigrate.engine.build.preflight import check_size
 from qmigrate.engine.executor import stop_on_signals
 from qmigrate.engine.further_names import names_of, refuse_taken
 from qmigrate.errors import QmigrateError, RevisionError, UsageError
+from qmigrate.model.facts.fixes import EditChange
+from qmigrate.model.facts.phases import Closed
+from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import CollectionPlan, Plan
 from qmigrate.model.state import World
 from qmigrate.observe import check_hidden, check_ownership, observe, unmanaged
@@ -127,6 +130,24 @@ def ways_back(opened: Session, outcomes: Iterable[Outcome]) -> tuple[str, ...]:
         if _taken(opened, target, {name: applied.get(name, [])}) == {name: revisions}:
             targets.setdefault(target, []).append(name)
     return tuple(_command(target, names) for target, names in targets.items() if len(names) <= _NAMED)
+
+
+def undo_commands(numbers: Iterable[int]) -> tuple[str, ...]:
+    """The commands for fixes by their numbers in the audit, the newest first."""
+    return tuple(f"qmigrate fix undo {quote(number)}" for number in sorted(numbers, reverse=True))
+
+
+def fixes_of(outcomes: Iterable[Outcome]) -> list[int]:
+    """The numbers in the audit of the data fixes that can be undone, and have changed anything."""
+    found = []
+    for outcome in outcomes:
+        for name in outcome.report:
+            step, _, phase = name.partition(".")
+            if phase == Closed.phase:
+                closed, number = outcome.facts(Closed, int(step)), known(outcome.facts(Closed, int(step)).log)
+                if number is not None and known(closed.undo) and outcome.facts(EditChange, int(step)).changed:
+                    found.append(number)
+    return found
 
 
 def _taken(opened: Session, target: str, applied: Mapping[str, list[str]]) -> dict[str, frozenset[str]] | None:
@@ -256,7 +277,8 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         made, outcomes = perform(opened, make, options)
         held, back = held_collections(opened, names), ways_back(opened, every := (*finished, *outcomes))
     noted = replace(made, notes=(*notes, *made.notes))
-    result = UpgradeResult(plan=noted, resumed=tuple(resumed), outcomes=every, held=held, back=back)
+    undo = undo_commands(fixes_of(every))
+    result = UpgradeResult(plan=noted, resumed=tuple(resumed), outcomes=every, held=held, back=back, undo=undo)
     failures.raise_any(result)
     return result
 

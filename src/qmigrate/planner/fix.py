@@ -113,7 +113,7 @@ def planned_fix(world: World, name: str, steps: Sequence[EditPoints], lines: Seq
         lines=tuple(lines),
         reasons=("points of the live collection, each recorded for undo" if undoable else "points erased for good",),
         points=state.live.points if state.live else None,
-        way_back="qmigrate fix undo" if undoable else "none",
+        way_back="qmigrate fix undo, with the number that it shows" if undoable else "none",
     )
 
 

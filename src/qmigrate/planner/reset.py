@@ -55,7 +55,8 @@ def plan_reset(
         lines=(f"reset: {target} begins empty; {live.points:,} points stay in {before.physical} until gc",),
         reasons=(_REASON, *describe(state, list(steps)), "what is written until the swap stays there, and is counted"),
         points=live.points,
-        way_back="qmigrate fix undo, in milliseconds, while what is left behind is kept (rebuild.holdover)",
+        way_back="qmigrate fix undo, with the number that it shows: in milliseconds, while what is left behind is kept "
+        "(rebuild.holdover)",
     )
     return Plan(VERB, (), (item,))
 

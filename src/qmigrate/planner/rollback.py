@@ -361,7 +361,7 @@ def _reverse(world: World, revisions: Revisions, walk: _Walk) -> None:
         inverse = [change.reverse() for change in made]
         undo += inverse
         covered.append(entry)
-        stays = "the points stay as they are (qmigrate fix undo)" if entry.strategy == "edit" else "nothing to change"
+        stays = "the points stay as they are" if entry.strategy == "edit" else "nothing to change"
         walk.lines.append(f"{entry.revision}  " + ("; ".join(c.describe() for c in inverse) or stays))
         how = "only the record" if entry.strategy == "edit" else "the derived inverse, on the live collection"
         walk.reasons.append(f"{entry.revision}  {how}")
