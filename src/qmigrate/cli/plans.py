@@ -224,9 +224,13 @@ def show_outcome(outcome: Outcome, verb: str) -> list[Text]:
     word = {"rollback": "without ", "abort": "aborted "}.get(verb, "") if revisions else ""
     title = f"  {word}{revisions}".rstrip() + f"  {took(outcome.seconds)}"
     lines = [Text.assemble((outcome.collection, "bold"), title)]
+    told: list[str] = []
     for phase in outcome.report:
         step, _, name = phase.partition(".")
-        lines += _learned(outcome, int(step), name)
+        # Two steps that prove the same, as where a plain name is hidden before a rebuild, say it once.
+        found = [line for line in _learned(outcome, int(step), name) if line.plain.rstrip() not in told]
+        told += [line.plain.rstrip() for line in found]
+        lines += found
     times = [one.milliseconds for one in outcome.learned(Swap) if one.milliseconds is not None]
     swap = times[-1] if times else None
     serves = outcome.physical or "nothing: the name is gone"

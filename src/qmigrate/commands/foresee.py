@@ -28,7 +28,7 @@ from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
 from qmigrate.planner.guard import check_not_given_up, check_open_run
-from qmigrate.ports import Embedder, Silent
+from qmigrate.ports import Embedder, Progress, Silent
 from qmigrate.store import ConnectionSettings
 from qmigrate.store.server.examine import Examiner
 from qmigrate.text import number, took
@@ -131,7 +131,7 @@ def _item(opened: Session, world: World, state: CollectionState, item: Collectio
     code = _Code(opened, opened.settings.for_collection(name))
     try:
         _models(opened, state, item.job, code)
-        _first_phase(opened, world, state, item.job, code)
+        _first_phase(opened, world, (state, item.job), code, _Noting(found.notes))
     except _HereError as error:
         found.notes.append(f"{name}: {error.message}; an upgrade from here is refused ({error.exit_code})")
     except _EnoughError:
@@ -166,8 +166,11 @@ def transforms_of(
             schema = step.schema
 
 
-def _first_phase(opened: Session, world: World, state: CollectionState, job: Job, code: _Code) -> None:
-    """What the job's first phase refuses."""
+def _first_phase(
+    opened: Session, world: World, of: tuple[CollectionState, Job], code: _Code, progress: Progress
+) -> None:
+    """What the first phase of a collection's job refuses."""
+    state, job = of
     step = job.steps[0] if job.steps else None
     if isinstance(step, EditPoints) and not isinstance(step, RunCode):
         check(place_of(opened, job.collection, step.ops), step.edit)
@@ -182,7 +185,7 @@ def _first_phase(opened: Session, world: World, state: CollectionState, job: Job
             lease=_NoLease(opened.ledger),  # type: ignore[arg-type]
             code=code,
             settings=settings,
-            progress=Silent(),
+            progress=progress,
             state=state,
             job=job,
             ledger_id=world.ledger_id,
@@ -197,6 +200,17 @@ def _first_phase(opened: Session, world: World, state: CollectionState, job: Job
 
         work.tick = tick
         phases_of(step)[0].run(step, work)
+
+
+class _Noting(Silent):
+    """What a phase says to people while it checks is a note of the plan."""
+
+    def __init__(self, notes: list[str]) -> None:
+        self._notes = notes
+
+    def say(self, line: str) -> None:
+        """Keep it."""
+        self._notes.append(line)
 
 
 class _EnoughError(Exception):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from qmigrate.engine import write_back
@@ -19,10 +21,12 @@ from qmigrate.model.state import OPERATION_IDS_SINCE, LiveCollection
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
 from qmigrate.store import records
-from qmigrate.text import counted
+from qmigrate.text import counted, did_you_mean
 
 #: Ids of unfit points that a message names.
 NAMED = 5
+#: Points whose payloads show what fields there are, and how many of these a message names.
+SAMPLED, FIELDS = 200, 8
 #: Points that go through the user's code before anything is written.
 TRIED = 8
 
@@ -160,6 +164,8 @@ def _check_embed(work: Work, step: Build, vector: str, filling: Embed, transform
     if len(fields) == 1 and transform.keeps_payload:
         how = filling.on_failure or work.settings.rebuild.on_failure
         _check_field(work, step, fields[0], vector, how)
+    elif transform.keeps_payload:
+        _tell_missing(work, str(step.source), fields, vector)
     return embedder.fingerprint()
 
 
@@ -202,16 +208,53 @@ def _check_field(work: Work, step: Build, name: str, vector: str, how: str) -> N
         if lacking <= may:
             return
     ids = ", ".join(first)
-    said = f"{lacking:,} of {total:,} points of {work.collection} have no {name!r} to embed into {vector!r}"
+    meant, there = _fields_there(work, source, name)
+    said = f"{lacking:,} of {total:,} points of {work.collection} have no {name!r} to embed into {vector!r}{meant}"
     if how == "stop":
         raise EmbedError(
-            f"{said}. First ids: {ids}",
+            f"{said}{'' if meant else '.'} First ids: {ids}. {there}",
             hint='fill the field first, or leave those points without the vector: on_failure="keep_without_vector"',
         )
     raise QuarantineError(
-        f"{said}, and {counted(may, 'point')} may fail. First ids: {ids}",
+        f"{said}{'' if meant else '.'} At most {counted(may, 'point')} may fail. First ids: {ids}. {there}",
         hint=f"fill the field first, or let them pass: limits.max_quarantine: {lacking} in qmigrate.yaml",
     )
+
+
+def _tell_missing(work: Work, source: str, fields: Sequence[str], vector: str) -> None:
+    """Say which part of a template no point has at all: it may be misspelt, and is left out of every text."""
+    for name in fields:
+        try:
+            total, lacking = work.store.count(source), work.store.count(source, missing_field=name)
+        except StoreError:
+            return
+        if 0 < total == lacking:
+            meant, there = _fields_there(work, source, name)
+            said = f"no point has {name!r}, so {vector!r} is made without it{meant or '.'}"
+            work.progress.say(f"{work.collection}: {said} {there}")
+
+
+def _fields_there(work: Work, source: str, name: str) -> tuple[str, str]:
+    """The field that was probably meant, and those that the first points have, each with how many of them."""
+    page = next(iter(work.store.scan(source, page=SAMPLED, vectors=False)), ())
+    counts: Counter[str] = Counter()
+    for stored in page:
+        counts.update(_paths(records.payload_of(stored)))
+    if not counts:
+        return "", f"The first {counted(len(page), 'point')} have no payload"
+    common = sorted(counts, key=lambda one: (-counts[one], one))
+    named = ", ".join(f"{one} ({counts[one]})" for one in common[:FIELDS])
+    more = f" and {len(common) - FIELDS} more" if len(common) > FIELDS else ""
+    return did_you_mean(name, counts), f"Fields of the first {counted(len(page), 'point')}: {named}{more}"
+
+
+def _paths(payload: JsonObject, prefix: str = "") -> Iterator[str]:
+    """Every field, and inside of objects the paths that an embedder takes."""
+    for key, value in payload.items():
+        if isinstance(value, dict) and value:
+            yield from _paths(value, f"{prefix}{key}.")
+        elif value not in (None, "", []):
+            yield f"{prefix}{key}"
 
 
 def _has(payload: JsonObject, path: str) -> bool:
