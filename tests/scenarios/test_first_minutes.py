@@ -257,3 +257,21 @@ def test_guided_asks_nothing_where_the_answers_could_not_be_kept(tmp_path, termi
     assert at.end() == 2
     assert "exists already; nothing was overwritten" in at.text
     assert "Qdrant: URL" not in at.text
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("adopt", "docs"), ("rollback",), ("abort",), ("fix", "undo", "1", "--yes"), ("gc",), ("verify", "a", "b")],
+    ids=" ".join,
+)
+def test_what_finds_nothing_leaves_nothing(tmp_path, args):
+    """Where neither settings nor stores are, a verb that can't be the first one makes none, and says where it looked."""
+    said = call(tmp_path, *args)
+    assert list(tmp_path.iterdir()) == []
+    if args[0] in ("adopt", "verify"):
+        assert said.code == 2
+        assert f"there is no qmigrate.yaml in {tmp_path}" in said.err
+        assert f"{tmp_path}/.qmigrate/qdrant" in said.err
+        assert "→ qmigrate init begins a project here; --config FILE names another one" in said.err
+    else:
+        assert "unexpected" not in said.text

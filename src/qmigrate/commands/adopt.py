@@ -141,7 +141,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
     """
     settings = settings or Settings.load()
     with (
-        session(settings, writes=not dry_run, progress=progress, looking=True) as opened,
+        session(settings, writes=not dry_run, progress=progress, looking=True, begins=False) as opened,
         stop_on_signals(opened.progress) as stop,
     ):
         opened.parallel = at_once(opened.store, parallel)
@@ -188,7 +188,10 @@ def stamp(
         ForeignLedgerError: it is sealed by another ledger, and `take_over` was not given.
     """
     settings = settings or Settings.load()
-    with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
+    with (
+        session(settings, writes=not dry_run, progress=progress, begins=False) as opened,
+        stop_on_signals(opened.progress) as stop,
+    ):
         wanted = _named(opened.revisions, revision)
         names = named(opened, only) if only is not None else _created(opened, wanted)
         found = Candidates.named(opened, names)

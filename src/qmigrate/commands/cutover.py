@@ -76,7 +76,10 @@ def cutover(
     """
     settings = settings or Settings.load()
     patterns = tuple(names)
-    with session(settings, writes=not dry_run, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
+    with (
+        session(settings, writes=not dry_run, progress=progress, begins=False) as opened,
+        stop_on_signals(opened.progress) as stop,
+    ):
         chosen, notes = _choose(opened, patterns, every=every)
         if dry_run:
             waiting = tuple(one for one in held_collections(opened, chosen))

@@ -262,7 +262,7 @@ def fix(  # noqa: PLR0913  the options of the verb
     given = {"expect": expect, "most": None if most is None else dict(most)}
     more = {name: value for name, value in given.items() if value is not None} | pace
     edits = [(operation, chosen.of(operation) | more) for operation in operations]
-    with session(settings, writes=True, progress=progress) as opened:
+    with session(settings, writes=True, progress=progress, begins=False) as opened:
         # Derived from what was there before: of the first plan, since the next one may find it changed.
         notes: list[tuple[str, ...]] = []
 
@@ -398,7 +398,7 @@ def undo(
     """
     settings = settings or Settings.load()
     pace = paced(max_rate)
-    with session(settings, writes=True, progress=progress, readable=True) as opened:
+    with session(settings, writes=True, progress=progress, readable=True, begins=False) as opened:
         row = fixed(opened, log)
         done = run_fix(
             opened,

@@ -165,7 +165,10 @@ def gc(  # noqa: PLR0913  the options of the verb
     """
     settings = settings or Settings.load()
     only = frozenset(generations) or None
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
+    with (
+        session(settings, writes=True, progress=progress, begins=False) as opened,
+        stop_on_signals(opened.progress) as stop,
+    ):
         choice = GcWish(
             only=only,
             now=present(opened.ledger),

@@ -112,7 +112,7 @@ def retry(
     settings = settings or Settings.load()
     more = {"reason": reason or None} | paced(max_rate)
     names = tuple(dict.fromkeys(row.collection for row in quarantine(settings, collection).rows))
-    with session(settings, writes=True, progress=progress) as opened:
+    with session(settings, writes=True, progress=progress, begins=False) as opened:
         result = run_fix(opened, lambda world: _plan(opened, world, names, more), lock_timeout)
         built = [row.physical for name in names for row in opened.ledger.generations(name) if row.state in BUILT]
         waiting = sum(opened.ledger.quarantined(physical) for physical in built)

@@ -136,7 +136,7 @@ def name(
         if shown.collections:
             agreed(shown)
     with (
-        session(settings, writes=True, progress=progress, readable=True) as opened,
+        session(settings, writes=True, progress=progress, readable=True, begins=False) as opened,
         stop_on_signals(opened.progress) as stop,
     ):
         for line in notes_on(opened.problems):
@@ -171,7 +171,10 @@ def vanished(
         RefusedError: it is there, or a run is not finished.
     """
     settings = settings or Settings.load()
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
+    with (
+        session(settings, writes=True, progress=progress, begins=False) as opened,
+        stop_on_signals(opened.progress) as stop,
+    ):
         owner = opened.ledger.physicals().get(generation)
         if owner is None:
             raise unknown(
@@ -216,7 +219,7 @@ def leftovers(settings: Settings | None = None, *, progress: Progress | None = N
         StoreError: the server refuses it.
     """
     settings = settings or Settings.load()
-    with session(settings, writes=True, progress=progress) as opened:
+    with session(settings, writes=True, progress=progress, begins=False) as opened:
         removed = _aliases(opened)
         gone, kept = _probes(opened)
     removed += gone

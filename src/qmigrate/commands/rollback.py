@@ -70,7 +70,7 @@ def rollback(
             return UpgradeResult(plan=_explained(world, plan, target, names), resumed=(), outcomes=(), undo=undo)
     with (
         _hints_as_typed(target),
-        session(settings, writes=True, progress=progress, readable=True) as opened,
+        session(settings, writes=True, progress=progress, readable=True, begins=False) as opened,
         stop_on_signals(opened.progress) as stop,
     ):
         opened.parallel = at_once(opened.store, parallel)
@@ -133,7 +133,10 @@ def revert(
         UsageError: `writes` is none of the known words.
     """
     check_writes(writes)
-    with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
+    with (
+        session(settings, writes=True, progress=progress, begins=False) as opened,
+        stop_on_signals(opened.progress) as stop,
+    ):
         wanted = opened.revisions.get(revision).id
         resumed, finished = finish_open_runs(opened, RunOptions(stop))
 
@@ -188,7 +191,7 @@ def abort(
     """
     settings = settings or Settings.load()
     with (
-        session(settings, writes=True, progress=progress, readable=True) as opened,
+        session(settings, writes=True, progress=progress, readable=True, begins=False) as opened,
         stop_on_signals(opened.progress) as stop,
     ):
         names = None if collection is None else chosen_names(opened, [collection])
@@ -265,8 +268,12 @@ def _left(opened: Session, world: World, plan: Plan) -> frozenset[int]:
         return frozenset()
     rows = opened.ledger.deletions()
     undone = {row.told.undoes for row in rows}
-    mine = (row for row in rows if row.told.run is not None and (row.collection, row.told.run) in runs)
-    return frozenset(row.id for row in mine if row.id not in undone and known(row.told.undo) and row.told.changed)
+    found: set[int] = set()
+    for row in rows:
+        undo = known(row.told.undo)
+        if row.told.run is not None and (row.collection, row.told.run) in runs and row.id not in undone:
+            found.update({row.id} if undo is not None and row.told.changed else ())
+    return frozenset(found)
 
 
 def _counting(opened: Session, plan: Plan) -> Iterator[str]:

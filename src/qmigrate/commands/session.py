@@ -14,7 +14,7 @@ from pathlib import Path
 from qmigrate.commands.inline import files_of, with_inline
 from qmigrate.commands.meanings import said
 from qmigrate.engine.work import OneAtATime, Said
-from qmigrate.errors import EmbedError, QmigrateError, RevisionError
+from qmigrate.errors import EmbedError, QmigrateError, RevisionError, UnknownNameError
 from qmigrate.ledger import Ledger, meaning
 from qmigrate.ledger.alembic_links import inline_rows
 from qmigrate.ledger.job_queue import done_before
@@ -26,7 +26,7 @@ from qmigrate.planner.guard import changed_files
 from qmigrate.ports import Embedder, Progress, Silent, Store
 from qmigrate.revisions.graph import Revisions
 from qmigrate.revisions.readable import Recorded, read_all
-from qmigrate.settings.load import Settings
+from qmigrate.settings.load import CONFIG_NAME, Settings
 from qmigrate.store import ConnectionSettings, connect
 from qmigrate.store.weigh import weigh
 
@@ -174,7 +174,7 @@ class UserCode:
 
 
 @contextmanager
-def session(
+def session(  # noqa: PLR0913  how it is opened differs from verb to verb
     settings: Settings,
     *,
     writes: bool,
@@ -184,6 +184,7 @@ def session(
     looking: bool = False,
     partial: bool = False,
     readable: bool = False,
+    begins: bool = True,
 ) -> Iterator[Session]:
     """Open everything, check applied revisions against their files, and close everything at the end.
 
@@ -195,6 +196,7 @@ def session(
         partial: continue with the nodes of a cluster that answer; only for a verb that writes nothing.
         readable: continue without the files that can't be used, are missing or have changed, for a verb that must work
             in an emergency: it reports `problems`, and only what would run one of them is refused.
+        begins: the verb may be the first one in a place. Another one makes neither tables nor a folder where it is.
 
     Raises:
         RevisionError: a revision file can't be used.
@@ -207,6 +209,8 @@ def session(
         ledger = stack.enter_context(opened_ledger(settings))
         if files is None and not readable:
             files = read_revisions(settings, ledger)
+        absent = settings.qdrant.path is not None and not settings.qdrant.path.exists() and not ledger.ready()
+        writes = writes and (begins or not absent)
         opened = Session(
             settings=settings,
             revisions=files or Revisions.none(),
@@ -222,7 +226,19 @@ def session(
             opened.revisions = with_inline(files, ledger, opened.store)
             if unchanged:
                 check_checksums(opened.files(), ledger.applied_checksums())
-        yield opened
+        try:
+            yield opened
+        except UnknownNameError as error:
+            if absent and settings.config is None:
+                raise _elsewhere(error, settings) from error
+            raise
+
+
+def _elsewhere(error: UnknownNameError, settings: Settings) -> UnknownNameError:
+    """The error with where was looked: without settings it is probably the wrong folder."""
+    looked = f"there is no {CONFIG_NAME} in {settings.folder}, and nothing in {settings.qdrant.path}, Qdrant's default"
+    hint = "qmigrate init begins a project here; --config FILE names another one"
+    return UnknownNameError(f"{error.message}: {looked}", hint=hint, facts=error.facts)
 
 
 def read_readable(

@@ -144,8 +144,9 @@ def fixes_of(outcomes: Iterable[Outcome]) -> list[int]:
         for name in outcome.report:
             step, _, phase = name.partition(".")
             if phase == Closed.phase:
-                closed, number = outcome.facts(Closed, int(step)), known(outcome.facts(Closed, int(step)).log)
-                if number is not None and known(closed.undo) and outcome.facts(EditChange, int(step)).changed:
+                closed, changed = outcome.facts(Closed, int(step)), outcome.facts(EditChange, int(step)).changed
+                number, undo = known(closed.log), known(closed.undo)
+                if number is not None and undo is not None and changed:
                     found.append(number)
     return found
 

@@ -118,7 +118,7 @@ def describe(state: CollectionState, steps: list[Step]) -> list[str]:
     for step in steps:
         if isinstance(step, GoLive) and step.place == "shadow" and not step.back:
             lines.append(f"no gap: an alias hides the old collection, which stays as {old_alias(state.name)} until gc")
-            lines.append("from gc on the name is no longer in get_collections: use qmigrate.ensure, not create_collection")
+            lines.append("from gc on the name isn't in get_collections: use qmigrate.ensure, not create_collection")
         elif isinstance(step, GoLive) and step.place == "gap":
             if any(isinstance(one, Build) and one.source == step.target for one in steps):
                 lines.append("first everything is built and proven; until then nothing is deleted")

@@ -8,7 +8,7 @@ import pytest
 
 import qmigrate
 from qmigrate import op
-from qmigrate.errors import PlanError, QmigrateError, RevisionError
+from qmigrate.errors import PlanError, RevisionError
 from qmigrate.revisions.file import VALUES, load_file
 
 HEAD = """from qdrant_client.models import Distance, VectorParams
@@ -150,5 +150,5 @@ def test_a_value_of_a_wrong_type_is_said_in_words(name):
                     made.check_words()
                     made.touched()
                     made.edit()
-            except QmigrateError as error:
-                assert isinstance(error, PlanError)
+            except PlanError:
+                continue
