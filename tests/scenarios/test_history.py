@@ -91,7 +91,7 @@ def test_an_undo_reads_as_one(made):
 def test_what_a_revision_did_to_points_is_undone_by_its_number(made):
     """`upgrade` and `rollback` print the commands as they are typed; a plan says where the number comes from."""
     made.revise("0002", FIXES)
-    assert "with the number that the upgrade shows" in call(made.root, "plan").out
+    assert "with the number that upgrade shows" in call(made.root, "plan").out
     upgraded = call(made.root, "upgrade", "--json").json["data"]
     numbers = [row.id for row in history.deletions(made.settings()).rows]
     undo = [f"qmigrate fix undo {number}" for number in numbers]

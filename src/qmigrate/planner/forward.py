@@ -425,7 +425,7 @@ def _way_back(draft: _Draft, done: list[Segment]) -> str:
             return f"to {before[-1]} by the downgrade() of the revision, where it has one; else it stays"
         if before and all(found.strategy == "edit" for found in done):
             return (
-                f"to {before[-1]} in the record; the points by qmigrate fix undo, with the number that the upgrade shows"
+                f"to {before[-1]} in the record; the points by qmigrate fix undo, with the number that upgrade shows"
             )
         return f"to {before[-1]} by the reverse changes" if before else "to base: the name is taken away again"
     targets = [applied[applied.index(found.parts[0].revision) - 1] for found, _ in rebuilt]
