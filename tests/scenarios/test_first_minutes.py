@@ -275,3 +275,26 @@ def test_what_finds_nothing_leaves_nothing(tmp_path, args):
         assert "→ qmigrate init begins a project here; --config FILE names another one" in said.err
     else:
         assert "unexpected" not in said.text
+
+
+def test_an_unnamed_vector_gets_an_empty_one_beside_it(live):
+    """The client's local mode refuses an unnamed vector that is written alone next to a named one."""
+    assert call(live, "adopt", "docs").code == 0
+    (live / "qdrant_migrations" / "versions" / "0002_beside.py").write_text(
+        """from qdrant_client.models import Distance, VectorParams
+from qmigrate import Empty, op
+revision, down_revision = "0002", "0001"
+
+def upgrade():
+    return [op.AddVector("docs", "b", VectorParams(size=2, distance=Distance.DOT), values=Empty())]
+"""
+    )
+    said = call(live, "upgrade")
+    assert said.code == 0, said.text
+    # Hiding the plain name and the rebuild prove the same points: it is said once.
+    assert said.out.count("proven ") == 1
+    client = QdrantClient(path=str(live / "q"))
+    try:
+        assert client.retrieve("docs", [1], with_vectors=True)[0].vector == [1.0, 2.0]
+    finally:
+        client.close()

@@ -526,12 +526,12 @@ def _message_of(row: models.Record) -> Stored:
 
 
 def _struct_of(point: Ready) -> models.PointStruct:
-    """The inverse, for a point that is ready to be written."""
+    """The inverse, for a point to be written; the unnamed vector by its name: alone it is refused next to others."""
     message = grpc.PointStruct.FromString(point)
     payload = records.payload_of(message)
     message.ClearField("payload")
     made: models.PointStruct = GrpcToRest.convert_point_struct(message)
-    made.payload = payload
+    made.payload, made.vector = payload, {"": made.vector} if isinstance(made.vector, list) else made.vector
     return made
 
 
