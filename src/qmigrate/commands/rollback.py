@@ -60,14 +60,7 @@ def rollback(
     check_writes(writes)
     if dry_run:
         with _hints_as_typed(target), session(settings, writes=False, readable=True) as opened:
-            world = observe(opened.ledger, opened.store)
-            names = chosen_names(opened, only)
-            plan = _noted(opened, _plan(opened, world, target, names, writes))
-            plan = replace(plan, notes=(*plan.notes, *_counting(opened, plan)))
-            undo = undo_commands(_left(opened, world, plan))
-            stay = f"the points stay as the revision has changed them; to undo that: {'; '.join(undo)}"
-            plan = replace(plan, notes=(*plan.notes, *([stay] if undo else [])))
-            return UpgradeResult(plan=_explained(world, plan, target, names), resumed=(), outcomes=(), undo=undo)
+            return _foreseen(opened, target, only, writes)
     with (
         _hints_as_typed(target),
         session(settings, writes=True, progress=progress, readable=True, begins=False) as opened,
@@ -97,6 +90,16 @@ def rollback(
     # A downgrade() may declare hold as well.
     held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held, undo=undo)
+
+
+def _foreseen(opened: Session, target: str, only: Iterable[str] | None, writes: str) -> UpgradeResult:
+    """A rollback that is only planned, with what it would leave as it is."""
+    world, names = observe(opened.ledger, opened.store), chosen_names(opened, only)
+    plan = _noted(opened, _plan(opened, world, target, names, writes))
+    undo = undo_commands(_left(opened, world, plan))
+    stay = [f"the points stay as the revision has changed them; to undo that: {'; '.join(undo)}"] if undo else []
+    plan = replace(plan, notes=(*plan.notes, *_counting(opened, plan), *stay))
+    return UpgradeResult(plan=_explained(world, plan, target, names), resumed=(), outcomes=(), undo=undo)
 
 
 @contextmanager

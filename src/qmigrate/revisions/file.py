@@ -31,7 +31,7 @@ _RESERVED = frozenset({"head", "heads", "base"})
 VALUES: Mapping[str, type] = {
     one.__name__: one for one in (Checksum, Compute, CopyOf, Embed, Empty, Recall, Uuid5, WriteBack)
 }
-#: Where Qdrant's own parameter objects come from; looked at only where the revision has loaded it.
+#: Where Qdrant's own parameter objects come from; read only where the revision has loaded it.
 _CLIENT = "qdrant_client.models"
 #: How Python says that arguments don't fit: ``AddVector.__init__() got an unexpected keyword argument 'vlaues'``.
 _CALL = re.compile(r"(?P<name>\w+)\.__init__\(\) (?P<trouble>.*)", re.DOTALL)

@@ -138,7 +138,7 @@ GOOD = {"params": {"size": 2, "distance": "Dot"}, "function": len, "sql": "SELEC
 
 @pytest.mark.parametrize("name", sorted({*op.__all__, *VALUES}))
 def test_a_value_of_a_wrong_type_is_said_in_words(name):
-    """Made with it, or checked before anything else looks at it: no argument ends in an error of Python."""
+    """Made with it, or checked before it is compared: no argument ends in an error of Python."""
     kind = VALUES.get(name) or getattr(op, name)
     takes = {one: part for one, part in inspect.signature(kind).parameters.items() if one != "_"}
     for argument in takes:
