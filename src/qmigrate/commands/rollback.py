@@ -259,7 +259,7 @@ def _refuse_filled(opened: Session, plan: Plan, writes: str) -> None:
 
 
 def _left(opened: Session, world: World, plan: Plan) -> frozenset[int]:
-    """Numbers of the data fixes whose revision is taken back in the record alone, and that were not undone yet."""
+    """Numbers of the data fixes whose revision is undone in the record alone, and that were not undone yet."""
     runs: set[tuple[str, int | None]] = set()
     for item in plan.collections:
         steps, applied = item.job.steps, {one.revision: one for one in world.collections[item.job.collection].applied}
