@@ -9,14 +9,18 @@ from qmigrate.errors import ForeignLedgerError, QmigrateError, RefusedError, Rep
 from qmigrate.ledger import Ledger
 from qmigrate.model.facts.history import CopyBefore
 from qmigrate.model.names import GENERATION, PROBE_PREFIX, REHEARSAL, is_internal, is_made, old_alias
-from qmigrate.model.plan import Plan
+from qmigrate.model.plan import GoLive, Plan
 from qmigrate.model.state import (
+    BUILDING,
+    LIVE,
     Capabilities,
     CollectionState,
     Generation,
     Holding,
     KeptSnapshot,
     LiveCollection,
+    OpenRun,
+    Seal,
     World,
     marks_of,
 )
@@ -146,6 +150,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
     live = {name: _live(name, described.get(name)) for name in chosen}
     generations = ledger.all_generations() if only is None else {name: ledger.generations(name) for name in chosen}
     applied = ledger.all_applied() if only is None else {name: ledger.applied(name) for name in chosen}
+    left = _left(store, live, generations, known)
     numbers = _numbers(physical)
     collections = {
         name: CollectionState(
@@ -160,6 +165,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
             embedders=views[name].embedders if name in views else {},
             next_number=_next_number(live[name], generations.get(name, ()), numbers.get(name, ())),
             hides=name in aliases and name in physical,
+            left=left.get(name),
         )
         for name in chosen
     }
@@ -208,6 +214,28 @@ def _live(name: str, found: LiveCollection | None) -> LiveCollection | None:
         return None
     further = tuple(sorted(a for a in found.schema.aliases if a != name and not is_internal(a, found.physical)))
     return replace(found, schema=found.schema.with_(aliases=further))
+
+
+def _left(
+    store: Store,
+    live: Mapping[str, LiveCollection | None],
+    generations: Mapping[str, Sequence[Generation]],
+    aliases: Mapping[str, str],
+) -> dict[str, LiveCollection | None]:
+    """Logical name -> what the ledger has as serving, of those names that lead elsewhere."""
+    moved = {
+        name: row.physical
+        for name, found in live.items()
+        for row in generations.get(name, ())
+        if found is not None and row.state == "live" and row.physical != found.physical
+    }
+    if not moved:
+        return {}
+    reached = {one: old_alias(one) if aliases.get(old_alias(one)) == one else one for one in moved.values()}
+    found = store.describe_all(list(reached.values()), aliases)
+    # Behind a hidden name without such an alias is another collection.
+    seen = {one: at for one, at in ((one, found.get(reached[one])) for one in reached) if at and at.physical == one}
+    return {name: seen.get(one) for name, one in moved.items()}
 
 
 def _numbers(physical: Iterable[str]) -> dict[str, list[int]]:
@@ -271,6 +299,11 @@ def check_place(world: World, name: str) -> None:
         return
     if is_later(world.ledger_id, state):
         raise _lost(state)
+    if is_earlier(world.ledger_id, state):
+        raise RepairNeededError(
+            OF_A_BACKUP.format(name=name, serves=state.live.physical),
+            hint=f"use the newer state of both. {only_where_lost(name)} records what serves",
+        )
     expected = next((row.physical for row in state.generations if row.state == "live"), None)
     if expected is not None and expected != state.live.physical:
         raise RepairNeededError(
@@ -332,21 +365,93 @@ def is_later(ledger_id: str, state: CollectionState) -> bool:
     return ours and state.managed and state.open_run is None and state.generation(state.physical) is None
 
 
+#: What :func:`closed_later` means, of the collection of a logical name.
+CLOSED_LATER = (
+    "{physical} is sealed as what serves {name}, and in this ledger it is still being built: was the ledger restored "
+    "from a backup?"
+)
+
+
+def use_the_newer(name: str) -> str:
+    """The way out of that: no run of the old copy can be ended without removing what it was about to build."""
+    return (
+        "use the newer ledger. Only where that one is lost for good: name an empty database in ledger.url, then "
+        f"qmigrate adopt {quote(name)} --take-over records what serves"
+    )
+
+
+def check_unclosed(store: Store, state: CollectionState, run: OpenRun) -> None:
+    """Stop before a run that is unfinished in this ledger alone goes on: it would undo what was written since.
+
+    Raises:
+        ForeignLedgerError: what it builds was closed by a later state of this ledger.
+    """
+    for position, step in enumerate(run.job.steps):
+        # Its own end writes the seal before it is recorded.
+        if not isinstance(step, GoLive) or step.target is None or run.record(position, "swap") is not None:
+            continue
+        row = state.generation(step.target)
+        if row is None or row.state != BUILDING:
+            continue
+        found = state.live if step.target == state.physical else store.describe(step.target)
+        if closed_later(state, marks_of(found)):
+            raise ForeignLedgerError(
+                CLOSED_LATER.format(name=state.name, physical=step.target), hint=use_the_newer(state.name)
+            )
+
+
+def closed_later(state: CollectionState, seal: Seal) -> bool:
+    """Whether a generation that this ledger has as being built has served: it was closed by a later state of it."""
+    row = next((one for one in state.generations if one.number == seal.generation), None)
+    return row is not None and row.state == BUILDING and seal.state == LIVE and seal.collection == state.name
+
+
+#: What :func:`is_earlier` means.
+OF_A_BACKUP = (
+    "{name} is served by {serves}, which was sealed later than what this ledger has as serving: was Qdrant, or the "
+    "ledger, restored from a backup?"
+)
+
+
+def only_where_lost(name: str) -> str:
+    """The way out where the newer state is gone."""
+    return f"Only where that one is lost for good: qmigrate adopt {quote(name)} --take-over"
+
+
+def is_earlier(ledger_id: str, state: CollectionState) -> bool:
+    """Whether Qdrant is of an earlier time than the ledger, or a later one: no client has just moved a name.
+
+    What serves is sealed by the newest run. Where a name was moved by hand, that is what the ledger left it on. In a
+    Qdrant of before that run it is where the name leads; and what the ledger has as serving may lack what was carried.
+    """
+    here, there = marks_of(state.live), marks_of(state.left)
+    if state.left is None or state.open_run is not None or {here.ledger, there.ledger} != {ledger_id}:
+        return False
+    return there.state == BUILDING or (here.run is not None and here.run > (there.run or 0))
+
+
 def lacks_seal(state: CollectionState) -> bool:
-    """Whether what serves has the recorded name, and not the seal that it was given: it may be another collection."""
+    """Whether what serves has the recorded name, and not the seal that it was given: it may be another collection.
+
+    One that is sealed as being built was never closed: Qdrant is of an earlier time.
+    """
     row = state.generation(state.physical)
     if state.live is None or row is None or row.state != "live" or state.open_run is not None:
         return False
-    return marks_of(state.live).generation != row.number
+    seal = marks_of(state.live)
+    return seal.generation != row.number or seal.state == BUILDING
 
 
 def _without_seal(state: CollectionState) -> RepairNeededError:
     look = f"qmigrate check --only {quote(state.name)}"
     assert state.live is not None  # noqa: S101  lacks_seal() looked
     what = "the seal of another generation" if state.live.seal else "no seal any more"
+    why = "another client has rewritten its metadata, or deleted and recreated it"
+    if marks_of(state.live).state == BUILDING:
+        what, why = "the seal of one that is being built", "Qdrant was restored from a backup of that time"
     return RepairNeededError(
         f"{state.physical}, which serves {state.name}, has {what} and about {counted(state.live.points, 'point')}: "
-        "another client has rewritten its metadata, or deleted and recreated it",
+        f"{why}",
         hint=f"compare the points with what they were; {look} names the next steps",
         facts={"next": look},
     )

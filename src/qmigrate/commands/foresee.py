@@ -26,6 +26,7 @@ from qmigrate.ledger import Ledger
 from qmigrate.model.plan import Build, CollectionPlan, EditPoints, GoLive, InPlace, Job, Plan, Refusal, RunCode
 from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.model.transform import PointTransform
+from qmigrate.observe import check_unclosed
 from qmigrate.operations.values import Embed
 from qmigrate.planner.guard import check_not_given_up, check_open_run
 from qmigrate.ports import Embedder, Progress, Silent
@@ -114,6 +115,7 @@ def _resumed(opened: Session, world: World, run: OpenRun, found: _Found) -> None
         if not run.job.repeatable and not (run.job.throwaway and run.job.supersedes is None):
             check_open_run(opened.files(), run)
             if (state := world.collections.get(name)) is not None:
+                check_unclosed(opened.store, state, run)
                 check_not_given_up(state, run)
     except QmigrateError as error:
         found.refuse(name, error)

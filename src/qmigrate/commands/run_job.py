@@ -21,7 +21,7 @@ from qmigrate.ledger import Lease
 from qmigrate.model.names import generation_name, own_alias
 from qmigrate.model.plan import CollectionPlan, Job, Plan, RecordLoss, Retire
 from qmigrate.model.state import DELETING, HOLD, CollectionState, OpenRun, World
-from qmigrate.observe import check_ownership, observe
+from qmigrate.observe import check_ownership, check_unclosed, observe
 from qmigrate.planner import plan_abort
 from qmigrate.planner.guard import check_not_given_up, check_open_run
 from qmigrate.ports import beside
@@ -210,6 +210,7 @@ class Begun:
         resumed = _resumed(current)
         session.progress.say(_announcement(resumed, cutover=options.cutover))
         state = observe(session.ledger, session.store, only=[name]).collections[name]
+        check_unclosed(session.store, state, current)
         check_not_given_up(state, current)
         return Choice(
             state,

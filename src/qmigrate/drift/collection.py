@@ -25,7 +25,17 @@ from qmigrate.model.state import (
     Seal,
     marks_of,
 )
-from qmigrate.observe import hidden_on_several, hidden_since, is_later
+from qmigrate.observe import (
+    CLOSED_LATER,
+    OF_A_BACKUP,
+    closed_later,
+    hidden_on_several,
+    hidden_since,
+    is_earlier,
+    is_later,
+    only_where_lost,
+    use_the_newer,
+)
 from qmigrate.operations.base import Operation
 from qmigrate.operations.checks import shown
 from qmigrate.planner.guard import check_checksums, check_open_run
@@ -187,7 +197,28 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
             f"{name} serves {state.physical}, which this ledger sealed but does not record: was the ledger restored "
             "from a backup?",
             "use the newer ledger",
-            f"only where that one is lost for good: qmigrate adopt {quote(name)} --take-over",
+            only_where_lost(name),
+            recorded=expected.physical,
+            live=state.physical,
+        )
+        return
+    if closed_later(state, marks_of(state.live)):
+        yield drift(
+            "name",
+            name,
+            CLOSED_LATER.format(name=name, physical=state.physical),
+            use_the_newer(name),
+            recorded=expected.physical,
+            live=state.physical,
+        )
+        return
+    if is_earlier(around.ledger_id, state):
+        yield drift(
+            "name",
+            name,
+            OF_A_BACKUP.format(name=name, serves=state.physical),
+            "use the newer state of both",
+            only_where_lost(name),
             recorded=expected.physical,
             live=state.physical,
         )

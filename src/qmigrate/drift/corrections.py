@@ -13,7 +13,7 @@ from qmigrate.model.names import unknown
 from qmigrate.model.plan import REPAIRED, Closing, CollectionPlan, InPlace, Job, Plan, PutBack, RecordLoss, Step
 from qmigrate.model.schema import Change, CollectionSchema
 from qmigrate.model.state import CollectionState, Generation, World, marks_of
-from qmigrate.observe import check_place, is_later, lacks_seal
+from qmigrate.observe import check_place, is_earlier, is_later, lacks_seal
 from qmigrate.text import quote
 
 
@@ -55,7 +55,7 @@ def plan_restoration(world: World, name: str) -> Plan:
             f"nothing of {name} can be restored in place: {'; '.join(left)}",
             hint=f"accept it: qmigrate revision --from-drift --only {quote(name)}",
         )
-    sealed = replace(marks_of(state.live), version=None) == expected_seal(state, serving, world.ledger_id)
+    sealed = replace(marks_of(state.live), version=None, run=None) == expected_seal(state, serving, world.ledger_id)
     if not chosen and sealed:
         return Plan("repair", (), ())
     step = InPlace((), serving.physical, chosen, "the recorded schema, restored on the live collection")
@@ -71,9 +71,10 @@ def plan_put_back(world: World, name: str) -> Plan:
         RepairNeededError: that generation is gone, or a collection of another client has the name.
     """
     state, serving = _managed(world, name)
-    # What a later state of this ledger has put there is never taken out of service.
+    # What a later state of this ledger has put there is never taken out of service, nor what an earlier one has in a
+    # Qdrant that is of its time: what was written there may be nowhere else.
     there = state.live is not None and state.live.physical == serving.physical
-    if there or is_later(world.ledger_id, state):
+    if there or is_later(world.ledger_id, state) or is_earlier(world.ledger_id, state):
         check_place(world, name)
     if there:
         return Plan(REPAIRED, (), ())

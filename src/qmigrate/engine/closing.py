@@ -46,7 +46,7 @@ def seal_of(work: Work, number: int, state: str, revision: str | None, embedders
     checksums = {closing.revision: closing.checksum for closing in work.job.closes}
     checksums.update({entry.revision: entry.checksum for entry in work.state.applied})
     checksum = checksums.get(revision or "")
-    seal = Seal(SEAL_VERSION, work.ledger_id, work.collection, number, revision, checksum, state, embedders)
+    seal = Seal(SEAL_VERSION, work.ledger_id, work.collection, number, revision, checksum, state, embedders, work.run)
     return by_field(seal)
 
 
@@ -264,7 +264,7 @@ def _beside(work: Work, step: Adopt) -> list[Generation]:
         found = work.store.describe(reach(work, physical))
         if found is None:
             continue
-        work.store.write_seal(own(work, physical), {**(found.seal or {}), "ledger": work.ledger_id})
+        work.store.write_seal(own(work, physical), {**(found.seal or {}), "ledger": work.ledger_id, "run": None})
         rows.append(Generation(number, physical, None, (), found.schema.with_(aliases=()), "retired", swept=True))
     return rows
 

@@ -20,6 +20,10 @@ MINIMUM_SERVER = (1, 16, 0)
 REBUILT = ("copy", "clone", "create", "restore", "undo", "reset")
 #: The phase in which a go-live waits for its cut-over, as the journal has it.
 HOLD = Hold.phase
+#: State of a generation that was never closed, in the ledger and in its seal.
+BUILDING = "building"
+#: State of the one that serves, in both; in a seal also that of one that has served.
+LIVE = "live"
 #: State of a generation whose deletion has begun: the request may be on its way, so it can only be finished.
 DELETING = "deleting"
 #: Telemetry shows the operation id of every local shard from here on.
@@ -97,6 +101,7 @@ class Seal:
         checksum: of that file.
         state: ``building | live``.
         embedders: vector -> model fingerprint.
+        run: that has written it; the one of what serves is the highest of a logical name.
     """
 
     version: int | None = None
@@ -107,6 +112,7 @@ class Seal:
     checksum: str | None = None
     state: str | None = None
     embedders: Mapping[str, Any] | None = None
+    run: int | None = None
 
     @classmethod
     def of(cls, seal: JsonObject | None) -> Seal:
@@ -365,6 +371,7 @@ class CollectionState:
         embedders: vector -> model fingerprint.
         next_number: one above every generation number that ledger, names or seals know.
         hides: the alias hides a plain collection of the same name.
+        left: what the ledger has as serving, where the name leads elsewhere.
     """
 
     name: str
@@ -378,6 +385,7 @@ class CollectionState:
     embedders: Mapping[str, Any] = field(default_factory=dict)
     next_number: int = 1
     hides: bool = False
+    left: LiveCollection | None = None
 
     @property
     def held(self) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime
 from qmigrate.model.names import REHEARSAL, is_made
 from qmigrate.model.plan import CollectionPlan, Job, Plan, Retire
 from qmigrate.model.state import DELETING, CollectionState, Holding, KeptSnapshot, Seal
+from qmigrate.observe import closed_later
 from qmigrate.operations.checks import shown
 from qmigrate.text import quote
 
@@ -131,6 +132,11 @@ def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: GcW
     lost = None if choice.ignore_holdover or choice.only is not None else _lost(state, holding)
     if lost is not None:
         return f"it has vector {shown(lost)!r}, which what serves has lost (qmigrate check): --now deletes it"
+    if choice.writes != "discard" and _is_newer(state, holding, ledger_id):
+        return (
+            f"it was sealed later than {state.physical}, which serves: was an older snapshot recovered over that one? "
+            "It may have the only copy of what was written since: --discard-writes deletes it"
+        )
     if choice.automatic and holding.row is None and _is_late_copy(state, holding):
         return f"a snapshot was recovered under the name {holding.physical}, which no run uses: decide with qmigrate gc"
     if choice.automatic and holding.present and not is_made(holding.physical) and not holding.hidden:
@@ -150,6 +156,17 @@ def _lost(state: CollectionState, holding: Holding) -> str | None:
         return None
     missing = state.declared.vector_names() - state.live.schema.vector_names()
     return min(missing & row.schema.vector_names(), default=None)
+
+
+def _is_newer(state: CollectionState, holding: Holding, ledger_id: str) -> bool:
+    """Whether a generation that was left has a newer seal than what serves, which is always sealed last.
+
+    Then what serves is of an earlier time, and lacks what was carried over to it before this one was left.
+    """
+    if holding.row is None or holding.row.state != "retired" or state.live is None:
+        return False
+    here, there = Seal.of(state.live.seal), Seal.of(holding.seal)
+    return here.ledger == there.ledger == ledger_id and there.run is not None and there.run > (here.run or 0)
 
 
 def _untouchable(state: CollectionState, holding: Holding, ledger_id: str, *, preview: bool) -> str | None:
@@ -172,6 +189,8 @@ def _untouchable(state: CollectionState, holding: Holding, ledger_id: str, *, pr
         return "it has no seal" if not holding.hidden else "it is hidden by an alias, and nothing else leads to it"
     if holding.present and not ours:
         return "another ledger has sealed it"
+    if row is not None and closed_later(state, Seal.of(holding.seal)):
+        return "it is sealed as what has served, which this ledger does not record: was it restored from a backup?"
     if holding.present and holding.physical == state.name and not holding.hidden:
         return "no alias has its name, so applications reach it by that name"
     return None

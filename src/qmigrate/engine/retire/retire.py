@@ -30,7 +30,8 @@ from qmigrate.model.facts.retire import (
 )
 from qmigrate.model.names import PROBE_PREFIX, REHEARSAL, Permit, is_internal
 from qmigrate.model.plan import Build, Retire
-from qmigrate.model.state import OpenRun, marks_of
+from qmigrate.model.state import BUILDING, OpenRun, marks_of
+from qmigrate.observe import CLOSED_LATER, closed_later, use_the_newer
 from qmigrate.ports import Snapshot, Store
 from qmigrate.store.faults import is_unclear
 from qmigrate.text import quote
@@ -297,6 +298,7 @@ def _look(step: Retire, work: Work) -> RetirePreflight:
     # An abort checks all that it removes before the first goes: the run may have to be finished instead.
     for one in work.job.steps[work.step :] if work.job.supersedes is not None else (step,):
         if isinstance(one, Retire):
+            _refuse_closed(one, work)
             _refuse_names(one, work)
     if not _is_there(step, work):
         return RetirePreflight(present=False)
@@ -456,6 +458,16 @@ def _is_there(step: Retire, work: Work) -> bool:
 def _address(work: Work, physical: str) -> str:
     """By which name requests get to it: an alias of its own name would lead them elsewhere."""
     return own(work, physical) if physical in work.store.aliases() else physical
+
+
+def _refuse_closed(step: Retire, work: Work) -> None:
+    """Refuse what has served: it is what this ledger has as being built that was closed, by a later state of it."""
+    row = work.generation(step.target)
+    found = work.store.describe(_address(work, step.target)) if _is_there(step, work) else None
+    if row is not None and row.state == BUILDING and closed_later(work.state, marks_of(found)):
+        raise RefusedError(
+            CLOSED_LATER.format(name=work.collection, physical=step.target), hint=use_the_newer(work.collection)
+        )
 
 
 def _refuse_names(step: Retire, work: Work) -> None:
