@@ -367,8 +367,8 @@ def is_later(ledger_id: str, state: CollectionState) -> bool:
 
 #: What :func:`closed_later` means, of the collection of a logical name.
 CLOSED_LATER = (
-    "{physical} is sealed as what serves {name}, and in this ledger it is still being built: was the ledger restored "
-    "from a backup?"
+    "{physical} is sealed as what serves {name}, and in this ledger the run that would make it so has not ended: was "
+    "the ledger restored from a backup?"
 )
 
 
@@ -384,17 +384,17 @@ def check_unclosed(store: Store, state: CollectionState, run: OpenRun) -> None:
     """Stop before a run that is unfinished in this ledger alone goes on: it would undo what was written since.
 
     Raises:
-        ForeignLedgerError: what it builds was closed by a later state of this ledger.
+        ForeignLedgerError: what it builds, or goes back to, was closed by a later state of this ledger.
     """
     for position, step in enumerate(run.job.steps):
         # Its own end writes the seal before it is recorded.
         if not isinstance(step, GoLive) or step.target is None or run.record(position, "swap") is not None:
             continue
-        row = state.generation(step.target)
-        if row is None or row.state != BUILDING:
-            continue
         found = state.live if step.target == state.physical else store.describe(step.target)
-        if closed_later(state, marks_of(found)):
+        seal = marks_of(found)
+        # What a rollback goes to has served before: by whom it was closed last tells.
+        again = (seal.collection, seal.state) == (state.name, LIVE) and seal.run is not None and seal.run >= run.id
+        if again or closed_later(state, seal):
             raise ForeignLedgerError(
                 CLOSED_LATER.format(name=state.name, physical=step.target), hint=use_the_newer(state.name)
             )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
-from tests.harness import ADD, CREATE, Deployment
+from tests.harness import ADD, CREATE, Deployment, make_point, write
 from tests.scenarios.cli import call
 
 from qmigrate.commands import check, cutover, gc, repair, upgrade
@@ -106,6 +106,13 @@ def test_what_was_never_closed_does_not_serve(made, tmp_path, monkeypatch, phase
 
 def _stopped(made, monkeypatch, kind, phase):
     """An upgrade that dies right before a phase."""
+    with pytest.raises(KeyboardInterrupt), _cut(monkeypatch, kind, phase):
+        upgrade.upgrade(made.settings())
+
+
+@contextmanager
+def _cut(monkeypatch, kind, phase):
+    """Whatever comes to this phase dies there."""
 
     def stop(step, work):
         raise KeyboardInterrupt
@@ -113,8 +120,7 @@ def _stopped(made, monkeypatch, kind, phase):
     with monkeypatch.context() as patch:
         cut = tuple(replace(one, run=stop) if one.name == phase else one for one in steps._CHECKLISTS[kind])
         patch.setitem(steps._CHECKLISTS, kind, cut)
-        with pytest.raises(KeyboardInterrupt):
-            upgrade.upgrade(made.settings())
+        yield
 
 
 @pytest.mark.parametrize("back_by_hand", [False, True], ids=["where it is", "moved back by hand"])
@@ -152,6 +158,34 @@ def test_what_has_served_is_not_aborted_by_an_old_ledger(made, tmp_path, monkeyp
         assert made.contents() == serves
         upgrade.upgrade(made.settings())
         assert made.contents() == serves
+
+
+@pytest.mark.parametrize("forth_by_hand", [False, True], ids=["where it is", "moved by hand"])
+def test_a_rollback_is_not_done_again_by_an_old_ledger(made, tmp_path, monkeypatch, forth_by_hand):
+    """A backup of the middle of it: what was written since would be replaced by what came before."""
+    upgrade.upgrade(made.settings())
+    made.load(3, start=50)
+    with pytest.raises(KeyboardInterrupt), _cut(monkeypatch, GoLive.kind, "converge"):
+        back.rollback(made.settings(), "0001", writes="carry")
+    put_back = saved(tmp_path, "ledger.db")
+    back.rollback(made.settings(), "0001", writes="carry")
+    store = made.store()
+    write(store, made.name, [make_point(1, text="newer")])
+    store.close()
+    first = f"{made.name}__g0001"
+    put_back()
+    if forth_by_hand:
+        store = made.store()
+        store.create_alias(made.name, f"{made.name}__g0002")
+        store.close()
+    before = made.contents(first)
+    with pytest.raises(ForeignLedgerError, match="is sealed as what serves .* from a backup") as told:
+        upgrade.upgrade(made.settings())
+    assert "abort" not in told.value.hint
+    with suppress(QmigrateError):
+        back.abort(made.settings())
+    assert made.contents(first) == before
+    assert before[2][0]["text"] == "newer"
 
 
 def test_a_name_that_was_moved_by_hand_goes_back(made):
