@@ -305,6 +305,12 @@ def check_place(world: World, name: str) -> None:
             hint=f"use the newer state of both. {only_where_lost(name)} records what serves",
         )
     expected = next((row.physical for row in state.generations if row.state == "live"), None)
+    if expected is not None and gone_back(world, state, expected):
+        raise RepairNeededError(
+            f"{name} points to {state.live.physical}, and {expected}, on which the ledger left it, is not in Qdrant: "
+            "was that restored from a backup?",
+            hint=f"use the newer Qdrant. {only_where_lost(name)} records what serves",
+        )
     if expected is not None and expected != state.live.physical:
         raise RepairNeededError(
             f"{name} points to {state.live.physical}, but the ledger left it on {expected}: another client moved it",
@@ -428,6 +434,14 @@ def is_earlier(ledger_id: str, state: CollectionState) -> bool:
     if state.left is None or state.open_run is not None or {here.ledger, there.ledger} != {ledger_id}:
         return False
     return there.state == BUILDING or (here.run is not None and here.run > (there.run or 0))
+
+
+def gone_back(world: World, state: CollectionState, expected: str) -> bool:
+    """Whether what the ledger left a name on is gone, and the name on an earlier generation of ours."""
+    if world.physical is None or expected in world.physical or state.open_run is not None:
+        return False
+    row = state.generation(state.physical)
+    return row is not None and row.physical != expected and marks_of(state.live).is_of(world.ledger_id, row.number)
 
 
 def lacks_seal(state: CollectionState) -> bool:

@@ -84,6 +84,23 @@ def test_what_serves_is_not_left_for_an_earlier_state(made, tmp_path, which):
     check.check(made.settings())
 
 
+def test_what_the_ledger_left_it_on_was_not_made_yet(made, tmp_path):
+    """Qdrant is of before the upgrade: nobody has moved the name, and the way out keeps what serves."""
+    put_back = saved(tmp_path, "qdrant")
+    upgrade.upgrade(made.settings())
+    put_back()
+    serves = made.contents()
+    assert "restored from a backup" in call(made.root, "check", "--only", made.name).out
+    for verb in (lambda: repair.name(made.settings(), made.name), lambda: upgrade.upgrade(made.settings())):
+        with pytest.raises(RepairNeededError, match="restored from a backup") as refused:
+            verb()
+        assert "repair --name" not in refused.value.hint
+    assert call(made.root, "adopt", made.name, "--take-over").code == 0
+    upgrade.upgrade(made.settings())
+    assert made.contents().keys() == serves.keys()
+    assert made.row().state == "ready"
+
+
 @pytest.mark.parametrize("phase", ["converge", "close"])
 def test_what_was_never_closed_does_not_serve(made, tmp_path, monkeypatch, phase):
     """A backup of the middle of an upgrade: the next generation may lack points, and is sealed as being built."""

@@ -180,12 +180,16 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
     name = state.name
     if expected.physical not in around.physical:
         now = f"{name} is {state.physical} now" if state.live else "Qdrant has no such name"
+        row = state.generation(state.physical)
+        ours = row is not None and marks_of(state.live).is_of(around.ledger_id, row.number)
+        accept = f"where Qdrant was restored from a backup: qmigrate adopt {quote(name)} --take-over"
         yield drift(
             "name",
             name,
             f"{expected.physical}, which served {name}, is gone; {now}",
             f"restore it: qmigrate snapshot list {quote(name)}, then qmigrate snapshot restore {quote(name)} SNAPSHOT",
             "is this the right Qdrant for this ledger? qmigrate doctor shows both",
+            *([accept] if ours else ()),
             recorded=expected.physical,
             live=state.physical,
         )
@@ -224,8 +228,8 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
         )
         return
     back = f"qmigrate repair --name {quote(name)}"
-    ours = marks_of(state.live).ledger == around.ledger_id
-    if state.kind == "plain" and not ours:
+    foreign = marks_of(state.live).ledger != around.ledger_id
+    if state.kind == "plain" and foreign:
         back = f"remove the collection {name} that another client made (save its points first), then {back}"
     found = "the name is gone" if state.live is None else f"{name} serves {state.physical}"
     yield drift(

@@ -13,7 +13,7 @@ from qmigrate.model.names import unknown
 from qmigrate.model.plan import REPAIRED, Closing, CollectionPlan, InPlace, Job, Plan, PutBack, RecordLoss, Step
 from qmigrate.model.schema import Change, CollectionSchema
 from qmigrate.model.state import CollectionState, Generation, World, marks_of
-from qmigrate.observe import check_place, is_earlier, is_later, lacks_seal
+from qmigrate.observe import check_place, gone_back, is_earlier, is_later, lacks_seal
 from qmigrate.text import quote
 
 
@@ -78,6 +78,8 @@ def plan_put_back(world: World, name: str) -> Plan:
         check_place(world, name)
     if there:
         return Plan(REPAIRED, (), ())
+    if gone_back(world, state, serving.physical):
+        check_place(world, name)
     if world.physical is not None and serving.physical not in world.physical:
         raise RepairNeededError(
             f"{serving.physical}, which served {name}, is not in Qdrant any more, so no name can be put back to it",
