@@ -194,38 +194,10 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
             live=state.physical,
         )
         return
-    if is_later(around.ledger_id, state):
-        yield drift(
-            "name",
-            name,
-            f"{name} serves {state.physical}, which this ledger sealed but does not record: was the ledger restored "
-            "from a backup?",
-            "use the newer ledger",
-            only_where_lost(name),
-            recorded=expected.physical,
-            live=state.physical,
-        )
-        return
-    if closed_later(state, marks_of(state.live)):
-        yield drift(
-            "name",
-            name,
-            CLOSED_LATER.format(name=name, physical=state.physical),
-            use_the_newer(name),
-            recorded=expected.physical,
-            live=state.physical,
-        )
-        return
-    if is_earlier(around.ledger_id, state):
-        yield drift(
-            "name",
-            name,
-            OF_A_BACKUP.format(name=name, serves=state.physical),
-            "use the newer state of both",
-            only_where_lost(name),
-            recorded=expected.physical,
-            live=state.physical,
-        )
+    restored = _of_a_backup(state, around)
+    if restored is not None:
+        what, *ways = restored
+        yield drift("name", name, what, *ways, recorded=expected.physical, live=state.physical)
         return
     back = f"qmigrate repair --name {quote(name)}"
     foreign = marks_of(state.live).ledger != around.ledger_id
@@ -240,6 +212,19 @@ def _moved(state: CollectionState, expected: Generation, around: Surroundings) -
         recorded=expected.physical,
         live=state.physical,
     )
+
+
+def _of_a_backup(state: CollectionState, around: Surroundings) -> tuple[str, ...] | None:
+    """What is wrong, and what to do, where Qdrant or the ledger is of an earlier time; None where none is."""
+    name, physical = state.name, state.physical
+    if is_later(around.ledger_id, state):
+        what = f"{name} serves {physical}, which this ledger sealed but does not record"
+        return f"{what}: was the ledger restored from a backup?", "use the newer ledger", only_where_lost(name)
+    if closed_later(state, marks_of(state.live)):
+        return CLOSED_LATER.format(name=name, physical=physical), use_the_newer(name)
+    if is_earlier(around.ledger_id, state):
+        return OF_A_BACKUP.format(name=name, serves=physical), "use the newer state of both", only_where_lost(name)
+    return None
 
 
 def _seal(
