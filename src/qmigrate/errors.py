@@ -31,6 +31,8 @@
     │   └── ServerTooOldError          9   a planned feature needs a newer server
     ├── RefusedError                  10   needs explicit consent, or is not done on purpose
     │   ├── PointsNotFoundError       10   points that were named are not there
+    │   ├── ApprovalNeededError       10   more points would go than one person may decide: it was asked for
+    │   ├── CountMovedError           10   an approval is for another number of points than there are now
     │   ├── OvertakenError            10   another client has written what would be lost, since it was asked about
     │   ├── ArchiveError              10   an archive is damaged, cut off or edited: it is not used
     │   └── QuarantineError           10   more points could not be embedded than the settings allow
@@ -234,6 +236,28 @@ class PointsNotFoundError(RefusedError):
     """Points that were named are not there; nothing was changed."""
 
     code = "not_found"
+
+
+class ApprovalNeededError(RefusedError):
+    """More points would go than one person may decide; nothing was changed.
+
+    Args:
+        wish: what it is about, for who records the request; None once it is recorded.
+    """
+
+    code = "approval_needed"
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, facts: dict[str, object] | None = None, wish: Any = None
+    ) -> None:
+        super().__init__(message, hint=hint, facts=facts)
+        self.wish = wish
+
+
+class CountMovedError(RefusedError):
+    """An approval is for another number of points than there are now; nothing was changed, and it is void."""
+
+    code = "count_moved"
 
 
 class OvertakenError(RefusedError):

@@ -23,6 +23,7 @@ from qmigrate.cli import (
     jobs,
     orphans,
     repair,
+    requests,
     reset,
     retrain,
     serve,
@@ -270,6 +271,9 @@ VERBS = (
     serve.serve,
     jobs.jobs,
     jobs.worker,
+    requests.requests,
+    requests.approve,
+    requests.reject,
     repair.repair,
     completion.completion,
 )

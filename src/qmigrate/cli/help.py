@@ -105,6 +105,11 @@ _MORE: Mapping[str, tuple[int, ...]] = {
     "serve": (9,),
     "jobs": (9,),
     "worker": (9, 130),
+    "requests list": (9,),
+    "requests show": (9,),
+    "requests run": _BUILDING,
+    "approve": (9, 10),
+    "reject": (9, 10),
     "repair": _BUILDING,
     "completion": (),
 }

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from qmigrate.commands.repair import name as repair_name
     from qmigrate.commands.repair import unlock as repair_unlock
     from qmigrate.commands.repair import vanished as repair_vanished
+    from qmigrate.commands.requests import approve, reject, requests
+    from qmigrate.commands.requests import request as requests_show
+    from qmigrate.commands.requests import run as requests_run
     from qmigrate.commands.reset import reset as fix_reset
     from qmigrate.commands.restore import restore as snapshot_restore
     from qmigrate.commands.retrain import retrain as fix_retrain
@@ -70,6 +73,7 @@ __all__ = [
     "Settings",
     "abort",
     "adopt",
+    "approve",
     "branches",
     "check",
     "check_offline",
@@ -96,12 +100,16 @@ __all__ = [
     "plan",
     "plan_to",
     "rehearse",
+    "reject",
     "repair_accept",
     "repair_leftovers",
     "repair_name",
     "repair_schema",
     "repair_unlock",
     "repair_vanished",
+    "requests",
+    "requests_run",
+    "requests_show",
     "revision",
     "revision_from_drift",
     "rollback",
@@ -124,6 +132,7 @@ __all__ = [
 _VERBS = {
     "abort": "rollback:abort",
     "adopt": "adopt:adopt",
+    "approve": "requests:approve",
     "branches": "show:branches",
     "check": "check:check",
     "check_offline": "lint:lint",
@@ -150,12 +159,16 @@ _VERBS = {
     "plan": "upgrade:plan",
     "plan_to": "plan_file:plan_to",
     "rehearse": "rehearse:rehearse",
+    "reject": "requests:reject",
     "repair_accept": "repair:accept",
     "repair_leftovers": "repair:leftovers",
     "repair_name": "repair:name",
     "repair_schema": "drift:restore",
     "repair_unlock": "repair:unlock",
     "repair_vanished": "repair:vanished",
+    "requests": "requests:requests",
+    "requests_run": "requests:run",
+    "requests_show": "requests:request",
     "revision": "init:revision",
     "revision_from_drift": "drift:from_drift",
     "rollback": "rollback:rollback",

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import qmigrate.commands.fix as fix
+import qmigrate.commands.requests as requests
 import qmigrate.commands.vectors as vectors
 from qmigrate.commands.cutover import cutover
 from qmigrate.commands.held_runs import held_run
@@ -38,6 +39,7 @@ from qmigrate.errors import (
     without_secrets,
 )
 from qmigrate.ledger import DeletionRow, Ledger
+from qmigrate.ledger.approvals import APPROVED, Requests
 from qmigrate.ledger.fence import elapsed
 from qmigrate.ledger.job_queue import ATTEMPT, COMPLETED, FAILED, JOB, STATES, JobQueue, QueuedJob
 from qmigrate.model.facts.audit import Audited
@@ -139,6 +141,10 @@ def _rollback(settings: Settings, given: Arguments, progress: Progress) -> JsonO
     return _plain(rollback(settings, given["target"], only=given.get("only"), writes=writes, progress=progress))
 
 
+def _request(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
+    return asdict(requests.run(settings, given["request"], progress=progress))
+
+
 def _plain(result: Any) -> JsonObject:
     found: JsonObject = to_plain(result)
     return found
@@ -187,6 +193,7 @@ KINDS: Mapping[str, JobKind] = {
     ),
     "reset": JobKind(_reset, _of_deletion, *_all("reason")),
     "undo": JobKind(_undo, _of_deletion, *_all("log")),
+    "request": JobKind(_request, _of_deletion, *_all("request")),
     "upgrade": JobKind(_upgrade, None, frozenset({"target", "only"})),
     "cutover": JobKind(_cutover, None, *_all("names")),
     "rollback": JobKind(_rollback, None, frozenset({"target", "only", "writes"}), frozenset({"target"})),
@@ -235,6 +242,28 @@ def submit(settings: Settings, kind: str, arguments: Arguments, *, key: str | No
     if not new and (found.kind, same, found.actor) != (kind, asked, ledger.actor):
         raise UsageError(f"the idempotency key {key!r} belongs to another request, the job {found.id}")
     return found, new
+
+
+def submit_approved(settings: Settings, number: int) -> QueuedJob | None:
+    """Ask for the job that does what was approved, in the name of who asked for that.
+
+    Returns:
+        The job; None where the command has to be typed again, as for an upgrade that was begun in a terminal.
+
+    Raises:
+        UnknownNameError: there is no such request.
+        RefusedError: nobody has approved it, or it is used up.
+    """
+    found = requests.request(settings, number)
+    if found.state != APPROVED:
+        raise RefusedError(f"request {number} is {found.state}", hint=f"qmigrate requests show {number}")
+    with opened_ledger(settings) as ledger:
+        again = getattr(Requests(ledger).get(number), "again", None)
+    if again is None and not found.again:
+        return None
+    acting = settings.acting(found.asked_by, {"request": number})
+    kind, arguments = (again["kind"], again["arguments"]) if again else ("request", {"request": number})
+    return submit(acting, kind, arguments)[0]
 
 
 def _check(kind: str, arguments: Arguments) -> None:
@@ -377,6 +406,9 @@ def _done(settings: Settings, ledger: Ledger, taken: QueuedJob, progress: _Repor
     """The result of a job: of an earlier worker's runs where there are some, else by doing it."""
     kind, queue = KINDS[taken.kind], JobQueue(ledger)
     acting = settings.acting(taken.actor, {**settings.metadata, JOB: taken.id, ATTEMPT: taken.attempts})
+    if taken.kind != "request":
+        # What needs an approval asks for this very job again once it has one.
+        acting = acting.called_by(again={"kind": taken.kind, "arguments": dict(taken.arguments)})
     if taken.attempts == 1:
         return kind.run(acting, taken.arguments, progress)
     ended = queue.aborted(taken.id)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from qmigrate.atomic_file import private_file, restrict
+from qmigrate.commands.asking import check_plan
 from qmigrate.commands.estimate import refuse_longer, with_estimates
 from qmigrate.commands.held_runs import held_collections
 from qmigrate.commands.parallel import at_once
@@ -228,6 +229,7 @@ def upgrade_planned(
             refuse_longer(opened, world, today, max_estimate, [*interrupted, *_names(left)])
         options = RunOptions(stop, lock_timeout, only=interrupted, snapshot=not no_snapshot)
         resumed, finished = finish_open_runs(opened, options)
+        check_plan(opened, _of(saved.plan, left))
         outcomes = perform_exactly(opened, _of(saved.plan, left), options)
         held = held_collections(opened, tuple(_names(list(saved.plan.collections))))
         every = (*finished, *outcomes)

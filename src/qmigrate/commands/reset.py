@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from qmigrate.commands.asking import check_plan
 from qmigrate.commands.restore import tried
 from qmigrate.commands.results import Outcome, Resumed
 from qmigrate.commands.run_job import RunOptions
@@ -123,7 +124,7 @@ def reset(
         _check_count(opened, collection, expect)
         _, outcomes = perform(
             opened,
-            lambda world: _plan(opened, tried(opened, world, collection), collection, reason, expect),
+            lambda world: check_plan(opened, _plan(opened, tried(opened, world, collection), collection, reason, expect)),
             options,
             names=[collection],
         )

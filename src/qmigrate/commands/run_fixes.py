@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from qmigrate.commands.asking import check_plan
 from qmigrate.commands.edits import check_all
 from qmigrate.commands.results import Erasure, Outcome, Resumed, erased_of
 from qmigrate.commands.run_job import RunOptions, hold_lease
@@ -296,6 +297,9 @@ def run_fix(
             return FixResult(tuple(done), tuple(resumed))
         if begin is not None:
             begin()
+        if opened.settings.asks_approvals:
+            # Before the first of two looks is waited for.
+            check_plan(opened, without(make(observe(opened.ledger, opened.store)), over))
         looked = until_second_look(opened, edits, stop=stop, wait=wait, lock_timeout=lock_timeout)
         if looked:
             return FixResult(tuple(done), tuple(resumed), looked)

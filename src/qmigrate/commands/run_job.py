@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from qmigrate.commands.asking import asked_for
 from qmigrate.commands.failures import Failures, MovedError
 from qmigrate.commands.held_runs import held_run
 from qmigrate.commands.meanings import meanings_of
@@ -16,7 +17,7 @@ from qmigrate.commands.session import Session, UserCode
 from qmigrate.commands.workers import workers_of
 from qmigrate.engine.executor import Stop, run
 from qmigrate.engine.work import Work
-from qmigrate.errors import HeldError, QmigrateError, RefusedError, StoppedError
+from qmigrate.errors import ApprovalNeededError, HeldError, QmigrateError, RefusedError, StoppedError
 from qmigrate.ledger import Lease
 from qmigrate.model.names import generation_name, own_alias
 from qmigrate.model.plan import CollectionPlan, Job, Plan, RecordLoss, Retire
@@ -129,6 +130,8 @@ def run_job(session: Session, name: str, choose: Choose, options: RunOptions) ->
             work.progress.say(f"{error.message}: {error.hint}")
             waiting = lease.ledger.open_run(name)
             held = held_run(waiting) if waiting is not None else None
+        except ApprovalNeededError as error:
+            raise asked_for(session, error) from error
         except QmigrateError as error:
             if not chosen.lenient or isinstance(error, StoppedError):
                 raise

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from qmigrate.commands.asking import check_plan
 from qmigrate.commands.edits import with_counts
 from qmigrate.commands.estimate import refuse_longer, with_estimates, with_pauses
 from qmigrate.commands.failures import Failures, plan_each
@@ -270,7 +271,8 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         def make(world: World) -> Plan:
             current = counted.once(world)
             _refuse_unmanaged(opened, world, only)
-            return _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures, current=current)
+            made = _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures, current=current)
+            return check_plan(opened, made)
 
         options = RunOptions(stop, lock_timeout, only=names, snapshot=not no_snapshot, failures=failures)
         resumed, finished = finish_open_runs(opened, options)

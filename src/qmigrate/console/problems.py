@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from qmigrate.errors import (
+    ApprovalNeededError,
     ConfigError,
     LeaseHeldError,
     NotConfiguredError,
@@ -34,6 +35,7 @@ STATUSES: tuple[tuple[type[QmigrateError], int], ...] = (
     (ConfigError, 500),
     (UsageError, 422),
     (LeaseHeldError, 409),
+    (ApprovalNeededError, 202),
     (UnavailableError, 503),
 )
 _CONFLICT, _INTERNAL = 409, 500

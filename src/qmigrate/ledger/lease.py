@@ -13,6 +13,7 @@ from sqlalchemy import Connection, RowMapping, and_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from qmigrate.errors import LeaseHeldError, LedgerError
+from qmigrate.ledger.approvals import ApprovalWrites
 from qmigrate.ledger.bases import BaseWrites
 from qmigrate.ledger.erasing import ErasureWrites
 from qmigrate.ledger.fence import Owner, elapsed
@@ -26,7 +27,7 @@ from qmigrate.text import quote
 POLL = 0.2
 
 
-class Lease(RunWrites, BaseWrites, QuarantineWrites, ErasureWrites):
+class Lease(RunWrites, BaseWrites, QuarantineWrites, ErasureWrites, ApprovalWrites):
     """The right to write about one collection. Made by :meth:`Ledger.hold`; threads may share it."""
 
     ledger: Ledger

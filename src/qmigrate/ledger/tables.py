@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     Integer,
     LargeBinary,
     MetaData,
@@ -346,6 +347,40 @@ jobs = Table(
     Column("cancelled_by", Text),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+)
+
+# What takes away more points than one person may decide: asked for, decided by another one, and used once.
+requests = Table(
+    "qdrant_requests",
+    metadata,
+    _id(),
+    Column("collection", Name, nullable=False),
+    Column("kind", String(32), nullable=False),
+    # Of collection, kind and `what`: an approval is bound to it.
+    Column("digest", String(64), nullable=False, index=True),
+    Column("what", Json, nullable=False),
+    Column("words", Text, nullable=False),
+    Column("reason", Text),
+    # Counted when it was asked for.
+    Column("changes", Number, nullable=False),
+    Column("points", Number, nullable=False),
+    Column("above", Text, nullable=False),
+    Column("tolerance", Float, nullable=False),
+    # By which job the same is asked for again; NULL where a command has to be typed again.
+    Column("again", Json),
+    Column("state", String(16), nullable=False, index=True),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_as", Json, nullable=False),
+    Column("decided_by", Text),
+    Column("decided_as", Json),
+    Column("decided_at", UtcDateTime),
+    Column("decided_why", Text),
+    # The run that has used the approval, and how many points it found then.
+    Column("run", Number, index=True),
+    Column("claimed_at", UtcDateTime),
+    Column("found", Number),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
 )
 
 # What a revision meant when it was applied, by the checksum of its file: what a changed file is compared with.

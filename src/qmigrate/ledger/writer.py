@@ -423,6 +423,8 @@ class RunWrites(Fenced):
         own = connection.scalar(select(tables.runs.c.metadata).where(tables.runs.c.id == run))
         if own:
             fixed = replace(fixed, facts=replace(fixed.facts, own=own))
+        if approved := _approval(connection, run):
+            fixed = replace(fixed, facts=replace(fixed.facts, approval=approved))
         return {"log": self._log(connection, fixed, self._actor(connection, run))}
 
     def _is_closed(self, connection: Connection, run: int, step: int, phase: str) -> bool:
@@ -499,6 +501,17 @@ def _check_job(connection: Connection, metadata: Mapping[str, Any]) -> None:
     if found is not None and (found["attempts"], found["state"]) != (mine, PROCESSING):
         said = "another worker has taken this job: this one was silent for too long"
         raise LeaseHeldError(said, hint="qmigrate jobs")
+
+
+def _approval(connection: Connection, run: int) -> JsonObject | None:
+    """Who has asked for what a run does, and who has approved it; None where nobody had to."""
+    table = tables.requests
+    query = select(table.c.id, table.c.asked_by, table.c.decided_by).where(table.c.run == run).order_by(table.c.id)
+    found = connection.execute(query).all()
+    if not found:
+        return None
+    last = found[-1]
+    return {"request": last.id, "asked_by": last.asked_by, "approved_by": last.decided_by}
 
 
 def _logged(connection: Connection, run: int, step: int, phase: str) -> int | None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 from qmigrate.errors import ConfigError
 from qmigrate.settings import values as read
+from qmigrate.settings.approval import ApprovalSettings, Called
 from qmigrate.settings.console import ConsoleSettings
 from qmigrate.settings.sections import (
     EstimateSettings,
@@ -130,6 +131,7 @@ class Settings:
         collections: overrides by logical name; use :meth:`for_collection`.
         actor: who runs it, for every record; None for the user of the system.
         metadata: further facts of the caller, for the audit.
+        called: how it came to be called; only what logs callers in sets it.
         client: the application's own client, by which Qdrant is reached: see :meth:`with_client`.
     """
 
@@ -152,6 +154,7 @@ class Settings:
     config: Path | None = None
     actor: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    called: Called = field(default_factory=Called, repr=False)
     client: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -224,6 +227,16 @@ class Settings:
             metadata=self.metadata if metadata is None else _facts(metadata),
         )
 
+    def called_by(self, proven: str | None = None, again: Mapping[str, Any] | None = None) -> Settings:
+        """The same for a caller whom something has logged in; see :class:`Called`. None leaves that as it is."""
+        return replace(self, called=Called(proven or self.called.proven, again or self.called.again))
+
+    @property
+    def asks_approvals(self) -> bool:
+        """Whether anything of any collection may need the approval of another person."""
+        own = (one.fixes.get("approval") for one in self.collections.values())
+        return self.fixes.approval is not None or any(one is not None for one in own)
+
     def for_collection(self, name: str) -> Settings:
         """These settings with the overrides for a logical name merged in."""
         override = self.collections.get(name)
@@ -295,10 +308,12 @@ class Settings:
 
 
 #: What may be set for the fixes of one collection; the rest is the same for all.
-_FIXES_OF_ONE = ("undo", "max_share", "soft_delete")
+_FIXES_OF_ONE = ("undo", "max_share", "soft_delete", "approval")
 #: The sections of the file.
 _SECTIONS = tuple(
-    entry.name for entry in fields(Settings) if entry.name not in ("folder", "config", "actor", "metadata", "client")
+    entry.name
+    for entry in fields(Settings)
+    if entry.name not in ("folder", "config", "actor", "metadata", "called", "client")
 )
 
 
@@ -405,7 +420,14 @@ def _values(section: type, data: Mapping[str, Any], at: str, source: ValueContex
     read.check_keys(data, readers, at)
     given = [name for name in readers if data.get(name) is not None]
     found = {name: readers[name](data[name], f"{at}.{name}") for name in given}
-    return {name: source.folder / one if isinstance(one, Path) else one for name, one in found.items()}
+    return {name: _rooted(one, source) for name, one in found.items()}
+
+
+def _rooted(value: Any, source: ValueContext) -> Any:
+    """A path as seen from the settings; any other value as it is."""
+    if isinstance(value, ApprovalSettings):
+        return replace(value, image_roots=tuple(str(source.folder / one) for one in value.image_roots))
+    return source.folder / value if isinstance(value, Path) else value
 
 
 def _qdrant(data: dict[str, Any], url: str | None, source: ValueContext) -> QdrantSettings:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_type_hints
 
 from qmigrate.errors import ConfigError
 from qmigrate.settings import values as read
+from qmigrate.settings.approval import ApprovalSettings, approval
 
 _WRITES = read.choice("converge", "freeze", "refuse", "auto")
 
@@ -107,6 +108,9 @@ class FixSettings:
         presets: named fixes, as written in the file.
         consent: whose consent counts without a terminal for what can't be undone: ``any``, that
             of every user, but an assistant has to name a person; ``named``, every command has to (``--requested-by``).
+        approval: above how many points a deletion needs the approval of another person; None where none does.
+        audit: how long rows of the deletion audit stay in the ledger: `gc` archives older ones to a file in
+            ``exports``; None for ever.
     """
 
     exports: Annotated[Path, read.path] = Path(".qmigrate/exports")
@@ -116,6 +120,8 @@ class FixSettings:
     tenants: Annotated[Mapping[str, str], read.each(read.text)] = field(default_factory=dict)
     presets: Annotated[Mapping[str, Any], read.mapping] = field(default_factory=dict)
     consent: Annotated[str, read.choice("any", "named")] = "any"
+    approval: Annotated[ApprovalSettings | None, approval] = None
+    audit: Annotated[float | None, read.positive_duration] = None
 
 
 @dataclass(frozen=True, slots=True)

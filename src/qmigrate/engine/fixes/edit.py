@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from qmigrate.engine.approval import need_approval
 from qmigrate.engine.closing import close_edit
 from qmigrate.engine.epoch_aliases import check_begun, nothing_of_ours, own, reach
 from qmigrate.engine.export import making, remove_ours, run_file, started_at
@@ -110,6 +111,7 @@ def _counted(work: Work, found: Found, fix: Fix) -> Iterator[PointEdit]:
     edit: JsonObject = step.edit if isinstance(step, EditPoints) else {}
     agreed, would = consented(edit, work.collection), words_of(edit).would
     check_cap(work.collection, found, fix.share(), Edit.of(edit).expect, agreed, would=would)
+    need_approval(work, found.changes, found.points)
 
 
 def export(step: EditPoints, work: Work) -> Export:

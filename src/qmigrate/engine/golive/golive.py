@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from qmigrate.embed.options import speed_key
 from qmigrate.engine import closing
+from qmigrate.engine.approval import need_approval
 from qmigrate.engine.barriers import barrier, delta_of, exact, nothing_written
 from qmigrate.engine.build import unchanged
 from qmigrate.engine.epoch_aliases import (
@@ -121,6 +122,9 @@ def preflight(step: GoLive, work: Work) -> GoLivePreflight:
         plain_names.preflight(step, work)
     if step.back:
         return rollback.preflight(step, work)
+    if step.target is None and step.source is not None and serving == step.source:
+        points = work.store.count(reach(work, step.source))
+        need_approval(work, points, points)
     return GoLivePreflight()
 
 

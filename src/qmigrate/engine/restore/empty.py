@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from qmigrate.engine.approval import need_approval
 from qmigrate.engine.barriers import barrier, delta_of
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.base import BaseEntry, PageWriter, base_name, digest_of
@@ -136,6 +137,7 @@ def preflight(step: Build, work: Work) -> Preflight:
             hint="check again: --dry-run counts them",
             facts={"points": left},
         )
+    need_approval(work, left, left)
     view = work.lease.ledger.collections().get(work.collection)
     # Points that are written from now on are embedded by the earlier models.
     return Preflight(left=left, embedders=dict(view.embedders) if view else {})

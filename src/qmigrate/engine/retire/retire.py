@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from qmigrate.atomic_file import private_file, private_folder
+from qmigrate.engine.approval import need_approval
 from qmigrate.engine.build.shadow import is_over_and_there
 from qmigrate.engine.closing import close_retire
 from qmigrate.engine.epoch_aliases import check_same, is_same, own, release
@@ -18,7 +19,8 @@ from qmigrate.engine.fixes.purge import expire
 from qmigrate.engine.points.dropped import forget_unborn
 from qmigrate.engine.retire.late_writes import check_again, check_held, check_left, drop_late_writes
 from qmigrate.engine.work import Phase, Work
-from qmigrate.errors import QmigrateError, RefusedError, StoreError
+from qmigrate.errors import ApprovalNeededError, QmigrateError, RefusedError, StoreError
+from qmigrate.ledger.reader import present
 from qmigrate.model.facts.phases import Closed, SourceSnapshot
 from qmigrate.model.facts.retire import (
     RetireCheck,
@@ -269,7 +271,7 @@ def _unless_spared(step: Retire, work: Work, kind: type[R], phase: Callable[[], 
             _refuse_unbegun(step, work)
         return phase()
     except RefusedError as error:
-        if not step.spare:
+        if not step.spare or isinstance(error, ApprovalNeededError):
             raise
         at, writes = error.facts.get("generation"), error.facts.get("writes")
         return kind(
@@ -308,6 +310,11 @@ def _look(step: Retire, work: Work) -> RetirePreflight:
         refuse_last_copy(step, work)
         refuse_written(step, work)
     points = work.store.count(_address(work, step.target))
+    row = work.generation(step.target)
+    if row is not None and row.state == "retired" and row.held_until is not None:
+        # Before the end of its holdover it is a way back, of a rebuild or of a reset that was approved as such.
+        if row.held_until > present(work.lease.ledger):
+            need_approval(work, points, points)
     return RetirePreflight(present=True, hidden_by=hidden_by, points=points)
 
 

@@ -54,6 +54,7 @@ class Audited:
         emptied: of an erasure, earlier fixes whose export held nothing else.
         written_again: of an erasure, points that another client has written again.
         own: what the caller has recorded with the run.
+        approval: ``request``, ``asked_by`` and ``approved_by``, where another person had to approve it.
         said: what selected the points, in the words of the operation; nothing reads it but people.
     """
 
@@ -85,6 +86,7 @@ class Audited:
     emptied: tuple[str, ...] | None = None
     written_again: int | None = None
     own: JsonObject | None = None
+    approval: JsonObject | None = None
     said: JsonObject = field(default_factory=dict, metadata=FLAT)
 
     @property

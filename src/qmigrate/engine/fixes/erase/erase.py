@@ -13,6 +13,7 @@ from pathlib import Path
 
 from qmigrate import archive
 from qmigrate.archive import Header
+from qmigrate.engine.approval import need_approval
 from qmigrate.engine.closing import close_edit
 from qmigrate.engine.epoch_aliases import is_same, own, reach, revoke_earlier
 from qmigrate.engine.export import is_ours
@@ -347,6 +348,7 @@ def _counted(work: Work, step: Erase, erasure: Erasure, found: Found) -> Iterato
             work.tick()
         yield PointEdit(entry.id, {**entry.before, "space": today}, {})
     check_cap(work.collection, found, erasure.share(), _said(step).expect, consented(step.edit, work.collection))
+    need_approval(work, found.changes, found.points)
     for space, ids in sorted(erasure.ids.items()):
         for identifier in sorted(ids, key=records.order_key) if space != today else ():
             yield PointEdit(identifier, {"space": space}, {})
