@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from qmigrate.commands.asking import check_plan
 from qmigrate.commands.names import chosen_names
 from qmigrate.commands.parallel import at_once
 from qmigrate.commands.results import UpgradeResult
@@ -83,7 +84,7 @@ def rollback(
             check_hidden(world, plan)
             left.append(_left(opened, world, plan))
             # What was begun before is done by now, so that nothing more is expected.
-            return plan if resumed else _explained(world, plan, target, names)
+            return check_plan(opened, plan if resumed else _explained(world, plan, target, names))
 
         made, outcomes = perform(opened, make, options)
         undo = undo_commands(fix for fixes in left for fix in fixes)

@@ -14,6 +14,7 @@ from starlette.routing import Mount
 
 from qmigrate import __version__
 from qmigrate.console.access import Access, Caller
+from qmigrate.console.approvals import requests_router
 from qmigrate.console.background import jobs_router
 from qmigrate.console.contract import vectors_router
 from qmigrate.console.pages import add_pages
@@ -22,6 +23,7 @@ from qmigrate.console.problems import VerbRoute
 from qmigrate.console.reading import metrics_endpoint, reading_router
 from qmigrate.errors import QmigrateError
 from qmigrate.health import Health
+from qmigrate.model.approval import CONSOLE
 from qmigrate.settings.load import Settings
 
 PREFIX = "/api/v1"
@@ -47,6 +49,8 @@ def create_app(settings: Settings, *, access: Access | None = None) -> FastAPI:
         ConfigError: a token can't be read.
     """
     known = access or Access.of(settings)
+    # Whoever acts from here on was logged in by it.
+    settings = settings.called_by(CONSOLE)
     app = FastAPI(
         title="qmigrate",
         version=__version__,
@@ -61,6 +65,7 @@ def create_app(settings: Settings, *, access: Access | None = None) -> FastAPI:
     app.include_router(reading_router(settings), prefix=PREFIX, dependencies=[viewer])
     app.include_router(vectors_router(settings, actor=_user, dependencies=[operator]), prefix=PREFIX)
     app.include_router(jobs_router(settings, _user), prefix=PREFIX, dependencies=[operator])
+    app.include_router(requests_router(settings, known), prefix=PREFIX, dependencies=[viewer])
     app.add_api_route("/metrics", metrics_endpoint(settings), dependencies=[viewer], tags=["Monitoring"])
     _who(app, known)
     _refusals(app, add_pages(app, settings, known))

@@ -64,9 +64,31 @@ class CutoverRequest(_Body):
     names: list[str] = Field(min_length=1)
 
 
-#: Of an endpoint that may answer with a job.
+class WaitingResponse(BaseModel):
+    """What needs another person's approval: it was asked for, and nothing was changed."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    detail: str
+    hint: str | None
+    type: str
+    code: str = Field(description="approval_needed")
+    exit_code: int
+    request_id: int = Field(description="GET /requests/{id} shows it; the same request again runs it once approved")
+    state: str = Field(description="pending")
+
+
+#: Of an endpoint that may need another person's approval.
+WAITING: dict[int | str, dict[str, Any]] = {
+    202: {"model": WaitingResponse, "description": "It needs another person's approval, and was asked for"}
+}
+#: Of one that may answer with a job, too.
 ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {"model": JobResponse, "description": "Asked for with Prefer: respond-async: the job"}
+    202: {
+        "model": JobResponse | WaitingResponse,
+        "description": "Asked for with Prefer: respond-async: the job. Or it needs another person's approval, and was "
+        "asked for",
+    }
 }
 
 
@@ -81,9 +103,14 @@ class Background:
     def __init__(self, settings: Settings, actor: Actor | None = None) -> None:
         self._settings, self._actor = settings, actor or (lambda _: None)
 
-    def acting(self, request: Request) -> Settings:
-        """The settings, for who calls."""
-        return self._settings.acting(self._actor(request), {"endpoint": called(request)})
+    def acting(self, request: Request, kind: str | None = None, arguments: Mapping[str, Any] | None = None) -> Settings:
+        """The settings, for who calls.
+
+        Args:
+            kind: of the job that would do the same, with its arguments: by it an approval is followed by its run.
+        """
+        found = self._settings.acting(self._actor(request), {"endpoint": called(request)})
+        return found.called_by(again=None if kind is None else {"kind": kind, "arguments": dict(arguments or {})})
 
     def asked(self, request: Request, kind: str, arguments: Mapping[str, Any]) -> JSONResponse | None:
         """A job, where ``Prefer: respond-async`` asks for one; None where the caller waits.

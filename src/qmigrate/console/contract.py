@@ -17,8 +17,9 @@ from pydantic.alias_generators import to_camel
 
 from qmigrate.commands import vectors
 from qmigrate.commands.reset import PHRASE
-from qmigrate.console.background import ACCEPTED, Actor, Background, called
+from qmigrate.console.background import ACCEPTED, WAITING, Actor, Background, called
 from qmigrate.console.problems import VerbRoute
+from qmigrate.model.approval import APPLICATION
 from qmigrate.settings.load import Settings
 
 VERSION = "1.2.0"
@@ -116,6 +117,8 @@ def vectors_router(
         dependencies: of every endpoint, as ``[Depends(logged_in)]``.
     """
     router = APIRouter(route_class=VerbRoute, dependencies=list(dependencies))
+    if actor is not None and settings.called.proven is None:
+        settings = settings.called_by(APPLICATION)
     background = Background(settings, actor)
     _deletions(router, settings, background)
     _others(router, settings, background)
@@ -131,7 +134,7 @@ def _deletions(router: APIRouter, settings: Settings, background: Background) ->
         given = {"endpoint": endpoint, "value": value, "reason": said}
         if later := background.asked(request, "delete", given):
             return later
-        done = vectors.delete(background.acting(request), endpoint, value, reason=said)
+        done = vectors.delete(background.acting(request, "delete", given), endpoint, value, reason=said)
         return DeletedResponse(deleted_count=done.deleted, path_prefix=shown, log_id=done.log)
 
     @router.delete("/vectors/by-directory", response_model=DeletedResponse, responses=ACCEPTED, tags=tags)
@@ -140,10 +143,12 @@ def _deletions(router: APIRouter, settings: Settings, background: Background) ->
         _confirmed(body.confirm, "Must confirm deletion by setting confirm=true")
         return delete(request, "directory", body.path_prefix, body.path_prefix, body.deletion_reason)
 
-    @router.delete("/vectors/by-asset/{asset_id}", status_code=204, tags=tags)
+    @router.delete("/vectors/by-asset/{asset_id}", status_code=204, responses=WAITING, tags=tags)
     def delete_by_asset(request: Request, asset_id: str) -> Response:
         """Delete the vectors of one asset. It needs no confirmation."""
-        found = vectors.delete(background.acting(request), "asset", typed(asset_id), reason=called(request))
+        given = {"endpoint": "asset", "value": typed(asset_id), "reason": called(request)}
+        acting = background.acting(request, "delete", given)
+        found = vectors.delete(acting, "asset", given["value"], reason=called(request))
         if not found.deleted:
             raise HTTPException(404, f"No vectors found for asset {asset_id}")
         return Response(status_code=204)
@@ -176,7 +181,8 @@ def _others(router: APIRouter, settings: Settings, background: Background) -> No
         given = {"path_prefix": body.path_prefix, "category_id": body.category_id, "reason": said}
         if later := background.asked(request, "retrain", given):
             return later
-        done = vectors.retrain_directory(background.acting(request), body.path_prefix, body.category_id, reason=said)
+        acting = background.acting(request, "retrain", given)
+        done = vectors.retrain_directory(acting, body.path_prefix, body.category_id, reason=said)
         return RetrainDirectoryResponse(deleted_count=done.deleted, job_id=done.job, sessions_reset=done.sessions)
 
     @router.get("/vectors/directories/status", response_model=list[DirectoryStatusResponse], tags=tags)
@@ -197,9 +203,10 @@ def _others(router: APIRouter, settings: Settings, background: Background) -> No
         """Delete the vectors whose row is gone. It takes as long as the `grace` of its preset."""
         _confirmed(body.confirm, "Must confirm cleanup by setting confirm=true")
         said = vectors.reason_of(settings, "orphans", body.deletion_reason, called(request))
-        if later := background.asked(request, "orphans", {"reason": said}):
+        given = {"reason": said}
+        if later := background.asked(request, "orphans", given):
             return later
-        done = vectors.delete_orphans(background.acting(request), reason=said)
+        done = vectors.delete_orphans(background.acting(request, "orphans", given), reason=said)
         return CleanupOrphansResponse(deleted_count=done.deleted, orphan_asset_ids=list(done.ids))
 
     @router.post("/vectors/reset", response_model=ResetCollectionResponse, responses=ACCEPTED, tags=tags)
@@ -209,9 +216,10 @@ def _others(router: APIRouter, settings: Settings, background: Background) -> No
         if body.confirmation_text != PHRASE:
             raise HTTPException(400, f"confirmationText must exactly match '{PHRASE}'")
         said = body.deletion_reason or called(request)
-        if later := background.asked(request, "reset", {"reason": said}):
+        given = {"reason": said}
+        if later := background.asked(request, "reset", given):
             return later
-        left = vectors.delete_all(background.acting(request), reason=said).deleted
+        left = vectors.delete_all(background.acting(request, "reset", given), reason=said).deleted
         message = f"Successfully deleted {left} vectors and reset collection"
         return ResetCollectionResponse(deleted_count=left, message=message)
 
@@ -219,29 +227,32 @@ def _others(router: APIRouter, settings: Settings, background: Background) -> No
 def _older(router: APIRouter, settings: Settings, background: Background) -> None:
     tags: list[Any] = ["Vector Management, older paths"]
 
-    @router.delete("/sessions/{session_id}/vectors", status_code=204, tags=tags)
+    @router.delete("/sessions/{session_id}/vectors", status_code=204, responses=WAITING, tags=tags)
     def delete_session_vectors(request: Request, session_id: int) -> Response:
         """Delete the vectors of a training session; its rows stay."""
         said = vectors.reason_of(settings, "session", None, called(request))
-        vectors.delete(background.acting(request), "session", session_id, reason=said)
+        given = {"endpoint": "session", "value": session_id, "reason": said}
+        vectors.delete(background.acting(request, "delete", given), "session", session_id, reason=said)
         return Response(status_code=204)
 
-    @router.post("/vectors/cleanup", tags=tags)
+    @router.post("/vectors/cleanup", responses=WAITING, tags=tags)
     def cleanup_orphaned_vectors(request: Request) -> dict[str, int]:
         """Delete the vectors whose row is gone."""
         said = vectors.reason_of(settings, "orphans", None, called(request))
-        return {"deleted": vectors.delete_orphans(background.acting(request), reason=said).deleted}
+        acting = background.acting(request, "orphans", {"reason": said})
+        return {"deleted": vectors.delete_orphans(acting, reason=said).deleted}
 
-    @router.delete("/vectors/reset", status_code=204, tags=tags)
+    @router.delete("/vectors/reset", status_code=204, responses=WAITING, tags=tags)
     def reset_vectors(
         request: Request, confirm: Annotated[bool, Query(description="Must be true to confirm deletion")]
     ) -> Response:
         """Start over with an empty collection."""
         _confirmed(confirm, "Must confirm deletion with ?confirm=true")
-        vectors.delete_all(background.acting(request), reason=called(request))
+        said = called(request)
+        vectors.delete_all(background.acting(request, "reset", {"reason": said}), reason=said)
         return Response(status_code=204)
 
-    @router.delete("/sessions/{session_id}", status_code=204, tags=tags)
+    @router.delete("/sessions/{session_id}", status_code=204, responses=WAITING, tags=tags)
     def delete_session(request: Request, session_id: int, delete_vectors: bool = True) -> Response:
         """Delete a training session, and by default its vectors before it."""
         said = vectors.reason_of(settings, "session", None, called(request))

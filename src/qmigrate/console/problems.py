@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from starlette.routing import NoMatchFound
 
 from qmigrate.errors import (
     ApprovalNeededError,
@@ -52,8 +54,12 @@ def status_of(error: QmigrateError) -> int:
     return _INTERNAL if error.exit_code == 1 else _CONFLICT
 
 
-def answer(error: QmigrateError) -> JSONResponse:
-    """An error as a response: ``detail`` as FastAPI has it, and what `--json` has of it."""
+def answer(error: QmigrateError, where: Request | None = None) -> JSONResponse:
+    """An error as a response: ``detail`` as FastAPI has it, and what `--json` has of it.
+
+    Args:
+        where: the request that is answered, for the address of what it has led to.
+    """
     status = status_of(error)
     body = {
         "detail": error.message,
@@ -63,8 +69,16 @@ def answer(error: QmigrateError) -> JSONResponse:
         "code": error.code or None,
         "facts": to_plain(error.facts),
     }
+    asked = error.facts.get("request")
+    if isinstance(error, ApprovalNeededError) and asked is not None:
+        # Nothing of the contract: it has no such answer, and none is given where no approval is configured.
+        body |= {"requestId": asked, "state": "pending"}
     kept = {key: value for key, value in body.items() if value not in (None, {})}
-    headers = {"Retry-After": str(RETRY_AFTER[status])} if status in RETRY_AFTER else None
+    headers = {"Retry-After": str(RETRY_AFTER[status])} if status in RETRY_AFTER else {}
+    if where is not None and "requestId" in kept:
+        # The router for vectors may be mounted without that of the requests.
+        with suppress(NoMatchFound):
+            headers["Location"] = where.url_for("get_request", number=kept["requestId"]).path
     return JSONResponse(kept, status, headers)
 
 
@@ -85,7 +99,7 @@ class VerbRoute(APIRoute):
             try:
                 return await handle(request)
             except QmigrateError as error:
-                return answer(error)
+                return answer(error, request)
             except (HTTPException, RequestValidationError):
                 raise
             except Exception as error:  # the last resort: never a traceback in an answer

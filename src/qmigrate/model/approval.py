@@ -138,7 +138,7 @@ def _what(job: Job, step: Step, position: int) -> tuple[str, JsonObject, str | N
         empty = step.fill == "restore" and origin.get("kind") == "nothing"
         return (RESET, {"reason": origin.get("reason")}, origin.get("reason")) if empty else None
     if isinstance(step, GoLive):
-        drops = step.target is None and not step.back
+        drops = step.target is None
         return (DROP, {"generation": step.source}, None) if drops else None
     if isinstance(step, Retire):
         return RETIRE, {"generation": step.target, "writes": step.writes}, step.reason

@@ -120,11 +120,11 @@ def preflight(step: GoLive, work: Work) -> GoLivePreflight:
         refuse_hidden(work, to_move(step, work, seen.aliases), apart_from=plain_names.makes_room(step, work), seen=seen)
     if step.place == "shadow":
         plain_names.preflight(step, work)
-    if step.back:
-        return rollback.preflight(step, work)
     if step.target is None and step.source is not None and serving == step.source:
         points = work.store.count(reach(work, step.source))
         need_approval(work, points, points)
+    if step.back:
+        return rollback.preflight(step, work)
     return GoLivePreflight()
 
 
