@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.harness import ADD, CREATE, audit, make_point, write
+from tests.harness import audit, make_point, write
 from tests.scenarios.cli import call
 from tests.scenarios.test_console import APPROVER, OPERATOR, PATHS, VIEWER, Served, served, tokens  # noqa: F401  fixtures
 
@@ -13,7 +13,6 @@ from qmigrate import fix as program
 from qmigrate import op
 from qmigrate.commands import erase, fix, jobs, requests, reset, upgrade
 from qmigrate.errors import ApprovalNeededError, CountMovedError, RefusedError
-from qmigrate.ledger import Ledger, tables
 from qmigrate.model.approval import CONSOLE, Person
 
 LATER = {"Prefer": "respond-async"}
@@ -76,7 +75,7 @@ def test_a_deletion_runs_once_after_another_person(strict):
 WAYS = {
     "the function": lambda one: fix.fix(asked_by(one, "otto"), _wish(one)),
     "several at once": lambda one: fix.fix(asked_by(one, "otto"), _wish(one, "/photos/2024/vacation"), _wish(one, "/photos/2024")),
-    "qmigrate.fix": lambda one: program.delete(one.made.name, prefix="/photos/2024", reason="r", max_share=1, settings=asked_by(one, "otto")),
+    "qmigrate.fix": lambda one: program.run(_wish(one), settings=asked_by(one, "otto")),
     "softly": lambda one: fix.fix(asked_by(one, "otto"), _wish(one, soft=True)),
     "an erasure": lambda one: erase.erase(asked_by(one, "otto"), _wish(one)),
     "a reset": lambda one: reset.reset(asked_by(one, "otto"), one.made.name, reason="r", expect=6, confirm=reset.PHRASE),
@@ -173,28 +172,29 @@ def test_who_can_not_approve(served, name):  # noqa: F811
     assert asked(served) == number
 
 
-def test_an_assistant_approves_nothing(strict, monkeypatch):
+def test_an_assistant_approves_nothing(strict):
     """An assistant approves nothing, whoever it names, and asks in the name of a person."""
     number = asked(strict)
-    monkeypatch.setenv("CLAUDECODE", "1")
-    done = call(strict.made, "approve", str(number), "--yes", "--requested-by", "Anna: ticket 7")
+    done = call(
+        strict.made.root, "approve", str(number), "--yes", "--requested-by", "Anna: ticket 7", env={"CLAUDECODE": "1"}
+    )
     assert done.code == 10
     assert "an assistant approves nothing" in done.err
     with pytest.raises(RefusedError, match="assistant"):
         requests.approve(asked_by(strict, "anna"), number, agent="cursor")
 
 
-def test_one_account_is_one_person_whatever_it_says(strict, monkeypatch):
+def test_one_account_is_one_person_whatever_it_says(strict):
     """On the command line another name for the same account of the system is no other person."""
     wish = ("fix", "delete", strict.made.name, "--prefix", "/photos/2024", "--reason", "moved", "--yes", "--expect", "3", "--max-share", "1")
-    done = call(strict.made, *wish, "--actor", "otto")
+    done = call(strict.made.root, *wish, "--actor", "otto")
     assert (done.code, strict.paths()) == (10, set(PATHS))
     assert "another person has to approve" in done.err
-    done = call(strict.made, "approve", "1", "--yes", "--actor", "anna")
+    done = call(strict.made.root, "approve", "1", "--yes", "--actor", "anna")
     assert done.code == 10
     assert "may be the same person" in done.err
     requests.approve(asked_by(strict, "anna"), 1)
-    assert call(strict.made, *wish, "--actor", "otto").code == 0
+    assert call(strict.made.root, *wish, "--actor", "otto").code == 0
     assert strict.paths() == set(PATHS[3:])
 
 
@@ -302,18 +302,18 @@ def test_without_the_setting_nothing_is_different(served):  # noqa: F811
 def test_the_command_line_shows_decides_and_runs(strict):
     """The list, one request, its approval, rejection and run in the terminal."""
     number = asked(strict)
-    listed = call(strict.made, "requests")
+    listed = call(strict.made.root, "requests")
     assert "pending" in listed.out and "path below /photos/2024" in listed.out
-    assert json.loads(call(strict.made, "requests", "--state", "pending", "--json").out)["data"]["rows"][0]["id"] == number
-    shown = call(strict.made, "requests", "show", str(number))
+    assert json.loads(call(strict.made.root, "requests", "--state", "pending", "--json").out)["data"]["rows"][0]["id"] == number
+    shown = call(strict.made.root, "requests", "show", str(number))
     assert "3 of 6 points (50 %)" in shown.out
-    assert call(strict.made, "requests", "run", str(number), "--yes").code == 10
-    assert call(strict.made, "approve", str(number)).code == 10, "without a terminal it needs --yes"
-    done = call(strict.made, "approve", str(number), "--yes", "--reason", "seen")
+    assert call(strict.made.root, "requests", "run", str(number), "--yes").code == 10
+    assert call(strict.made.root, "approve", str(number)).code == 10, "without a terminal it needs --yes"
+    done = call(strict.made.root, "approve", str(number), "--yes", "--reason", "seen")
     assert done.code == 0, done.err
-    assert call(strict.made, "requests", "run", str(number), "--yes").code == 0
+    assert call(strict.made.root, "requests", "run", str(number), "--yes").code == 0
     assert strict.paths() == set(PATHS[3:])
-    assert call(strict.made, "requests", "run", str(number), "--yes").code == 10, "it is used once"
-    assert call(strict.made, "reject", str(number), "--reason", "late").code == 10
-    assert call(strict.made, "requests", "show", "99").code == 2
-    assert call(strict.made, "requests", "--state", "open").code == 2
+    assert call(strict.made.root, "requests", "run", str(number), "--yes").code == 10, "it is used once"
+    assert call(strict.made.root, "reject", str(number), "--reason", "late").code == 10
+    assert call(strict.made.root, "requests", "show", "99").code == 2
+    assert call(strict.made.root, "requests", "--state", "open").code == 2

@@ -7,14 +7,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
-from qmigrate.commands.edits import count
+from qmigrate.commands.edits import count, place_of
 from qmigrate.commands.session import Session
 from qmigrate.engine.approval import counts, is_above
+from qmigrate.engine.fixes.kinds import opened as opened_fix
 from qmigrate.errors import ApprovalNeededError
 from qmigrate.ledger.approvals import ApprovalRequest, Requests
 from qmigrate.ledger.fence import system_user
 from qmigrate.model.approval import DELETIONS, DROP, RESET, Person, Wanted, wanted
-from qmigrate.model.plan import CollectionPlan, EditPoints, GoLive, Plan
+from qmigrate.model.fix import Found
+from qmigrate.model.plan import CollectionPlan, EditPoints, Erase, GoLive, Plan
+from qmigrate.model.transform import PointId
 from qmigrate.settings.load import Settings
 
 
@@ -91,7 +94,7 @@ def caller(settings: Settings, *, agent: str | None = None) -> Person:
     }
     actor = settings.actor or system_user()
     if settings.called.proven is not None:
-        return Person(actor, settings.called.proven)
+        return Person(actor, settings.called.proven, agent=agent)
     return Person(actor, None, _os_user(), socket.gethostname(), **more)
 
 
@@ -158,7 +161,7 @@ def _above(opened: Session, item: CollectionPlan) -> Iterator[Wanted]:
     name = item.job.collection
     settings = opened.settings.for_collection(name).fixes.approval
     assert settings is not None  # noqa: S101  asked by the caller
-    before = 0
+    before, seen = 0, set[PointId]()
     for position, step in enumerate(item.job.steps):
         found = wanted(item.job, position)
         if found is None or found.kind not in (*DELETIONS, RESET, DROP):
@@ -168,15 +171,31 @@ def _above(opened: Session, item: CollectionPlan) -> Iterator[Wanted]:
             # It is only made by an earlier step, which counts it then.
             continue
         if isinstance(step, EditPoints):
-            # Looked at, and written nowhere.
-            seen = count(opened, name, {**step.edit, **dict.fromkeys(_OUTPUTS)}, step.ops)
-            found = replace(found, changes=seen.changes, points=seen.points)
+            now = _counted(opened, name, step, seen if len(item.job.steps) > 1 else None)
+            found = replace(found, changes=now.changes, points=now.points)
         else:
             points = opened.store.count(source or name)
             found = replace(found, changes=points, points=points)
         if is_above(settings, opened.ledger, found, before=before) and not _has_one(opened, found):
             yield found
         before += found.changes
+
+
+def _counted(opened: Session, name: str, step: EditPoints, seen: set[PointId] | None) -> Found:
+    """What a step would take away now; it is only looked at, and written nowhere.
+
+    Args:
+        seen: ids that earlier steps will have taken; those of this one are added.
+    """
+    edit = {**step.edit, **dict.fromkeys(_OUTPUTS)}
+    if seen is None or step.kind == Erase.kind:
+        return count(opened, name, edit, step.ops)
+    found = Found()
+    with opened_fix(place_of(opened, name, step.ops), edit) as fix:
+        for entry in fix.find(found):
+            found.changes += entry.id not in seen
+            seen.add(entry.id)
+    return found
 
 
 def _has_one(opened: Session, found: Wanted) -> bool:
