@@ -18,7 +18,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.testclient import TestClient
 from sqlalchemy import create_engine, text
 from tests.conftest_postgres import fresh_database
-from tests.harness import CREATE, Deployment, audit, make_point, write
+from tests.harness import ADD, CREATE, Deployment, audit, make_point, write
 from tests.scenarios.cli import SOURCE, call, environment
 
 from qmigrate.commands import upgrade
@@ -56,6 +56,7 @@ CONSOLE = {
 }
 QUEUED: list = []
 SESSIONS = {7}
+LOADED: list = []
 
 
 def enqueue(*, path_prefix: str, category_id: int, reason: str) -> str:
@@ -64,9 +65,22 @@ def enqueue(*, path_prefix: str, category_id: int, reason: str) -> str:
     return "job-uuid-123"
 
 
+def no_model(*_: object) -> None:
+    """A model that can't be loaded."""
+    LOADED.append("loaded")
+    raise ValueError("no model")
+
+
+def has_session(session: int) -> bool:
+    """Whether there is one."""
+    return session in SESSIONS
+
+
 def delete_session(session: int) -> bool:
     """Whether there was one."""
-    return session in SESSIONS
+    found = session in SESSIONS
+    SESSIONS.discard(session)
+    return found
 
 
 class Served:
@@ -248,16 +262,40 @@ def test_a_reset_needs_the_phrase_and_keeps_what_was_there(served):
 
 def test_the_older_paths(served):
     """The older paths."""
-    client = served.client(delete_session=f"{__name__}:delete_session")
+    client = served.client(delete_session=f"{__name__}:delete_session", has_session=f"{__name__}:has_session")
     assert client.delete("/api/v1/sessions/0/vectors").status_code == 204
     assert served.paths() == set(PATHS[2:])
     assert client.delete("/api/v1/sessions/7?delete_vectors=false").status_code == 204
-    assert client.delete("/api/v1/sessions/1").json() == {"detail": "Training session 1 not found"}
+    missing = client.delete("/api/v1/sessions/1")
+    assert (missing.status_code, missing.json()) == (404, {"detail": "Training session 1 not found"})
+    assert served.paths() == set(PATHS[2:]), "what is not there has lost nothing"
+    SESSIONS.add(1)
+    assert client.delete("/api/v1/sessions/1").status_code == 204
     assert served.paths() == set(PATHS[4:]), "its vectors went first, as by default"
     assert client.delete("/api/v1/vectors/reset").status_code == 422
     assert client.delete("/api/v1/vectors/reset?confirm=false").status_code == 400
     assert client.delete("/api/v1/vectors/reset?confirm=true").status_code == 204
     assert not served.made.contents()
+
+
+def test_no_session_loses_its_vectors_before_it_is_known_to_be_there(served):
+    """No session loses its vectors before it is known to be there."""
+    client = served.client(delete_session=f"{__name__}:delete_session")
+    found = client.delete("/api/v1/sessions/1")
+    assert (found.status_code, found.json()["detail"]) == (501, "console.has_session of the settings names no function")
+    assert served.paths() == set(PATHS)
+
+
+def test_a_viewer_plans_without_models(served):
+    """A plan of a viewer runs the revision files, as everything that reads does, and loads no model."""
+    served.made.revise("0002", ADD)
+    served.made.extra["embedders"] = {"words": {"type": "callable", "function": f"{__name__}:no_model", "size": 16}}
+    client = served.client(VIEWER)
+    found = client.get("/api/v1/plan").json()
+    assert (found["target"], found["refusals"]) == (["0002"], [])
+    assert LOADED == []
+    served.client(OPERATOR).get("/api/v1/plan")
+    assert LOADED
 
 
 def test_what_no_preset_stands_for_says_so(served):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 
 import pytest
+from sqlalchemy import text
 from tests.harness import ADD, CREATE, audit, make_point, write
+from tests.scenarios.cli import call
 from tests.scenarios.test_console import PRESETS, QUEUED, served, tokens  # noqa: F401  fixtures
 from tests.scenarios.test_jobs import more, queue  # noqa: F401  fixtures
 
-from qmigrate.commands import cutover, jobs, rollback, status, upgrade, vectors
-from qmigrate.errors import LeaseHeldError, LedgerError
+from qmigrate import op
+from qmigrate.commands import cutover, erase, gc, jobs, rollback, status, upgrade, vectors
+from qmigrate.errors import LeaseHeldError, LedgerError, UnknownNameError
 from qmigrate.ledger.job_queue import ATTEMPT, JOB, JobQueue
 
 HELD = """
@@ -178,7 +181,8 @@ def test_a_job_that_was_cancelled_while_its_worker_was_silent_stops(served, queu
     assert jobs.cancel(settings, job).state == "processing"
     assert jobs.work(settings, once=True).ended == 1
     found = jobs.job(settings, job)
-    assert (found.state, found.error["hint"]) == ("failed", "qmigrate status")
+    assert (found.state, found.error["hint"]) == ("failed", "qmigrate history --all")
+    assert queue.begun(job) == [], "what the first one had begun is undone"
     assert len(served.made.contents()) == 6
 
 
@@ -221,3 +225,103 @@ def test_what_was_cancelled_between_two_tries_is_not_begun(served, queue):  # no
     assert jobs.job(settings, job).state == "failed"
     assert queue.begun(job) == []
     assert len(served.made.contents()) == 6
+
+
+def test_a_job_that_takes_its_workers_with_it_fails(served, queue):  # noqa: F811
+    """A job whose workers die one after the other is tried so often and no more; then it fails, and says why."""
+    settings = served.made.settings()
+    job, _ = asked(settings, queue, "reset", reason="x")
+    for silent in range(1, 4):
+        end_of_lease(queue, job)
+        taken = queue.take(f"worker {silent}", 30.0, retries=3)
+        assert (taken.id, taken.error["silent"]) == (job, silent)
+    end_of_lease(queue, job)
+    assert queue.take("worker 4", 30.0, retries=3) is None
+    found = jobs.job(settings, job)
+    assert (found.state, found.error["hint"]) == ("failed", "qmigrate status")
+    assert found.error["message"] == "4 workers in a row were silent at it: killed, or out of memory"
+    assert len(served.made.contents()) == 6
+
+
+def test_a_worker_that_gives_a_job_back_has_not_died(served, queue):  # noqa: F811
+    """Only those in a row count."""
+    settings = served.made.settings()
+    job, _ = asked(settings, queue, "reset", reason="x")
+    for _ in range(5):
+        end_of_lease(queue, job)
+        taken = queue.take("worker", 30.0, retries=1)
+        assert taken.id == job
+        assert queue.put_back(taken, "worker", 0.0)
+        assert queue.take("worker", 30.0, retries=1).error is None
+
+
+def end_of_lease(queue, job):
+    """As if its worker had been silent for long enough."""
+    with queue._database.writing() as connection:
+        connection.execute(text("UPDATE qdrant_jobs SET free_at = created_at WHERE id = :id"), {"id": job})
+
+
+@pytest.mark.parametrize("kind", ["delete", "reset"])
+def test_what_a_cancelled_job_has_begun_is_undone(served, queue, kind):  # noqa: F811
+    """Nothing is left that blocks, or that the next command would finish although nobody wants it any more."""
+    settings = served.made.settings()
+    given = {"reason": "x"} | ({"endpoint": "directory", "value": "/photos/2024"} if kind == "delete" else {})
+    job, acting = asked(settings, queue, kind, **given)
+    with pytest.raises(SystemExit):
+        if kind == "delete":
+            vectors.delete(acting, "directory", "/photos/2024", reason="x", progress=DiesAt(served.made.name, "verify"))
+        else:
+            vectors.delete_all(acting, reason="x", progress=DiesAt(served.made.name, "swap"))
+    assert queue.begun(job)
+    jobs.cancel(settings.acting("kim"), job)
+    assert jobs.work(settings, once=True).ended == 1
+    found = jobs.job(settings, job)
+    assert (found.state, found.error["message"]) == ("failed", f"cancelled by kim; what was begun for {served.made.name} is undone")
+    assert queue.begun(job) == []
+    assert len(served.made.contents()) == 6, "what was deleted so far is back"
+    assert vectors.delete(settings, "directory", "/photos/2023", reason="y").deleted == 3, "nothing is in the way"
+    assert len(served.made.contents()) == 3
+
+
+def test_the_history_has_jobs_that_are_over(served, queue):  # noqa: F811
+    """With --all, what came of a job is there, be there a run of it or not."""
+    settings = served.made.settings()
+    jobs.submit(settings.acting("kim"), "delete", {"endpoint": "directory", "value": "/photos/2024", "reason": "x"})
+    jobs.submit(settings, "rollback", {"target": "9999"})
+    assert jobs.work(settings, once=True).ended == 2
+    rows = [row for row in status.history(settings, attempts=True).rows if row.direction.startswith("job ")]
+    assert {(row.direction, row.state, row.collection) for row in rows} == {("job delete", "done", served.made.name), ("job rollback", "failed", "")}
+    assert all(not row.direction.startswith("job ") for row in status.history(settings).rows)
+    listed = call(served.made.root, "history", "--all")
+    assert listed.code == 0
+    assert "job rollback failed" in listed.out
+
+
+def test_an_erasure_reaches_what_jobs_have_kept(served, queue):  # noqa: F811
+    """Neither what a job was asked for nor what it has answered names an erased point."""
+    settings, (first, *_) = served.made.settings(), served.ids
+    served.run(f"DELETE FROM image_assets WHERE id = {first}")
+    made, _ = jobs.submit(settings, "orphans", {"reason": "x"})
+    other, _ = jobs.submit(settings, "delete", {"endpoint": "asset", "value": first, "reason": "x"})
+    assert jobs.work(settings, once=True).ended == 2
+    assert str(first) in str(jobs.job(settings, made.id).result)
+    erase.erase(settings, op.DeletePoints(served.made.name, ids=[first], reason="asked", max_share=1))
+    assert jobs.job(settings, made.id).result["ids"] == []
+    assert jobs.job(settings, other.id).arguments["value"] is None
+    assert jobs.job(settings, made.id).result["deleted"] == 1
+
+
+def test_gc_removes_jobs_that_ended_long_ago(served, queue):  # noqa: F811
+    """Those that have not ended, or not long ago, stay."""
+    settings = served.made.settings()
+    made, _ = jobs.submit(settings, "rollback", {"target": "9999"})
+    assert gc.gc(settings).jobs == 0
+    assert jobs.work(settings, once=True).ended == 1
+    assert gc.gc(settings).jobs == 0
+    with queue._database.writing() as connection:
+        connection.execute(text("UPDATE qdrant_jobs SET updated_at = '2020-01-01 00:00:00'"))
+    jobs.submit(settings, "rollback", {"target": "9999"})
+    assert gc.gc(settings).jobs == 1
+    assert [one.state for one in jobs.jobs(settings).rows] == ["pending"]
+    with pytest.raises(UnknownNameError):
+        jobs.job(settings, made.id)

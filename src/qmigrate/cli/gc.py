@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from qmigrate.commands.audit import AuditArchive
     from qmigrate.commands.gc import Collected, GcResult, Spared
     from qmigrate.commands.purge import Purge
     from qmigrate.model.state import KeptSnapshot
@@ -47,6 +48,8 @@ def preview(result: GcResult) -> list[Text]:
         lines += [Text("marked as deleted, would go:"), *going] if going else []
         lines += [line for one in result.spared for line in _spared(one)]
         lines += [line for one in result.purges for line in _left(one)] + [Text()]
+    if result.audit is not None:
+        lines += [Text(f"audit: {_audit(result.audit)} would be archived to a file"), Text()]
     if result.staying:
         lines += [Text("stays:"), *_table(result.staying), Text()]
     return lines
@@ -67,11 +70,28 @@ def show_gc(console: Console, result: GcResult) -> None:
     for one in result.purges:
         for line in _left(one):
             console.print(line)
+    if result.audit is not None:
+        console.print(_archived(result.audit), soft_wrap=True)
+    if result.jobs:
+        console.print(f"jobs    {counted(result.jobs, 'job')} that ended long ago removed")
     if result.collected:
         points = sum(entry.points or 0 for entry in result.collected)
         console.print(f"Gone: {counted(len(result.collected), 'generation')}, {counted(points, 'point')}.")
-    elif not result.spared and not result.purged:
+    elif not (result.spared or result.purged or result.audit or result.jobs):
         console.print("Nothing to collect.")
+
+
+def _audit(one: AuditArchive) -> str:
+    """How many rows of which time."""
+    needed = f" ({counted(one.needed, 'row')} as old still needed)" if one.needed else ""
+    return f"{counted(one.rows, 'row')} of before {moment(one.before)}{needed}"
+
+
+def _archived(one: AuditArchive) -> Text:
+    """What has become of old rows of the audit."""
+    if one.problem is not None:
+        return Text.assemble(("stays   ", "yellow"), f"audit: {_audit(one)}: {one.problem}")
+    return Text(f"audit   {_audit(one)} archived to {one.file}")
 
 
 def _left(one: Purge) -> list[Text]:
@@ -226,6 +246,8 @@ def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool) -> None:
     parts = [counted(len(found.going), "generation")] if found.going else []
     if any(one.points for one in found.purges):
         parts.append(f"{counted(sum(one.points for one in found.purges), 'point')} marked as deleted")
+    if found.audit is not None:
+        parts.append(f"{counted(found.audit.rows, 'row')} of the audit from the ledger, once a file has them")
     what = " and ".join(parts)
     held = " There is no way back to what is still held." if now else ""
     ask(

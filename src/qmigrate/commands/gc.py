@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
+from qmigrate.commands.audit import AuditArchive, archive_rows, due_rows
 from qmigrate.commands.purge import Purge, due, purge
 from qmigrate.commands.results import Outcome
 from qmigrate.commands.run_fixes import Done
@@ -15,6 +17,7 @@ from qmigrate.commands.session import Session, notes_on, session
 from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.engine.retire.retire import KINDS
 from qmigrate.errors import QmigrateError, StoppedError, UnknownNameError
+from qmigrate.ledger.job_queue import JobQueue
 from qmigrate.ledger.reader import present
 from qmigrate.model.facts.retire import RetirePreflight, RetireSnapshots
 from qmigrate.model.facts.stored import known, plain
@@ -73,6 +76,8 @@ class GcResult:
         purges: points that are marked as deleted for longer than ``fixes.soft_delete``, which go too.
         purged: what became of them.
         notes: of a preview: what is wrong with revision files.
+        audit: rows of the deletion audit that are older than ``fixes.audit``; None where there are none.
+        jobs: jobs of the background that were removed, ended for longer than ``console.keep_jobs``.
     """
 
     going: tuple[Verdict, ...]
@@ -83,16 +88,19 @@ class GcResult:
     purges: tuple[Purge, ...] = ()
     purged: tuple[Done, ...] = ()
     notes: tuple[str, ...] = ()
+    audit: AuditArchive | None = None
+    jobs: int = 0
 
     @property
     def anything(self) -> bool:
         """Whether anything goes."""
-        return bool(self.going or any(one.points for one in self.purges))
+        return bool(self.going or any(one.points for one in self.purges) or self.audit)
 
     @property
     def exit_code(self) -> int:
         """0, or that of what was spared where it agrees, else 10."""
         codes = {entry.exit_code for entry in self.spared}
+        codes |= {10} if self.audit is not None and self.audit.problem is not None else set()
         return codes.pop() if len(codes) == 1 else 10 * bool(codes)
 
 
@@ -130,6 +138,7 @@ def review(
         _refuse_unknown(verdicts, only)
         purges = () if only else due(opened, pattern, moment)
         found = replace(_sorted(verdicts, preview=True), purges=purges, spared=_not_found(purges))
+        found = replace(found, audit=due_rows(opened, moment) if _is_all(pattern, only) else None)
         return replace(found, notes=notes_on(opened.problems))
 
 
@@ -186,8 +195,20 @@ def gc(  # noqa: PLR0913  the options of the verb
         marked = () if only else due(opened, pattern, choice.now)
         wanted = marked if purges is None else tuple(purges)
         purged = purge(opened, wanted, lock_timeout)
+        audit, jobs = _records(opened, choice.now) if _is_all(pattern, only) else (None, 0)
     spared = (*sweep.spared, *_not_found(wanted))
-    return replace(_sorted(verdicts), collected=tuple(sweep.collected), spared=spared, purges=wanted, purged=purged)
+    found = replace(_sorted(verdicts), collected=tuple(sweep.collected), spared=spared, purges=wanted, purged=purged)
+    return replace(found, audit=audit, jobs=jobs)
+
+
+def _is_all(pattern: str, only: frozenset[str] | None) -> bool:
+    """Whether it is about everything: records are of no collection alone."""
+    return pattern == "*" and only is None
+
+
+def _records(opened: Session, now: datetime) -> tuple[AuditArchive | None, int]:
+    """Archive what is old of the audit, and remove jobs that have ended long ago; how many of these."""
+    return archive_rows(opened, now), JobQueue(opened.ledger).remove_ended(opened.settings.console.keep_jobs)
 
 
 def collect_due(

@@ -22,7 +22,7 @@ import qmigrate.commands.requests as requests
 import qmigrate.commands.vectors as vectors
 from qmigrate.commands.cutover import cutover
 from qmigrate.commands.held_runs import held_run
-from qmigrate.commands.rollback import rollback
+from qmigrate.commands.rollback import abort, rollback
 from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import finish_open_runs
 from qmigrate.commands.session import opened_ledger, session
@@ -41,7 +41,7 @@ from qmigrate.errors import (
 from qmigrate.ledger import DeletionRow, Ledger
 from qmigrate.ledger.approvals import APPROVED, Requests
 from qmigrate.ledger.fence import elapsed
-from qmigrate.ledger.job_queue import ATTEMPT, COMPLETED, FAILED, JOB, STATES, JobQueue, QueuedJob
+from qmigrate.ledger.job_queue import ATTEMPT, COMPLETED, FAILED, JOB, PENDING, STATES, JobQueue, QueuedJob
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Progress
@@ -321,7 +321,9 @@ def cancel(settings: Settings, identifier: str) -> QueuedJob:
         when = "while it waited for another try" if tried else "before it had begun"
         error = _told(StoppedError(f"cancelled by {ledger.actor} {when}"))
         error.pop("hint")
-        # What an earlier try has begun is not undone by this.
+        if found.state == PENDING and tried and queue.begun(identifier):
+            # A worker undoes what an earlier try has begun.
+            return _known(queue.cancel_begun(identifier), identifier)
         return _known(queue.cancel(identifier, error | ({"hint": "qmigrate status"} if tried else {})), identifier)
 
 
@@ -349,7 +351,7 @@ def work(settings: Settings | None = None, *, once: bool = False, stop: threadin
         while signals.signal is None and not (stop is not None and stop.is_set()):
             wait = _IDLE
             try:
-                taken = queue.take(holder, TTL)
+                taken = queue.take(holder, TTL, settings.console.job_retries)
                 if taken is not None:
                     ended += _work_on(settings, ledger, taken, holder, signals)
                     continue
@@ -387,7 +389,9 @@ def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, 
             queue.put_back(taken, holder, 0.0)
             return False
         stopped = StoppedError(f"cancelled by {state.cancelled_by}; stopped at a checkpoint")
-        return failed(_told(stopped) | {"hint": "qmigrate status"})
+        with _beating(queue, taken, holder, state):
+            more = _taken_back(settings, queue, taken, state)
+        return failed(_told(stopped) | more)
     except (LeaseHeldError, UnavailableError) as error:
         if taken.attempts < MOST_TRIES:
             queue.put_back(taken, holder, min(2.0**taken.attempts, _LONGEST_WAIT), _told(error))
@@ -400,6 +404,31 @@ def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, 
         said = f"unexpected {type(error).__name__}: {without_secrets(str(error))}".rstrip(": ")
         return failed(_told(QmigrateError(said, hint="the worker's log has it")))
     return queue.end(taken, holder, COMPLETED, result=result, error=None, **state.now())
+
+
+#: Kinds whose interrupted run is undone when they are cancelled: else the next command would finish what nobody wants.
+_TAKEN_BACK = frozenset({"delete", "retrain", "orphans", "reset", "undo", "request"})
+
+
+def _taken_back(settings: Settings, queue: JobQueue, taken: QueuedJob, state: _Reported) -> JsonObject:
+    """Undo what a cancelled job has begun, so that nothing is left which blocks, or which another command would finish.
+
+    Returns:
+        What is to be said of it, and done where it could not be undone.
+    """
+    begun = queue.begun(taken.id)
+    if not begun:
+        return {"hint": "qmigrate status"}
+    if taken.kind not in _TAKEN_BACK:
+        return {"hint": f"qmigrate status: what was begun for {', '.join(begun)} is continued or aborted there"}
+    acting = settings.acting(taken.actor, {**settings.metadata, JOB: taken.id, ATTEMPT: taken.attempts})
+    try:
+        for name in begun:
+            abort(acting, name)
+    except QmigrateError as error:
+        return {"hint": f"what was begun for {', '.join(begun)} could not be undone: {error.message}; qmigrate status"}
+    said = f"cancelled by {state.cancelled_by}; what was begun for {', '.join(begun)} is undone"
+    return {"message": said, "hint": "qmigrate history --all"}
 
 
 def _done(settings: Settings, ledger: Ledger, taken: QueuedJob, progress: _Reported) -> JsonObject:

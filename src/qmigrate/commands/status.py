@@ -19,7 +19,8 @@ from qmigrate.engine.golive.rollback import tally
 from qmigrate.engine.points.base import base_name, committed, digest_of, exchanged, unpack
 from qmigrate.engine.prove.recorded import MOST, Found, Kept, read, written_since
 from qmigrate.errors import DeniedError, LedgerError, NotFoundError, NoVersionsError, QmigrateError, StoreError
-from qmigrate.ledger import DeletionRow, HistoryRow, RunRow
+from qmigrate.ledger import DeletionRow, HistoryRow, Ledger, RunRow
+from qmigrate.ledger.job_queue import COMPLETED, FAILED, JobQueue, QueuedJob
 from qmigrate.ledger.writer import UNCHANGED
 from qmigrate.model.facts.phases import WritesSince
 from qmigrate.model.facts.stored import known
@@ -112,8 +113,35 @@ def history(
         if attempts:
             tried = [run for run in ledger.runs(collection) if run.state not in _CAME_TO_SOMETHING]
             found += [_tried(run, titles) for run in tried]
+            found += [one for one in map(_of_job, _ended_jobs(ledger, limit)) if collection in (None, one.collection)]
             found.sort(key=lambda entry: entry.created_at, reverse=True)
         return History(rows=tuple(found[:limit]), notes=notes_on(problems))
+
+
+def _ended_jobs(ledger: Ledger, limit: int) -> list[tuple[QueuedJob, str]]:
+    """Jobs of the background that are over, with the collections that their runs were about."""
+    queue = JobQueue(ledger)
+    names = queue.collections()
+    return [(one, ", ".join(names.get(one.id, ()))) for one in queue.listed((COMPLETED, FAILED), limit=limit)]
+
+
+def _of_job(found: tuple[QueuedJob, str]) -> HistoryEntry:
+    """A job as a row: what came of it, be there a run or not."""
+    job, names = found
+    return HistoryEntry(
+        created_at=job.created_at,
+        collection=names,
+        revision="",
+        direction=f"job {job.kind}",
+        strategy=None,
+        physical=None,
+        run=None,
+        actor=job.actor,
+        title=job.id,
+        reason=None if job.error is None else str(job.error.get("message") or ""),
+        seconds=round((job.updated_at - job.created_at).total_seconds(), 3),
+        state="done" if job.state == COMPLETED else job.state,
+    )
 
 
 #: States of runs that the history itself tells of.

@@ -167,8 +167,13 @@ def _command(target: str, names: Iterable[str]) -> str:
     return " ".join(["qmigrate rollback", quote(target), *(f"--only {quote(name)}" for name in names)])
 
 
-def plan(settings: Settings | None = None, target: str = "head", only: Iterable[str] | None = None) -> Plan:
+def plan(
+    settings: Settings | None = None, target: str = "head", only: Iterable[str] | None = None, *, models: bool = True
+) -> Plan:
     """What `upgrade` would do. Sends no write to Qdrant or SQL.
+
+    Args:
+        models: load the models that fill vectors, and look for what an upgrade would refuse.
 
     Raises:
         PlanError: an operation can't be done.
@@ -176,7 +181,7 @@ def plan(settings: Settings | None = None, target: str = "head", only: Iterable[
     """
     settings = settings or Settings.load()
     with session(settings, writes=False, partial=True) as opened:
-        made = planned(opened, target, only, models=True)
+        made = planned(opened, target, only, models=models)
         return replace(made, notes=(*opened.store.capabilities.silent, *made.notes))
 
 

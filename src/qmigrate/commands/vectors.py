@@ -188,15 +188,28 @@ def delete_session(settings: Settings, session: int, *, vectors: bool, reason: s
         Whether there was such a session.
 
     Raises:
-        NotConfiguredError: the settings name no function.
+        NotConfiguredError: the settings name no function for it.
     """
-    spec = settings.console.delete_session
-    if spec is None:
-        raise NotConfiguredError("console.delete_session of the settings names no function")
-    of_application: Callable[..., Any] = function_of(settings, spec)
+    of_application = _function(settings, "delete_session")
     if vectors:
+        # Points that are gone don't come back by a 404.
+        if not _function(settings, "has_session")(session):
+            return False
         delete(settings, "session", session, reason=reason)
     return bool(of_application(session))
+
+
+def _function(settings: Settings, name: str) -> Callable[..., Any]:
+    """A function of the application.
+
+    Raises:
+        NotConfiguredError: the settings name none.
+    """
+    spec = getattr(settings.console, name)
+    if spec is None:
+        raise NotConfiguredError(f"console.{name} of the settings names no function")
+    found: Callable[..., Any] = function_of(settings, spec)
+    return found
 
 
 def reason_of(settings: Settings, endpoint: str, given: str | None, called: str) -> str:

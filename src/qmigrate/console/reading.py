@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 import qmigrate.commands.history as audit
@@ -17,6 +17,7 @@ import qmigrate.commands.status as state
 import qmigrate.commands.upgrade as upgrades
 from qmigrate.commands.check import check
 from qmigrate.commands.gc import review
+from qmigrate.console.access import Caller
 from qmigrate.console.problems import VerbRoute
 from qmigrate.model.names import unknown
 from qmigrate.settings.load import Settings
@@ -56,9 +57,10 @@ def _collections(router: APIRouter, settings: Settings) -> None:
         return _json(documents.schema(settings, revision=revision))
 
     @router.get("/plan", tags=["State"])
-    def plan(target: str = "head") -> Any:
-        """What an upgrade would do. It writes nothing."""
-        return _json(upgrades.plan(settings, target))
+    def plan(request: Request, target: str = "head") -> Any:
+        """What an upgrade would do. It writes nothing, and loads models only for an operator."""
+        caller: Caller = request.state.caller
+        return _json(upgrades.plan(settings, target, models=caller.may("operator")))
 
     @router.get("/check", tags=["State"])
     def drift() -> Any:

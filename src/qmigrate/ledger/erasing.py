@@ -125,6 +125,17 @@ class ErasureWrites(Fenced):
             self._note(connection, noted, gone)
         return gone
 
+    def forget_in_jobs(self, ids: Collection[PointId]) -> int:
+        """Take points out of what jobs of the background were asked for and have answered; out of how many jobs."""
+        jobs, texts, gone = tables.jobs, {str(one) for one in ids}, 0
+        with self._write() as connection:
+            for row in connection.execute(select(jobs.c.id, jobs.c.arguments, jobs.c.result)).all():
+                arguments, result = _unnamed(row.arguments, texts), _unnamed(row.result, texts)
+                if (arguments, result) != (row.arguments, row.result):
+                    connection.execute(update(jobs).where(jobs.c.id == row.id).values(arguments=arguments, result=result))
+                    gone += 1
+        return gone
+
     def rewrite_pages(self, name: str, change: Callable[[bytes], bytes], noted: Noted | None = None) -> int:
         """Put every page of a base or a journal through `change`, where it stands; how many became others."""
         table = tables.fingerprints
@@ -154,6 +165,18 @@ def _rewrite(connection: Connection, name: str, place: Any, change: Callable[[by
         return 0
     connection.execute(update(table).where(where).values(body=after))
     return 1
+
+
+def _unnamed(found: Any, ids: set[str]) -> Any:
+    """Plain JSON of a job without these ids: in a list they are left out, as a value of their own they become None."""
+    if isinstance(found, dict):
+        named = ("value", "ids", "asset")
+        return {
+            name: _unnamed(one, ids) if name in named or isinstance(one, dict) else one for name, one in found.items()
+        }
+    if isinstance(found, list):
+        return [one for one in found if str(one) not in ids]
+    return None if isinstance(found, int | str) and not isinstance(found, bool) and str(found) in ids else found
 
 
 def _without(facts: Any, ids: set[PointId]) -> tuple[dict[str, Any], int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, inspect, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, delete, inspect, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from qmigrate.ledger.codec import readable
@@ -21,6 +21,8 @@ from qmigrate.model.schema import JsonObject
 
 PENDING, COMPLETED, FAILED = "pending", "completed", "failed"
 STATES = (PENDING, PROCESSING, COMPLETED, FAILED)
+#: In the error of a job: how many workers in a row have been silent at it.
+_SILENT = "silent"
 #: Runs of a job that do something else than it was asked for.
 _BESIDE = ("gc", "abort")
 
@@ -126,23 +128,34 @@ class JobQueue:
             query = query.where(jobs.c.state.in_(states))
         return [_job(row) for row in self._rows(query)]
 
-    def take(self, holder: str, ttl: float) -> QueuedJob | None:
+    def take(self, holder: str, ttl: float, retries: int | None = None) -> QueuedJob | None:
         """The oldest job that no worker is at: a pending one that is due, or one whose worker is silent.
+
+        One whose workers have died one after the other fails, so that it takes no further ones with it.
 
         Args:
             holder: who takes it, a name that no other worker has.
             ttl: seconds until it is free again, unless :meth:`beat` says otherwise.
+            retries: how often it is taken again whose worker is silent; None for ever.
         """
         now = self._database.now()
         free = and_(jobs.c.state.in_((PENDING, PROCESSING)), or_(jobs.c.free_at.is_(None), jobs.c.free_at <= now))
-        oldest = select(jobs.c.id).where(free).order_by(jobs.c.created_at, jobs.c.id).limit(8)
+        oldest = select(jobs.c.id, jobs.c.state, jobs.c.error).where(free).order_by(jobs.c.created_at, jobs.c.id).limit(8)
         for row in self._rows(oldest):
-            values = {
+            values: dict[str, Any] = {
                 "state": PROCESSING,
                 "holder": holder,
                 "free_at": self._database.now(ttl),
                 "attempts": jobs.c.attempts + 1,
             }
+            if row["state"] == PROCESSING:
+                silent = _silent(row["error"])
+                values |= {"error": silent}
+                if retries is not None and silent[_SILENT] > retries:
+                    error = silent | {"hint": "qmigrate status"}
+                    values = {"state": FAILED, "holder": None, "free_at": None, "error": error}
+                    self._change(and_(jobs.c.id == row["id"], free), **values)
+                    continue
             if self._change(and_(jobs.c.id == row["id"], free), **values):
                 return self.get(row["id"])
         return None
@@ -193,6 +206,20 @@ class JobQueue:
             self._change(and_(here, jobs.c.state == PROCESSING, jobs.c.cancelled_by.is_(None)), cancelled_by=by)
         return self.get(identifier)
 
+    def cancel_begun(self, identifier: str) -> QueuedJob | None:
+        """Let a job that waits for another try be taken at once by a worker, which ends what was begun."""
+        by, here = readable(self._ledger.actor), and_(jobs.c.id == identifier, jobs.c.state == PENDING)
+        self._change(here, cancelled_by=by, free_at=None)
+        return self.get(identifier)
+
+    def remove_ended(self, seconds: float) -> int:
+        """Remove jobs that have ended so many seconds ago, or earlier; how many."""
+        if not self.listed((COMPLETED, FAILED), limit=1):
+            return 0
+        old = and_(jobs.c.state.in_((COMPLETED, FAILED)), jobs.c.updated_at <= self._database.now(-seconds))
+        with self._database.writing() as connection:
+            return int(connection.execute(delete(jobs).where(old)).rowcount)
+
     def begun(self, identifier: str) -> list[str]:
         """Collections with a run that a job has begun, and that has not ended."""
         return self._with_runs(identifier, OPEN_STATES)
@@ -204,6 +231,15 @@ class JobQueue:
     def aborted(self, identifier: str) -> list[str]:
         """Collections for which a person has ended what a job had begun."""
         return self._with_runs(identifier, ("aborted",))
+
+    def collections(self) -> dict[str, list[str]]:
+        """Job -> the collections that its runs were about."""
+        found: dict[str, list[str]] = {}
+        for row in self._ledger.rows(select(runs.c.collection, runs.c.metadata).order_by(runs.c.id)):
+            job = (row["metadata"] or {}).get(JOB)
+            if isinstance(job, str) and row["collection"] not in found.setdefault(job, []):
+                found[job].append(row["collection"])
+        return found
 
     def _with_runs(self, identifier: str, states: Sequence[str]) -> list[str]:
         where = and_(runs.c.state.in_(states), runs.c.verb.not_in(_BESIDE))
@@ -237,6 +273,13 @@ def done_before(ledger: LedgerReader) -> frozenset[str]:
         return frozenset()
     queue = JobQueue(ledger)
     return frozenset(queue.done(job)) if queue.get(job) is not None else frozenset()
+
+
+def _silent(error: JsonObject | None) -> JsonObject:
+    """The error of a job whose worker has died, or stands still."""
+    times = int((error or {}).get(_SILENT, 0)) + 1
+    workers = "its worker was silent" if times == 1 else f"{times} workers in a row were silent at it"
+    return {"message": f"{workers}: killed, or out of memory", "type": "WorkerDied", "exitCode": 9, _SILENT: times}
 
 
 def _mine(job: QueuedJob, holder: str) -> ColumnElement[bool]:

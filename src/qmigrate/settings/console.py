@@ -154,6 +154,9 @@ class ConsoleSettings:
             the id of the job; None where the preset has a queue of its own.
         delete_session: function that deletes the rows of a session: called with its id, it returns whether there was
             one; None where the application does so itself.
+        has_session: function that says whether there is a session of an id: asked before its points are deleted.
+        job_retries: how often a job is tried again whose worker died at it.
+        keep_jobs: how long an ended job is kept before `gc` removes it.
         tokens: who may call it, by a token.
         proxy: a proxy that names its users; None for none.
     """
@@ -165,5 +168,8 @@ class ConsoleSettings:
     sessions: Annotated[str, filled] = "training_sessions"
     queue: Annotated[str | None, function] = None
     delete_session: Annotated[str | None, function] = None
+    has_session: Annotated[str | None, function] = None
+    job_retries: Annotated[int, read.integer_between(0, 100)] = 3
+    keep_jobs: Annotated[float, read.duration] = 30 * 86400.0
     tokens: Annotated[tuple[TokenSource, ...], tokens] = ()
     proxy: Annotated[ProxySettings | None, proxy] = None

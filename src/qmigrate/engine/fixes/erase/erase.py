@@ -72,6 +72,8 @@ def clear(work: Work, spaces: Spaces, ids: Ids, tally: Tally) -> list[str]:
             # Its points had other ids, which are unknown by now: it can't be undone either.
             work.lease.drop_base(journal_of(row.told))
     work.lease.forget_samples(every, tally.adding("samples"))
+    work.lease.forget_in_jobs(every)
+    work.lease.forget_asked(work.run, every)
 
     def seen(count: int) -> None:
         tally.part("journals", "first look", count)
