@@ -317,3 +317,108 @@ def test_the_command_line_shows_decides_and_runs(strict):
     assert call(strict.made.root, "reject", str(number), "--reason", "late").code == 10
     assert call(strict.made.root, "requests", "show", "99").code == 2
     assert call(strict.made.root, "requests", "--state", "open").code == 2
+
+
+class DiesAt:
+    """A process that dies at a phase."""
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+
+    def begin(self, collection, phase, total, done=0):
+        if phase == self.phase:
+            raise SystemExit
+
+    def advance(self, count, note=""): ...
+    def end(self, summary=""): ...
+    def say(self, line): ...
+
+
+def test_killed_behind_its_claim_a_run_goes_on_under_it(strict):
+    """Killed between the claim and the first deletion, the same run goes on under the same approval, and only that."""
+    number = asked(strict)
+    requests.approve(asked_by(strict, "anna"), number)
+    with pytest.raises(SystemExit):
+        fix.fix(asked_by(strict, "otto"), _wish(strict), progress=DiesAt("delete"))
+    row = requests.request(strict.made.settings(), number)
+    assert (row.state, row.changes, row.found) == ("running", 3, 3)
+    assert strict.paths() == set(PATHS)
+    with pytest.raises(RefusedError, match="runs already"):
+        requests.reject(asked_by(strict, "anna"), number)
+    with pytest.raises(RefusedError, match="runs already"):
+        requests.run(asked_by(strict, "otto"), number)
+    result = delete(strict)
+    assert [one.run for one in result.resumed] == [row.run]
+    assert strict.paths() == set(PATHS[3:])
+    done = requests.request(strict.made.settings(), number)
+    assert (done.state, done.run) == ("done", row.run)
+    assert audit(strict.made)[0].told.approval["approved_by"] == "anna"
+
+
+def test_a_way_back_is_not_deleted_early_by_one_person(strict):
+    """gc --now would take the undo of an approved reset away: before the holdover ends it asks, too."""
+    from qmigrate.commands import gc
+
+    with pytest.raises(ApprovalNeededError) as caught:
+        WAYS["a reset"](strict)
+    requests.approve(asked_by(strict, "anna"), caught.value.facts["request"])
+    WAYS["a reset"](strict)
+    spared = gc.gc(asked_by(strict, "otto"), now=True).spared
+    assert ["another person has to approve" in one.reason for one in spared] == [True]
+    (waiting,) = requests.requests(strict.made.settings(), ["pending"]).rows
+    assert (waiting.kind, waiting.changes) == ("gc", 6)
+    requests.approve(asked_by(strict, "anna"), waiting.id)
+    assert len(gc.gc(asked_by(strict, "otto"), now=True).collected) == 1
+    assert requests.request(strict.made.settings(), waiting.id).state == "done"
+
+
+def test_a_plan_says_what_needs_an_approval(strict):
+    """plan shows what an upgrade would refuse, asks for nothing, and uses no approval up."""
+    with pytest.raises(ApprovalNeededError) as caught:
+        WAYS["a dropped collection"](strict)
+    found = upgrade.plan(strict.made.settings())
+    assert [one.type for one in found.refusals] == ["ApprovalNeededError"]
+    requests.approve(asked_by(strict, "anna"), caught.value.facts["request"])
+    for _ in range(2):
+        assert upgrade.plan(strict.made.settings()).refusals == ()
+    assert upgrade.upgrade(asked_by(strict, "otto")).outcomes
+
+
+RULES = {
+    "1000 points": (1000, None),
+    "1_000 points": (1000, None),
+    "1 point": (1, None),
+    "1 %": (None, 0.01),
+    "0.5% or 10 points": (10, 0.005),
+    "1000 points or 1 %": (1000, 0.01),
+}
+
+
+@pytest.mark.parametrize("said", sorted(RULES))
+def test_how_a_bound_is_written(said):
+    """How a bound is written."""
+    from qmigrate.settings.approval import bound
+
+    assert tuple(bound(said, "at")) == RULES[said]
+
+
+@pytest.mark.parametrize("said", sorted(["", "1000", "1 % or 2 %", "101 %", "-1 points", "1 points and 2 %", "points"]))
+def test_what_is_no_bound(said):
+    """What is no bound is refused, and never taken for none."""
+    from qmigrate.errors import ConfigError
+    from qmigrate.settings.approval import bound
+
+    with pytest.raises(ConfigError, match="1000 points"):
+        bound(said, "fixes.approval.above")
+
+
+EXCEEDED = {"1 point more": (11, 1000, True), "as many": (10, 1000, False), "the share": (4, 39, True), "of few": (3, 30, False)}
+
+
+@pytest.mark.parametrize("name", sorted(EXCEEDED))
+def test_whichever_is_reached_first(name):
+    """Whichever is reached first."""
+    from qmigrate.settings.approval import Bound
+
+    changes, points, above = EXCEEDED[name]
+    assert Bound(10, 0.1).is_exceeded(changes, points) is above
