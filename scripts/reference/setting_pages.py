@@ -21,7 +21,7 @@ from qmigrate.errors import ConfigError
 from qmigrate.operations import DeleteOrphans, DeletePoints, SyncPayload
 from qmigrate.parameters.catalogue import catalogue, installed
 from qmigrate.parameters.kinds import Each, Fields, Listed, Number, Whole, Words
-from qmigrate.settings import console, sections
+from qmigrate.settings import approval, console, sections
 from qmigrate.settings import values as read
 from qmigrate.settings.load import DatabaseSettings, LedgerSettings, QdrantSettings, Settings
 from qmigrate.settings.spelling import VARIABLES
@@ -42,7 +42,7 @@ SECTIONS: dict[str, type] = {
     "console": console.ConsoleSettings,
 }
 #: Where a key is tried that isn't there, when it is not the section itself.
-INSIDE = {"databases": ("databases", "app"), "ray": ("rebuild", "ray")}
+INSIDE = {"databases": ("databases", "app"), "ray": ("rebuild", "ray"), "approval": ("fixes", "approval")}
 URLS = {
     "url": ("a SQLAlchemy URL", "with a password in clear, better one of the next two"),
     "url_env": ("a variable's name", "the environment variable that holds the URL"),
@@ -89,7 +89,7 @@ EMBEDDERS = (
     "[Embedders](../embedders.md) has what each key means; here is which type has which."
 )
 COLLECTIONS = (
-    "Exact logical name -> `rebuild`, `fixes` (`undo`, `max_share`, `soft_delete`) and `embedders` of that collection "
+    "Exact logical name -> `rebuild`, `fixes` (`undo`, `max_share`, `soft_delete`, `approval`) and `embedders` of that collection "
     "alone; what is left out is as above. Globs are refused."
 )
 
@@ -97,7 +97,7 @@ COLLECTIONS = (
 def pages() -> dict[str, str]:
     """Path below docs/ -> text."""
     parts = [_head(), "## scripts", SCRIPTS, *(_section(name) for name in SECTIONS)]
-    parts += [_ray(), _presets(), _embedders(), f"## collections\n\n{COLLECTIONS}", _environment()]
+    parts += [_ray(), _approval(), _presets(), _embedders(), f"## collections\n\n{COLLECTIONS}", _environment()]
     undocumented = known("") - {"scripts", "embedders", "collections", *SECTIONS}
     assert not undocumented, undocumented
     return {"reference/settings.md": md.page(*parts), "reference/parameters.md": md.page(*_parameters())}
@@ -155,6 +155,12 @@ def _ray() -> str:
     """Keys within ``rebuild.ray``."""
     kind = sections.RaySettings
     return f"### rebuild.ray\n\n{md.first_line(kind)}\n\n{_table('ray', kind)}"
+
+
+def _approval() -> str:
+    """Keys within ``fixes.approval``."""
+    kind = approval.ApprovalSettings
+    return f"### fixes.approval\n\n{md.first_line(kind)} [Approvals](../approvals.md).\n\n{_table('approval', kind)}"
 
 
 def _table(name: str, kind: type) -> str:

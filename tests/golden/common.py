@@ -67,6 +67,11 @@ VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "completion": ("empty", ("completion", "fish")),
     "jobs": ("ready", ("jobs",)),
     "worker": ("ready", ("worker", "--once")),
+    "requests.list": ("ready", ("requests",)),
+    "requests.show": ("ready", ("requests", "show", "1")),
+    "requests.run": ("ready", ("requests", "run", "1", "--yes")),
+    "approve": ("ready", ("approve", "1", "--yes")),
+    "reject": ("ready", ("reject", "1", "--reason", "why")),
 }  # fmt: skip
 #: Further calls whose answer is kept, by a name of their own.
 FURTHER: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -147,7 +147,7 @@ def test_an_approval_is_for_a_number_of_points(ledger, book, name):
 
 
 NOT_USABLE = {
-    "nobody has approved it": lambda book, one: None,
+    "no user has approved it": lambda book, one: None,
     "it was rejected": lambda book, one: book.reject(one, LEE),
     "it has expired since": lambda book, one: (book.approve(one, LEE), edit(book, one, expires_at=book._database.now(-1))),
     "its selection was edited": lambda book, one: (book.approve(one, LEE), edit(book, one, what={"edit": {"kind": "delete", "ids": [1, 2, 3]}})),

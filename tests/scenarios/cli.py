@@ -64,10 +64,17 @@ VERBS: dict[str, tuple[str, ...]] = {
     "completion": ("completion", "bash"),
     "jobs": ("jobs",),
     "worker": ("worker", "--once"),
+    "requests.list": ("requests", "list"),
+    "requests.show": ("requests", "show", "1"),
+    "requests.run": ("requests", "run", "1", "--yes"),
+    "approve": ("approve", "1", "--yes"),
+    "reject": ("reject", "1", "--reason", "why"),
 }
+#: Those of approvals, which open the ledger alone until something runs.
+REQUESTS = ("requests.list", "requests.show", "requests.run", "approve", "reject")
 #: Of these, the ones that open nothing, or report what is wrong with what they open.
 FILES_FIRST = ("heads", "branches", "show", "edit")
-ASIDE = ("init", "revision", "completion", "jobs", "worker", *FILES_FIRST, "wait", "repair", "doctor", "check", "schema", "metrics", "fix.retrain", "export.show")
+ASIDE = ("init", "revision", "completion", "jobs", "worker", *REQUESTS, *FILES_FIRST, "wait", "repair", "doctor", "check", "schema", "metrics", "fix.retrain", "export.show")
 #: Those that an emergency needs: they continue without revision files that are broken or have changed.
 READABLE = (
     "rollback", "abort", "status", "history", "verify", "snapshot.list", "gc", "fix.stats", "fix.orphans", "fix.undo",

@@ -255,7 +255,7 @@ def test_a_worker_that_gives_a_job_back_has_not_died(served, queue):  # noqa: F8
         assert queue.take("worker", 30.0, retries=1).error is None
 
 
-def end_of_lease(queue, job):
+def end_of_lease(queue, job):  # noqa: F811
     """As if its worker had been silent for long enough."""
     with queue._database.writing() as connection:
         connection.execute(text("UPDATE qdrant_jobs SET free_at = created_at WHERE id = :id"), {"id": job})
@@ -263,15 +263,16 @@ def end_of_lease(queue, job):
 
 @pytest.mark.parametrize("kind", ["delete", "reset"])
 def test_what_a_cancelled_job_has_begun_is_undone(served, queue, kind):  # noqa: F811
-    """Nothing is left that blocks, or that the next command would finish although nobody wants it any more."""
+    """Nothing is left that blocks, or that the next command would finish although it was cancelled."""
     settings = served.made.settings()
     given = {"reason": "x"} | ({"endpoint": "directory", "value": "/photos/2024"} if kind == "delete" else {})
     job, acting = asked(settings, queue, kind, **given)
+    begin = {
+        "delete": lambda: vectors.delete(acting, "directory", "/photos/2024", reason="x", progress=DiesAt(served.made.name, "verify")),
+        "reset": lambda: vectors.delete_all(acting, reason="x", progress=DiesAt(served.made.name, "swap")),
+    }
     with pytest.raises(SystemExit):
-        if kind == "delete":
-            vectors.delete(acting, "directory", "/photos/2024", reason="x", progress=DiesAt(served.made.name, "verify"))
-        else:
-            vectors.delete_all(acting, reason="x", progress=DiesAt(served.made.name, "swap"))
+        begin[kind]()
     assert queue.begun(job)
     jobs.cancel(settings.acting("kim"), job)
     assert jobs.work(settings, once=True).ended == 1
@@ -300,7 +301,7 @@ def test_the_history_has_jobs_that_are_over(served, queue):  # noqa: F811
 def test_an_erasure_reaches_what_jobs_have_kept(served, queue):  # noqa: F811
     """Neither what a job was asked for nor what it has answered names an erased point."""
     settings, (first, *_) = served.made.settings(), served.ids
-    served.run(f"DELETE FROM image_assets WHERE id = {first}")
+    served.run("DELETE FROM image_assets WHERE id = :id", [{"id": first}])
     made, _ = jobs.submit(settings, "orphans", {"reason": "x"})
     other, _ = jobs.submit(settings, "delete", {"endpoint": "asset", "value": first, "reason": "x"})
     assert jobs.work(settings, once=True).ended == 2

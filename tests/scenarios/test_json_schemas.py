@@ -22,6 +22,11 @@ COMMANDS = """
     completion bash
     jobs
     worker --once
+    requests
+    requests show 1
+    requests run 1 --yes
+    approve 1 --yes
+    reject 1 --reason why
     plan
     upgrade --dry-run
     upgrade --rehearse 5

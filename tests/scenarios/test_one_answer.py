@@ -195,7 +195,7 @@ def test_nothing_to_do(folders, args):
 def test_no_verb_is_left_out():
     """Each verb that takes a collection, a revision or the number of a fix is in one of the tables."""
     tried = {" ".join(args[:2] if args[0] in ("fix", "snapshot", "export") else args[:1]) for _, args in [*CALLS, *CHANGING]}
-    others = {"init", "status", "heads", "branches", "doctor", "wait", "metrics", "completion", "fix retrain", "jobs", "worker"}
+    others = {"init", "status", "heads", "branches", "doctor", "wait", "metrics", "completion", "fix retrain", "jobs", "worker", "requests list", "requests show", "requests run", "approve", "reject"}
     assert {verb.replace(".", " ") for verb in VERBS} - tried == others
     # What the help of a verb shows covers what is found here.
     for args in (args for _, args in CALLS):

@@ -84,7 +84,7 @@ def show_gc(console: Console, result: GcResult) -> None:
 def _audit(one: AuditArchive) -> str:
     """How many rows of which time."""
     needed = f" ({counted(one.needed, 'row')} as old still needed)" if one.needed else ""
-    return f"{counted(one.rows, 'row')} of before {moment(one.before)}{needed}"
+    return f"{counted(one.rows, 'row')} older than {moment(one.before)}{needed}"
 
 
 def _archived(one: AuditArchive) -> Text:

@@ -28,12 +28,13 @@ def show_requests(console: Console, found: AskedFor) -> None:
     if not found.rows:
         console.print("There are no requests.")
         return
-    rows = [
-        (str(one.id), moment(one.created_at), one.collection, one.state, number(one.changes), one.asked_by, short(one.words, _LONGEST))
-        for one in found.rows
-    ]
+    rows = [(*_cells(one), short(one.words, _LONGEST)) for one in found.rows]
     for line in columns(rows, header=_HEADER, right={0, 4}, indent=0):
         console.print(line, soft_wrap=True)
+
+
+def _cells(one: RequestRow) -> tuple[str, ...]:
+    return (str(one.id), moment(one.created_at), one.collection, one.state, number(one.changes), one.asked_by)
 
 
 def show_request(console: Console, one: RequestRow) -> None:
@@ -47,7 +48,8 @@ def _lines(one: RequestRow) -> list[Text]:
     least, most = one.allowed
     lines = [Text.assemble((f"request {one.id}", "bold"), f"  {one.state}  {one.kind} in {one.collection}")]
     lines += labelled("what", [one.words])
-    lines += labelled("points", [f"{number(one.changes)} of {counted(one.points, 'point')}{share}; the bound is {one.above}"])
+    points = f"{number(one.changes)} of {counted(one.points, 'point')}{share}"
+    lines += labelled("points", [f"{points}; the bound is {one.above}"])
     lines += labelled("allows", [f"{number(least)} to {number(most)} points when it runs"])
     lines += labelled("why", [one.reason] if one.reason else [])
     lines += labelled("asked", [f"{moment(one.created_at)} by {one.asked_as}; until {moment(one.expires_at)}"])
@@ -55,13 +57,15 @@ def _lines(one: RequestRow) -> list[Text]:
         said = f": {one.decided_why}" if one.decided_why else ""
         lines += labelled("decided", [f"{moment(one.decided_at)} by {one.decided_as}{said}"])
     if one.run is not None:
-        lines += labelled("run", [f"{one.run}" + (f", {number(one.found)} points found" if one.found is not None else "")])
+        points = "" if one.found is None else f", {counted(one.found, 'point')} found"
+        lines += labelled("run", [f"{one.run}{points}"])
     return [*lines, Text(f"  → {one.command}")] if one.command else lines
 
 
 def show_run(console: Console, done: RequestRun) -> None:
     """What came of it, and how it is undone."""
-    console.print(Text.assemble((done.collection, "bold"), f"  {counted(done.changed, 'point')}, by request {done.request}"))
+    said = f"  {counted(done.changed, 'point')}, by request {done.request}"
+    console.print(Text.assemble((done.collection, "bold"), said))
     if done.log is not None:
         console.print(f"  fix {done.log}: qmigrate history --deletions")
 
@@ -82,7 +86,7 @@ def requests() -> None:
 
 
 @requests.command("list", short_help="List requests, newest first.")
-@click.option("--state", "states", multiple=True, metavar="STATE", help="Only these: pending, approved, …; may be repeated.")
+@click.option("--state", "states", multiple=True, metavar="STATE", help="Only these; may be repeated.")
 @click.option("--collection", metavar="NAME", help="Only of this collection.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Rows at most.")
 @with_shell
@@ -130,7 +134,7 @@ def run(shell: Shell, number: int, yes: bool, **given: Any) -> None:
 def approve(shell: Shell, number: int, reason: str | None, yes: bool) -> None:
     """Approve the request NUMBER of another person; it is run by the command that it names then.
 
-    An assistant can't approve anything, whoever it names.
+    An assistant can't approve anything, whatever person it names.
     """
     import qmigrate.commands.requests as command
 
@@ -163,7 +167,7 @@ def _agree(shell: Shell, settings: Settings, number: int, question: str, otherwi
     found = command.request(settings, number)
     refusal = RefusedError(
         f"{otherwise}: request {number} is about {counted(found.changes, 'point')} of {found.collection}",
-        hint=f"look at it: qmigrate requests show {number}; then: {command_} {number} --yes",
+        hint=f"check it: qmigrate requests show {number}; then: {command_} {number} --yes",
         facts={"request": number, "changes": found.changes},
     )
     ask(shell, question, refusal=refusal, otherwise=otherwise, lines=lambda: _lines(found))

@@ -30,7 +30,7 @@ def check_plan(opened: Session, plan: Plan) -> Plan:
         The plan, as it was given.
 
     Raises:
-        ApprovalNeededError: nobody else has approved it; nothing was changed, of no collection.
+        ApprovalNeededError: no other person has approved it; nothing was changed, of no collection.
     """
     asked = [
         ask(opened, found)
@@ -99,7 +99,7 @@ def caller(settings: Settings, *, agent: str | None = None) -> Person:
 
 
 def _os_user() -> str:
-    """The user of this process by its number: the environment, which anyone may set, is not asked."""
+    """The user of this process by its number: the environment, which any process may set, is not asked."""
     if sys.platform == "win32":
         found = system_user().partition("@")[0]
     else:
@@ -182,7 +182,7 @@ def _above(opened: Session, item: CollectionPlan) -> Iterator[Wanted]:
 
 
 def _counted(opened: Session, name: str, step: EditPoints, seen: set[PointId] | None) -> Found:
-    """What a step would take away now; it is only looked at, and written nowhere.
+    """What a step would take away now; it is only read, and nothing is written.
 
     Args:
         seen: ids that earlier steps will have taken; those of this one are added.

@@ -44,7 +44,7 @@ class AuditArchive:
 
 
 def due_rows(opened: Session, now: datetime) -> AuditArchive | None:
-    """What ``fixes.audit`` lets go; None where it keeps everything, or nothing is old enough. It only reads."""
+    """Rows that are older than ``fixes.audit``; None where there are none. It only reads."""
     kept = opened.settings.fixes.audit
     if kept is None:
         return None

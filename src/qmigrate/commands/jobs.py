@@ -252,7 +252,7 @@ def submit_approved(settings: Settings, number: int) -> QueuedJob | None:
 
     Raises:
         UnknownNameError: there is no such request.
-        RefusedError: nobody has approved it, or it is used up.
+        RefusedError: no other person has approved it, or it is used up.
     """
     found = requests.request(settings, number)
     if found.state != APPROVED:
@@ -406,7 +406,7 @@ def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, 
     return queue.end(taken, holder, COMPLETED, result=result, error=None, **state.now())
 
 
-#: Kinds whose interrupted run is undone when they are cancelled: else the next command would finish what nobody wants.
+#: Kinds whose interrupted run is undone when they are cancelled: else the next command would finish it.
 _TAKEN_BACK = frozenset({"delete", "retrain", "orphans", "reset", "undo", "request"})
 
 

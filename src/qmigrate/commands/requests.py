@@ -1,4 +1,4 @@
-"""requests, approve, reject: what waits for another person, who decides it, and how it is run then. It plans nothing."""
+"""requests, approve, reject: what waits for another person, who decides it, and how it runs then. It plans nothing."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def run(
     Raises:
         UnknownNameError: there is no such request.
         UsageError: it belongs to a revision or to gc, which have commands of their own.
-        RefusedError: nobody else has approved it, or it is used up.
+        RefusedError: no other person has approved it, or it is used up.
         CountMovedError: there are more or fewer points than it allows.
     """
     settings = settings or Settings.load()

@@ -124,7 +124,9 @@ def reset(
         _check_count(opened, collection, expect)
         _, outcomes = perform(
             opened,
-            lambda world: check_plan(opened, _plan(opened, tried(opened, world, collection), collection, reason, expect)),
+            lambda world: check_plan(
+                opened, _plan(opened, tried(opened, world, collection), collection, reason, expect)
+            ),
             options,
             names=[collection],
         )

@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from qmigrate.embed import known_keys
 from qmigrate.model.schema import JsonObject
-from qmigrate.settings import console, sections
+from qmigrate.settings import approval, console, sections
 from qmigrate.settings import values as read
 from qmigrate.settings.load import (
     DatabaseSettings,
@@ -57,6 +57,11 @@ _KINDS: Mapping[Callable[..., Any], JsonObject] = {
     read.server_url: {"type": "string", "pattern": "^\\s*https?://", "examples": ["http://localhost:6333"]},
     read.host: {"type": "string"},
     read.variable_name: _VARIABLE,
+    approval.bound: {"type": "string", "minLength": 1, "examples": ["1000 points", "1 %", "1000 points or 1 %"]},
+    approval.percent: {
+        "anyOf": [{"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}, {"type": "number", "minimum": 0, "maximum": 1}],
+        "examples": ["5 %", 0.05],
+    },
     console.filled: _FILLED,
     console.function: {"type": "string", "pattern": "^[^:]+:[^:]+$", "examples": ["app.jobs:enqueue"]},
     console.presets: {
@@ -225,6 +230,8 @@ def _kind(reader: Callable[..., Any]) -> JsonObject:
         return dict(_KINDS[reader])
     if reader is sections.read_ray:
         return _keys(RaySettings)
+    if reader is approval.approval:
+        return {**_keys(approval.ApprovalSettings), "required": ["above"]}
     if reader is sections.read_room:
         return {"type": "number", "minimum": 0}
     maker = reader.__qualname__.partition(".")[0]

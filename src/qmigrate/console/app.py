@@ -49,7 +49,7 @@ def create_app(settings: Settings, *, access: Access | None = None) -> FastAPI:
         ConfigError: a token can't be read.
     """
     known = access or Access.of(settings)
-    # Whoever acts from here on was logged in by it.
+    # Every caller from here on was logged in by it.
     settings = settings.called_by(CONSOLE)
     app = FastAPI(
         title="qmigrate",

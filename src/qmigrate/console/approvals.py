@@ -1,4 +1,4 @@
-"""Requests that need another person's approval, over HTTP: shown, approved, rejected, run. A verb decides, not a route."""
+"""Requests that need another person's approval, over HTTP: shown, approved, rejected, run. It decides nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qmigrate.ledger.job_queue import QueuedJob
 from qmigrate.model.approval import CONSOLE, Person
 from qmigrate.settings.load import Settings
 
-#: Numbers of requests; what no database would take for one is no request.
+#: Numbers of requests; no database takes a larger one.
 _Number = Annotated[int, Field(ge=1, lt=1 << 63)]
 
 

@@ -1,4 +1,4 @@
-"""Whether a step needs another person's approval, and has it: asked right before it begins. It asks nobody for one."""
+"""Whether a step needs another person's approval, and has it: asked right before it begins. It asks for none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qmigrate.text import counted, quote
 
 
 def need_approval(work: Work, changes: int, points: int) -> None:
-    """See that the step may take so many points away: few enough, or with an approval, which it uses for this run.
+    """See that the step may take this many points away: few enough, or with an approval, which it uses for this run.
 
     Called where they were just counted, under the lease, in a first phase that only reads.
 
@@ -27,7 +27,7 @@ def need_approval(work: Work, changes: int, points: int) -> None:
         points: of the collection.
 
     Raises:
-        ApprovalNeededError: nobody else has approved it; nothing was changed.
+        ApprovalNeededError: no other person has approved it; nothing was changed.
         CountMovedError: what was approved was another number of points; nothing was changed.
     """
     settings = work.settings.fixes.approval
@@ -59,7 +59,7 @@ def need_approval(work: Work, changes: int, points: int) -> None:
 
 
 def is_above(settings: ApprovalSettings, ledger: LedgerReader, found: Wanted, *, before: int = 0) -> bool:
-    """Whether so many points are more than one person may decide.
+    """Whether this many points are more than one person may decide.
 
     Args:
         before: points that the same run has taken away already, or that earlier steps of a plan will.
@@ -85,7 +85,7 @@ def problem(settings: ApprovalSettings, request: ApprovalRequest, who: Person) -
     if who.agent is not None:
         return f"this is run by an assistant ({who.agent}), and an assistant approves nothing"
     if settings.by == CONSOLE and who.proven != CONSOLE:
-        return "fixes.approval.by is console: only someone whom the HTTP API has logged in can approve"
+        return "fixes.approval.by is console: only a user whom the HTTP API has logged in can approve"
     # A name on a command line is only what is said; the user of the system is not.
     known = who.actor if who.proven is not None else who.user
     if settings.approvers and not any(Person(one, "").is_same(Person(known or "", "")) for one in settings.approvers):

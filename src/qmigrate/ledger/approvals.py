@@ -99,7 +99,7 @@ class ApprovalRequest:
         return self.changes / self.points if self.points else 0.0
 
     def allows(self, changes: int) -> bool:
-        """Whether so many points now are still what was approved."""
+        """Whether this many points now are still what was approved."""
         return abs(changes - self.changes) <= self.tolerance * self.changes
 
 
@@ -209,7 +209,7 @@ class Requests:
         return self._rows(_usable(self._ledger, collection, digest))[::-1]
 
     def unapproved(self, collection: str, seconds: float) -> int:
-        """Points that were deleted of a collection within so many seconds, and that nobody else has approved."""
+        """Points that were deleted of a collection within this many seconds, and that no other person has approved."""
         approved = select(requests.c.run).where(requests.c.run.is_not(None), requests.c.collection == collection)
         since = deletions.c.created_at >= self._database.now(-seconds)
         query = select(deletions.c.metadata, deletions.c.vector_count).where(

@@ -56,7 +56,7 @@ def remove_rows(ledger: LedgerReader, rows: Sequence[JsonObject], file: str, fac
             "deletion_type": ARCHIVED,
             "deletion_target": codec.readable(file),
             "vector_count": 0,
-            "deletion_reason": f"{len(rows):,} rows of the audit, of before {facts['before']}",
+            "deletion_reason": f"{len(rows):,} rows of the audit, older than {facts['before']}",
             "metadata": {"audit": facts},
             "created_at": ledger.database.now(),
             "actor": codec.readable(ledger.actor),

@@ -132,7 +132,8 @@ class ErasureWrites(Fenced):
             for row in connection.execute(select(jobs.c.id, jobs.c.arguments, jobs.c.result)).all():
                 arguments, result = _unnamed(row.arguments, texts), _unnamed(row.result, texts)
                 if (arguments, result) != (row.arguments, row.result):
-                    connection.execute(update(jobs).where(jobs.c.id == row.id).values(arguments=arguments, result=result))
+                    changed = update(jobs).where(jobs.c.id == row.id)
+                    connection.execute(changed.values(arguments=arguments, result=result))
                     gone += 1
         return gone
 

@@ -136,11 +136,12 @@ class JobQueue:
         Args:
             holder: who takes it, a name that no other worker has.
             ttl: seconds until it is free again, unless :meth:`beat` says otherwise.
-            retries: how often it is taken again whose worker is silent; None for ever.
+            retries: how often it is taken again whose worker is silent; None for no limit.
         """
         now = self._database.now()
         free = and_(jobs.c.state.in_((PENDING, PROCESSING)), or_(jobs.c.free_at.is_(None), jobs.c.free_at <= now))
-        oldest = select(jobs.c.id, jobs.c.state, jobs.c.error).where(free).order_by(jobs.c.created_at, jobs.c.id).limit(8)
+        columns = (jobs.c.id, jobs.c.state, jobs.c.error)
+        oldest = select(*columns).where(free).order_by(jobs.c.created_at, jobs.c.id).limit(8)
         for row in self._rows(oldest):
             values: dict[str, Any] = {
                 "state": PROCESSING,
@@ -213,7 +214,7 @@ class JobQueue:
         return self.get(identifier)
 
     def remove_ended(self, seconds: float) -> int:
-        """Remove jobs that have ended so many seconds ago, or earlier; how many."""
+        """Remove jobs that have ended this many seconds ago, or earlier; how many."""
         if not self.listed((COMPLETED, FAILED), limit=1):
             return 0
         old = and_(jobs.c.state.in_((COMPLETED, FAILED)), jobs.c.updated_at <= self._database.now(-seconds))

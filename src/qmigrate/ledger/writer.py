@@ -504,7 +504,7 @@ def _check_job(connection: Connection, metadata: Mapping[str, Any]) -> None:
 
 
 def _approval(connection: Connection, run: int) -> JsonObject | None:
-    """Who has asked for what a run does, and who has approved it; None where nobody had to."""
+    """Who has asked for what a run does, and who has approved it; None where no approval was needed."""
     table = tables.requests
     query = select(table.c.id, table.c.asked_by, table.c.decided_by).where(table.c.run == run).order_by(table.c.id)
     found = connection.execute(query).all()

@@ -119,7 +119,7 @@ def digest_of(collection: str, kind: str, what: Mapping[str, Any]) -> str:
 
 def wanted(job: Job, position: int) -> Wanted | None:
     """The step at a position of a job, where it takes points away; None for all others."""
-    found = _what(job, job.steps[position], position)
+    found = _what(job.steps[position])
     if found is None:
         return None
     kind, what, reason = found
@@ -128,7 +128,7 @@ def wanted(job: Job, position: int) -> Wanted | None:
     return Wanted(job.collection, kind, kept, reason)
 
 
-def _what(job: Job, step: Step, position: int) -> tuple[str, JsonObject, str | None] | None:
+def _what(step: Step) -> tuple[str, JsonObject, str | None] | None:
     if isinstance(step, EditPoints):
         edit = Edit.of(step.edit)
         bare = {name: value for name, value in step.edit.items() if name not in _BESIDE}

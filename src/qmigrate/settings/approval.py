@@ -29,7 +29,7 @@ class Bound(NamedTuple):
     share: float | None = None
 
     def is_exceeded(self, changes: int, points: int) -> bool:
-        """Whether so many of so many points are more."""
+        """Whether `changes` of this many points are more."""
         if self.points is not None and changes > self.points:
             return True
         # In this form a bound of 10 % of 30 points is 3 of them, and not a little less.
@@ -81,9 +81,9 @@ class ApprovalSettings:
     Attributes:
         above: above which number of points, or share of the collection: ``1000 points``, ``1 %``, ``1000 points or
             1 %``.
-        by: ``other person``: anyone else, as far as qmigrate can tell people apart; ``console``: only someone whom the
+        by: ``other person``: another one, as far as qmigrate can tell people apart; ``console``: only a user whom the
             HTTP API has logged in, with the role approver.
-        approvers: who may approve, by the name that is recorded; empty for everyone.
+        approvers: who may approve, by the name that is recorded; empty for all users.
         expires: how long a request can be approved and run, from when it was asked for.
         tolerance: by which share the number of points may differ when it runs from the number that was approved.
         within: add what was deleted of the collection without approval within this time, so that a large deletion
@@ -114,6 +114,6 @@ def approval(value: Any, at: str) -> ApprovalSettings:
     given = {name: hints[name].__metadata__[0](one, f"{at}.{name}") for name, one in entry.items()}
     for name in ("approvers", "fields", "image_roots"):
         if name in given and (not given[name] or "" in given[name]):
-            # An empty list may come of a variable that is missing, and would mean everyone.
+            # An empty list may come of a variable that is missing, and would mean all users.
             raise read.empty_key(f"{at}.{name}")
     return ApprovalSettings(**given)

@@ -110,7 +110,7 @@ class FixSettings:
             of every user, but an assistant has to name a person; ``named``, every command has to (``--requested-by``).
         approval: above how many points a deletion needs the approval of another person; None where none does.
         audit: how long rows of the deletion audit stay in the ledger: `gc` archives older ones to a file in
-            ``exports``; None for ever.
+            ``exports``; None keeps all of them.
     """
 
     exports: Annotated[Path, read.path] = Path(".qmigrate/exports")

@@ -43,6 +43,10 @@ NEEDS: Mapping[str, str] = {
     "repair --unlock": "none",
     "export show": "none",
     "jobs": "none",
+    "requests list": "none",
+    "requests show": "none",
+    "approve": "none",
+    "reject": "none",
     "wait": "any",
     "doctor": "any",
     "status": "read",
@@ -78,6 +82,7 @@ NEEDS: Mapping[str, str] = {
     "repair --vanished": "manage",
     "repair --schema": "manage",
     "worker": "manage",
+    "requests run": "manage",
 }
 #: By level of the key: need -> ``yes``, ``no``, or ``partly``: for the collections that the key names.
 ANSWERS: Mapping[str, Mapping[str, str]] = {

@@ -311,10 +311,10 @@ def _look(step: Retire, work: Work) -> RetirePreflight:
         refuse_written(step, work)
     points = work.store.count(_address(work, step.target))
     row = work.generation(step.target)
-    if row is not None and row.state == "retired" and row.held_until is not None:
+    until = row.held_until if row is not None and row.state == "retired" else None
+    if until is not None and until > present(work.lease.ledger):
         # Before the end of its holdover it is a way back, of a rebuild or of a reset that was approved as such.
-        if row.held_until > present(work.lease.ledger):
-            need_approval(work, points, points)
+        need_approval(work, points, points)
     return RetirePreflight(present=True, hidden_by=hidden_by, points=points)
 
 
