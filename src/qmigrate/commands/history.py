@@ -26,6 +26,7 @@ from qmigrate.model.report import KEPT, MAY_MISS, MAY_UNDO
 from qmigrate.ports import Store
 from qmigrate.settings.load import Settings
 from qmigrate.store import records
+from qmigrate.text import to_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,11 @@ def as_csv(found: Deletions) -> str:
     for one in found.rows:
         writer.writerow([_cell(getattr(one, name)) for name in names])
     return out.getvalue()
+
+
+def as_jsonl(found: Deletions) -> str:
+    """One JSON object a line, with everything that was recorded."""
+    return "".join(json.dumps(to_plain(one), ensure_ascii=False) + "\n" for one in found.rows)
 
 
 def _cell(value: object) -> object:

@@ -125,7 +125,7 @@ def request(settings: Settings | None, number: int) -> RequestRow:
         UnknownNameError: there is none.
     """
     with opened_ledger(settings or Settings.load()) as ledger:
-        return _row(ledger, _known(ledger, number))
+        return _row(ledger, known_request(ledger, number))
 
 
 def approve(
@@ -143,15 +143,15 @@ def approve(
     """
     settings = settings or Settings.load()
     with opened_ledger(settings) as ledger:
-        found, who = _known(ledger, number), caller(settings, agent=agent)
+        found, who = known_request(ledger, number), caller(settings, agent=agent)
         _check_open(found, (PENDING,))
         _check_whole(found)
         why = _problem(settings, found, who)
         if why is not None:
             raise RefusedError(f"request {number} was not approved: {why}", hint=f"qmigrate requests show {number}")
         if not Requests(ledger).approve(number, who, reason):
-            raise _over(_known(ledger, number))
-        return _row(ledger, _known(ledger, number))
+            raise _over(known_request(ledger, number))
+        return _row(ledger, known_request(ledger, number))
 
 
 def reject(
@@ -169,11 +169,11 @@ def reject(
     """
     settings = settings or Settings.load()
     with opened_ledger(settings) as ledger:
-        found = _known(ledger, number)
+        found = known_request(ledger, number)
         _check_open(found, (PENDING, APPROVED))
         if not Requests(ledger).reject(number, caller(settings, agent=agent), reason):
-            raise _over(_known(ledger, number))
-        return _row(ledger, _known(ledger, number))
+            raise _over(known_request(ledger, number))
+        return _row(ledger, known_request(ledger, number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ def run(
     """
     settings = settings or Settings.load()
     with opened_ledger(settings) as ledger:
-        found = _known(ledger, number)
+        found = known_request(ledger, number)
         _check_open(found, (APPROVED,))
         _check_whole(found)
     edit: JsonObject | None = found.what.get("edit")
@@ -261,6 +261,16 @@ def _age(said: Any) -> Any:
     return None if said is None else {**said, "age": f"{said['age']:.3f}s"}
 
 
+def why_not(settings: Settings, number: int) -> str | None:
+    """Why the caller can't approve a request; None where they can.
+
+    Raises:
+        UnknownNameError: there is no such request.
+    """
+    with opened_ledger(settings) as ledger:
+        return _problem(settings, known_request(ledger, number), caller(settings))
+
+
 def _problem(settings: Settings, found: ApprovalRequest, who: Person) -> str | None:
     own = settings.for_collection(found.collection).fixes.approval
     if own is None:
@@ -301,7 +311,12 @@ def _check_whole(found: ApprovalRequest) -> None:
         )
 
 
-def _known(ledger: Ledger, number: int) -> ApprovalRequest:
+def known_request(ledger: Ledger, number: int) -> ApprovalRequest:
+    """One request as the ledger has it.
+
+    Raises:
+        UnknownNameError: there is none of that number.
+    """
     found = Requests(ledger).get(number)
     if found is None:
         raise UnknownNameError(f"there is no request {number}", hint="qmigrate requests")

@@ -88,18 +88,26 @@ def _records(router: APIRouter, settings: Settings) -> None:
         actor: str | None = None,
         limit: Limit = 50,
         offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
-        form: Annotated[str, Query(alias="format", pattern="^(json|csv)$")] = "json",
+        form: Annotated[str, Query(alias="format", pattern="^(json|jsonl|csv)$")] = "json",
     ) -> Response:
-        """What was deleted and changed on purpose, newest first; `format=csv` for a spreadsheet."""
+        """What was deleted and changed on purpose, newest first; `format=csv` for a spreadsheet, or `jsonl`."""
         aware = since.replace(tzinfo=UTC) if since is not None and since.tzinfo is None else since
         whole = audit.deletions(
             settings, collection, since=aware, kind=kind, target=target, actor=actor, limit=limit + offset
         )
         found = audit.Deletions(whole.rows[offset:])
-        if form == "csv":
-            named = {"Content-Disposition": 'attachment; filename="deletions.csv"'}
-            return PlainTextResponse(audit.as_csv(found), headers=named, media_type="text/csv")
-        return _json(found)
+        return _json(found) if form == "json" else exported(found, form)
+
+
+def exported(found: audit.Deletions, form: str) -> Response:
+    """Rows of the audit as a file.
+
+    Args:
+        form: ``csv`` or ``jsonl``.
+    """
+    text, kind = (audit.as_csv(found), "text/csv") if form == "csv" else (audit.as_jsonl(found), "application/jsonl")
+    named = {"Content-Disposition": f'attachment; filename="deletions.{form}"'}
+    return PlainTextResponse(text, headers=named, media_type=kind)
 
 
 def metrics_endpoint(settings: Settings) -> Callable[[], Response]:

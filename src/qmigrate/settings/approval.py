@@ -89,6 +89,8 @@ class ApprovalSettings:
         within: add what was deleted of the collection without approval within this time, so that a large deletion
             can't be split into small ones; 0 counts each by itself.
         fields: payload fields that examples show to who approves; no other one is shown.
+        time: the payload field with the time of a point, for its newest and oldest examples; none where it is empty:
+            then those with the highest and lowest ids are shown.
         image: the payload field with the path of an image that is shown as well; none where it is empty.
         image_roots: folders that these paths are confined to, links resolved.
     """
@@ -100,6 +102,7 @@ class ApprovalSettings:
     tolerance: Annotated[float, percent] = 0.05
     within: Annotated[float, read.duration] = 0.0
     fields: Annotated[tuple[str, ...], read.listed(read.text)] = ()
+    time: Annotated[str, read.text] = ""
     image: Annotated[str, read.text] = ""
     image_roots: Annotated[tuple[str, ...], read.listed(read.text)] = field(default=())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,7 +29,7 @@ def environment() -> Environment:
     )
     made.filters.update(
         number=number, size=size, took=took, rate=rate, share=share, ago=ago, moment=moment, iso=iso,
-        counted=text.counted, state=state,
+        counted=text.counted, state=state, pretty=pretty,
     )
     return made
 
@@ -95,12 +96,18 @@ def ago(value: datetime | None, now: datetime) -> str:
     return f"{shown} ago" if seconds > 0 else f"in {shown}"
 
 
+def pretty(value: Any) -> str:
+    """Plain JSON over several lines."""
+    return json.dumps(text.to_plain(value), indent=2, ensure_ascii=False, sort_keys=True)
+
+
 #: State of a collection, a run, a job, a request -> how a page shows it. Colours carry no meaning alone: the word is
 #: always there. Red is for users who are hurt, and for nothing else.
 _LOOKS = {
     "ready": "good", "done": "good", "completed": "good", "live": "good", "approved": "good",
     "running": "busy", "processing": "busy", "pending": "busy",
     "held": "wait", "drift": "wait", "interrupted": "wait", "failed": "wait", "stale": "wait", "refused": "wait",
+    "rejected": "wait", "expired": "wait", "moved": "wait", "ended": "wait",
     "down": "bad",
 }
 
