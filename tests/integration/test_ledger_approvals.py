@@ -53,7 +53,7 @@ def claim(ledger: Ledger, changes: int = 100, wish: Wanted = WISH, counts=yes, s
     """What a new run gets; its run, which is ended as `state` says."""
     with ledger.hold(wish.collection, timeout=5) as lease:
         run = run_of(lease)
-        found = lease.claim_approval(run, wish.digest, changes, counts)
+        found = lease.claim_approval((run, 0), wish.digest, changes, counts)
         if state is not None:
             lease.finish_run(run, state)
         return found, run
@@ -197,7 +197,7 @@ def test_an_approval_is_used_once_by_one_of_two_runs(ledger, book, ledger_url):
         gate.wait()
         with own.hold("docs", timeout=60) as lease:
             run = run_of(lease)
-            found.append((run, lease.claim_approval(run, WISH.digest, 100, yes).request))
+            found.append((run, lease.claim_approval((run, 0), WISH.digest, 100, yes).request))
         own.close()
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -242,9 +242,9 @@ def test_a_run_that_is_resumed_keeps_it(ledger, book):
     edit(book, number, expires_at=book._database.now(-1))
     with ledger.hold("docs", timeout=5) as lease:
         lease.resume_run(run)
-        assert lease.claim_approval(run, WISH.digest, 100, yes).request.id == number
-        assert lease.claim_approval(run, replace(WISH, kind="soft").digest, 100, yes).request is None
-        assert lease.claim_approval(run, WISH.digest, 200, yes).moved.id == number, "counted again, too many now"
+        assert lease.claim_approval((run, 0), WISH.digest, 100, yes).request.id == number
+        assert lease.claim_approval((run, 0), replace(WISH, kind="soft").digest, 100, yes).request is None
+        assert lease.claim_approval((run, 0), WISH.digest, 200, yes).moved.id == number, "counted again, too many now"
 
 
 def test_what_the_settings_of_today_do_not_accept_is_not_used(ledger, book):
@@ -265,7 +265,7 @@ def test_the_audit_names_both(ledger, book):
     with ledger.hold("docs", timeout=5) as lease:
         for _ in range(2):
             run = run_of(lease)
-            lease.claim_approval(run, WISH.digest, 100, yes)
+            lease.claim_approval((run, 0), WISH.digest, 100, yes)
             fixed = Fixed("DIRECTORY", "x", 100, "moved", Audited(run, 0))
             lease.close_step(
                 run, 0, closings=[], view=None, generations=[], strategy="edit", physical="docs", changes=[], report={},
@@ -285,12 +285,46 @@ def test_an_erasure_reaches_what_was_asked_for(ledger, book):
     book.approve(mine.id, LEE)
     with ledger.hold("docs", timeout=5) as lease:
         run = run_of(lease)
-        assert lease.claim_approval(run, mine.digest, 100, yes).request
+        assert lease.claim_approval((run, 0), mine.digest, 100, yes).request
         assert lease.forget_asked(run, [2]) == 2
     assert "kim" not in json.dumps(book.get(mine.id).what)
     assert book.get(mine.id).state == "running"
     assert (book.get(waits.id).state, book.get(waits.id).what) == ("moved", {"edit": {"kind": "delete"}})
     assert (book.get(other.id).state, book.get(other.id).what["edit"]["ids"]) == ("pending", [7, 8])
+
+
+def test_an_erasure_that_is_not_done_names_no_point(book):
+    """Whom an erasure was about is kept no longer than it waits."""
+    made = [ask(book, replace(WISH, kind="erase", what={"edit": {"kind": "erase", "ids": [one]}})) for one in (71, 72, 73)]
+    book.reject(made[0].id, LEE, "no")
+    edit(book, made[1].id, expires_at=book._database.now(-1))
+    assert book.forget_expired() == 1
+    assert book.forget_expired() == 0
+    assert ["7" in json.dumps(book.get(one.id).what) for one in made] == [False, False, True]
+    assert [book.get(one.id).state for one in made] == ["rejected", "expired", "pending"]
+
+
+def test_several_approvals_of_one_run_are_of_their_steps(ledger, book):
+    """Each row of the audit names the approval of its own step; one without has none."""
+    from qmigrate.ledger.codec import Fixed
+    from qmigrate.model.facts.audit import Audited
+
+    other = replace(WISH, what={"edit": {"kind": "delete", "ids": [9]}})
+    numbers = {1: ask(book).id, 2: ask(book, other).id}
+    for one in numbers.values():
+        book.approve(one, LEE)
+    with ledger.hold("docs", timeout=5) as lease:
+        run = run_of(lease)
+        assert lease.claim_approval((run, 1), WISH.digest, 100, yes).request
+        assert lease.claim_approval((run, 2), other.digest, 100, yes).request
+        for step in range(3):
+            lease.close_step(
+                run, step, closings=[], view=None, generations=[], strategy="edit", physical="docs", changes=[],
+                report={}, phase="close", last=step == 2, fixed=Fixed("X", "x", 1, "r", Audited(run, step)),
+            )  # fmt: skip
+    told = {row.told.step: row.told.approval for row in ledger.deletions()}
+    assert told[0] is None
+    assert {step: told[step]["request"] for step in (1, 2)} == numbers
 
 
 def test_a_ledger_without_the_table_has_no_requests(ledger_url):

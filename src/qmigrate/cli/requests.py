@@ -8,7 +8,7 @@ import click
 
 from qmigrate.cli import consent
 from qmigrate.cli.layout import Text, columns, labelled, short
-from qmigrate.cli.shell import Shell, ask, with_shell
+from qmigrate.cli.shell import Number, Shell, ask, with_shell
 from qmigrate.cli.upgrade import lock_timeout
 from qmigrate.text import counted, moment, number
 
@@ -110,7 +110,7 @@ def show(shell: Shell, number: int) -> None:
 
 @requests.command("run", short_help="Do what was approved.")
 @click.argument("number", type=click.IntRange(min=1))
-@click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Most points per second.")
+@click.option("--max-rate", type=Number(min=0, min_open=True), help="Most points per second.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @lock_timeout
 @with_shell

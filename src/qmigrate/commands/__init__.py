@@ -51,8 +51,9 @@ if TYPE_CHECKING:
     from qmigrate.commands.repair import name as repair_name
     from qmigrate.commands.repair import unlock as repair_unlock
     from qmigrate.commands.repair import vanished as repair_vanished
-    from qmigrate.commands.requests import approve, reject, requests
+    from qmigrate.commands.requests import approve, reject
     from qmigrate.commands.requests import request as requests_show
+    from qmigrate.commands.requests import requests as requests_list
     from qmigrate.commands.requests import run as requests_run
     from qmigrate.commands.reset import reset as fix_reset
     from qmigrate.commands.restore import restore as snapshot_restore
@@ -107,7 +108,7 @@ __all__ = [
     "repair_schema",
     "repair_unlock",
     "repair_vanished",
-    "requests",
+    "requests_list",
     "requests_run",
     "requests_show",
     "revision",
@@ -166,7 +167,7 @@ _VERBS = {
     "repair_schema": "drift:restore",
     "repair_unlock": "repair:unlock",
     "repair_vanished": "repair:vanished",
-    "requests": "requests:requests",
+    "requests_list": "requests:requests",
     "requests_run": "requests:run",
     "requests_show": "requests:request",
     "revision": "init:revision",

@@ -17,6 +17,7 @@ from qmigrate.commands.session import Session, notes_on, session
 from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.engine.retire.retire import KINDS
 from qmigrate.errors import QmigrateError, StoppedError, UnknownNameError
+from qmigrate.ledger.approvals import Requests
 from qmigrate.ledger.job_queue import JobQueue
 from qmigrate.ledger.reader import present
 from qmigrate.model.facts.retire import RetirePreflight, RetireSnapshots
@@ -208,6 +209,7 @@ def _is_all(pattern: str, only: frozenset[str] | None) -> bool:
 
 def _records(opened: Session, now: datetime) -> tuple[AuditArchive | None, int]:
     """Archive what is old of the audit, and remove jobs that have ended long ago; how many of these."""
+    Requests(opened.ledger).forget_expired()
     return archive_rows(opened, now), JobQueue(opened.ledger).remove_ended(opened.settings.console.keep_jobs)
 
 

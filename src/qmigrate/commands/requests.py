@@ -372,7 +372,7 @@ def _next(one: ApprovalRequest, log: int | None, undo: bool) -> str | None:
         return f"qmigrate approve {one.id}"
     if one.state == APPROVED:
         return f"qmigrate requests run {one.id}" if _runs_alone(one) else _command_of(one)
-    return f"qmigrate fix undo {log}" if one.state == DONE and log is not None and undo else None
+    return f"qmigrate fix undo {quote(log)}" if one.state == DONE and log is not None and undo else None
 
 
 def _command_of(one: ApprovalRequest) -> str:

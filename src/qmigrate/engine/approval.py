@@ -31,8 +31,9 @@ def need_approval(work: Work, changes: int, points: int) -> None:
         CountMovedError: what was approved was another number of points; nothing was changed.
     """
     settings = work.settings.fixes.approval
-    # What takes a run back that has not gone live has nothing to lose.
-    found = wanted(work.job, work.step) if settings is not None and work.job.supersedes is None else None
+    # What takes a run back that has not gone live has nothing to lose, and neither has a rehearsal.
+    exempt = settings is None or work.job.supersedes is not None or work.job.throwaway
+    found = None if exempt else wanted(work.job, work.step)
     if settings is None or found is None:
         return
     ledger = work.lease.ledger
@@ -42,7 +43,7 @@ def need_approval(work: Work, changes: int, points: int) -> None:
         if above and not usable(settings, ledger, found):
             raise needed(settings, found)
         return
-    claimed = work.lease.claim_approval(work.run, found.digest, changes, partial(counts, settings))
+    claimed = work.lease.claim_approval((work.run, work.step), found.digest, changes, partial(counts, settings))
     if claimed.request is not None:
         one = claimed.request
         work.progress.say(f"{work.collection}: request {one.id} of {one.asked_by}, approved by {one.decided_by}")

@@ -21,6 +21,8 @@ PENDING, APPROVED, REJECTED, USED, MOVED = "pending", "approved", "rejected", "u
 #: What is shown in addition: it waits, or waited, for too long; and of a used one, what its run is.
 EXPIRED, RUNNING, DONE, ENDED = "expired", "running", "done", "ended"
 STATES = (PENDING, APPROVED, REJECTED, EXPIRED, MOVED, RUNNING, DONE, ENDED)
+#: Words of an erasure that is not done: whom it was about is kept no longer than it waits.
+NAMELESS = "erase points for good"
 #: Runs that have ended before they had changed anything: their approval can be used again.
 _NOTHING_DONE = ("refused", UNCHANGED)
 
@@ -202,7 +204,18 @@ class Requests:
             "decided_why": None if why is None else readable(why),
         }
         with self._database.writing() as connection:
-            return connection.execute(update(requests).where(here).values(**values)).rowcount == 1
+            done = connection.execute(update(requests).where(here).values(**values)).rowcount == 1
+            if state == REJECTED:
+                _forget(connection, requests.c.id == number)
+            return done
+
+    def forget_expired(self) -> int:
+        """Take out of erasures that were asked for in vain whom they were about; of how many."""
+        if not self._is_there():
+            return 0
+        late = and_(requests.c.state.in_((PENDING, APPROVED)), requests.c.expires_at <= self._database.now())
+        with self._database.writing() as connection:
+            return _forget(connection, or_(late, requests.c.state == MOVED))
 
     def approved(self, collection: str, digest: str) -> list[ApprovalRequest]:
         """Approvals that can be used for this now, the oldest first."""
@@ -256,18 +269,19 @@ class ApprovalWrites(Fenced):
     """The part of a lease that uses approvals."""
 
     def claim_approval(
-        self, run: int, digest: str, changes: int, counts: Callable[[ApprovalRequest], bool]
+        self, step: tuple[int, int], digest: str, changes: int, counts: Callable[[ApprovalRequest], bool]
     ) -> Claimed:
         """Use an approval for a run, once: no other run can use it, and this one keeps it when it is resumed.
 
         One whose number of points has moved is void from here on.
 
         Args:
+            step: the run, and the position of the step in its job.
             digest: of what the run is about to do.
             changes: points that would go, counted just now.
             counts: whether an approval is one by the settings of today.
         """
-        claimed = Claimed()
+        claimed, run = Claimed(), step[0]
         with self._write() as connection:
             mine = and_(requests.c.run == run, requests.c.digest == digest, requests.c.state == USED)
             found = [_request(row) for row in connection.execute(_query(self._reads, mine)).mappings()]
@@ -281,7 +295,7 @@ class ApprovalWrites(Fenced):
                 if not one.allows(changes):
                     values |= {"state": MOVED}
                 elif one.run != run:
-                    values |= {"state": USED, "run": run, "claimed_at": self.ledger.database.now()}
+                    values |= {"state": USED, "run": run, "step": step[1], "claimed_at": self.ledger.database.now()}
                 taken = requests.c.run.is_(None) if one.run is None else requests.c.run == one.run
                 here = and_(requests.c.id == one.id, requests.c.state.in_((APPROVED, USED)), taken)
                 if connection.execute(update(requests).where(here).values(**values)).rowcount != 1:
@@ -319,6 +333,13 @@ class ApprovalWrites(Fenced):
         found = self.ledger
         assert isinstance(found, LedgerReader)  # noqa: S101  a lease is one of a ledger
         return found
+
+
+def _forget(connection: Connection, where: ColumnElement[bool]) -> int:
+    """Erasures among these name no points any more: nothing of them is left to be done."""
+    mine = and_(requests.c.kind == "erase", requests.c.words != NAMELESS, where)
+    values = {"what": {"edit": {"kind": "erase"}}, "words": NAMELESS, "again": None}
+    return int(connection.execute(update(requests).where(mine).values(**values)).rowcount)
 
 
 def _usable(ledger: LedgerReader, collection: str, digest: str) -> ColumnElement[bool]:

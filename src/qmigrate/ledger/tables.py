@@ -377,6 +377,7 @@ requests = Table(
     Column("decided_why", Text),
     # The run that has used the approval, and how many points it found then.
     Column("run", Number, index=True),
+    Column("step", Number),
     Column("claimed_at", UtcDateTime),
     Column("found", Number),
     Column("created_at", UtcDateTime, nullable=False),

@@ -423,7 +423,7 @@ class RunWrites(Fenced):
         own = connection.scalar(select(tables.runs.c.metadata).where(tables.runs.c.id == run))
         if own:
             fixed = replace(fixed, facts=replace(fixed.facts, own=own))
-        if approved := _approval(connection, run):
+        if approved := _approval(connection, run, fixed.facts.step):
             fixed = replace(fixed, facts=replace(fixed.facts, approval=approved))
         return {"log": self._log(connection, fixed, self._actor(connection, run))}
 
@@ -503,15 +503,19 @@ def _check_job(connection: Connection, metadata: Mapping[str, Any]) -> None:
         raise LeaseHeldError(said, hint="qmigrate jobs")
 
 
-def _approval(connection: Connection, run: int) -> JsonObject | None:
-    """Who has asked for what a run does, and who has approved it; None where no approval was needed."""
+def _approval(connection: Connection, run: int, step: int | None) -> JsonObject | None:
+    """Who has asked for what a run does, and who has approved it; None where no approval was needed.
+
+    Args:
+        step: whose row it is; a reset is approved where its generation is built, and recorded by a later step.
+    """
     table = tables.requests
-    query = select(table.c.id, table.c.asked_by, table.c.decided_by).where(table.c.run == run).order_by(table.c.id)
-    found = connection.execute(query).all()
-    if not found:
+    query = select(table.c.id, table.c.step, table.c.asked_by, table.c.decided_by).where(table.c.run == run)
+    found = connection.execute(query.order_by(table.c.id)).all()
+    mine = [one for one in found if one.step == step] or [one for one in found if (one.step or 0) < (step or 0)]
+    if not mine:
         return None
-    last = found[-1]
-    return {"request": last.id, "asked_by": last.asked_by, "approved_by": last.decided_by}
+    return {"request": mine[-1].id, "asked_by": mine[-1].asked_by, "approved_by": mine[-1].decided_by}
 
 
 def _logged(connection: Connection, run: int, step: int, phase: str) -> int | None:

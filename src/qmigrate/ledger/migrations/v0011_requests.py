@@ -44,6 +44,7 @@ Table(
     Column("decided_at", DateTime(timezone=True)),
     Column("decided_why", Text),
     Column("run", Number, index=True),
+    Column("step", Number),
     Column("claimed_at", DateTime(timezone=True)),
     Column("found", Number),
     Column("created_at", DateTime(timezone=True), nullable=False),
