@@ -66,7 +66,7 @@ def test_asked_approved_run_and_undone_by_forms(strict):
     assert jobs.work(strict.made.settings(), once=True).ended == 1
     assert strict.paths() == set(PATHS[3:])
     page = anna.get(at).text
-    for said in ("Its run", "read back as gone", "anna, logged in by the console", "checked", "Until"):
+    for said in ("Its run", "read back as gone", "anna, logged in by the console", "checked", "The way back ends"):
         assert said in page, said
     assert send(otto, at, f"{at}/undo", seen="yes").status_code == 200
     assert jobs.work(strict.made.settings(), once=True).ended == 1
@@ -129,7 +129,7 @@ def test_examples_are_random_newest_and_oldest(served):  # noqa: F811
     ruled(served, time="category_id", fields=["category_id"])
     number = asked(served)
     found = examples.review(served.made.settings(), number).examples
-    assert {one.why for one in found} == {"newest"}, "with three points each is one of the newest"
+    assert {one.why for one in found} == {"all"}, "of three points all are shown"
     drawn = examples._Drawn(served.made.settings().fixes.approval)
     drawn.add([(one, float(one)) for one in range(1000)])
     chosen = drawn.chosen()
@@ -147,7 +147,7 @@ def test_pictures_stay_below_their_roots(served, tmp_path):  # noqa: F811
     (tmp_path / "secret.png").write_bytes((roots / "a.png").read_bytes())
     (roots / "link.png").symlink_to(tmp_path / "secret.png")
     (roots / "text.png").write_text("no picture")
-    ruled(served, image="photo", image_roots=[str(roots)])
+    ruled(served, picture="photo", image_roots=[str(roots)])
     photos = ["a.png", "link.png", "../secret.png"]
     store = served.made.store()
     from tests.harness import make_point, write

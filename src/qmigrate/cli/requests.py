@@ -120,7 +120,7 @@ def run(shell: Shell, number: int, yes: bool, **given: Any) -> None:
 
     settings = shell.settings()
     if not yes:
-        _agree(shell, settings, number, "Do it?", "nothing was changed", "qmigrate requests run")
+        _agree(shell, settings, number, "Do it?", "nothing was changed", f"qmigrate requests run {number} --yes")
     with shell.progress() as progress:
         done = command.run(settings, number, **given, progress=progress)
     shell.show(done, show_run)
@@ -140,7 +140,7 @@ def approve(shell: Shell, number: int, reason: str | None, yes: bool) -> None:
 
     settings, agent = shell.settings(), consent.agent()
     if not yes and agent is None:
-        _agree(shell, settings, number, "Approve it?", "nothing was approved", "qmigrate approve")
+        _agree(shell, settings, number, "Approve it?", "nothing was approved", f"qmigrate approve {number} --yes")
     shell.show(command.approve(settings, number, reason=reason, agent=agent), show_request)
 
 
@@ -155,7 +155,7 @@ def reject(shell: Shell, number: int, reason: str) -> None:
     shell.show(command.reject(shell.settings(), number, reason=reason, agent=consent.agent()), show_request)
 
 
-def _agree(shell: Shell, settings: Settings, number: int, question: str, otherwise: str, command_: str) -> None:
+def _agree(shell: Shell, settings: Settings, number: int, question: str, otherwise: str, again: str) -> None:
     """Show a request, and ask.
 
     Raises:
@@ -167,7 +167,7 @@ def _agree(shell: Shell, settings: Settings, number: int, question: str, otherwi
     found = command.request(settings, number)
     refusal = RefusedError(
         f"{otherwise}: request {number} is about {counted(found.changes, 'point')} of {found.collection}",
-        hint=f"check it: qmigrate requests show {number}; then: {command_} {number} --yes",
+        hint=f"check it: qmigrate requests show {number}; then: {again}",
         facts={"request": number, "changes": found.changes},
     )
     ask(shell, question, refusal=refusal, otherwise=otherwise, lines=lambda: _lines(found))

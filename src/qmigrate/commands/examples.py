@@ -48,7 +48,7 @@ class Example:
     """One point that would go.
 
     Attributes:
-        why: ``newest``, ``oldest`` or ``random``.
+        why: ``newest``, ``oldest`` or ``random``; ``all`` where these are all.
         payload: fields of ``fixes.approval.fields`` alone.
         image: whether there may be a picture of it.
     """
@@ -133,8 +133,11 @@ class _Drawn:
                     heapq.heappushpop(heap, entry)
 
     def chosen(self) -> dict[PointId, str]:
-        """Id -> why, at most 20."""
+        """Id -> why, at most 20; of fewer than that all, the newest first."""
         found: dict[PointId, str] = {}
+        if self.count <= ALL:
+            known = dict.fromkeys([*(entry[-1] for entry in sorted(self.newest, reverse=True)), *self.drawn])
+            return dict.fromkeys(known, "all")
         for why, heap in (("newest", sorted(self.newest, reverse=True)), ("oldest", sorted(self.oldest, reverse=True))):
             for *_, identifier in heap:
                 found.setdefault(identifier, why)
@@ -199,11 +202,11 @@ def small_image(settings: Settings, number: int, identifier: PointId) -> bytes:
     with opened_ledger(settings) as ledger:
         one = known_request(ledger, number)
     own = settings.for_collection(one.collection).fixes.approval
-    if own is None or not own.image or not own.image_roots:
-        raise UnknownNameError("no picture is shown: fixes.approval.image and image_roots name none")
+    if own is None or not own.picture or not own.image_roots:
+        raise UnknownNameError("no picture is shown: fixes.approval.picture and image_roots name none")
     with session(settings, writes=False, partial=True, readable=True) as opened:
-        (payload,) = _payloads(opened, one.collection, [identifier], [own.image]).values() or ({},)
-    return _small(_inside(str(value_at(payload, own.image) or ""), own.image_roots))
+        (payload,) = _payloads(opened, one.collection, [identifier], [own.picture]).values() or ({},)
+    return _small(_inside(str(value_at(payload, own.picture) or ""), own.image_roots))
 
 
 #: Of a collection whose settings ask for no approval any more.
@@ -281,14 +284,14 @@ def _seconds(value: Any) -> float | None:
 
 
 def _shown(opened: Session, name: str, chosen: dict[PointId, str], own: ApprovalSettings) -> tuple[Example, ...]:
-    wanted = [*own.fields, *([own.image] if own.image and own.image_roots else [])]
+    wanted = [*own.fields, *([own.picture] if own.picture and own.image_roots else [])]
     payloads = _payloads(opened, name, list(chosen), wanted) if wanted else {}
     return tuple(
         Example(
             one,
             why,
             picked(payloads.get(one, {}), own.fields),
-            bool(own.image and own.image_roots and value_at(payloads.get(one, {}), own.image)),
+            bool(own.picture and own.image_roots and value_at(payloads.get(one, {}), own.picture)),
         )
         for one, why in chosen.items()
     )

@@ -307,7 +307,7 @@ def _check_whole(found: ApprovalRequest) -> None:
     if not found.is_whole:
         raise RefusedError(
             f"request {found.id} is not what was asked for: its row in the ledger was edited",
-            hint=f"qmigrate reject {found.id}, then ask for it again",
+            hint=f'qmigrate reject {found.id} --reason "edited in the ledger"',
         )
 
 
@@ -379,7 +379,7 @@ def _command_of(one: ApprovalRequest) -> str:
     if one.what.get("revisions") or one.kind == DROP:
         return "qmigrate upgrade"
     if (one.what.get("edit") or {}).get("mark"):
-        return "qmigrate fix retrain"
+        return "qmigrate fix retrain --preset NAME --value VALUE"
     return f"qmigrate gc {quote(one.collection)} --now"
 
 

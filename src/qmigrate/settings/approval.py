@@ -91,7 +91,7 @@ class ApprovalSettings:
         fields: payload fields that examples show to who approves; no other one is shown.
         time: the payload field with the time of a point, for its newest and oldest examples; none where it is empty:
             then those with the highest and lowest ids are shown.
-        image: the payload field with the path of an image that is shown as well; none where it is empty.
+        picture: the payload field with the path of an image that is shown as well; none where it is empty.
         image_roots: folders that these paths are confined to, links resolved.
     """
 
@@ -103,7 +103,7 @@ class ApprovalSettings:
     within: Annotated[float, read.duration] = 0.0
     fields: Annotated[tuple[str, ...], read.listed(read.text)] = ()
     time: Annotated[str, read.text] = ""
-    image: Annotated[str, read.text] = ""
+    picture: Annotated[str, read.text] = ""
     image_roots: Annotated[tuple[str, ...], read.listed(read.text)] = field(default=())
 
 
