@@ -89,8 +89,8 @@ EMBEDDERS = (
     "[Embedders](../embedders.md) has what each key means; here is which type has which."
 )
 COLLECTIONS = (
-    "Exact logical name -> `rebuild`, `fixes` (`undo`, `max_share`, `soft_delete`, `approval`) and `embedders` of that collection "
-    "alone; what is left out is as above. Globs are refused."
+    "Exact logical name -> `rebuild`, `fixes` (`undo`, `max_share`, `soft_delete`, `approval`) and `embedders` of that "
+    "collection alone; what is left out is as above. Globs are refused."
 )
 
 

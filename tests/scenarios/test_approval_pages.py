@@ -9,11 +9,12 @@ import re
 
 import pytest
 from PIL import Image
-from tests.harness import audit
-from tests.scenarios.test_approvals import BODY, URL, asked, asked_by, ruled
+from tests.harness import audit, make_point, write
+from tests.scenarios.test_approvals import BODY, URL, asked, asked_by, delete, ruled
 from tests.scenarios.test_console import APPROVER, OPERATOR, PATHS, VIEWER, Served, served, tokens  # noqa: F401  fixtures
 
 from qmigrate.commands import examples, jobs, requests
+from qmigrate.errors import ApprovalNeededError
 
 HTML = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
 
@@ -93,7 +94,7 @@ ROUTES = ("approve", "reject", "run", "undo")
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_viewer_and_a_page_of_another_site_decide_nothing(strict, route):
-    """A viewer gets 403, and so does a form without its proof, whoever is logged in."""
+    """A viewer gets 403, and so does a form without its proof, also of an approver."""
     number = asked(strict)
     vera, anna = browser(strict, VIEWER), browser(strict, APPROVER)
     path = f"/requests/{number}/{route}"
@@ -111,8 +112,6 @@ def test_what_moved_is_said_before_it_is_approved(strict):
     """The page counts now, and warns where an approval would be void."""
     number = asked(strict)
     store = strict.made.store()
-    from tests.harness import make_point, write
-
     points = [make_point(one) for one in (60, 61, 62)]
     for point in points:
         point.payload["path"] = "/photos/2024/new.jpg"
@@ -150,8 +149,6 @@ def test_pictures_stay_below_their_roots(served, tmp_path):  # noqa: F811
     ruled(served, picture="photo", image_roots=[str(roots)])
     photos = ["a.png", "link.png", "../secret.png"]
     store = served.made.store()
-    from tests.harness import make_point, write
-
     points = []
     for place, photo in enumerate([*photos, str(tmp_path / "secret.png"), "text.png"]):
         point = make_point(place if place < 3 else 70 + place)
@@ -159,9 +156,7 @@ def test_pictures_stay_below_their_roots(served, tmp_path):  # noqa: F811
         points.append(point)
     write(store, served.made.name, points)
     store.close()
-    with pytest.raises(Exception, match="another person"):
-        from tests.scenarios.test_approvals import delete
-
+    with pytest.raises(ApprovalNeededError):
         delete(served)
     client = browser(served, VIEWER)
     page = client.get("/requests/1").text
@@ -176,7 +171,7 @@ def test_pictures_stay_below_their_roots(served, tmp_path):  # noqa: F811
     src = found[0][0].replace("&amp;", "&").partition("?")[0]
     assert client.get(src).status_code == 404, "an address that no page gave out"
     assert str(roots) not in page
-    assert "a.png" not in page, "the path itself is no field that is named"
+    assert "a.png" not in page, "the path itself is not a field that is named"
 
 
 def test_the_audit_is_filtered_paged_and_exported(served):  # noqa: F811

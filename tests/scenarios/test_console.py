@@ -391,6 +391,8 @@ def routes() -> list[tuple[str, str]]:
     return sorted((method.upper(), re.sub(r"\{\w+\}", "1", path)) for path, methods in paths.items() for method in methods)
 
 
+#: What another person decides.
+DECIDES = {path for _, path in routes() if path.endswith("/approve")}
 #: What changes nothing, for callers who may only look.
 READS = {path for method, path in routes() if method == "GET"}
 
@@ -404,7 +406,11 @@ def test_no_route_answers_a_caller_without_the_role(plain, method, path):
     if path not in READS or method != "GET":
         found = _client(plain, VIEWER).request(method, path, **body)
         assert found.status_code == 403, found.text
-        assert found.json()["detail"] == "this needs the role operator, and viewer has viewer"
+        role = "approver" if path in DECIDES else "operator"
+        assert found.json()["detail"] == f"this needs the role {role}, and viewer has viewer"
+    if path in DECIDES:
+        found = _client(plain, OPERATOR).request(method, path, **body)
+        assert (found.status_code, "role approver" in found.text) == (403, True)
 
 
 def test_a_cookie_needs_the_token_of_a_page_for_changes(plain):

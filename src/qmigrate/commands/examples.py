@@ -126,7 +126,8 @@ class _Drawn:
                 self.drawn[place] = identifier
             if at is None:
                 continue
-            for heap, entry in ((self.newest, (at, self.count, identifier)), (self.oldest, (-at, self.count, identifier))):
+            for heap, sign in ((self.newest, 1), (self.oldest, -1)):
+                entry = (sign * at, self.count, identifier)
                 if len(heap) < EACH:
                     heapq.heappush(heap, entry)
                 else:
@@ -225,7 +226,8 @@ def _looked(opened: Session, one: ApprovalRequest, own: ApprovalSettings, at: da
             whole = False
             break
     now = drawn.count if whole else None
-    problem = None if whole else f"not all was counted within {took(_LONGEST)}: at least {counted(drawn.count, 'point')}"
+    least = counted(drawn.count, "point")
+    problem = None if whole else f"not all was counted within {took(_LONGEST)}: at least {least}"
     return Review(now, seen.points, at, _shown(opened, one.collection, drawn.chosen(), own), problem=problem)
 
 
@@ -336,7 +338,8 @@ def _undo(opened: Session, one: ApprovalRequest, at: datetime) -> str:
     settings = opened.settings.for_collection(one.collection)
     edit: JsonObject = one.what.get("edit") or {}
     if one.kind in (RESET, DROP):
-        return f"until {at + timedelta(seconds=settings.rebuild.holdover):%Y-%m-%d %H:%M} UTC, then gc removes the points"
+        until = at + timedelta(seconds=settings.rebuild.holdover)
+        return f"until {until:%Y-%m-%d %H:%M} UTC, then gc removes the points"
     if one.kind == RETIRE:
         return "it can't be undone: it is what an undo would need"
     if one.kind == "erase":
@@ -375,7 +378,7 @@ def _small(path: Path) -> bytes:
     """Made small here: what is sent is never the file itself.
 
     Raises:
-        UnknownNameError: it is no picture, or too large a one.
+        UnknownNameError: it is not a picture, or too large a one.
     """
     from PIL import Image, ImageOps
 

@@ -59,7 +59,10 @@ _KINDS: Mapping[Callable[..., Any], JsonObject] = {
     read.variable_name: _VARIABLE,
     approval.bound: {"type": "string", "minLength": 1, "examples": ["1000 points", "1 %", "1000 points or 1 %"]},
     approval.percent: {
-        "anyOf": [{"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}, {"type": "number", "minimum": 0, "maximum": 1}],
+        "anyOf": [
+            {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"},
+            {"type": "number", "minimum": 0, "maximum": 1},
+        ],
         "examples": ["5 %", 0.05],
     },
     console.filled: _FILLED,

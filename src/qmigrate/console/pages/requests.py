@@ -33,13 +33,16 @@ def _listed(router: APIRouter, site: Site) -> None:
     viewer = [site.allows("viewer")]
 
     @router.get("/requests", dependencies=viewer)
-    def page(request: Request, state: str = "", collection: str = "", page: Annotated[int, Query(ge=1)] = 1) -> Response:
+    def page(
+        request: Request, state: str = "", collection: str = "", page: Annotated[int, Query(ge=1, le=100_000)] = 1
+    ) -> Response:
         known = [state] if state in STATES else []
         # One more than is shown: whether there is a next page.
         found = requests.requests(
             site.settings, known, collection=collection or None, limit=_ROWS + 1, offset=(page - 1) * _ROWS
         ).rows
-        facts: dict[str, Any] = {"states": STATES, "state": state, "collection": collection, "page": page, "more": len(found) > _ROWS}
+        facts: dict[str, Any] = {"states": STATES, "state": state, "collection": collection, "page": page}
+        facts |= {"more": len(found) > _ROWS}
         return site.render(request, "requests.html", title="Requests", rows=found[:_ROWS], **facts)
 
     @router.get("/requests/{number:int}", dependencies=viewer)
@@ -59,7 +62,7 @@ def _listed(router: APIRouter, site: Site) -> None:
         return site.render(request, "request.html", title=f"Request {number}", one=found, seen=seen, done=done, **facts)
 
     @router.get("/requests/{number:int}/image/{point}", dependencies=viewer)
-    def image(request: Request, number: int, point: str, sign: str = "") -> Response:
+    def image(number: int, point: str, sign: str = "") -> Response:
         if not site.access.is_signed(_SIGNED, f"{number}/{point}", sign):
             raise HTTPException(404, "there is no such picture")
         return Response(examples.small_image(site.settings, number, typed(point)), media_type="image/jpeg")
