@@ -134,6 +134,26 @@ def test_no_way_leads_around_it(strict, way):
     assert {one.state for one in rows} == {"done"}, rows
 
 
+RUN_ALONE = sorted(set(WAYS) - {"a revision", "a dropped collection", "a rollback to nothing", "a job", "several at once"})
+
+
+@pytest.mark.parametrize("way", RUN_ALONE)
+def test_what_was_approved_runs_from_its_request(strict, way):
+    """`requests run` does what was asked for, from what the ledger has of it, and nothing else."""
+    with pytest.raises(ApprovalNeededError) as caught:
+        WAYS[way](strict)
+    number = caught.value.facts["request"]
+    with pytest.raises(RefusedError, match="waits for another person"):
+        requests.run(asked_by(strict, "otto"), number)
+    requests.approve(asked_by(strict, "anna"), number)
+    done = requests.run(asked_by(strict, "otto"), number)
+    assert done.changed == (6 if way == "a reset" else 3)
+    assert strict.paths() == (set(PATHS) if way == "softly" else set() if way == "a reset" else set(PATHS[3:]))
+    assert requests.request(strict.made.settings(), number).state == "done"
+    with pytest.raises(RefusedError, match="used once"):
+        requests.run(asked_by(strict, "otto"), number)
+
+
 def test_below_the_bound_no_user_is_asked(strict):
     """Below the bound no user is asked."""
     result = fix.fix(asked_by(strict, "otto"), _wish(strict, "/photos/2024/vacation"))

@@ -284,6 +284,21 @@ def test_what_a_cancelled_job_has_begun_is_undone(served, queue, kind):  # noqa:
     assert len(served.made.contents()) == 3
 
 
+def test_a_job_that_waits_for_another_try_is_undone_by_a_worker(served, queue):  # noqa: F811
+    """Cancelled while it waits, it isn't over before what it had begun is undone."""
+    settings = served.made.settings()
+    job, acting = asked(settings, queue, "delete", endpoint="directory", value="/photos/2024", reason="x")
+    with pytest.raises(SystemExit):
+        vectors.delete(acting, "directory", "/photos/2024", reason="x", progress=DiesAt(served.made.name, "verify"))
+    assert queue.put_back(queue.get(job), "dead", 600.0)
+    found = jobs.cancel(settings.acting("kim"), job)
+    assert (found.state, found.cancelled_by) == ("pending", "kim")
+    assert jobs.work(settings, once=True).ended == 1, "it is due at once"
+    assert "is undone" in jobs.job(settings, job).error["message"]
+    assert queue.begun(job) == []
+    assert len(served.made.contents()) == 6
+
+
 def test_the_history_has_jobs_that_are_over(served, queue):  # noqa: F811
     """With --all, what came of a job is there, be there a run of it or not."""
     settings = served.made.settings()
