@@ -12,6 +12,10 @@ from tests.scenarios import json_schemas
 from tests.scenarios.cli import call
 
 from qmigrate.commands.reset import PHRASE
+from qmigrate.ledger import Ledger
+from qmigrate.ledger.approvals import Requests
+from qmigrate.model.approval import Person, Wanted
+from qmigrate.operations import DeletePoints
 
 #: In this order; NAME is the collection. What is refused has an error, whose form is part of each schema.
 COMMANDS = """
@@ -22,11 +26,6 @@ COMMANDS = """
     completion bash
     jobs
     worker --once
-    requests
-    requests show 1
-    requests run 1 --yes
-    approve 1 --yes
-    reject 1 --reason why
     plan
     upgrade --dry-run
     upgrade --rehearse 5
@@ -73,6 +72,11 @@ COMMANDS = """
     abort
     cutover NAME
     repair --accept 0001 --reason why
+    requests
+    requests show 1
+    approve 1 --yes
+    requests run 1 --yes
+    reject 2 --reason why
     revision -m later
     init
 """
@@ -84,7 +88,7 @@ def made(tmp_path):
     app = f"sqlite:///{tmp_path}/app.db"
     found = Deployment(
         tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db",
-        extra={"databases": {"app": {"url": app}}},
+        extra={"databases": {"app": {"url": app}}, "fixes": {"approval": {"above": "1000 points"}}},
     )  # fmt: skip
     found.revise("0001", CREATE)
     assert call(found.root, "upgrade").code == 0
@@ -95,6 +99,11 @@ def made(tmp_path):
     client.create_collection("other", vectors_config=models.VectorParams(size=4, distance=models.Distance.DOT))
     client.close()
     found.revise("0002", ADD)
+    with contextlib.closing(Ledger.open(found.ledger_url)) as ledger:
+        for number in (100, 101):
+            edit = DeletePoints(found.name, ids=[number], reason="why").edit()
+            wish = Wanted(found.name, "delete", {"edit": edit}, "why", 1, 20)
+            Requests(ledger).ask(wish, "a point", Person("kim", "console"), above="0", tolerance=1.0, expires=600.0)
     with contextlib.closing(sqlite3.connect(tmp_path / "app.db")) as connection:
         connection.execute("CREATE TABLE rows (id INTEGER, kind TEXT)")
         connection.executemany("INSERT INTO rows VALUES (?, ?)", [(number, "b") for number in range(15)])
