@@ -90,6 +90,8 @@ def _counts(row: Any, made: datetime | None, space: int | None) -> bool:
     return space is None or row["id_spaces"] is None or space in row["id_spaces"]
 
 
+#: Rows that are asked for by their numbers at once: databases take no more values than some thousands.
+AT_ONCE = 1000
 #: Pages of a base that are read at once; a page is some hundred KiB at most.
 PAGES_AT_ONCE = 8
 
@@ -113,6 +115,7 @@ class LedgerReader(ErasureReads):
         self.metadata = dict(metadata or {})
         self._is_ready = False
         self._key: bytes | None = None
+        self._fold: tuple[list[Any], dict[tuple[str, str], Any]] = ([], {})
         self._passing_key = secrets.token_bytes(schema.KEY_SIZE)
 
     @classmethod
@@ -218,21 +221,39 @@ class LedgerReader(ErasureReads):
 
     def _folded(self, collection: str | None = None) -> dict[tuple[str, str], Any]:
         """(collection, revision) -> the history row that counts and what served before it, as they were applied."""
-        history = tables.history
-        query = select(history).order_by(history.c.id)
+        history = tables.history.c
+        # Rows are added and never changed: as long as none was, the last answer is that of now.
+        newest = [*self._tuples(select(func.count(), func.max(history.id))), collection]
+        if self._fold[0] == newest:
+            return dict(self._fold[1])
+        # Of all rows what decides, and everything only of those that count: schemas and reports are long.
+        query = select(history.id, history.collection, history.revision, history.direction, history.physical)
         if collection is not None:
-            query = query.where(history.c.collection == collection)
-        counting: dict[tuple[str, str], Any] = {}
+            query = query.where(history.collection == collection)
+        counting: dict[tuple[str, str], tuple[int, str | None]] = {}
         served: dict[str, str | None] = {}
-        for row in self._rows(query):
-            left = served.get(row["collection"])
-            served[row["collection"]] = row["physical"] or left
-            if row["direction"] in ASIDE:
+        for number, name, revision, direction, physical in self._tuples(query.order_by(history.id)):
+            left = served.get(name)
+            served[name] = physical or left
+            if direction in ASIDE:
                 continue
-            counting.pop((row["collection"], row["revision"]), None)
-            if row["direction"] in APPLYING:
-                counting[row["collection"], row["revision"]] = (row, left)
-        return counting
+            counting.pop((name, revision), None)
+            if direction in APPLYING:
+                counting[name, revision] = (number, left)
+        whole = self._history_rows([number for number, _ in counting.values()])
+        self._fold = (newest, {key: (whole[one], left) for key, (one, left) in counting.items() if one in whole})
+        return dict(self._fold[1])
+
+    def _history_rows(self, numbers: Sequence[int]) -> dict[int, Any]:
+        table, found = tables.history, dict[int, Any]()
+        for first in range(0, len(numbers), AT_ONCE):
+            some = numbers[first : first + AT_ONCE]
+            found.update((row["id"], row) for row in self._rows(select(table).where(table.c.id.in_(some))))
+        return found
+
+    def _tuples(self, query: Any) -> list[Any]:
+        with self._read() as connection:
+            return [] if connection is None else list(connection.execute(query))
 
     def moments(self, collection: str) -> tuple[Moment, ...]:
         """What was applied after each entry of the history, oldest first: what a snapshot of an earlier time holds."""
