@@ -11,6 +11,7 @@ from types import FrameType
 
 from qmigrate.engine.epoch_aliases import await_late, leave_in_order, release, remove_earlier, was_left_in_order
 from qmigrate.engine.phases import phases_of
+from qmigrate.engine.throttle import Throttle, waiting
 from qmigrate.engine.work import Phase, Work
 from qmigrate.engine.write_limit import longest
 from qmigrate.errors import (
@@ -27,14 +28,20 @@ from qmigrate.errors import (
     VerificationError,
     without_secrets,
 )
+from qmigrate.ledger.decisions import Pace, paces
 from qmigrate.ledger.writer import UNCHANGED
 from qmigrate.model.facts.phases import Facts
 from qmigrate.model.plan import Job
 from qmigrate.model.state import OpenRun
 from qmigrate.ports import Progress
+from qmigrate.text import rate
 
 #: Errors that a phase which only reads raises on purpose: the run is closed and leaves nothing open.
 REFUSALS = (RefusedError, UsageError, UnavailableError, VerificationError, DriftError)
+
+
+#: Seconds between two looks for what people ask of a run.
+ASKED_EVERY = 2.0
 
 
 class Stop:
@@ -85,19 +92,78 @@ def stop_on_signals(progress: Progress | None = None) -> Iterator[Stop]:
 
 
 class Ticker:
-    """What long work calls: progress display, progress in the ledger, lease deadline and stop signal."""
+    """What long work calls: progress display, progress in the ledger, lease deadline, stop signal, and pace.
+
+    Attributes:
+        pausable: whether the phase that runs may stand still, see :class:`qmigrate.engine.work.Phase`.
+    """
 
     def __init__(self, work: Work, stop: Stop) -> None:
         self._work = work
         self._stop = stop
         self._need = max(work.store.request_timeout, 0.0)
         self._checked = 0.0
+        self._asked: Pace | None = None
+        self._asked_at = time.monotonic()
+        self._throttle = Throttle(None)
+        self._reading = threading.Lock()
+        self.pausable = False
 
     def __call__(self, count: int = 0, note: str = "") -> None:
         """See ``engine.work.Tick``."""
-        self._stop.check()
+        self._check()
         if count or note:
             self._work.progress.advance(count, note)
+        self._obey()
+        # Worker processes know nothing of it, and a parent that stands still leaves them without an answer.
+        if self.pausable and not self._work.delegated:
+            while self._asked is not None and self._asked.paused:
+                time.sleep(0.2)
+                self._check()
+                self._obey()
+            if count:
+                self._throttle.take(count)
+
+    def _obey(self) -> None:
+        """Learn now and then what people ask of this run.
+
+        Raises:
+            StoppedError: they ask it to stop.
+        """
+        if time.monotonic() - self._asked_at >= ASKED_EVERY and self._reading.acquire(blocking=False):
+            try:
+                self._learn()
+            finally:
+                self._asked_at = time.monotonic()
+                self._reading.release()
+        if self._asked is not None and self._asked.stopped:
+            raise StoppedError(f"stopped at a checkpoint, as {self._asked.actor} has asked")
+
+    def _learn(self) -> None:
+        work = self._work
+        # A ledger that doesn't answer for now changes nothing; the lease sees to what matters.
+        with suppress(UnavailableError):
+            found = paces(work.lease.ledger, [work.run]).get(work.run)
+            asked = found if found is not None and found.epoch == work.lease.epoch else None
+            if asked != self._asked:
+                self._announce(asked)
+                most = asked.rate if asked is not None else None
+                self._throttle = Throttle(most, pause=waiting(self._check))
+            self._asked = asked
+
+    def _announce(self, asked: Pace | None) -> None:
+        who = f", as {asked.actor} has asked" if asked is not None else ""
+        if asked is not None and asked.paused:
+            said = f"paused{who}"
+        elif asked is not None and asked.rate is not None:
+            said = f"at most {rate(asked.rate)}{who}"
+        else:
+            said = f"on, at full speed{who}"
+        self._work.progress.say(f"{self._work.collection}: {said}")
+
+    def _check(self) -> None:
+        """Stop by a signal, or where the lease is about to end."""
+        self._stop.check()
         now = time.monotonic()
         if now - self._checked < 0.2:
             return
@@ -124,7 +190,8 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
     Returns:
         The run's id in the ledger.
     """
-    work.tick = Ticker(work, stop)
+    ticker = Ticker(work, stop)
+    work.tick = ticker
     _open(work, verb, checksums, actor, found)
     with _recorded(work), _revoked(work, found), _taking_back(work), _leaving_no_alias(work):
         position = 0
@@ -138,6 +205,7 @@ def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop
                     await_late(work)
                 # A phase may amend the step, too.
                 step, work.phase = work.job.steps[position], phase.name
+                ticker.pausable = phase.pausable
                 work.tick()
                 work.lease.journal(work.run, position, phase.name, "running")
                 facts = work.learn(phase.run(step, work))

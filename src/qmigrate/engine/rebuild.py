@@ -325,8 +325,8 @@ PHASES = (
     Phase(Preflight, preflight),
     Phase(SourceSnapshot, snapshot),
     Phase(Shadow, shadow),
-    Phase(Fill, fill, early=True),
+    Phase(Fill, fill, early=True, pausable=True),
     Phase(Index, index, early=True),
-    Phase(Proof, converge, early=True),
+    Phase(Proof, converge, early=True, pausable=True),
     Phase(Quality, quality),
 )

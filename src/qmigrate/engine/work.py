@@ -274,6 +274,7 @@ class Phase(Generic[F_co]):
         waits: whether it only waits or refuses, so that an error in it leaves the run held, not failed.
         early: whether it may begin while a request of an earlier holder can still land: it waits for the end of that
             itself, where it has to.
+        pausable: whether it may stand still for as long as a person wants: no user and no client waits for it.
     """
 
     facts: type[F_co]
@@ -281,6 +282,7 @@ class Phase(Generic[F_co]):
     volatile: bool = False
     waits: bool = False
     early: bool = False
+    pausable: bool = False
 
     @property
     def name(self) -> str:

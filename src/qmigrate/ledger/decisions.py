@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, and_, select, update
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, inspect, select, update
 
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.codec import readable
@@ -103,3 +106,60 @@ def unlock(ledger: LedgerReader, collection: str, actor: str) -> bool:
     with database.writing() as connection:
         ended = update(leases).where(held).values(expires_at=now, unlocked_by=readable(actor), unlocked_at=now)
         return connection.execute(ended).rowcount == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What people ask of a run that is worked on.
+
+    Attributes:
+        run: its id.
+        epoch: of the lease of the process that worked on it then; no other process is bound by it.
+        paused: wait at the next checkpoint until this is no longer asked.
+        stopped: stop at the next checkpoint.
+        rate: most points per second; None for what the settings say.
+        actor: who has asked last.
+        asked_at: when.
+    """
+
+    run: int
+    epoch: int
+    paused: bool
+    stopped: bool
+    rate: float | None
+    actor: str
+    asked_at: datetime | None = None
+
+
+def ask_pace(ledger: LedgerReader, pace: Pace) -> None:
+    """Ask it of a run, in place of what was asked before.
+
+    Raises:
+        LedgerError: the database can't be written.
+    """
+    ledger.prepare()
+    database, table = ledger.database, tables.paces
+    values = {
+        "epoch": pace.epoch,
+        "paused": pace.paused,
+        "stopped": pace.stopped,
+        "rate": pace.rate,
+        "actor": readable(pace.actor),
+        "asked_at": database.now(),
+    }
+    with database.writing() as connection:
+        mine = update(table).where(table.c.run == pace.run).values(**values)
+        if not connection.execute(mine).rowcount:
+            connection.execute(table.insert().values(run=pace.run, **values))
+
+
+def paces(ledger: LedgerReader, runs: list[int]) -> dict[int, Pace]:
+    """Run -> what is asked of it; none in a ledger that an earlier qmigrate has made."""
+    database, table = ledger.database, tables.paces
+    if not runs or not ledger.ready():
+        return {}
+    with database.reading() as connection:
+        if not inspect(connection).has_table(table.name, schema=database.schema):
+            return {}
+        rows = connection.execute(select(table).where(table.c.run.in_(runs))).mappings()
+        return {row["run"]: Pace(**row) for row in rows}

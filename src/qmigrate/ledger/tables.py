@@ -419,3 +419,17 @@ inline_revisions = Table(
     Column("actor", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )
+
+# What people ask of a run that is worked on. It is for one holder of the lease: who resumes a run is not bound by it.
+paces = Table(
+    "qdrant_run_paces",
+    metadata,
+    Column("run", Number, primary_key=True, autoincrement=False),
+    Column("epoch", Number, nullable=False),
+    Column("paused", Boolean, nullable=False),
+    Column("stopped", Boolean, nullable=False),
+    # Most points per second; NULL for what the settings say.
+    Column("rate", Float),
+    Column("actor", Text, nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+)
