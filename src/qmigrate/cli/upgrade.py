@@ -85,6 +85,7 @@ def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> 
 @lock_timeout
 @click.option("--no-snapshot", is_flag=True, help="Rebuild without a snapshot first.")
 @click.option("--allow-gap", is_flag=True, help="Allow reads of a plain name to fail for some milliseconds.")
+@click.option("--hold", is_flag=True, help="Build and prove, then wait for qmigrate cutover.")
 @keep_going
 @parallel
 @plan_file.plan_option
@@ -131,11 +132,13 @@ def upgrade(
             lock_timeout=lock_timeout,
             no_snapshot=no_snapshot,
             allow_gap=allow_gap,
+            hold=other["hold"],
             keep_going=keep_going,
             parallel=other["parallel"],
             progress=progress,
         )
-    again = _again("upgrade", target, "head", only, *_flags(no_snapshot=no_snapshot, allow_gap=allow_gap))
+    flags = _flags(no_snapshot=no_snapshot, allow_gap=allow_gap, hold=other["hold"])
+    again = _again("upgrade", target, "head", only, *flags)
     if dry_run and not shell.options.json:
         shell.show(result.plan, functools.partial(show_plan, command=again, only=only))
     else:

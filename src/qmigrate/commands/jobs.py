@@ -107,7 +107,9 @@ def _undo(settings: Settings, given: Arguments, progress: Progress) -> JsonObjec
 
 
 def _upgrade(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    return _plain(upgrade(settings, given.get("target") or "head", only=given.get("only"), progress=progress))
+    consents = {name: bool(given.get(name)) for name in ("hold", "allow_gap")}
+    target = given.get("target") or "head"
+    return _plain(upgrade(settings, target, only=given.get("only"), progress=progress, **consents))
 
 
 def _cutover(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
@@ -143,6 +145,10 @@ def _rollback(settings: Settings, given: Arguments, progress: Progress) -> JsonO
 
 def _request(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
     return asdict(requests.run(settings, given["request"], progress=progress))
+
+
+def _abort(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
+    return _plain(abort(settings, given["collection"], progress=progress))
 
 
 def _plain(result: Any) -> JsonObject:
@@ -194,7 +200,8 @@ KINDS: Mapping[str, JobKind] = {
     "reset": JobKind(_reset, _of_deletion, *_all("reason")),
     "undo": JobKind(_undo, _of_deletion, *_all("log")),
     "request": JobKind(_request, _of_deletion, *_all("request")),
-    "upgrade": JobKind(_upgrade, None, frozenset({"target", "only"})),
+    "upgrade": JobKind(_upgrade, None, frozenset({"target", "only", "hold", "allow_gap"})),
+    "abort": JobKind(_abort, None, *_all("collection")),
     "cutover": JobKind(_cutover, None, *_all("names")),
     "rollback": JobKind(_rollback, None, frozenset({"target", "only", "writes"}), frozenset({"target"})),
 }

@@ -29,7 +29,7 @@ from qmigrate.errors import QmigrateError, RevisionError, UsageError
 from qmigrate.model.facts.fixes import EditChange
 from qmigrate.model.facts.phases import Closed
 from qmigrate.model.facts.stored import known
-from qmigrate.model.plan import CollectionPlan, Plan
+from qmigrate.model.plan import Build, CollectionPlan, GoLive, Plan
 from qmigrate.model.state import World
 from qmigrate.observe import check_hidden, check_ownership, observe, unmanaged
 from qmigrate.operations.values import Embed
@@ -238,6 +238,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     lock_timeout: float | None = None,
     no_snapshot: bool = False,
     allow_gap: bool = False,
+    hold: bool = False,
     keep_going: bool = False,
     parallel: int | None = 1,
     progress: Progress | None = None,
@@ -254,6 +255,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         lock_timeout: seconds to wait for another process; None for the setting.
         no_snapshot: don't make a snapshot of the source first.
         allow_gap: consent to some milliseconds in which reads fail, where a plain name can't become an alias without.
+        hold: what is rebuilt waits for `cutover` before its name moves, as where a revision says ``hold``.
         keep_going: when a collection fails, go on with the others, and raise at the end.
         parallel: collections at a time, None for as many as suit; without `keep_going` a failure begins no further one.
 
@@ -269,26 +271,40 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         return UpgradeResult(plan=plan(settings, target, only), resumed=(), outcomes=())
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         opened.parallel = at_once(opened.store, parallel)
-        names = chosen_names(opened, only)
-        failures = Failures(opened.progress, keep_going=keep_going)
+        names, failures = chosen_names(opened, only), Failures(opened.progress, keep_going=keep_going)
         counted = _Counted(begun_revisions(opened, "upgrade", names))
 
         def make(world: World) -> Plan:
             current = counted.once(world)
             _refuse_unmanaged(opened, world, only)
             made = _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures, current=current)
-            return check_plan(opened, made)
+            return check_plan(opened, _with_hold(made, hold=hold))
 
         options = RunOptions(stop, lock_timeout, only=names, snapshot=not no_snapshot, failures=failures)
         resumed, finished = finish_open_runs(opened, options)
         notes = collect_due(opened, stop=stop, only=names, lock_timeout=lock_timeout)
         made, outcomes = perform(opened, make, options)
         held, back = held_collections(opened, names), ways_back(opened, every := (*finished, *outcomes))
-    noted = replace(made, notes=(*notes, *made.notes))
-    undo = undo_commands(fixes_of(every))
-    result = UpgradeResult(plan=noted, resumed=tuple(resumed), outcomes=every, held=held, back=back, undo=undo)
+    made, undo = replace(made, notes=(*notes, *made.notes)), undo_commands(fixes_of(every))
+    result = UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=every, held=held, back=back, undo=undo)
     failures.raise_any(result)
     return result
+
+
+def _with_hold(made: Plan, *, hold: bool) -> Plan:
+    """The plan; with `hold` every rebuild waits for its cut-over, but a new name, which serves no user yet, doesn't."""
+    return replace(made, collections=tuple(map(_held_before, made.collections))) if hold else made
+
+
+def _held_before(item: CollectionPlan) -> CollectionPlan:
+    built = {step.target for step in item.job.steps if isinstance(step, Build)}
+    steps = tuple(
+        replace(step, hold=True) if isinstance(step, GoLive) and step.source and step.target in built else step
+        for step in item.job.steps
+    )
+    if steps == item.job.steps:
+        return item
+    return replace(item, job=replace(item.job, steps=steps), holds=True)
 
 
 def _check_target(target: str) -> None:
