@@ -221,7 +221,7 @@ def _row(
     # What is held makes no progress.
     under_way = None if named == "held" else state.open_run
     points = _points(opened, state.physical)
-    written, because = _written(opened, state, points, until)
+    since, because = written(opened, state, points, until)
     return CollectionStatus(
         name=name,
         revision=newest,
@@ -236,12 +236,12 @@ def _row(
         eta_seconds=eta(under_way),
         host=under_way.host if under_way else None,
         next_command=command,
-        written_since=written,
+        written_since=since,
         not_counted=because,
     )
 
 
-def _written(
+def written(
     opened: Session, state: CollectionState, points: int | None, until: float
 ) -> tuple[Since | None, str | None]:
     """What was written since the generation went live, where it is known at once, or else why it isn't.

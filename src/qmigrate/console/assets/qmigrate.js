@@ -1,5 +1,5 @@
 // What scripts add to pages that work without them: a button that copies a command, and a word where a page that
-// renews itself has lost its server. A page in a tab that isn't looked at asks for nothing.
+// renews itself has lost its server. A page in a hidden tab asks for nothing.
 (() => {
   const each = (root, select, act) => root.querySelectorAll(select).forEach(act);
   const show = (root) => each(root, "[data-copy][hidden]", (one) => { if (navigator.clipboard) one.hidden = false; });

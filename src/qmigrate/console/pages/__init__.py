@@ -9,14 +9,23 @@ from fastapi import APIRouter, FastAPI
 from qmigrate.console.access import Access
 from qmigrate.console.pages.assets import assets_router
 from qmigrate.console.pages.audit import audit_routes
+from qmigrate.console.pages.collection import collection_routes
 from qmigrate.console.pages.entry import entry_routes
 from qmigrate.console.pages.overview import overview_routes
+from qmigrate.console.pages.plan import plan_routes
 from qmigrate.console.pages.requests import request_routes
 from qmigrate.console.pages.site import Site
 from qmigrate.settings.load import Settings
 
 #: Each makes the routes of one page or of several that belong together.
-PAGES: tuple[Callable[[Site], APIRouter], ...] = (entry_routes, overview_routes, request_routes, audit_routes)
+PAGES: tuple[Callable[[Site], APIRouter], ...] = (
+    entry_routes,
+    overview_routes,
+    collection_routes,
+    plan_routes,
+    request_routes,
+    audit_routes,
+)
 
 
 def add_pages(app: FastAPI, settings: Settings, access: Access) -> Site:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,11 +28,22 @@ def environment() -> Environment:
         # The files of an installation stay as they are.
         auto_reload=False,
     )
+    made.tests["a_command"] = is_command
     made.filters.update(
         number=number, size=size, took=took, rate=rate, share=share, ago=ago, moment=moment, iso=iso,
         counted=text.counted, state=state, pretty=pretty,
     )
     return made
+
+
+#: A hint that is a command from the first word to the last, with nothing said about it behind.
+_WORD = r"(?:'[^']*'|[a-z]+(?=$| \S*[^a-z\s:;,]\S*(?<![:;,])(?: |$))|--?[a-z][\w-]*|\S*[^a-z\s:;,]\S*(?<![:;,]))"
+_COMMAND = re.compile(rf"(?:qmigrate|alembic|pip)(?: {_WORD})+")
+
+
+def is_command(line: str) -> bool:
+    """Whether a line of a hint can be pasted as it stands; in doubt it can't."""
+    return _COMMAND.fullmatch(line.strip()) is not None
 
 
 def _shown(value: Any) -> Any:
@@ -90,9 +102,9 @@ def ago(value: datetime | None, now: datetime) -> str:
     seconds = (now - aware(value)).total_seconds()
     if abs(seconds) < 1:
         return "now"
-    # One unit is enough for a glance; the time itself is next to it.
-    whole = text.took(abs(seconds)).split(" ")
-    shown = " ".join(whole[:2])
+    whole = text.took(abs(seconds))
+    # Seconds of minutes come and go while a person reads.
+    shown = " ".join(whole.split(" ")[:2]) if abs(seconds) < 3600 else whole
     return f"{shown} ago" if seconds > 0 else f"in {shown}"
 
 
