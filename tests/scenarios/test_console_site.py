@@ -182,13 +182,13 @@ def test_an_error_of_a_verb_is_a_page_with_the_next_command(made):
 
 def test_a_fault_shows_no_traceback(made, monkeypatch):
     """A fault shows no traceback."""
-    import qmigrate.commands.status as state
+    import qmigrate.commands.overview as first
 
     def broken(*_, **__):
         raise ZeroDivisionError("of pw=secret")
 
     browser = Browser(made)
-    monkeypatch.setattr(state, "status", broken)
+    monkeypatch.setattr(first, "overview", broken)
     page = browser.get("/", 500)
     assert "the log of the server has it" in page.text
     assert "secret" not in page.text
