@@ -116,12 +116,14 @@ class Readiness:
         detail: for the progress line, e.g. ``yellow, 3 optimizations queued``.
         failed: the optimizer's error, or None.
         points: points, approximate.
+        queue: updates that are accepted and not done; None where a server doesn't tell.
     """
 
     settled: bool
     detail: str
     failed: str | None = None
     points: int = 0
+    queue: int | None = None
 
 
 class WriteLimit(Protocol):

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from qmigrate.engine.epoch_aliases import await_late, leave_in_order, release, remove_earlier, was_left_in_order
+from qmigrate.engine.figures import Recorder
 from qmigrate.engine.phases import phases_of
 from qmigrate.engine.throttle import Throttle, waiting
 from qmigrate.engine.work import Phase, Work
@@ -101,6 +102,8 @@ class Ticker:
     def __init__(self, work: Work, stop: Stop) -> None:
         self._work = work
         self._stop = stop
+        self._figures = Recorder(work)
+        work.progress = self._figures
         self._need = max(work.store.request_timeout, 0.0)
         self._checked = 0.0
         self._asked: Pace | None = None
@@ -174,6 +177,8 @@ class Ticker:
                 f"the lease of {self._work.collection} could not be renewed in time; stopped before doing harm",
                 hint="run the same command again: it continues from here",
             )
+        if self._work.run:
+            self._figures.look()
 
 
 def run(work: Work, verb: str, checksums: Mapping[str, str], *, actor: str, stop: Stop, found: OpenRun | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -169,6 +169,7 @@ class Work:
         delegated: whether worker processes have sent requests for this run, which this process doesn't see.
         kept: what phases have kept for later ones of this process, by its type; a resumed run has none of it.
         late_until: until when a request of an earlier holder may land, as `time.monotonic`.
+        busy: how busy each stage of the fill is since it began, 0 to 1, while one is under way; else None.
         looking: whether nothing is run but the first phase of a step, for a plan: what it would wait for, it doesn't.
         left_behind: whether that one has left aliases, and so was at work; the wait is announced then.
     """
@@ -197,12 +198,22 @@ class Work:
     delegated: bool = False
     kept: dict[type[Any], Any] = field(default_factory=dict)
     late_until: float = 0.0
+    busy: Callable[[], Mapping[str, float]] | None = None
     left_behind: bool = False
     looking: bool = False
 
     def facts(self, of: type[F], step: int | None = None) -> F:
         """What a phase of this step (or of `step`) has learned; defaults where nothing."""
         return loaded(of, self.learned.get((self.step if step is None else step, of.phase), {}))
+
+    @contextmanager
+    def showing(self, busy: Callable[[], Mapping[str, float]]) -> Iterator[None]:
+        """While the block runs, `busy` tells how busy each stage of the fill is."""
+        self.busy = busy
+        try:
+            yield
+        finally:
+            self.busy = None
 
     def recall(self, of: type[T]) -> T | None:
         """What a phase of this process has kept of this type; None where it has not."""

@@ -347,7 +347,9 @@ class LedgerReader(ErasureReads):
                 return ()
             found = []
             for row in list(connection.execute(query).mappings()):
-                journal = select(phases).where(phases.c.run == row["id"]).order_by(phases.c.step, phases.c.position)
+                # Those of no step are figures, for people.
+                mine = and_(phases.c.run == row["id"], phases.c.step >= 0)
+                journal = select(phases).where(mine).order_by(phases.c.step, phases.c.position)
                 records = tuple(codec.record_of(record) for record in connection.execute(journal).mappings())
                 alive = row["expires_at"] is not None and row["expires_at"] > row["now"]
                 # One that has released its lease has ended in good order.

@@ -16,8 +16,10 @@ from qmigrate.ledger.codec import Carry, Doubt, Fixed, Quarantined, Range, View
 from qmigrate.ledger.fence import Fenced, elapsed, next_number, upsert
 from qmigrate.ledger.meanings import keep
 from qmigrate.ledger.quarantine import save_quarantined
+from qmigrate.model.facts import figures as figures_row
 from qmigrate.model.facts.audit import Audited
-from qmigrate.model.facts.stored import learned
+from qmigrate.model.facts.figures import Figures
+from qmigrate.model.facts.stored import by_field, learned
 from qmigrate.model.names import REHEARSAL, Permit
 from qmigrate.model.plan import ASIDE, Closing, Job
 from qmigrate.model.schema import JsonObject
@@ -166,6 +168,15 @@ class RunWrites(Fenced):
         """Record that a phase is ``running``, ``done`` or ``failed``; new facts override its older ones."""
         with self._write() as connection:
             journal_in(connection, self, (run, step, phase), state, facts or {})
+
+    def keep_figures(self, run: int, figures: Figures) -> None:
+        """Record how a run is doing, for those who watch it: in a row of the journal that belongs to no step."""
+        phases = tables.phases
+        now = self.ledger.database.now()
+        key = {"run": run, "step": figures_row.STEP, "phase": figures_row.PHASE}
+        values = {"state": "done", "epoch": self.epoch, "facts": by_field(figures), "finished_at": now}
+        with self._write() as connection:
+            upsert(connection, phases, key, values, position=-1, started_at=now)
 
     def fix_ranges(
         self, run: int, step: int, borders: Sequence[tuple[PointId | None, PointId | None]]

@@ -167,7 +167,8 @@ def copying(
     with maker.streaming() as streams:
         digest = digest_of(work.lease.ledger, base_name(step.source, step.target, back=False))
         target = _Target(alias, page, throttle, ahead, Shares(streams, workers), digest)
-        yield Copying(work, step, maker, target, streams)
+        with work.showing(target.shares.now):
+            yield Copying(work, step, maker, target, streams)
 
 
 def _pages(sample: Sequence[Stored], maker: Maker, workers: int) -> tuple[int, int]:

@@ -68,7 +68,7 @@ def copy_by_workers(
     work.delegated = True
     crew = _Copy(work, step, transform, places[: len(todo)], again)
     try:
-        with work.code.turn.of(work, work.tick):
+        with work.code.turn.of(work, work.tick), work.showing(crew.stages):
             in_parallel(work, todo, crew.copy, crew.slots)
         crew.wait_until_late_writes_expire()
         return crew.stages()

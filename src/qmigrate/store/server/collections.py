@@ -349,6 +349,7 @@ def readiness(nodes: Nodes, name: str) -> Readiness:
         detail=", ".join(parts),
         failed=_problem(info),
         points=info.get("points_count") or 0,
+        queue=queue.get("length"),
     )
 
 
