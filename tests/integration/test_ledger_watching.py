@@ -123,6 +123,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
+    """The clock of the figures."""
     made = Clock()
     monkeypatch.setattr(recording, "time", made)
     return made

@@ -163,6 +163,8 @@ KINDS: Mapping[str, str] = {
     "already_there": "the new generation had it already",
     "carried": "carried over, and nothing else was written there",
 }
+#: Of these, nothing is in doubt.
+_CERTAIN = frozenset({"already_there", "carried"})
 #: Points that are asked for in one request.
 _AT_ONCE = 256
 #: Characters of a payload that are shown.
@@ -194,6 +196,29 @@ def carried(settings: Settings | None, revision: str, collection: str | None = N
     found.sort(key=lambda row: (order.index(row.kind), -row.run, row.collection, str(row.id).zfill(20)))
     counts = Counter(row.kind for row in found)
     rows, notes = _with_values(settings, found)
+    return LateWrites(revision, tuple(rows), {kind: counts[kind] for kind in order if counts[kind]}, tuple(notes))
+
+
+def listed(
+    settings: Settings, ledger: Ledger, run: int, fields: Sequence[str] | None = None, *, most: int | None = None
+) -> LateWrites:
+    """The late writes of one run that a person should look at, the most doubtful first.
+
+    Args:
+        run: its id in the ledger.
+        fields: those of the payloads of today that may be shown; None for all.
+        most: so many rows at most; the counts are of all.
+    """
+    found = []
+    for number, job, late in ledger.late_writes(run=run):
+        closed = next(((one.revision, one.direction) for one in job.closes), ("", ""))
+        found += [_row(job, number, step, carry, closed) for step, carry in late]
+    order = [kind for kind in KINDS if kind not in _CERTAIN]
+    doubtful = [row for row in found if row.kind in order]
+    doubtful.sort(key=lambda row: (order.index(row.kind), str(row.id).zfill(20)))
+    counts = Counter(row.kind for row in doubtful)
+    rows, notes = _with_values(settings, doubtful[:most], fields)
+    revision = rows[0].revision if rows else ""
     return LateWrites(revision, tuple(rows), {kind: counts[kind] for kind in order if counts[kind]}, tuple(notes))
 
 
@@ -250,19 +275,23 @@ def _hex(digest: bytes | None) -> str | None:
     return None if digest in (None, records.ABSENT, records.UNKNOWN) else digest.hex()
 
 
-def _with_values(settings: Settings, rows: Sequence[LateWrite]) -> tuple[list[LateWrite], list[str]]:
+def _with_values(
+    settings: Settings, rows: Sequence[LateWrite], fields: Sequence[str] | None = None
+) -> tuple[list[LateWrite], list[str]]:
     """The same with what the two generations hold today."""
     if not rows:
         return [], []
     try:
         with ExitStack() as stack:
             store = open_store(settings, stack, writes=False, partial=True)
-            return _looked_up(store, rows)
+            return _looked_up(store, rows, fields)
     except StoreError as error:
         return list(rows), [f"the values of today can't be read: {error.message}"]
 
 
-def _looked_up(store: Store, rows: Sequence[LateWrite]) -> tuple[list[LateWrite], list[str]]:
+def _looked_up(
+    store: Store, rows: Sequence[LateWrite], fields: Sequence[str] | None
+) -> tuple[list[LateWrite], list[str]]:
     present, aliases, notes = set(store.physical_names()), store.aliases(), []
     now: dict[tuple[str, int | str], str] = {}
     wanted: dict[str, list[int | str]] = {}
@@ -279,7 +308,7 @@ def _looked_up(store: Store, rows: Sequence[LateWrite]) -> tuple[list[LateWrite]
         else:
             for first in range(0, len(ids), _AT_ONCE):
                 found = store.payloads(name, ids[first : first + _AT_ONCE])
-                now |= {(physical, identifier): _excerpt(payload) for identifier, payload in found.items()}
+                now |= {(physical, identifier): _excerpt(payload, fields) for identifier, payload in found.items()}
     return [
         replace(
             row,
@@ -290,6 +319,8 @@ def _looked_up(store: Store, rows: Sequence[LateWrite]) -> tuple[list[LateWrite]
     ], notes
 
 
-def _excerpt(payload: Mapping[str, Any]) -> str:
+def _excerpt(payload: Mapping[str, Any], fields: Sequence[str] | None) -> str:
+    if fields is not None:
+        payload = {name: payload[name] for name in fields if name in payload}
     text = json.dumps(payload, ensure_ascii=False, sort_keys=True, default=str)
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"

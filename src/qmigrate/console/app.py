@@ -21,6 +21,8 @@ from qmigrate.console.pages import add_pages
 from qmigrate.console.pages.site import Site, wants_page
 from qmigrate.console.problems import VerbRoute
 from qmigrate.console.reading import metrics_endpoint, reading_router
+from qmigrate.console.running import runs_router
+from qmigrate.console.streams import Streams
 from qmigrate.errors import QmigrateError
 from qmigrate.health import Health
 from qmigrate.model.approval import CONSOLE
@@ -63,6 +65,8 @@ def create_app(settings: Settings, *, access: Access | None = None) -> FastAPI:
     app.middleware("http")(_with_headers)
     viewer, operator = Depends(known.needs("viewer")), Depends(known.needs("operator", reading="viewer"))
     app.include_router(reading_router(settings), prefix=PREFIX, dependencies=[viewer])
+    app.state.streams = Streams(settings)
+    app.include_router(runs_router(settings, app.state.streams), prefix=PREFIX, dependencies=[viewer])
     app.include_router(vectors_router(settings, actor=_user, dependencies=[operator]), prefix=PREFIX)
     app.include_router(jobs_router(settings, _user), prefix=PREFIX, dependencies=[operator])
     app.include_router(requests_router(settings, known), prefix=PREFIX, dependencies=[viewer])

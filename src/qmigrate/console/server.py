@@ -93,7 +93,19 @@ def run(app: FastAPI, listening: socket.socket) -> None:
     # It ends by the signal itself, once it has shut down: that is what was asked for.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        _server(config, app).run(sockets=[listening])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _server(config: uvicorn.Config, app: FastAPI) -> uvicorn.Server:
+    """A server that ends the streams of events before it waits for its connections to end: they never would."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.streams.stop()
+            await super().shutdown(sockets)
+
+    return Server(config)

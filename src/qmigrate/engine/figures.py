@@ -1,4 +1,4 @@
-"""Figures of a run for those who watch it, taken seldom and kept in the ledger. No failure of it stops or slows work."""
+"""Figures of a run for those who watch it, taken seldom and kept in the ledger. It never stops or slows work."""
 
 from __future__ import annotations
 

@@ -544,15 +544,20 @@ class LedgerReader(ErasureReads):
         query = select(table).where(table.c.run == run, table.c.step == step).order_by(table.c.point_id)
         return [codec.carry_of(row) for row in self._rows(query)]
 
-    def late_writes(self, collection: str | None = None) -> Iterator[tuple[int, Job, list[tuple[int, Carry]]]]:
+    def late_writes(
+        self, collection: str | None = None, *, run: int | None = None
+    ) -> Iterator[tuple[int, Job, list[tuple[int, Carry]]]]:
         """Runs that have carried or listed late writes, newest first: id, job, and (step, late write) of each."""
         runs, table = tables.runs, tables.carries
         query = select(runs.c.id, runs.c.job).where(runs.c.id.in_(select(table.c.run).distinct()))
         if collection is not None:
             query = query.where(runs.c.collection == collection)
-        for run in self._rows(query.order_by(runs.c.id.desc())):
-            rows = self._rows(select(table).where(table.c.run == run["id"]).order_by(table.c.step, table.c.point_id))
-            yield run["id"], Job.from_json(run["job"]), [(int(row["step"]), codec.carry_of(row)) for row in rows]
+        if run is not None:
+            query = query.where(runs.c.id == run)
+        for found in self._rows(query.order_by(runs.c.id.desc())):
+            mine = select(table).where(table.c.run == found["id"])
+            rows = self._rows(mine.order_by(table.c.step, table.c.point_id))
+            yield found["id"], Job.from_json(found["job"]), [(int(row["step"]), codec.carry_of(row)) for row in rows]
 
     def quarantined(self, physical: str) -> int:
         """How many points of a generation could not be embedded, and are not settled."""

@@ -148,6 +148,7 @@ class ConsoleSettings:
         presets: endpoint (``directory``, ``asset``, ``session``, ``category``, ``orphans``, ``retrain``) -> the preset
             of ``fixes.presets`` that it stands for.
         paths: payload field with the path of a point.
+        fields: payload fields that pages and answers may show of points; of others they show nothing.
         directories: what SQL has of each directory; None for nothing.
         sessions: which statement of the retraining marks the sessions: what the preset calls it, else its table.
         queue: function that queues a training: called with ``path_prefix``, ``category_id`` and ``reason``, it returns
@@ -164,6 +165,7 @@ class ConsoleSettings:
     collection: Annotated[str | None, filled] = None
     presets: Annotated[Mapping[str, str], presets] = field(default_factory=dict)
     paths: Annotated[str, filled] = "path"
+    fields: Annotated[tuple[str, ...], read.listed(filled)] = ()
     directories: Annotated[DirectoryQuery | None, directories] = None
     sessions: Annotated[str, filled] = "training_sessions"
     queue: Annotated[str | None, function] = None

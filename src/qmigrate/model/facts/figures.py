@@ -1,4 +1,4 @@
-"""Figures of a run while it is worked on: a sample now and then, thinned out as they become many. It measures nothing."""
+"""Figures of a run while it is worked on: samples, thinned out as they become many. It measures nothing."""
 
 from __future__ import annotations
 
