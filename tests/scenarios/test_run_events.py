@@ -184,7 +184,8 @@ def test_listeners_lose_nothing_whatever_dies(qdrant_server, tmp_path, monkeypat
         assert [stage["state"] for stage in done["stages"]] == ["done"] * 6
         assert done["proof"]["proven"] == done["proof"]["points"] == 200
         # Who has seen the end is told not to come again.
-        assert eventually(lambda: Heard(base + path, again.last).status or None) == 204
+        late = Heard(base + path, again.last)
+        assert eventually(lambda: late.over and late.status) == 204
 
 
 @contextmanager
