@@ -65,7 +65,7 @@ class RunPhase:
         step: position in the job.
         kind: of the step: ``build``, ``golive``, ``inplace``, ``edit``, …
         target: physical name that the step is about.
-        state: ``running``, ``done`` or ``failed``.
+        state: ``done``, or that of the run: one that is not over is as the run is.
         seconds: that it took; None of one that is not over.
         found: what it found, in words.
     """
@@ -310,7 +310,7 @@ def described(found: Watched, beat: float, late: LateWrites | None = None) -> Ru
         tool=found.tool,
         server=found.server,
         stages=stages_of(found, summary.state),
-        phases=tuple(_phase(found, one) for one in found.phases),
+        phases=tuple(_phase(found, one, summary.state) for one in found.phases),
         doing=current.doing or None if current is not None else None,
         done=current.done if current is not None else 0,
         total=current.total if current is not None else None,
@@ -398,7 +398,7 @@ def _stage(found: Watched, name: str, keys: set[tuple[int, str]], state: str) ->
     return Stage(name, "done" if is_done else state, whole)
 
 
-def _phase(found: Watched, one: PhaseTimes) -> RunPhase:
+def _phase(found: Watched, one: PhaseTimes, state: str) -> RunPhase:
     record, steps = one.record, found.run.job.steps
     step = steps[record.step] if record.step < len(steps) else None
     took = None if one.finished_at is None else (one.finished_at - one.started_at).total_seconds()
@@ -407,7 +407,8 @@ def _phase(found: Watched, one: PhaseTimes) -> RunPhase:
         kind=step.kind if step is not None else "",
         target=step.target if step is not None else None,
         phase=record.phase,
-        state=record.state,
+        # Whoever was at it is not any more.
+        state=state if record.state == "running" else record.state,
         started_at=one.started_at,
         finished_at=one.finished_at,
         seconds=None if took is None else round(max(0.0, took), 3),

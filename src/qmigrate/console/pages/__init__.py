@@ -14,6 +14,7 @@ from qmigrate.console.pages.entry import entry_routes
 from qmigrate.console.pages.overview import overview_routes
 from qmigrate.console.pages.plan import plan_routes
 from qmigrate.console.pages.requests import request_routes
+from qmigrate.console.pages.runs import runs_routes
 from qmigrate.console.pages.site import Site
 from qmigrate.settings.load import Settings
 
@@ -22,6 +23,7 @@ PAGES: tuple[Callable[[Site], APIRouter], ...] = (
     entry_routes,
     overview_routes,
     collection_routes,
+    runs_routes,
     plan_routes,
     request_routes,
     audit_routes,

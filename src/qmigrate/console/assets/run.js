@@ -1,0 +1,42 @@
+// Plots of a run, drawn again by uPlot: with values under the pointer, and renewed when a sample was taken.
+(() => {
+  const place = document.getElementById("plots");
+  if (!place || !window.uPlot) return;
+  const short = (_, value) => value == null ? "–" : new Intl.NumberFormat("en", { notation: "compact" }).format(value);
+  let found, drawn = [];
+  const draw = () => {
+    if (!found?.plots.length) return;
+    const look = getComputedStyle(document.documentElement);
+    const colour = (name) => look.getPropertyValue(`--${name}`).trim();
+    const axis = { stroke: colour("dim"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
+    drawn.forEach((one) => one.destroy());
+    const figures = found.plots.map(({ name }) => {
+      const figure = document.createElement("figure");
+      figure.className = "plot";
+      figure.appendChild(document.createElement("figcaption")).textContent = name;
+      return figure;
+    });
+    place.replaceChildren(...figures);
+    drawn = found.plots.map(({ lines }, at) => new uPlot({
+      width: figures[at].clientWidth,
+      height: 170,
+      scales: { y: { range: (_, low, high) => [0, high * 1.05 || 1] } },
+      axes: [{ ...axis, space: 60, values: "{HH}:{mm}:{ss}" }, { ...axis, values: (_, all) => all.map((one) => short(0, one)) }],
+      series: [{ label: "at", value: "{HH}:{mm}:{ss}" }, ...lines.map(({ name }, index) => ({
+        label: name || "value",
+        stroke: colour(["link", "good", "wait", "text", "dim"][index % 5]),
+        dash: index ? [2 * index + 2, 3] : [],
+        points: { show: false },
+        value: short,
+      }))],
+    }, [found.at, ...lines.map((one) => one.values)], figures[at]));
+  };
+  const load = async () => {
+    const answer = await fetch(place.dataset.from).catch(() => ({}));
+    if (answer.ok) draw(found = await answer.json());
+  };
+  load();
+  document.addEventListener("samples", load);
+  addEventListener("resize", draw);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+})();
