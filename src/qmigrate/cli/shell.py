@@ -135,6 +135,8 @@ class Shell:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        #: What was shown last: for those who make something else of it.
+        self.result: Any = None
 
     @property
     def may_ask(self) -> bool:
@@ -192,6 +194,7 @@ class Shell:
 
     def show(self, result: Result, render: Callable[[Console, Result], None]) -> None:
         """Print the result: as JSON when that was asked for, else with `render`."""
+        self.result = result
         if self.options.json:
             self.data({"schema": f"qmigrate.{self.options.verb}/1", "ok": True, "data": result})
         else:

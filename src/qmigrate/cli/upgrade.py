@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli import plan_file
+from qmigrate.cli.report import reported
 from qmigrate.cli.shell import Duration, Shell, TargetCommand, with_shell
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def _flags(**given: bool) -> list[str]:
 @only
 @plan_file.out_option
 @with_shell
+@reported
 def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> int:
     """Show what an upgrade to TARGET would do, and write nothing anywhere.
 
@@ -95,6 +97,7 @@ def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> 
     "--engine", type=click.Choice(["local", "ray"]), help="Where vectors are made.  [default: rebuild.engine]"
 )
 @with_shell
+@reported
 def upgrade(
     shell: Shell,
     target: str,

@@ -202,7 +202,7 @@ def _sweep(facts: Mapping[str, Any]) -> list[str]:
     found = loaded(Sweep, facts).sweep
     if found is None:
         return []
-    lines = [f"{counted(found.carried, 'late write')} carried over"]
+    lines = [f"{counted(found.carried, 'late write')} carried over"] if found.carried else []
     if found.listed.count:
         lines.append(f"{counted(found.listed.count, 'id')} may differ on the two sides")
     if found.lost:

@@ -16,6 +16,7 @@ from qmigrate.commands.session import opened_ledger
 from qmigrate.engine.phases import phases_of
 from qmigrate.errors import UnknownNameError
 from qmigrate.ledger import Ledger
+from qmigrate.ledger.reader import present
 from qmigrate.ledger.watching import PhaseTimes, Wanted, Watched, count, one_watched, watched
 from qmigrate.model.facts.figures import Sample
 from qmigrate.model.facts.phases import Proof, Sweep
@@ -244,6 +245,18 @@ def run(settings: Settings | None, number: int, *, most: int = 200) -> Run:
         found = watch.look(number)
         late = listed(settings, watch.ledger, number, settings.console.fields, most=most)
     return described(found, settings.limits.lease_ttl, late)
+
+
+def now(settings: Settings) -> datetime:
+    """The time by which runs are recorded: that of the ledger's database, or of this host where there is none yet."""
+    with opened_ledger(settings) as ledger:
+        return present(ledger)
+
+
+def begun_since(settings: Settings, moment: datetime) -> tuple[tuple[Run, RunFigures], ...]:
+    """Runs that were begun or ended since a moment, oldest first, as :func:`run` and :func:`figures` tell of them."""
+    found = reversed(runs(settings, since=moment, limit=_FEW).rows)
+    return tuple((run(settings, one.id), figures(settings, one.id)) for one in found)
 
 
 def figures(settings: Settings | None, number: int) -> RunFigures:

@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qmigrate.console.app import create_app
     from qmigrate.console.contract import vectors_router
+    from qmigrate.console.reports import report
 
-__all__ = ["create_app", "vectors_router"]
-_HOMES = {"create_app": "qmigrate.console.app", "vectors_router": "qmigrate.console.contract"}
+__all__ = ["create_app", "report", "vectors_router"]
+_HOMES = {
+    "create_app": "qmigrate.console.app",
+    "report": "qmigrate.console.reports",
+    "vectors_router": "qmigrate.console.contract",
+}
+#: What needs the extra, where that is not the HTTP API.
+_NEEDING = {"report": "a report"}
 
 
 def __getattr__(name: str) -> Any:
@@ -33,6 +40,6 @@ def __getattr__(name: str) -> Any:
         if (error.name or "").split(".")[0] == "qmigrate":
             raise
         raise ConfigError(
-            f"the HTTP API needs {error.name}, which is not installed",
+            f"{_NEEDING.get(name, 'the HTTP API')} needs {error.name}, which is not installed",
             hint="pip install 'qdrant-migrations[console]'",
         ) from error

@@ -1,4 +1,4 @@
-"""Figures of a run as plots: lines of a drawing that needs no script, and columns for one that has. It draws nothing."""
+"""Figures of a run as plots: lines of a drawing that needs no script, and columns for one. It draws nothing."""
 
 from __future__ import annotations
 

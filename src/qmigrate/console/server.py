@@ -87,8 +87,6 @@ def config_of(app: FastAPI) -> uvicorn.Config:
 
 def run(app: FastAPI, listening: socket.socket) -> None:
     """Serve until a signal comes."""
-    import uvicorn
-
     config = config_of(app)
     # It ends by the signal itself, once it has shut down: that is what was asked for.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -41,7 +41,8 @@ def runs_routes(site: Site) -> APIRouter:
         actor: str = "",
         offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
     ) -> Response:
-        chosen = {"collection": collection or None, "state": state or None, "verb": verb or None, "actor": actor or None}
+        given = {"collection": collection, "state": state, "verb": verb, "actor": actor}
+        chosen = {name: value or None for name, value in given.items()}
         found = running.runs(
             site.settings,
             collection=chosen["collection"],

@@ -31,7 +31,7 @@ def environment() -> Environment:
     made.tests["a_command"] = is_command
     made.filters.update(
         number=number, size=size, took=took, rate=rate, share=share, ago=ago, moment=moment, iso=iso,
-        counted=text.counted, state=state, pretty=pretty,
+        counted=text.counted, state=state, pretty=pretty, quote=text.quote,
     )
     return made
 
