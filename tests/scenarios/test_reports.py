@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import re
 import stat
 import sys
@@ -16,6 +17,7 @@ from tests.scenarios.console import Parsed
 
 from qmigrate.commands import runs, upgrade
 from qmigrate.console.plots import plots
+from qmigrate.engine import figures
 from qmigrate.errors import StoreError
 from qmigrate.ledger import Ledger
 from qmigrate.model.facts.figures import Figures, Sample
@@ -25,8 +27,10 @@ HOSTILE = "<img src=x onerror=alert(1)>'\"&\u202e"
 
 
 @pytest.fixture
-def local(tmp_path) -> Deployment:
+def local(tmp_path, monkeypatch) -> Deployment:
     """Local mode with a collection of some points, and a revision that is to come."""
+    # However slow this machine is: a test has the figures that it makes.
+    monkeypatch.setattr(figures, "FIRST_PAUSE", 1e6)
     made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db")
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings())
@@ -57,7 +61,7 @@ class Whole(Parsed):
         assert not re.search(r"@import|url\(", raw)
         headings = [int(tag[1]) for tag, _ in self.elements if re.fullmatch("h[1-6]", tag)]
         assert headings[0] == 1
-        assert all(later <= before + 1 for before, later in zip(headings, headings[1:], strict=False)), headings
+        assert all(later <= before + 1 for before, later in itertools.pairwise(headings)), headings
         identifiers = [given["id"] for _, given in self.elements if "id" in given]
         assert len(identifiers) == len(set(identifiers))
 
@@ -192,12 +196,12 @@ def test_figures_are_drawn_without_a_script(local, tmp_path):
     """Lines with gaps where nothing is known, named and with their newest values."""
     assert call(local.root, "upgrade").code == 0
     ledger = Ledger.open(local.ledger_url)
-    figures = Figures(pause=2.0)
+    found = Figures(pause=2.0)
     for number in range(1, 5):
         busy = {"read": 0.25, "model": 0.5 * (number % 2)} if number != 3 else {}
-        figures = figures.with_one(Sample(number, time.time() + 2 * number, "fill", "fill", number * 10, 40, 5.0 * number, busy, None, 1_000_000))
+        found = found.with_one(Sample(number, time.time() + 2 * number, "fill", "fill", number * 10, 40, 5.0 * number, busy, None, 1_000_000))
     with ledger.hold(local.name, timeout=0) as lease:
-        lease.keep_figures(2, figures)
+        lease.keep_figures(2, found)
     ledger.close()
     made = plots(runs.figures(local.settings(), 2))
     assert [one.name for one in made] == ["Points per second", "Busy share per stage", "Memory of the process"]

@@ -26,6 +26,7 @@ from qmigrate.commands import upgrade
 from qmigrate.console import create_app, streams
 from qmigrate.console.server import _server, config_of, listen, shown
 from qmigrate.console.streams import _sample_of, event
+from qmigrate.engine import figures
 from qmigrate.errors import QmigrateError, UnknownNameError
 from qmigrate.ledger import Ledger
 
@@ -205,8 +206,10 @@ def own_server(made: Deployment) -> Iterator[tuple[str, uvicorn.Server, streams.
 
 
 @pytest.fixture
-def local(tmp_path) -> Deployment:
+def local(tmp_path, monkeypatch) -> Deployment:
     """Local mode with a collection that was filled once."""
+    # However slow this machine is: a test has the figures that it makes.
+    monkeypatch.setattr(figures, "FIRST_PAUSE", 1e6)
     made = with_token(Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db"))
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings())

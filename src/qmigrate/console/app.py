@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
-from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount
@@ -19,9 +21,10 @@ from qmigrate.console.background import jobs_router
 from qmigrate.console.contract import vectors_router
 from qmigrate.console.pages import add_pages
 from qmigrate.console.pages.site import Site, wants_page
-from qmigrate.console.problems import VerbRoute
-from qmigrate.console.reading import metrics_endpoint, reading_router
+from qmigrate.console.problems import PlainJson, VerbRoute, unreadable
+from qmigrate.console.reading import METRICS, metrics_endpoint, reading_router
 from qmigrate.console.running import runs_router
+from qmigrate.console.schemas import PROBLEMS, answers, describe
 from qmigrate.console.streams import Streams
 from qmigrate.errors import QmigrateError
 from qmigrate.health import Health
@@ -64,15 +67,24 @@ def create_app(settings: Settings, *, access: Access | None = None) -> FastAPI:
     app.router.route_class = VerbRoute
     app.middleware("http")(_with_headers)
     viewer, operator = Depends(known.needs("viewer")), Depends(known.needs("operator", reading="viewer"))
-    app.include_router(reading_router(settings), prefix=PREFIX, dependencies=[viewer])
+    described: dict[str, Any] = {"prefix": PREFIX, "responses": PROBLEMS}
+    app.include_router(reading_router(settings), dependencies=[viewer], **described)
     app.state.streams = Streams(settings)
-    app.include_router(runs_router(settings, app.state.streams), prefix=PREFIX, dependencies=[viewer])
-    app.include_router(vectors_router(settings, actor=_user, dependencies=[operator]), prefix=PREFIX)
-    app.include_router(jobs_router(settings, _user), prefix=PREFIX, dependencies=[operator])
-    app.include_router(requests_router(settings, known), prefix=PREFIX, dependencies=[viewer])
-    app.add_api_route("/metrics", metrics_endpoint(settings), dependencies=[viewer], tags=["Monitoring"])
+    app.include_router(runs_router(settings, app.state.streams), dependencies=[viewer], **described)
+    app.include_router(vectors_router(settings, actor=_user, dependencies=[operator]), **described)
+    app.include_router(jobs_router(settings, _user), dependencies=[operator], **described)
+    app.include_router(requests_router(settings, known), dependencies=[viewer], **described)
+    app.add_api_route(
+        "/metrics",
+        metrics_endpoint(settings),
+        dependencies=[viewer],
+        tags=["Monitoring"],
+        response_class=PlainTextResponse,
+        responses=METRICS | PROBLEMS,
+    )
     _who(app, known)
     _refusals(app, add_pages(app, settings, known))
+    describe(app)
     app.router.routes.append(Mount("/health", Health(settings=settings)))
     return app
 
@@ -82,12 +94,27 @@ def _user(request: Request) -> str:
     return found.user
 
 
+@dataclass(frozen=True, slots=True)
+class Me:
+    """Who calls.
+
+    Attributes:
+        user: recorded as the actor.
+        role: what they may do.
+        csrf: what requests carry that change something; None without a cookie.
+    """
+
+    user: str
+    role: str
+    csrf: str | None
+
+
 def _who(app: FastAPI, access: Access) -> None:
-    @app.get(f"{PREFIX}/me", tags=["State"])
+    @app.get(f"{PREFIX}/me", tags=["State"], responses=answers(Me, "who calls") | PROBLEMS)
     def me(request: Request) -> Any:
         """Who calls, and what they may do; with a cookie, the token that requests which change something carry."""
         found = access.caller(request)
-        return {"user": found.user, "role": found.role, "csrf": found.csrf}
+        return PlainJson(Me(found.user, found.role, found.csrf))
 
 
 async def _with_headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -110,13 +137,13 @@ def _refusals(app: FastAPI, site: Site) -> None:
             return await run_in_threadpool(site.refused, request, error)
         return await http_exception_handler(request, error)
 
-    async def unreadable(request: Request, error: Exception) -> Response:
+    async def malformed(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101  registered for it
         if wants_page(request):
             found = HTTPException(404, "there is no such page: a part of its address is not what it must be")
             return await run_in_threadpool(site.refused, request, found)
-        return await request_validation_exception_handler(request, error)
+        return unreadable(error)
 
     app.add_exception_handler(QmigrateError, answered)
     app.add_exception_handler(HTTPException, refused)
-    app.add_exception_handler(RequestValidationError, unreadable)
+    app.add_exception_handler(RequestValidationError, malformed)

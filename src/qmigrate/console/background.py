@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from starlette.routing import NoMatchFound
 
 import qmigrate.commands.jobs as jobs
-from qmigrate.console.problems import VerbRoute
+from qmigrate.console.problems import PlainJson, VerbRoute
 from qmigrate.errors import UsageError
 from qmigrate.ledger.job_queue import QueuedJob
 from qmigrate.settings.load import Settings
@@ -136,7 +136,7 @@ class Background:
         # The router for vectors may be mounted without that of the jobs.
         with suppress(NoMatchFound):
             headers["Location"] = request.url_for("get_job", identifier=found.id).path
-        return JSONResponse(shown(found).model_dump(mode="json", by_alias=True), 202, headers)
+        return PlainJson(shown(found).model_dump(mode="json", by_alias=True), 202, headers)
 
 
 def shown(found: QueuedJob) -> JobResponse:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.routing import NoMatchFound
 
 from qmigrate.errors import (
@@ -46,6 +48,20 @@ RETRY_AFTER = {503: 5}
 _log = logging.getLogger(__name__)
 
 
+class PlainJson(JSONResponse):
+    """JSON of any value, also of texts that no encoding has: a client may send half of a pair of surrogates."""
+
+    def render(self, content: Any) -> bytes:
+        """As JSON: what would stand for half a pair is an escape of JSON, too."""
+        text = json.dumps(to_plain(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "backslashreplace")
+
+
+def unreadable(error: RequestValidationError) -> PlainJson:
+    """A request that doesn't have the form that is described, as FastAPI says it."""
+    return PlainJson({"detail": error.errors()}, 422)
+
+
 def status_of(error: QmigrateError) -> int:
     """The status that stands for an error."""
     for kind, status in STATUSES:
@@ -79,13 +95,13 @@ def answer(error: QmigrateError, where: Request | None = None) -> JSONResponse:
         # The router for vectors may be mounted without that of the requests.
         with suppress(NoMatchFound):
             headers["Location"] = where.url_for("get_request", number=kept["requestId"]).path
-    return JSONResponse(kept, status, headers)
+    return PlainJson(kept, status, headers)
 
 
 def unexpected(error: Exception) -> JSONResponse:
     """A fault of qmigrate, or of something that it uses; what it quotes holds no secret."""
     _log.error("unexpected %s: %s", type(error).__name__, without_secrets(str(error)), exc_info=error)
-    return JSONResponse({"detail": "an unexpected error: the log of the server has it", "exitCode": 1}, _INTERNAL)
+    return PlainJson({"detail": "an unexpected error: the log of the server has it", "exitCode": 1}, _INTERNAL)
 
 
 class VerbRoute(APIRoute):

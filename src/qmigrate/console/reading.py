@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 
 import qmigrate.commands.history as audit
 import qmigrate.commands.metrics as monitoring
@@ -15,15 +16,36 @@ import qmigrate.commands.schema as documents
 import qmigrate.commands.snapshot as snapshot
 import qmigrate.commands.status as state
 import qmigrate.commands.upgrade as upgrades
-from qmigrate.commands.check import check
-from qmigrate.commands.gc import review
+from qmigrate.commands.check import Checked, check
+from qmigrate.commands.gc import GcResult, review
+from qmigrate.commands.results import CollectionStatus, History, Snapshots, Status
 from qmigrate.console.access import Caller
-from qmigrate.console.problems import VerbRoute
+from qmigrate.console.problems import PlainJson, VerbRoute
+from qmigrate.console.schemas import answers
 from qmigrate.model.names import unknown
+from qmigrate.model.plan import Plan
 from qmigrate.settings.load import Settings
-from qmigrate.text import to_plain
 
 Limit = Annotated[int, Query(ge=1, le=10_000)]
+
+
+_DELETIONS = answers(audit.Deletions)
+_DELETIONS[200]["content"]["text/csv"] = {"schema": {"type": "string"}}
+
+
+@dataclass(frozen=True, slots=True)
+class WholeCollection:
+    """One collection.
+
+    Attributes:
+        status: as in the list of all.
+        generations: those that are kept, and what becomes of them; None where none is under management.
+        schema: what it looks like.
+    """
+
+    status: CollectionStatus
+    generations: GcResult | None
+    schema: tuple[documents.Document, ...]
 
 
 def reading_router(settings: Settings) -> APIRouter:
@@ -35,12 +57,12 @@ def reading_router(settings: Settings) -> APIRouter:
 
 
 def _collections(router: APIRouter, settings: Settings) -> None:
-    @router.get("/collections", tags=["State"])
+    @router.get("/collections", tags=["State"], responses=answers(Status))
     def collections() -> Any:
         """Every collection: revision, generation, points, state, and the next command."""
         return _json(state.status(settings))
 
-    @router.get("/collections/{name}", tags=["State"])
+    @router.get("/collections/{name}", tags=["State"], responses=answers(WholeCollection))
     def collection(name: str) -> Any:
         """One collection, its generations that are kept, and its schema."""
         found = state.status(settings)
@@ -49,37 +71,37 @@ def _collections(router: APIRouter, settings: Settings) -> None:
             raise unknown("collection", name, [one.name for one in found.collections])
         kept = review(settings, name) if row.state not in ("unmanaged", "foreign", "plain") else None
         whole = documents.schema(settings, [name])
-        return _json({"status": row, "generations": kept, "schema": whole.collections})
+        return _json(WholeCollection(row, kept, whole.collections))
 
-    @router.get("/schema", tags=["State"])
+    @router.get("/schema", tags=["State"], responses=answers(documents.Schemas))
     def schema(revision: str | None = None) -> Any:
         """What every collection looks like; at a revision, as the files declare it."""
         return _json(documents.schema(settings, revision=revision))
 
-    @router.get("/plan", tags=["State"])
+    @router.get("/plan", tags=["State"], responses=answers(Plan))
     def plan(request: Request, target: str = "head") -> Any:
         """What an upgrade would do. It writes nothing, and loads models only for an operator."""
         caller: Caller = request.state.caller
         return _json(upgrades.plan(settings, target, models=caller.may("operator")))
 
-    @router.get("/check", tags=["State"])
+    @router.get("/check", tags=["State"], responses=answers(Checked))
     def drift() -> Any:
         """What is live compared with what is recorded."""
         return _json(check(settings))
 
-    @router.get("/snapshots", tags=["State"])
+    @router.get("/snapshots", tags=["State"], responses=answers(Snapshots))
     def snapshots() -> Any:
         """Snapshots of the server, and archives."""
         return _json(snapshot.list_(settings))
 
 
 def _records(router: APIRouter, settings: Settings) -> None:
-    @router.get("/history", tags=["Records"])
+    @router.get("/history", tags=["Records"], responses=answers(History))
     def history(collection: str | None = None, limit: Limit = 50) -> Any:
         """What was applied and rolled back, newest first."""
         return _json(state.history(settings, collection, limit))
 
-    @router.get("/deletions", tags=["Records"])
+    @router.get("/deletions", tags=["Records"], responses=_DELETIONS)
     def deletions(
         collection: str | None = None,
         since: datetime | None = None,
@@ -110,16 +132,22 @@ def exported(found: audit.Deletions, form: str) -> Response:
     return PlainTextResponse(text, headers=named, media_type=kind)
 
 
+_OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "OpenMetrics", "content": {_OPENMETRICS: {"schema": {"type": "string"}}}}
+}
+
+
 def metrics_endpoint(settings: Settings) -> Callable[[], Response]:
     """`/metrics`, as OpenMetrics."""
 
     def metrics() -> Response:
         """Figures for monitoring."""
         text = monitoring.exposition(monitoring.metrics(settings))
-        return PlainTextResponse(text, media_type="application/openmetrics-text; version=1.0.0; charset=utf-8")
+        return PlainTextResponse(text, media_type=_OPENMETRICS)
 
     return metrics
 
 
-def _json(result: Any) -> JSONResponse:
-    return JSONResponse(to_plain(result))
+def _json(result: Any) -> Response:
+    return PlainJson(result)

@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
 
 import qmigrate.commands.runs as running
 from qmigrate.commands.runs import Run, RunFigures, Runs
-from qmigrate.console.problems import VerbRoute
+from qmigrate.console.problems import PlainJson, VerbRoute
+from qmigrate.console.schemas import answers
 from qmigrate.console.streams import Streams, as_json
 from qmigrate.settings.load import Settings
-from qmigrate.text import to_plain
 
 #: The number of a run, as databases have it.
 Number = Annotated[int, Path(ge=1, lt=1 << 63)]
@@ -31,7 +30,7 @@ def runs_router(settings: Settings, streams: Streams) -> APIRouter:
     """Runs; they have the fields of what `qmigrate.commands.runs` returns."""
     router = APIRouter(route_class=VerbRoute, tags=["Runs"])
 
-    @router.get("/runs", response_model=Runs)
+    @router.get("/runs", responses=answers(Runs))
     def list_runs(
         collection: str | None = None,
         state: Annotated[list[State] | None, Query()] = None,
@@ -53,17 +52,17 @@ def runs_router(settings: Settings, streams: Streams) -> APIRouter:
             limit=limit,
             offset=offset,
         )
-        return JSONResponse(to_plain(found))
+        return PlainJson(found)
 
-    @router.get("/runs/{number}", response_model=Run)
+    @router.get("/runs/{number}", responses=answers(Run))
     def get_run(number: Number) -> Response:
         """One run: how far it is, what it found, why it stopped and what to do, and late writes to look at."""
-        return JSONResponse(to_plain(running.run(settings, number)))
+        return PlainJson(running.run(settings, number))
 
-    @router.get("/runs/{number}/figures", response_model=RunFigures)
+    @router.get("/runs/{number}/figures", responses=answers(RunFigures))
     def get_figures(number: Number) -> Response:
         """How it was doing: points per second, busy shares, the server's queue, memory; a sample now and then."""
-        return JSONResponse(to_plain(running.figures(settings, number)))
+        return PlainJson(running.figures(settings, number))
 
     @router.get("/runs/{number}/events", response_class=Response, responses=_EVENTS)
     async def follow_run(request: Request, number: Number) -> Response:
