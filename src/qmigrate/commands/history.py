@@ -199,25 +199,27 @@ def carried(settings: Settings | None, revision: str, collection: str | None = N
     return LateWrites(revision, tuple(rows), {kind: counts[kind] for kind in order if counts[kind]}, tuple(notes))
 
 
-def listed(
-    settings: Settings, ledger: Ledger, run: int, fields: Sequence[str] | None = None, *, most: int | None = None
+def doubtful(
+    settings: Settings | None, run: int, *, fields: Sequence[str] | None = None, most: int | None = None
 ) -> LateWrites:
     """The late writes of one run that a person should look at, the most doubtful first.
 
     Args:
+        settings: of qmigrate; by default those of the folder.
         run: its id in the ledger.
         fields: those of the payloads of today that may be shown; None for all.
         most: so many rows at most; the counts are of all.
     """
-    found = []
-    for number, job, late in ledger.late_writes(run=run):
-        closed = next(((one.revision, one.direction) for one in job.closes), ("", ""))
-        found += [_row(job, number, step, carry, closed) for step, carry in late]
+    settings, found = settings or Settings.load(), []
+    with opened_ledger(settings) as ledger:
+        for number, job, late in ledger.late_writes(run=run):
+            closed = next(((one.revision, one.direction) for one in job.closes), ("", ""))
+            found += [_row(job, number, step, carry, closed) for step, carry in late]
     order = [kind for kind in KINDS if kind not in _CERTAIN]
-    doubtful = [row for row in found if row.kind in order]
-    doubtful.sort(key=lambda row: (order.index(row.kind), str(row.id).zfill(20)))
-    counts = Counter(row.kind for row in doubtful)
-    rows, notes = _with_values(settings, doubtful[:most], fields)
+    chosen = [row for row in found if row.kind in order]
+    chosen.sort(key=lambda row: (order.index(row.kind), str(row.id).zfill(20)))
+    counts = Counter(row.kind for row in chosen)
+    rows, notes = _with_values(settings, chosen[:most], fields)
     revision = rows[0].revision if rows else ""
     return LateWrites(revision, tuple(rows), {kind: counts[kind] for kind in order if counts[kind]}, tuple(notes))
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from qmigrate.commands.condition import percent
-from qmigrate.commands.history import listed
+from qmigrate.commands.history import doubtful
 from qmigrate.commands.results import LateWrites
 from qmigrate.commands.run_words import Trouble, found_by, trouble
 from qmigrate.commands.session import opened_ledger
@@ -243,7 +243,7 @@ def run(settings: Settings | None, number: int, *, most: int = 200) -> Run:
     settings = settings or Settings.load()
     with Watch.opened(settings) as watch:
         found = watch.look(number)
-        late = listed(settings, watch.ledger, number, settings.console.fields, most=most)
+    late = doubtful(settings, number, fields=settings.console.fields, most=most)
     return described(found, settings.limits.lease_ttl, late)
 
 
