@@ -151,6 +151,9 @@ class Harvest:
             for step in json.loads(text)["steps"]:
                 self.jobs.setdefault(common.signature(step), text)
         for row in rows["qdrant_migration_phases"]:
+            if row["step"] < 0:
+                # Figures, where the run took seconds: of no step.
+                continue
             steps = json.loads(jobs[row["run"]])["steps"]
             if row["step"] >= len(steps):
                 # The audit of archives that were deleted: there is no step for that.

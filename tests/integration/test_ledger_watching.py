@@ -34,7 +34,7 @@ def opened(lease: Lease, verb: str = "upgrade", actor: str = "ann") -> int:
 
 
 def taken(count: int) -> Figures:
-    """So many samples, taken one after the other."""
+    """This many samples, taken one after the other."""
     found = Figures(pause=2.0)
     for number in range(1, count + 1):
         found = found.with_one(Sample(number, float(number), "fill", done=number))
@@ -109,7 +109,7 @@ def test_runs_are_filtered_and_paged(lease, ledger):
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """Seconds that pass when a test says so."""
 
     def __init__(self):
         self.now = 100.0
@@ -168,7 +168,7 @@ def test_a_sample_has_what_was_done_since_the_one_before(lease, ledger, clock):
 
 
 def test_who_resumes_goes_on_with_the_numbers(lease, ledger, clock):
-    """So that a listener is told what it has missed, whoever works."""
+    """So that a listener gets what it has missed, whichever process works."""
     run = opened(lease)
     for _ in range(2):
         recorder = Recorder(working(lease, run))

@@ -35,7 +35,7 @@ def local(tmp_path, monkeypatch) -> Deployment:
 
 
 def sampled(count: int) -> Figures:
-    """So many samples."""
+    """This many samples."""
     found = Figures(pause=2.0)
     for number in range(1, count + 1):
         found = found.with_one(Sample(number, 1_700_000_000.0 + 2 * number, "fill", "fill", number * 5, 20, 2.5, {"read": 0.2, "write": 0.9}, 3, 50_000_000))
@@ -138,7 +138,7 @@ def test_late_writes_are_shown_with_both_values_and_what_to_do(local, fields):
     ledger.close()
     browser = Browser(local, "viewer")
     page = browser.get("/runs/2")
-    for words in ("Late writes to look at", "may undo delete", "kept", ADVICE["kept"], ADVICE["may_undo_delete"]):
+    for words in ("Late writes to check", "may undo delete", "kept", ADVICE["kept"], ADVICE["may_undo_delete"]):
         assert words in page.text, words
     assert "the text number" not in browser.raw
     assert ('{"kind": "even"}' in page.text) == bool(fields)

@@ -138,7 +138,7 @@ def test_an_upgrade_that_fails_says_so(local, tmp_path, monkeypatch, form):
 
 def test_what_fails_before_any_run_is_reported_too(local, tmp_path):
     """A revision file that can't be read."""
-    local.revise("0003", "this is no Python")
+    local.revise("0003", "def broken(:")
     file = tmp_path / "failed.html"
     found = call(local.root, "upgrade", "--html", str(file))
     assert found.code == 2, found.text

@@ -184,7 +184,7 @@ def test_listeners_lose_nothing_whatever_dies(qdrant_server, tmp_path, monkeypat
         done = again.runs()[-1]
         assert [stage["state"] for stage in done["stages"]] == ["done"] * 6
         assert done["proof"]["proven"] == done["proof"]["points"] == 200
-        # Who has seen the end is told not to come again.
+        # Who has seen the end gets nothing more.
         late = Heard(base + path, again.last)
         assert eventually(lambda: late.over and late.status) == 204
 
@@ -290,7 +290,7 @@ def test_a_ledger_that_does_not_answer_is_asked_seldom(local, monkeypatch):
         eventually(lambda: got.state() == "running")
         thread.start()
         broken.set()
-        # One that begins now is told at once that it can't be read.
+        # One that begins now gets the error at once.
         assert httpx.get(f"{base}/api/v1/runs/{number}", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 500
         broken.clear()
         lease.finish_run(number, "failed", "it broke")

@@ -90,7 +90,7 @@ class _Report:
         return cls(shell, file, datetime.now(UTC), time.monotonic(), since)
 
     def write(self, error: BaseException | None, code: int = 0) -> None:
-        """Write it; that it couldn't be is said, and is no failure of what was done.
+        """Write it; that it couldn't be is said, and changes nothing about what was done.
 
         Args:
             error: that has ended the command, or None.

@@ -202,13 +202,13 @@ def carried(settings: Settings | None, revision: str, collection: str | None = N
 def doubtful(
     settings: Settings | None, run: int, *, fields: Sequence[str] | None = None, most: int | None = None
 ) -> LateWrites:
-    """The late writes of one run that a person should look at, the most doubtful first.
+    """The late writes of one run that a person should check, the most doubtful first.
 
     Args:
         settings: of qmigrate; by default those of the folder.
         run: its id in the ledger.
         fields: those of the payloads of today that may be shown; None for all.
-        most: so many rows at most; the counts are of all.
+        most: most rows; the counts are of all.
     """
     settings, found = settings or Settings.load(), []
     with opened_ledger(settings) as ledger:

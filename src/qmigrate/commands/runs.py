@@ -134,14 +134,14 @@ class Run:
         done: points of that.
         total: points of that; None where unknown.
         rate: points per second, lately; None where none are counted.
-        seconds_left: of the copy, at that rate; None where that can't be told.
+        seconds_left: of the copy, at that rate; None where that isn't known.
         limited_by: the stage of a fill that is busiest; None where that isn't known.
         busy: stage of a fill -> share of its time, 0 to 1, lately.
         heartbeat_seconds: since the process that works on it has last reported; None where none has it.
         last_sample: number of the newest sample of its figures.
         trouble: why it stopped, and what to do; None where it didn't.
         proof: the newest proof; None where there is none.
-        to_review: late writes that its sweeps have listed: what a person should look at.
+        to_review: late writes that its sweeps have listed: what a person should check.
         conflicts: the same with both values; empty where they were not asked for.
         as_of: when this was read, by the clock of the ledger's database.
     """
@@ -227,7 +227,7 @@ _FEW = 10_000
 
 
 def run(settings: Settings | None, number: int, *, most: int = 200) -> Run:
-    """One run, with its journal, its proof, and the late writes that a person should look at.
+    """One run, with its journal, its proof, and the late writes that a person should check.
 
     The ledger has all of it but the values of today, which are read from Qdrant as far as it can be reached; of the
     payloads only the fields that ``console.fields`` names are shown.
@@ -275,7 +275,7 @@ def figures_of(found: Watched) -> RunFigures:
 
 
 class Watch:
-    """Looks at runs again and again, by one connection. Made by :meth:`opened`.
+    """Reads runs again and again, by one connection. Made by :meth:`opened`.
 
     Attributes:
         ledger: what is read.
@@ -311,7 +311,7 @@ def described(found: Watched, beat: float, late: LateWrites | None = None) -> Ru
     Args:
         found: what was read.
         beat: seconds that a lease lasts unless it is renewed.
-        late: writes that a person should look at.
+        late: writes that a person should check.
     """
     summary = summary_of(found)
     newest = found.figures.samples[-1] if found.figures.samples else None
@@ -420,7 +420,7 @@ def _phase(found: Watched, one: PhaseTimes, state: str) -> RunPhase:
         kind=step.kind if step is not None else "",
         target=step.target if step is not None else None,
         phase=record.phase,
-        # Whoever was at it is not any more.
+        # The process that was at it is not any more.
         state=state if record.state == "running" else record.state,
         started_at=one.started_at,
         finished_at=one.finished_at,

@@ -56,7 +56,7 @@ def runs_router(settings: Settings, streams: Streams) -> APIRouter:
 
     @router.get("/runs/{number}", responses=answers(Run))
     def get_run(number: Number) -> Response:
-        """One run: how far it is, what it found, why it stopped and what to do, and late writes to look at."""
+        """One run: how far it is, what it found, why it stopped and what to do, and late writes to check."""
         return PlainJson(running.run(settings, number))
 
     @router.get("/runs/{number}/figures", responses=answers(RunFigures))

@@ -1,4 +1,4 @@
-"""Runs as streams of events: one look at the ledger for all who listen to a run here. It keeps nothing that is lost.
+"""Runs as streams of events: the ledger is read once for all who listen to a run here. It keeps nothing that is lost.
 
 What a listener has seen, the id of an event says: a console that was started again, or another one, goes on from there.
 """
@@ -25,7 +25,7 @@ from qmigrate.text import to_plain
 
 #: Listeners at a time, of all runs; seconds after which one more may try again.
 MOST, RETRY = 100, 10
-#: Seconds between two looks at a run that moves, at one that doesn't, and while the ledger doesn't answer.
+#: Seconds between two readings of a run that moves, of one that doesn't, and while the ledger doesn't answer.
 FASTEST, SLOWEST, TROUBLED = 1.0, 10.0, 30.0
 _GROWTH = 1.5
 #: Seconds after which a listener hears that it is still connected, so that no proxy takes the stream for dead.
@@ -102,7 +102,7 @@ class _Seen:
         trouble: why the ledger could not be read, or None.
         ended: whether nothing more comes.
         news: set once something is published.
-        left: set once nobody listens any more.
+        left: set once none listens any more.
     """
 
     listeners: int = 0
@@ -114,13 +114,13 @@ class _Seen:
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
     def publish(self) -> None:
-        """Wake everyone who waits."""
+        """Wake all that wait."""
         self.version += 1
         old, self.news = self.news, asyncio.Event()
         old.set()
 
     async def later_than(self, version: int, seconds: float) -> None:
-        """Wait until something later was published, but no longer than so many seconds."""
+        """Wait until something later was published, but no longer than that many seconds."""
         if self.version == version and not self.ended:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.news.wait(), seconds)
@@ -139,7 +139,7 @@ class Streams:
         self._seen: dict[tuple[asyncio.AbstractEventLoop, int], _Seen] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
-        #: Listeners now, and looks at the ledger that were made for them, to check the bounds.
+        #: Listeners now, and readings of the ledger that were made for them, to check the bounds.
         self.listening = self.looks = 0
 
     def stop(self) -> None:
@@ -195,7 +195,7 @@ class Streams:
             self.listening -= 1
 
     async def _poll(self, number: int, seen: _Seen) -> None:
-        """Look at a run until it is over, or nobody listens any more: seldom where nothing moves."""
+        """Read a run until it is over, or none listens any more: seldom where nothing moves."""
         pause = FASTEST
         stack = ExitStack()
         try:

@@ -111,7 +111,7 @@ class Recorder:
         )
 
     def _shares(self, now: float) -> dict[str, float]:
-        """How busy each stage was since the sample before; what is told is an average since the fill began."""
+        """How busy each stage was since the sample before; it reports an average since the fill began."""
         tell = self._work.busy
         if tell is None:
             self._busy = None
@@ -119,7 +119,7 @@ class Recorder:
         told = tell()
         known = self._busy if self._busy is not None and self._busy[0] == tell else None
         if known is None:
-            # Nobody has said when it began: within the pause before.
+            # When it began is not known: within the pause before.
             self._busy = (tell, now - FIRST_PAUSE, now, told)
             return dict(told)
         _, began, seen, said = known

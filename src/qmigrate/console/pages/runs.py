@@ -22,7 +22,7 @@ ADVICE: Mapping[str, str] = {
     "may_undo_delete": "Delete the point again if the application had deleted it",
     "may_overwrite": "Compare both values, and write the point again where the older one has won",
     "kept": "The new generation's value counts: write the old one's again where that is the later",
-    "not_made": "It is only in the generation that was left, which gc deletes: write it again if it is wanted",
+    "not_made": "It is only in the generation that was left, which gc deletes: write it again if it is needed",
     "may_have_missed": "Send a request by a filter, made in those moments, again",
     "unknown": "Compare both values",
 }
