@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli.layout import Text, columns, note_lines, short
-from qmigrate.cli.report import reported
+from qmigrate.cli.report import html_option
 from qmigrate.cli.shell import Duration, Shell, with_shell
 from qmigrate.text import counted, moment, number, took, zone
 
@@ -435,8 +435,8 @@ def _show_audit(shell: Shell, collection: str | None, limit: int, given: dict[st
 @click.command(short_help="Compare every point of two collections.")
 @click.argument("a")
 @click.argument("b")
+@html_option
 @with_shell
-@reported
 def verify(shell: Shell, a: str, b: str) -> int:
     """Compare every point of the collections A and B: ids, payload, and the vectors that both have."""
     import qmigrate.commands.verify as command

@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shlex
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from qmigrate.cli.shell import Shell, echo
+from qmigrate.cli.shell import Options, Shell, echo
 from qmigrate.errors import CollectionsFailedError, QmigrateError, UsageError, VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from qmigrate.console.reports import Ended, Material
 
 #: Exit code of Ctrl-C where no checkpoint takes care of it.
 _INTERRUPTED = 130
 
+
+def _begin(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> None:
+    """A report is written when the command has ended, however it did."""
+    if value is not None and not ctx.resilient_parsing:
+        ctx.with_resource(_reported(ctx, value))
+
+
+@contextmanager
+def _reported(ctx: click.Context, file: Path) -> Iterator[None]:
+    """The exit code stays that of the command; what was typed wrongly is no report."""
+    report = _Report.begun(ctx, file)
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit):
+        raise
+    except BaseException as error:
+        # What went wrong is what the command says, whatever becomes of the report.
+        report.write(error)
+        raise
+    report.write(None)
+
+
 html_option = click.option(
-    "--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a report, as one HTML file."
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    expose_value=False,
+    callback=_begin,
+    help="Also write a report, as one HTML file.",
 )
-
-
-def reported(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A verb that takes ``--html``: the report is written however it ends, and the exit code stays as it is."""
-
-    @functools.wraps(function)
-    def called(shell: Shell, *args: Any, html: Path | None, **kwargs: Any) -> Any:
-        if html is None:
-            return function(shell, *args, **kwargs)
-        report = _Report.begun(shell, html)
-        try:
-            code = function(shell, *args, **kwargs)
-        except (click.ClickException, click.exceptions.Exit):
-            raise
-        except BaseException as error:
-            # What went wrong is what the command says, whatever becomes of the report.
-            report.write(error)
-            raise
-        report.write(None, code if isinstance(code, int) else 0)
-        return code
-
-    return html_option(called)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,14 @@ class _Report:
         since: from when on runs are of this command; None where the ledger could not say.
     """
 
-    shell: Shell
+    ctx: click.Context
     file: Path
     began: datetime
     clock: float
     since: datetime | None
 
     @classmethod
-    def begun(cls, shell: Shell, file: Path) -> _Report:
+    def begun(cls, ctx: click.Context, file: Path) -> _Report:
         """Before the command does anything: what makes the report has to be there, and room for it.
 
         Raises:
@@ -86,15 +90,19 @@ class _Report:
         with suppress(QmigrateError):
             import qmigrate.commands.runs as runs
 
-            since = runs.now(shell.settings())
-        return cls(shell, file, datetime.now(UTC), time.monotonic(), since)
+            since = runs.now(Shell(ctx.ensure_object(Options)).settings())
+        return cls(ctx, file, datetime.now(UTC), time.monotonic(), since)
 
-    def write(self, error: BaseException | None, code: int = 0) -> None:
+    @property
+    def shell(self) -> Shell:
+        """Where the command was called."""
+        return Shell(self.ctx.ensure_object(Options))
+
+    def write(self, error: BaseException | None) -> None:
         """Write it; that it couldn't be is said, and changes nothing about what was done.
 
         Args:
             error: that has ended the command, or None.
-            code: its exit code, where none has.
         """
         from qmigrate.atomic_file import writing
         from qmigrate.console import report
@@ -123,7 +131,7 @@ class _Report:
                     qdrant=settings.qdrant.label,
                     ledger=settings.ledger.label,
                 )
-            text = report(about, Ended(code) if error is None else _failure(error), material)
+            text = report(about, Ended(options.code) if error is None else _failure(error), material)
             with writing(self.file) as out:
                 out.write(text.encode("utf-8", "backslashreplace"))
         except (QmigrateError, OSError) as trouble:
@@ -137,7 +145,7 @@ class _Report:
         from qmigrate.model.plan import Plan
         from qmigrate.model.report import VerificationReport
 
-        shown = error.result if isinstance(error, CollectionsFailedError) else self.shell.result
+        shown = error.result if isinstance(error, CollectionsFailedError) else self.shell.options.result
         if isinstance(error, VerificationError) and isinstance(error.facts.get("report"), dict):
             shown = loaded(VerificationReport, error.facts["report"])
         found = Material(strategy=strategy)
@@ -158,7 +166,7 @@ class _Report:
             return replace(found, notes=(f"The runs of this command can't be read: {trouble.message}",))
 
     def _is_dry(self) -> bool:
-        return bool((click.get_current_context().params or {}).get("dry_run"))
+        return bool(self.ctx.params.get("dry_run"))
 
 
 def _failure(error: BaseException) -> Ended:

@@ -36,7 +36,10 @@ Result = TypeVar("Result")
 
 @dataclass
 class Options:
-    """The global options, and the arguments as they were typed; `verb` and `shown` are filled in on the way."""
+    """The global options, and the arguments as they were typed.
+
+    `verb`, `shown`, `result` and `code` are filled in on the way: the display, what was shown, and the exit code.
+    """
 
     config: str | None = None
     qdrant_url: str | None = None
@@ -55,6 +58,8 @@ class Options:
     typed: tuple[str, ...] = field(default=(), repr=False)
     verb: str = "qmigrate"
     shown: Shown | None = field(default=None, repr=False)
+    result: Any = field(default=None, repr=False)
+    code: int = 0
 
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -135,8 +140,6 @@ class Shell:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        #: What was shown last: for those who make something else of it.
-        self.result: Any = None
 
     @property
     def may_ask(self) -> bool:
@@ -194,7 +197,7 @@ class Shell:
 
     def show(self, result: Result, render: Callable[[Console, Result], None]) -> None:
         """Print the result: as JSON when that was asked for, else with `render`."""
-        self.result = result
+        self.options.result = result
         if self.options.json:
             self.data({"schema": f"qmigrate.{self.options.verb}/1", "ok": True, "data": result})
         else:
@@ -267,7 +270,9 @@ def with_shell(function: Callable[..., Any], without: tuple[str, ...] = ()) -> C
         if not options.quiet and not options.verbose and log_form(options) == "text":
             starting.begin()
         try:
-            return function(Shell(options), *args, **kwargs)
+            done = function(Shell(options), *args, **kwargs)
+            options.code = done if isinstance(done, int) else 0
+            return done
         finally:
             starting.over()
 

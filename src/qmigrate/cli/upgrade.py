@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli import plan_file
-from qmigrate.cli.report import reported
+from qmigrate.cli.report import html_option
 from qmigrate.cli.shell import Duration, Shell, TargetCommand, with_shell
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def _flags(**given: bool) -> list[str]:
 @click.argument("target", default="head")
 @only
 @plan_file.out_option
+@html_option
 @with_shell
-@reported
 def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> int:
     """Show what an upgrade to TARGET would do, and write nothing anywhere.
 
@@ -96,8 +96,8 @@ def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> 
 @click.option(
     "--engine", type=click.Choice(["local", "ray"]), help="Where vectors are made.  [default: rebuild.engine]"
 )
+@html_option
 @with_shell
-@reported
 def upgrade(
     shell: Shell,
     target: str,

@@ -60,13 +60,14 @@ def trouble(found: Watched, state: str) -> Trouble | None:
         state: as it is shown in.
     """
     run = found.run
-    name = quote(run.job.collection)
+    name = run.job.collection
     last = run.records[-1].phase if run.records else None
+    end = f"qmigrate abort {quote(name)}"
     if state == "held":
         if run.error is None:
             return None
         cause = "its last cut-over was refused; it waits as before"
-        return Trouble(run.error, last, cause, _untouched(found), f"qmigrate cutover {name}", f"qmigrate abort {name}")
+        return Trouble(run.error, last, cause, _untouched(found), f"qmigrate cutover {quote(name)}", end)
     if state in _IN_VAIN:
         if run.error is None:
             return None
@@ -84,7 +85,7 @@ def trouble(found: Watched, state: str) -> Trouble | None:
             else f"no process works on it: the one on host {run.host} has not reported any more"
         )
         message = f"the {run.verb} was interrupted" + (f" in its phase {last}" if last else "")
-    return Trouble(message, last, cause, _untouched(found), "qmigrate upgrade", f"qmigrate abort {name}")
+    return Trouble(message, last, cause, _untouched(found), "qmigrate upgrade", end)
 
 
 _OVER = {

@@ -49,7 +49,7 @@ _SAID: Mapping[int, str] = {
     409: "refused, or another process works on it",
     422: "something that can't be done, or a request that doesn't have this form",
     429: "too many wrong tokens",
-    500: "a fault of qmigrate or of the settings",
+    500: "a fault of the server, or of its settings",
     501: "the settings don't say what the endpoint stands for",
     503: "a store doesn't answer, or too many listen: Retry-After",
 }
