@@ -33,7 +33,7 @@ def _begin(ctx: click.Context, _parameter: click.Parameter, value: Path | None) 
 
 @contextmanager
 def _reported(ctx: click.Context, file: Path) -> Iterator[None]:
-    """The exit code stays that of the command; what was typed wrongly is no report."""
+    """The exit code stays that of the command; what was typed wrongly leaves none."""
     report = _Report.begun(ctx, file)
     try:
         yield
