@@ -25,7 +25,7 @@ from qmigrate.store import ConnectionSettings, connect, records
 
 HEADER = '''"""{doc}"""
 from qdrant_client.models import *
-from qmigrate import Checksum, Compute, CopyOf, Embed, Empty, Recall, WriteBack, op
+from qmigrate import Checksum, Compute, CopyOf, Embed, Empty, Recall, Scale, WriteBack, op
 
 revision = "{id}"
 down_revision = {down}

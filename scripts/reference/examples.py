@@ -163,8 +163,12 @@ VALUES: dict[str, tuple[Example, ...]] = {
 Compute(letters)"""
         ),
     ),
-    "CopyOf": (Example('CopyOf("text")'),),
+    "CopyOf": (
+        Example('CopyOf("text")', "As it is"),
+        Example('CopyOf("text", scale=Scale(-0.2, 0.2))', "Into a uint8 vector"),
+    ),
     "Empty": (Example("Empty()"),),
+    "Scale": (Example("Scale(-0.2, 0.2, tolerance=0.03)"),),
     "Recall": (Example('Recall("queries.jsonl", at_least=0.95, k=10)'),),
     "Checksum": (Example('Checksum("SELECT id, sha256 FROM images", column="sha256", missing="fail")'),),
     "WriteBack": (Example('WriteBack("UPDATE images SET indexed_at = :now WHERE id = :id")'),),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmigrate import operations as op
+from qmigrate.model.transform import Scale
 from qmigrate.operations.app_sql import Checksum, WriteBack
 from qmigrate.operations.quality import Recall
 from qmigrate.operations.rekey import Uuid5
@@ -35,6 +36,7 @@ __all__ = [
     "Embed",
     "Empty",
     "Recall",
+    "Scale",
     "Uuid5",
     "WriteBack",
     "__version__",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.harness import Deployment, write
 
+from qmigrate import Scale
 from qmigrate.commands import rollback, snapshot, upgrade
 from qmigrate.engine import rebuild
 from qmigrate.engine.build import preflight
@@ -134,6 +135,65 @@ def test_whole_numbers_are_kept(deployment, way):
     if way == "computed":
         expected[ODD] = [ODD % 100, 1, 0, 120]
     assert found == expected
+
+
+SCALED = """
+def upgrade():
+    return [op.{how}("{{name}}", "{vector}", VectorParams(size=4, distance=Distance.EUCLID, datatype=Datatype.UINT8),
+                     values=CopyOf("a", scale=Scale(-2.0, 2.0)){cutover})]
+"""
+WAYS = {
+    "added": SCALED.format(how="AddVector", vector="b", cutover=""),
+    "altered": SCALED.format(how="AlterVector", vector="a", cutover=', cutover="immediate"'),
+}
+
+
+def load_fractions(made: Deployment, odd: list[float] | None) -> dict:
+    """A cosine collection of unit vectors, and one point that may be another; its contents."""
+    distance = "COSINE" if odd is None else "EUCLID"
+    made.revise("0001", CREATE.replace("EUCLID", distance))
+    upgrade.upgrade(made.settings())
+    store = made.store()
+    points = [Point(one, {"n": one}, {"a": [math.cos(one), math.sin(one), 0.0, -0.0]}) for one in range(1, 200)]
+    if odd is not None:
+        points[ODD - 1] = Point(ODD, {}, {"a": odd})
+    write(store, made.name, points)
+    store.close()
+    return made.contents()
+
+
+@pytest.mark.parametrize("way", list(WAYS))
+def test_scaled_values_are_proven(deployment, way):
+    """Each is what the rule makes of it, the plan names readers where a vector that they use changes, and a write since
+    the copy is brought along in the same form."""
+    before = load_fractions(deployment, None)
+    deployment.revise("0002", WAYS[way])
+    planned = upgrade.plan(deployment.settings()).collections[0]
+    assert "scaled from -2 … 2 to 0 … 255, each vector to within 0.05 of its own length" in str(planned.lines)
+    assert ("queries have to be scaled as well" in str(planned) or "distance of vector a" in str(planned)) == (way == "altered")
+    upgrade.upgrade(deployment.settings())
+    scale = Scale(-2.0, 2.0)
+    vector = "a" if way == "altered" else "b"
+    found = deployment.contents()
+    assert {one: vectors[vector] for one, (_, vectors) in found.items()} == {
+        one: scale.apply(vectors["a"]).tolist() for one, (_, vectors) in before.items()
+    }
+    assert all(scale.loss(vectors["a"]) < 0.02 for _, vectors in before.values())
+
+
+@pytest.mark.parametrize("way", list(WAYS))
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [([0.1, 2.5, 0.0, 0.0], "the value 2.5: .* has no number for it"), ([0.01, 0.0, 0.0, 0.0], "of its own length")],
+    ids=["outside", "too short"],
+)
+def test_what_a_scale_would_lose_is_refused(deployment, way, odd, words):
+    """Before anything is made, by point and value, however few points it is."""
+    before = load_fractions(deployment, odd)
+    deployment.revise("0002", WAYS[way])
+    with pytest.raises(PlanError, match=f"point {ODD} of {deployment.name} would get {words}|{words}"):
+        upgrade.upgrade(deployment.settings())
+    assert deployment.contents() == before
 
 
 HUGE, TINY = "[1e30, 1e30, 1e30, 1e30]", "[1e-9, 1e-9, 1e-9, 1e-9]"

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from qmigrate.errors import PlanError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 PointId = int | str
 Payload = dict[str, Any]
@@ -50,6 +56,69 @@ class Filling(Protocol):
         """A few words for people."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The rule by which numbers become the whole numbers 0 to 255 that a uint8 vector keeps.
+
+    `low` becomes 0 and `high` 255, linearly, and what is between two whole numbers is rounded. Values outside are
+    refused, never cut off. An application scales its queries by the same rule: ``Scale(-0.2, 0.2).apply(query)``.
+
+    Args:
+        low: becomes 0.
+        high: becomes 255. The narrower the range, the less is lost by rounding.
+        tolerance: the largest share of a vector's own length that rounding may change it by; above 0, at most 0.5.
+            A vector that would lose more stops the run.
+
+    Raises:
+        PlanError: the range is empty or not finite, or the tolerance makes no sense.
+    """
+
+    low: float
+    high: float
+    _: KW_ONLY
+    tolerance: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high", "tolerance"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise PlanError(f"Scale: {name} must be a number, not {value!r}")
+        if self.low >= self.high:
+            raise PlanError(f"Scale: low must be below high, and {self.low:g} is not below {self.high:g}")
+        if not 0 < self.tolerance <= 0.5:
+            raise PlanError(f"Scale: tolerance must be above 0 and at most 0.5, not {self.tolerance:g}")
+
+    def apply(self, vector: Any) -> NDArray[np.float32]:
+        """What a uint8 vector keeps of a vector or of its rows; outside the range numbers below 0 or above 255."""
+        import numpy as np
+
+        values = np.asarray(vector, dtype=np.float32).astype(np.float64)
+        # Adding 0 makes 0 of -0, which is the same number in other bits.
+        return (np.rint((values - self.low) * (255 / (self.high - self.low))) + 0.0).astype(np.float32)
+
+    def undo(self, kept: Any) -> NDArray[np.float64]:
+        """The numbers that kept ones stand for."""
+        import numpy as np
+
+        return np.asarray(kept, dtype=np.float64) * ((self.high - self.low) / 255) + self.low
+
+    def loss(self, vector: Any) -> float:
+        """Share of its own length by which a vector changes, of the row that changes most; 0 where nothing does."""
+        import numpy as np
+
+        values = np.atleast_2d(np.asarray(vector, dtype=np.float32).astype(np.float64))
+        apart = np.linalg.norm(self.undo(self.apply(values)) - values, axis=-1)
+        lengths = np.linalg.norm(values, axis=-1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = np.where(apart == 0, 0.0, apart / lengths)
+        return float(shares.max()) if shares.size else 0.0
+
+    def describe(self) -> str:
+        """``scaled from -0.2 … 0.2 to 0 … 255, each vector to within 5 % of its own length``."""
+        within = f"each vector to within {self.tolerance:.3g} of its own length"
+        return f"scaled from {self.low:g} … {self.high:g} to 0 … 255, {within}"
+
+
 PayloadFunction = Callable[[Point], Payload]
 NewId = Callable[[Point], PointId]
 
@@ -61,6 +130,7 @@ class PointTransform:
     Attributes:
         vectors: target vector <- source vector, for those carried bit by bit.
         converted: carried target vectors whose stored form differs (datatype, distance): compared by value.
+        scaled: those of them whose values are scaled on their way, each with its rule.
         values: target vector <- what fills it, for those that are recomputed.
         payload: functions applied to the payload one after the other; empty means it is carried as it is.
         inverse: the same for going back; None where a step has none.
@@ -77,6 +147,7 @@ class PointTransform:
     lossless: bool = True
     drops: bool = False
     new_id: NewId | None = None
+    scaled: Mapping[str, Scale] = field(default_factory=dict)
 
     @classmethod
     def identity(cls, names: frozenset[str]) -> PointTransform:
@@ -97,12 +168,15 @@ class PointTransform:
         """This transform followed by `later`, as one."""
         values: dict[str, Filling] = dict(later.values)
         carried: dict[str, str] = {}
-        converted = set(later.converted)
+        converted, scaled = set(later.converted), dict(later.scaled)
         for target, middle in later.vectors.items():
             if middle in self.vectors:
                 carried[target] = self.vectors[middle]
                 if middle in self.converted:
                     converted.add(target)
+                if middle in self.scaled:
+                    # Never both: what is stored in another form is not stored in a third one by the same copy.
+                    scaled.setdefault(target, self.scaled[middle])
             elif middle in self.values:
                 values[target] = self.values[middle]
         inverse = None
@@ -117,6 +191,7 @@ class PointTransform:
             lossless=self.lossless and later.lossless,
             drops=self.drops or later.drops,
             new_id=later.new_id or self.new_id,
+            scaled={target: scale for target, scale in scaled.items() if target in carried},
         )
 
     def back(self) -> PointTransform | None:
@@ -145,7 +220,7 @@ class PointTransform:
     @property
     def keeps_vectors(self) -> bool:
         """Whether every old vector is carried under its own name, whatever is added."""
-        return not self.drops and all(target == source for target, source in self.vectors.items())
+        return not self.drops and not self.scaled and all(target == source for target, source in self.vectors.items())
 
     @property
     def filled(self) -> tuple[str, ...]:

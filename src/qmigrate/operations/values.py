@@ -8,7 +8,7 @@ from string import Formatter
 from typing import Any
 
 from qmigrate.errors import PlanError
-from qmigrate.model.transform import Point
+from qmigrate.model.transform import Point, Scale
 from qmigrate.operations.app_sql import Checksum, WriteBack
 
 ON_FAILURE = ("stop", "keep_without_vector", "drop")
@@ -124,24 +124,30 @@ class Compute:
 class CopyOf:
     """The values of another vector of the same point, as they are stored.
 
-    Into a uint8 vector only whole numbers from 0 to 255 can be copied: every value is checked before anything is made.
+    Into a uint8 vector only whole numbers from 0 to 255 can be copied, or what a `scale` makes such numbers of: every
+    value is checked before anything is made.
 
     Args:
         vector: its name; ``""`` is the unnamed one.
         allow_normalised: copy out of a cosine vector into another distance, although a cosine vector keeps
             only
             directions: the lengths of the originals are lost. Off by default.
+        scale: the rule by which numbers become those that a uint8 vector keeps: ``Scale(-0.2, 0.2)``. Readers have to
+            scale their queries by the same one.
 
     Raises:
-        PlanError: the name is not a text.
+        PlanError: the name is not a text, or the scale is none.
     """
 
     vector: str
     allow_normalised: bool = False
+    scale: Scale | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.vector, str):
             raise PlanError(f"CopyOf: expected the name of a vector, got {self.vector!r}")
+        if self.scale is not None and not isinstance(self.scale, Scale):
+            raise PlanError(f"CopyOf: scale must be Scale(low, high), not {self.scale!r:.80}")
 
     @property
     def fills(self) -> bool:
@@ -154,7 +160,8 @@ class CopyOf:
 
     def describe(self) -> str:
         """A few words for people."""
-        return f"copy of {self.vector or '(unnamed)'}"
+        scaled = f", {self.scale.describe()}" if self.scale is not None else ""
+        return f"copy of {self.vector or '(unnamed)'}{scaled}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from qmigrate.operations.vector_common import (
     filled,
     params_of,
     replaced,
+    scaled,
     vector_words,
     with_vector,
     without,
@@ -82,6 +83,7 @@ class AddVector(VectorOperation):
             return PointTransform(
                 vectors={**carried, self.vector: source},
                 converted=converted(schema, source, self.vector, self.params),
+                scaled=scaled(self.values, self.vector),
             )
         return PointTransform(vectors=carried, values={self.vector: self.values})
 
@@ -178,6 +180,7 @@ class AlterVector(VectorOperation):
             converted=converted(schema, source, self.vector, self.params),
             lossless=source == self.vector,
             drops=source != self.vector,
+            scaled=scaled(self.values, self.vector),
         )
 
     def incompatible(self, schema: CollectionSchema) -> str | None:
@@ -190,6 +193,8 @@ class AlterVector(VectorOperation):
         if bool(before.get("multivector_config")) != bool(after.get("multivector_config")):
             verb = "becomes" if after.get("multivector_config") else "is no longer"
             return f"vector {name} {verb} a multivector"
+        if isinstance(self.values, CopyOf) and self.values.scale is not None:
+            return f"values of vector {name} are {self.values.scale.describe()}: queries have to be scaled as well"
         if self._source != self.vector:
             return f"vector {name} {'gets other' if self.values and self.values.fills else 'loses its'} values"
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qmigrate.errors import PlanError
 from qmigrate.model.schema import FOUR_BITS, CollectionSchema, JsonObject
-from qmigrate.model.transform import Filling, PointTransform
+from qmigrate.model.transform import Filling, PointTransform, Scale
 from qmigrate.operations.base import Key, Operation
 from qmigrate.operations.checks import is_sparse, name_problem, shown
 from qmigrate.operations.quality import Recall
@@ -97,14 +97,19 @@ class VectorOperation(Operation):
             raise self.error(f"the size goes from {sizes}, so the stored values don't fit", hint=hint)
         if bool(old.get("multivector_config")) != bool(new.get("multivector_config")):
             raise self.error("one is a multivector and the other is not, so the stored values don't fit", hint=hint)
+        scaled = explicit is not None and explicit.scale is not None
+        if explicit is not None and explicit.scale is not None:
+            self._check_scale(explicit.scale, old, new)
         distances = old.get("distance"), new.get("distance")
-        if distances[0] == "Cosine" != distances[1] and not (explicit and explicit.allow_normalised):
+        # Scaled vectors of length 1 rank by Euclid as they did by cosine.
+        alike = scaled and distances[1] == "Euclid"
+        if distances[0] == "Cosine" != distances[1] and not alike and not (explicit and explicit.allow_normalised):
             raise self.error(
                 f"vector {shown(source)} is cosine: only directions are stored, so {distances[1]} would rank "
                 "by vectors of length 1, not by the originals",
                 hint=f"{hint}; values=CopyOf({source!r}, allow_normalised=True) accepts the loss",
             )
-        if new.get("datatype") == "uint8" != old.get("datatype"):
+        if new.get("datatype") == "uint8" != old.get("datatype") and not scaled:
             self._check_whole(old, source, explicit)
         if new.get("datatype") == FOUR_BITS != old.get("datatype"):
             raise self.error(
@@ -113,13 +118,33 @@ class VectorOperation(Operation):
                 hint=f"{hint}; or quantization_config, which keeps the originals: TurboQuantization",
             )
 
+    def _check_scale(self, scale: Scale, old: JsonObject, new: JsonObject) -> None:
+        """Whether a scale means something between these vectors, and keeps the order of what a search finds.
+
+        Raises:
+            PlanError: it doesn't.
+        """
+        if is_sparse(new) or new.get("datatype") != "uint8" or old.get("datatype") == "uint8":
+            raise self.error(
+                "scale= makes uint8 numbers of others, so the new vector must be uint8 and the old one must not be",
+                hint="leave scale out, or give the new vector datatype=Datatype.UINT8",
+            )
+        if new.get("distance") in ("Cosine", "Dot") and scale.low != 0:
+            raise self.error(
+                f"{new.get('distance')} measures from 0, and scale= moves {scale.low:g} there: a search would find "
+                "other points than before",
+                hint="distance=Distance.EUCLID ranks vectors of one length as cosine does, wherever 0 is; or "
+                "quantization_config, which keeps the originals: ScalarQuantization",
+            )
+
     def _check_whole(self, old: JsonObject, source: str, explicit: CopyOf | None) -> None:
         """Whether values may become uint8: cosine ones can't be whole numbers, of others every one is checked later.
 
         Raises:
             PlanError: they may not.
         """
-        hint = "values=Compute(…) can scale and round them, for example round(127.5 * (value + 1))"
+        source_scaled = f"CopyOf({source!r}, scale=Scale(low, high))"
+        hint = f"values={source_scaled} scales and rounds them by a rule that the readers can use as well"
         if old.get("distance") == "Cosine":
             raise self.error(
                 f"vector {shown(source)} is cosine, so its values are between -1 and 1, and uint8 keeps whole numbers "
@@ -158,6 +183,12 @@ def stored_differently(old: JsonObject, new: JsonObject) -> bool:
 def converted(schema: CollectionSchema, source: str, target: str, params: JsonObject) -> frozenset[str]:
     """`target` where values carried from `source` are stored in another form there, else nothing."""
     return frozenset({target} if stored_differently(params_of(schema, source) or {}, params) else ())
+
+
+def scaled(values: Value | None, target: str) -> dict[str, Scale]:
+    """`target` with the scale of what is copied into it, where there is one."""
+    scale = values.scale if isinstance(values, CopyOf) else None
+    return {} if scale is None else {target: scale}
 
 
 def without(schema: CollectionSchema, vector: str) -> CollectionSchema:

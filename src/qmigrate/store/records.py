@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from qdrant_client import grpc
 
 from qmigrate.model.payload_path import selected
-from qmigrate.model.transform import Payload, Point, PointId, PointTransform, VectorValue
+from qmigrate.model.transform import Payload, Point, PointId, PointTransform, Scale, VectorValue
 from qmigrate.ports import Ready, Stored
 from qmigrate.sequences import in_parts
 from qmigrate.store import exact, wire
@@ -101,13 +101,31 @@ def cut_off(values: NDArray[Any], params: Mapping[str, Any]) -> CutOff | None:
     if params.get("datatype") == "uint8":
         lost = values[np.isfinite(values) & ((values != np.floor(values)) | (values < 0) | (values > 255))]
         why = "uint8 keeps whole numbers from 0 to 255 only, and cuts others off"
-        hint = "scale and round them, values=Compute(…): for example round(127.5 * (value + 1)) for -1 to 1"
+        hint = "scale and round them, values=CopyOf(…, scale=Scale(low, high)) or Compute(…)"
     elif params.get("datatype") == "float16":
         lost, why = _beyond_half(values, params)
         hint = "scale them, values=Compute(…)"
     else:
         return None
     return CutOff(float(lost.flat[0]), why, f"{hint}; or choose another datatype") if lost.size else None
+
+
+def scaled_off(values: NDArray[np.float32], scale: Scale) -> CutOff | None:
+    """What a vector would lose that is scaled by a rule: a value outside its range, or too much of its length."""
+    kept = scale.apply(values)
+    outside = values[~((kept >= 0) & (kept <= 255))]
+    if outside.size:
+        why = f"Scale({scale.low:g}, {scale.high:g}) has no number for it"
+        return CutOff(float(outside.flat[0]), why, "give it a range that holds every value")
+    loss = scale.loss(values)
+    if loss <= scale.tolerance:
+        return None
+    why = (
+        f"Scale({scale.low:g}, {scale.high:g}) would change the vector by {loss:.3g} of its own length, and its "
+        f"tolerance is {scale.tolerance:g}"
+    )
+    worst = int(np.abs(scale.undo(kept) - values).argmax())
+    return CutOff(float(values.flat[worst]), why, "narrow the range, or allow more")
 
 
 def _beyond_half(values: NDArray[Any], params: Mapping[str, Any]) -> tuple[NDArray[Any], str]:
@@ -340,7 +358,13 @@ def _carried(stored: Stored, transform: PointTransform) -> Iterator[tuple[str, A
     messages = vector_messages(stored)
     for target, source in transform.vectors.items():
         if source in messages:
-            yield target, messages[source]
+            scale = transform.scaled.get(target)
+            yield target, messages[source] if scale is None else _scaled(messages[source], scale)
+
+
+def _scaled(message: Any, scale: Scale) -> Any:
+    """A vector message as a ``Vector`` of scaled values, whatever kind of message it was read as."""
+    return grpc.Vector.FromString(vector_wire(scale.apply(array_of(message))))
 
 
 def _set_vectors(ready: Any, parts: Mapping[str, bytes]) -> None:

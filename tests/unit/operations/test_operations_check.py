@@ -4,7 +4,7 @@ import pytest
 from qdrant_client import models
 from qdrant_client.models import Distance, VectorParams
 
-from qmigrate import Compute, CopyOf, Embed, Empty, op
+from qmigrate import Compute, CopyOf, Embed, Empty, Scale, op
 from qmigrate.errors import PlanError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.operations.base import check_contradictions
@@ -76,6 +76,11 @@ MISUSE = [
     ("its values are between -1 and 1", add("u", {**COSINE, "datatype": "uint8"}, CopyOf("a")), SCHEMA),
     ("its values are between -1 and 1", alter("a", {**COSINE, "datatype": "uint8"}, values=CopyOf("a")), SCHEMA),
     ("its values are between -1 and 1", alter("a", {**COSINE, "datatype": "uint8"}), SCHEMA),
+    ("so the new vector must be uint8", add("u", COSINE, CopyOf("a", scale=Scale(-1, 1))), SCHEMA),
+    ("Cosine measures from 0", add("u", {**COSINE, "datatype": "uint8"}, CopyOf("a", scale=Scale(-1, 1))), SCHEMA),
+    ("Dot measures from 0", add("u", {**DOT, "datatype": "uint8"}, CopyOf("d", scale=Scale(-1, 1))), SCHEMA),
+    ("is cosine: only directions", add("u", {**DOT, "distance": "Manhattan", "datatype": "uint8"}, CopyOf("a", scale=Scale(-1, 1))), SCHEMA),
+    ("queries have to be scaled as well", alter("d", {**DOT, "datatype": "uint8"}, values=CopyOf("d", scale=Scale(0, 1))), SCHEMA),
     ("distance of vector d goes from Dot to Cosine", alter("d", COSINE), SCHEMA),
     ("size of vector a goes from 8 to 16", alter("a", {"size": 16, "distance": "Cosine"}, values=WORDS), SCHEMA),
     ("vector a gets other values", alter("a", COSINE, values=WORDS), SCHEMA),

@@ -55,6 +55,7 @@ def by_length(point):
         (lambda: WriteBack("UPDATE a SET b = 1 WHERE c = :id", parameters={"x": [1]}), "must be a string, a number"),
         (lambda: Compute(5), "expected a function of a point"),
         (lambda: CopyOf(None), "expected the name of a vector"),
+        (lambda: CopyOf("a", scale=(-1, 1)), "scale must be Scale"),
     ],
 )
 def test_nonsense_is_refused_at_once(make, words):

@@ -171,7 +171,11 @@ class Maker:
     def _check_kept(self, vector: str, stored: Stored, value: Any) -> None:
         if vector not in self._narrow or isinstance(value, Mapping):
             return
-        lost = records.cut_off(np.asarray(value), self.schema.vectors[vector])
+        scale = self.transform.scaled.get(vector)
+        if scale is None:
+            lost = records.cut_off(np.asarray(value), self.schema.vectors[vector])
+        else:
+            lost = records.scaled_off(np.asarray(value), scale)
         if lost is not None:
             raise PlanError(
                 f"vector {vector!r} of point {records.point_id(stored)} of {self._work.collection} would get the value "

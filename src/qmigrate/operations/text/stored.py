@@ -15,6 +15,7 @@ from typing import Any
 from qmigrate import operations
 from qmigrate.errors import PlanError
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.transform import Scale
 from qmigrate.operations import values
 from qmigrate.operations.base import Operation, assign
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
@@ -129,6 +130,8 @@ def _class(name: str) -> Any:
         return getattr(operations, name)
     if name == "Recall":
         return Recall
+    if name == "Scale":
+        return Scale
     return getattr(values, name) if name in ("Checksum", "CopyOf", "Embed", "Empty", "WriteBack") else None
 
 
