@@ -25,7 +25,8 @@ from qmigrate.store import ConnectionSettings, connect, records
 
 HEADER = '''"""{doc}"""
 from qdrant_client.models import *
-from qmigrate import Checksum, Compute, CopyOf, Embed, Empty, Recall, Scale, WriteBack, op
+from qmigrate import *
+from qmigrate import op
 
 revision = "{id}"
 down_revision = {down}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from qmigrate import operations as op
 from qmigrate.model.transform import Scale
 from qmigrate.operations.app_sql import Checksum, WriteBack
-from qmigrate.operations.quality import Recall
+from qmigrate.operations.quality import Compare, KnownItem, Logged, Recall, SameValue, Sentence
 from qmigrate.operations.rekey import Uuid5
 from qmigrate.operations.values import Compute, CopyOf, Embed, Empty
 from qmigrate.version import __version__
@@ -31,12 +31,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Checksum",
+    "Compare",
     "Compute",
     "CopyOf",
     "Embed",
     "Empty",
+    "KnownItem",
+    "Logged",
     "Recall",
+    "SameValue",
     "Scale",
+    "Sentence",
     "Uuid5",
     "WriteBack",
     "__version__",

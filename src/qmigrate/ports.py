@@ -262,7 +262,11 @@ class Store(Protocol):
     def nearest(
         self, name: str, vector: str, queries: Sequence[Any], *, limit: int, exact: bool, ef: int | None = None
     ) -> list[list[PointId]]:
-        """The nearest points of each query, by one dense vector; `exact` does without the index."""
+        """The nearest points of each query, by one vector; `exact` does without the index.
+
+        Args:
+            queries: each a dense vector, rows of a multivector, or a sparse ``{"indices", "values"}``.
+        """
 
     def facet(self, name: str, field: str, most: int) -> dict[str | int | bool, int] | None:
         """Value -> points that have it, exactly, by the payload index of the field.

@@ -10,7 +10,7 @@ from qmigrate.engine.build.clone import as_copy, clone, no_room, remove_uploaded
 from qmigrate.engine.build.copy import copy_ranges, shows_late
 from qmigrate.engine.build.index import enforced, wait_until_ready
 from qmigrate.engine.build.preflight import check_build
-from qmigrate.engine.build.quality import gates_of, measure_quality
+from qmigrate.engine.build.quality import gates_of, measured
 from qmigrate.engine.build.shadow import HELD_BACK, is_unmade, recognise, record, seal, unmake, without_held_back
 from qmigrate.engine.build.unchanged import check_built, check_planned
 from qmigrate.engine.epoch_aliases import await_late, check_same, own, reach, refuse_hidden
@@ -285,7 +285,7 @@ def quality(step: Build, work: Work) -> Quality:
     if wanted:
         # Settings that were corrected since take time to act.
         wait_until_ready(work, step.target)
-    return Quality(tuple(measure_quality(step, work, *one) for one in wanted)) if wanted else Quality()
+    return measured(step, work, wanted) if wanted else Quality()
 
 
 def maker_of(step: Build, work: Work) -> Maker:

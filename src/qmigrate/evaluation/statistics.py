@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,9 @@ Floats = NDArray[np.float64]
 DRAWS = 2000
 #: Numbers of draws that are held in memory at a time.
 _AT_ONCE = 2_000_000
-GO, NO_GO, UNDECIDED = "go", "no-go", "undecided"
+GO: Final = "go"
+NO_GO: Final = "no-go"
+UNDECIDED: Final = "undecided"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from qmigrate.operations.checks import (
     why_no_clone,
     why_unset,
 )
-from qmigrate.operations.quality import Recall
+from qmigrate.operations.quality import Gate
 from qmigrate.operations.values import Embed
 
 Wish = Literal["in_place", "clone", "copy"] | None
@@ -185,7 +185,7 @@ class Operation(ABC):
         """Target vector -> what computes its values; carried, copied and empty ones are left out."""
         return {}
 
-    def gates(self) -> dict[str, Recall]:
+    def gates(self) -> dict[str, Gate]:
         """Vector -> what search by it must find before the name moves."""
         return {}
 

@@ -10,7 +10,7 @@ from qmigrate.model.transform import Filling, PointTransform
 from qmigrate.operations.base import Cutover, Key, Wish, assign, plain_object
 from qmigrate.operations.checks import effective, is_sparse, shown, vector_problem
 from qmigrate.operations.client_types import AnyVector
-from qmigrate.operations.quality import Recall
+from qmigrate.operations.quality import Gate
 from qmigrate.operations.values import Compute, CopyOf, Embed, Value
 from qmigrate.operations.vector_common import (
     VectorOperation,
@@ -34,7 +34,8 @@ class AddVector(VectorOperation):
         vector: name of the new vector.
         params: ``VectorParams`` or ``SparseVectorParams``.
         values: what fills it: ``Embed``, ``Compute``, ``CopyOf`` or ``Empty()``.
-        quality: what search by it must find before the name moves: ``Recall(at_least=0.95)``.
+        quality: what search by it must find before the name moves: ``Recall(at_least=0.95)`` of what an exact
+            search finds, or ``Compare(…)`` with search by the old vector.
         strategy: ``in_place`` adds an empty vector to the live collection (server 1.18 or newer); by default
             that is done next to it: as a clone when nothing fills it, else as a copy.
     """
@@ -44,7 +45,7 @@ class AddVector(VectorOperation):
     params: JsonObject
     values: Value
     wish: Wish
-    quality: Recall | None
+    quality: Gate | None
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class AddVector(VectorOperation):
         params: AnyVector,
         *,
         values: Value,
-        quality: Recall | None = None,
+        quality: Gate | None = None,
         strategy: Wish = None,
     ) -> None:
         assign(self, collection=collection, vector=vector, values=values, wish=strategy, quality=quality)
@@ -91,7 +92,7 @@ class AddVector(VectorOperation):
         """See the base class."""
         return filled(self.vector, self.values)
 
-    def gates(self) -> dict[str, Recall]:
+    def gates(self) -> dict[str, Gate]:
         """See the base class."""
         return {self.vector: self.quality} if self.quality is not None else {}
 
@@ -113,7 +114,8 @@ class AlterVector(VectorOperation):
         cutover: when old readers and writers have to be gone; needed where size, distance, multivector or
             values change. ``immediate`` is at the end of the run; ``hold`` builds and proves it, and waits for
             ``qmigrate cutover``.
-        quality: what search by it must find before the name moves: ``Recall(at_least=0.95)``.
+        quality: what search by it must find before the name moves: ``Recall(at_least=0.95)`` of what an exact
+            search finds, or ``Compare(…)`` with search by the old vector.
         strategy: ``in_place`` for what a server can change on the live collection (HNSW, quantization,
             storage).
     """
@@ -124,7 +126,7 @@ class AlterVector(VectorOperation):
     values: Value | None
     cutover: Cutover
     wish: Wish
-    quality: Recall | None
+    quality: Gate | None
 
     def __init__(
         self,
@@ -134,7 +136,7 @@ class AlterVector(VectorOperation):
         *,
         values: Value | None = None,
         cutover: Cutover = None,
-        quality: Recall | None = None,
+        quality: Gate | None = None,
         strategy: Wish = None,
     ) -> None:
         assign(self, collection=collection, vector=vector, values=values, cutover=cutover, wish=strategy)
@@ -203,7 +205,7 @@ class AlterVector(VectorOperation):
         """See the base class."""
         return filled(self.vector, self.values)
 
-    def gates(self) -> dict[str, Recall]:
+    def gates(self) -> dict[str, Gate]:
         """See the base class."""
         return {self.vector: self.quality} if self.quality is not None else {}
 
@@ -224,7 +226,8 @@ class Reembed(VectorOperation):
         cutover: when old readers, who ask with the old model, have to be gone; must be given. ``immediate`` is
             at the end of the run, ``hold`` waits for ``qmigrate cutover``. To avoid the moment: ``AddVector``
             next to it, and ``DropVector`` later.
-        quality: what search by it must find before the name moves: ``Recall(at_least=0.95)``.
+        quality: what search by it must find before the name moves: ``Recall(at_least=0.95)`` of what an exact
+            search finds, or ``Compare(…)`` with search by the old vector.
     """
 
     collection: str
@@ -232,7 +235,7 @@ class Reembed(VectorOperation):
     _: KW_ONLY
     values: Embed | Compute
     cutover: Cutover = None
-    quality: Recall | None = None
+    quality: Gate | None = None
 
     def check_schema(self, schema: CollectionSchema) -> None:
         """See the base class."""
@@ -252,7 +255,7 @@ class Reembed(VectorOperation):
         """See the base class."""
         return filled(self.vector, self.values)
 
-    def gates(self) -> dict[str, Recall]:
+    def gates(self) -> dict[str, Gate]:
         """See the base class."""
         return {self.vector: self.quality} if self.quality is not None else {}
 

@@ -7,7 +7,7 @@ from qmigrate.model.schema import FOUR_BITS, CollectionSchema, JsonObject
 from qmigrate.model.transform import Filling, PointTransform, Scale
 from qmigrate.operations.base import Key, Operation
 from qmigrate.operations.checks import is_sparse, name_problem, shown
-from qmigrate.operations.quality import Recall
+from qmigrate.operations.quality import Gate, Recall
 from qmigrate.operations.values import Compute, CopyOf, Embed, Empty, Value
 from qmigrate.text import did_you_mean
 
@@ -66,17 +66,18 @@ class VectorOperation(Operation):
             raise self.error(f"values must be {', '.join(names)}, not {values!r:.80}")
 
     def check_quality(self, quality: object, params: JsonObject) -> None:
-        """A gate must be one, and of a vector that has an index to be measured.
+        """A gate must be one, and recall that of a vector that has an index to be measured.
 
         Raises:
             PlanError: it isn't.
         """
         if quality is None:
             return
-        if not isinstance(quality, Recall):
-            raise self.error(f"quality must be Recall(…), not {quality!r:.80}", hint="Recall(at_least=0.95)")
-        if is_sparse(params) or params.get("multivector_config"):
-            raise self.error("quality can only be measured on a dense vector: others are searched exactly, or by parts")
+        if not isinstance(quality, Gate):
+            hint = 'Recall(at_least=0.95), or Compare("queries.jsonl", at_least=0.98)'
+            raise self.error(f"quality must be Recall(…) or Compare(…), not {quality!r:.80}", hint=hint)
+        if isinstance(quality, Recall) and (is_sparse(params) or params.get("multivector_config")):
+            raise self.error("recall can only be measured on a dense vector: others are searched exactly, or by parts")
 
     def gated(self) -> str:
         """The gates, for people."""

@@ -405,6 +405,17 @@ def vector_wire(value: Any) -> bytes:
     return wire.field(103, b"".join(wire.field(1, wire.field(1, row.tobytes())) for row in array))
 
 
+def vector_input(value: Any) -> Any:
+    """A ``VectorInput`` to search by: what :func:`vector_wire` takes."""
+    if isinstance(value, Mapping):
+        sparse = grpc.SparseVector(values=list(value["values"]), indices=list(value["indices"]))
+        return grpc.VectorInput(sparse=sparse)
+    if np.ndim(value) == 1:
+        return grpc.VectorInput(dense=grpc.DenseVector(data=list(map(float, value))))
+    rows = [grpc.DenseVector(data=list(map(float, row))) for row in value]
+    return grpc.VectorInput(multi_dense=grpc.MultiDenseVector(vectors=rows))
+
+
 def with_vectors(identifier: PointId, vectors: Mapping[str, Any]) -> Any:
     """A ``PointVectors`` message: what :func:`vector_wire` takes, by name."""
     made = grpc.PointVectors(id=_message_of(identifier))

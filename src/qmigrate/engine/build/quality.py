@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 
 from qmigrate.embed.stream import Failure, embed_all
+from qmigrate.engine.build.comparison import compare
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work
 from qmigrate.errors import UsageError, VerificationError
-from qmigrate.model.facts.phases import Searched
+from qmigrate.model.facts.phases import Quality, Searched
 from qmigrate.model.facts.stored import plain
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import PointId
-from qmigrate.operations.quality import SAMPLE, Recall
+from qmigrate.operations.quality import SAMPLE, Compare, Gate, Recall
 from qmigrate.operations.values import Embed
 from qmigrate.store import records
 from qmigrate.text import quote
@@ -30,11 +31,11 @@ from qmigrate.text import quote
 _SPARE = 2
 
 
-def gates_of(step: Build, work: Work) -> list[tuple[str, Recall, Any]]:
+def gates_of(step: Build, work: Work) -> list[tuple[str, Gate, Any]]:
     """Vector as it is called in the end, gate, and what fills it; of vectors that are there in the end."""
     source = work.store.describe(str(step.source))
     current: CollectionSchema | None = source.schema if source is not None else None
-    found: dict[str, tuple[Recall, Any]] = {}
+    found: dict[str, tuple[Gate, Any]] = {}
     for operation in work.operations(step.ops):
         if current is None:
             break
@@ -45,6 +46,22 @@ def gates_of(step: Build, work: Work) -> list[tuple[str, Recall, Any]]:
         found.update({name: (gate, values.get(name)) for name, gate in operation.gates().items()})
         current = operation.apply(current)
     return [(name, gate, value) for name, (gate, value) in found.items() if name in step.schema.vectors]
+
+
+def measured(step: Build, work: Work, gates: Sequence[tuple[str, Gate, Any]]) -> Quality:
+    """Every gate of a build.
+
+    Raises:
+        UsageError: questions can't be read, or there is nothing to compare with.
+        VerificationError: one of them is not passed.
+    """
+    searched, compared = [], []
+    for vector, gate, filling in gates:
+        if isinstance(gate, Compare):
+            compared.append(compare(step, work, vector, gate, filling))
+        else:
+            searched.append(measure_quality(step, work, vector, gate, filling))
+    return Quality(tuple(searched), tuple(compared) or None)
 
 
 def measure_quality(step: Build, work: Work, vector: str, gate: Recall, filling: Any) -> Searched:

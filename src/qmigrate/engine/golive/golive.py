@@ -419,6 +419,7 @@ def _report(work: Work) -> WentLive:
         verification=_proof(work).report,
         dropped=_dropped(work),
         quality=work.facts(Quality, work.build_step()).quality,
+        compared=work.facts(Quality, work.build_step()).compared,
         stages=work.facts(Fill, work.build_step()).stages,
         sweep=work.facts(Sweep).sweep,
         swap=learned(work.facts(Swap)),

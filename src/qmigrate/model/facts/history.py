@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from qmigrate.model.facts.comparison import Compared
 from qmigrate.model.facts.phases import Left, LeftOut, Searched, WritesSince
 from qmigrate.model.facts.stored import UNLEARNED, Unlearned
 from qmigrate.model.report import SweepReport, VerificationReport
@@ -85,6 +86,7 @@ class WentLive(Reported):
         verification: the proof.
         dropped: what was left out.
         quality: one measurement per gate.
+        compared: old and new search, where that was asked for.
         stages: how busy each stage of the fill was, 0 to 1.
         sweep: what came late.
         swap: as the journal has it.
@@ -95,6 +97,7 @@ class WentLive(Reported):
     verification: VerificationReport | None = None
     dropped: LeftOut | None = None
     quality: tuple[Searched, ...] | None = None
+    compared: tuple[Compared, ...] | None = None
     stages: Mapping[str, float] | None = None
     sweep: SweepReport | None = None
     swap: JsonObject | None = None

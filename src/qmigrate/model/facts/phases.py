@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, TypeVar
 
+from qmigrate.model.facts.comparison import Compared
 from qmigrate.model.facts.stored import ALWAYS, UNLEARNED, WHEN_DONE, Unlearned, learned, loaded
 from qmigrate.model.report import NAMED_IDS, SweepReport, VerificationReport
 from qmigrate.model.schema import CollectionSchema, JsonObject
@@ -313,10 +314,16 @@ class Searched:
 
 @dataclass(frozen=True, slots=True)
 class Quality(Facts):
-    """Of a build: one measurement per gate."""
+    """Of a build: one measurement per gate.
+
+    Attributes:
+        quality: of an index and an exact search.
+        compared: of an old and a new search; None where none was asked for.
+    """
 
     phase: ClassVar[str] = "quality"
     quality: tuple[Searched, ...] | None = None
+    compared: tuple[Compared, ...] | None = None
 
 
 # -- go-live ------------------------------------------------------------------------------------------------------

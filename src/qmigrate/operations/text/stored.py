@@ -16,10 +16,9 @@ from qmigrate import operations
 from qmigrate.errors import PlanError
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Scale
-from qmigrate.operations import values
+from qmigrate.operations import quality, values
 from qmigrate.operations.base import Operation, assign
 from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
-from qmigrate.operations.quality import Recall
 from qmigrate.operations.rekey import Uuid5
 
 #: Marks an object of ours among plain JSON, and one of the user's own that would look like it.
@@ -128,8 +127,8 @@ def _class(name: str) -> Any:
         return Uuid5
     if name in operations.__all__:
         return getattr(operations, name)
-    if name == "Recall":
-        return Recall
+    if name in ("Compare", "KnownItem", "Logged", "Recall", "SameValue", "Sentence"):
+        return getattr(quality, name)
     if name == "Scale":
         return Scale
     return getattr(values, name) if name in ("Checksum", "CopyOf", "Embed", "Empty", "WriteBack") else None

@@ -366,7 +366,7 @@ class LocalStore(Absent):
         self, name: str, vector: str, queries: Sequence[Any], *, limit: int, **_how: Any
     ) -> list[list[PointId]]:
         """The nearest points of each query; there is no index, so every search is exact."""
-        asked = [models.QueryRequest(query=list(map(float, one)), using=vector or None, limit=limit) for one in queries]
+        asked = [models.QueryRequest(query=shapes.query_of(one), using=vector or None, limit=limit) for one in queries]
         found = self._run(lambda: self._client.query_batch_points(name, asked)) if asked else []
         return [[point.id for point in one.points] for one in found]
 

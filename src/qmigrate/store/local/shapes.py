@@ -182,3 +182,10 @@ def cosine_vectors(vectors: Any) -> frozenset[str]:
     """Names of the vectors with cosine distance in a collection's config; ``""`` is the unnamed one."""
     named = vectors if isinstance(vectors, dict) else {"": vectors} if vectors is not None else {}
     return frozenset(name for name, params in named.items() if params.distance == models.Distance.COSINE)
+
+
+def query_of(value: Any) -> Any:
+    """What is searched by: a dense vector, rows of a multivector, or a sparse ``{"indices", "values"}``."""
+    if isinstance(value, Mapping):
+        return models.SparseVector(indices=list(value["indices"]), values=list(map(float, value["values"])))
+    return np.asarray(value, dtype=np.float32).tolist()

@@ -24,7 +24,7 @@ from qmigrate.model.state import Seal
 from qmigrate.model.transform import Payload, PointId
 from qmigrate.ports import Ready, Stored, WriteLimit
 from qmigrate.sequences import in_parts
-from qmigrate.store import exact, faults, wire
+from qmigrate.store import exact, faults, records, wire
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.faults import RefusedRequestError, SlowError
 from qmigrate.store.server.requests import Answers, address, open_channel, repeated
@@ -431,8 +431,7 @@ class Points:
         for part in in_parts(queries, QUERIES_PER_REQUEST):
             asked = []
             for one in part:
-                nearest = messages.VectorInput(dense=messages.DenseVector(data=list(map(float, one))))
-                query = messages.Query(nearest=nearest)
+                query = messages.Query(nearest=records.vector_input(one))
                 asked.append(
                     messages.QueryPoints(
                         collection_name=name, query=query, using=vector or None, params=params, limit=how["limit"]

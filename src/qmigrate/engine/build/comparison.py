@@ -1,0 +1,296 @@
+"""Search by a new vector next to search by an old one, on the same questions. It changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from qmigrate.embed.stream import Failure, embed_all
+from qmigrate.engine.epoch_aliases import reach
+from qmigrate.engine.points.transformation import is_model
+from qmigrate.engine.work import Code, Tick, Work
+from qmigrate.errors import EmbedError, UsageError, VerificationError
+from qmigrate.evaluation import questions as made
+from qmigrate.evaluation.comparison import OVERLAP, Answered, Rule, Sides, compared
+from qmigrate.evaluation.questions import Question
+from qmigrate.model.facts.comparison import Compared
+from qmigrate.model.facts.stored import plain
+from qmigrate.model.plan import Build
+from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.transform import Payload, PointId
+from qmigrate.operations.quality import Compare, KnownItem, Logged, SameValue
+from qmigrate.operations.values import Embed
+from qmigrate.ports import Embedder, Progress, Store
+from qmigrate.rows import Query, Rows
+from qmigrate.store import records
+from qmigrate.text import quote
+
+if TYPE_CHECKING:
+    from qmigrate.settings.load import Settings
+
+#: Points that are looked at for each question that is made of one: some have no such text, or share it.
+_SPARE = 3
+#: Points with one value, at most: what more of them share is no sign that they belong together.
+_ALIKE = 20
+#: Questions that are asked before the first one that is timed: caches are cold.
+_WARM_UP = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two searches.
+
+    Attributes:
+        name: by which requests get to the collection.
+        vector: that is searched by.
+        size: of a dense one, or None.
+        embedder: of the texts that ask; None where only vectors do.
+        shown: the vector, for people.
+    """
+
+    name: str
+    vector: str
+    size: int | None
+    embedder: Embedder | None
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What comparing needs, whether a run does it or a verb.
+
+    Attributes:
+        alone: calls a function while no other code of the user's runs.
+    """
+
+    store: Store
+    settings: Settings
+    progress: Progress
+    tick: Tick
+    alone: Callable[[Callable[[], Any]], Any]
+
+
+def compare(step: Build, work: Work, vector: str, gate: Compare, filling: Any) -> Compared:
+    """Both searches on the same questions.
+
+    Raises:
+        UsageError: the questions can't be read, or there is nothing to compare with.
+        VerificationError: the new search may not serve.
+    """
+    before, after = sides_of(step, work, vector, gate, filling)
+    work.progress.begin(work.collection, "compare", None)
+
+    def alone(call: Callable[[], Any]) -> Any:
+        with work.code.turn.of(work, work.tick):
+            return call()
+
+    asking = Asking(work.store, work.settings, work.progress, work.tick, alone)
+    found = ask(asking, before, after, gate)
+    work.progress.end(found.reason)
+    if not found.go:
+        raise no_go(found, work.collection)
+    # What the journal and the history keep has no text and no id of a point: an erasure couldn't take it back.
+    return replace(found, misses=())
+
+
+def no_go(found: Compared, collection: str) -> VerificationError:
+    """The error of a search that may not serve."""
+    return VerificationError(
+        f"NO-GO for search by vector {found.vector!r} of {collection}: {found.reason}. "
+        "The live collection was not touched",
+        hint="qmigrate upgrade --json shows every figure and miss; more or other questions: change quality= in the "
+        f"revision, after qmigrate abort {quote(collection)}, which also drops the new model",
+        facts={"compared": plain(found)},
+    )
+
+
+def sides_of(step: Build, work: Work, vector: str, gate: Compare, filling: Any) -> tuple[Side, Side]:
+    """The old and the new search of a build.
+
+    Raises:
+        UsageError: which vector is the old one is open, or a model of the questions is not in the settings.
+    """
+    physical = str(step.source)
+    source = work.store.describe(physical)
+    assert source is not None  # noqa: S101  the caller read it
+    old = old_vector(source.schema, vector, gate.old_vector)
+    texts = not isinstance(gate.queries, SameValue)
+    name = gate.embedder or (filling.embedder if isinstance(filling, Embed) else None)
+    after = work.code.embedder(name) if texts and name is not None else None
+    view = work.lease.ledger.view(work.collection)
+    recorded = (view.embedders if view is not None else {}).get(old)
+    before = model_of(work.code, work.settings.embedders, gate.old_embedder, recorded, first=name) if texts else None
+    return (
+        Side(reach(work, physical), old, size_of(source.schema, old), before, old),
+        Side(step.target, vector, size_of(step.schema, vector), after, vector),
+    )
+
+
+def size_of(schema: CollectionSchema, vector: str) -> int | None:
+    """How many values a dense vector or a row of it has."""
+    return schema.vectors.get(vector, {}).get("size")
+
+
+def old_vector(schema: CollectionSchema, new: str, wanted: str | None) -> str:
+    """Which vector of the source is compared with.
+
+    Raises:
+        UsageError: there is no such one, or several.
+    """
+    names = sorted(schema.vector_names())
+    chosen = wanted if wanted is not None else new if new in names else names[0] if len(names) == 1 else None
+    if chosen is None or chosen not in names:
+        what = "which vector is compared with is open" if chosen is None else f"there is no vector {chosen!r}"
+        raise UsageError(
+            f"{what}: the collection has {', '.join(map(repr, names)) or 'none'}",
+            hint='name it: quality=Compare(…, old_vector="text")',
+        )
+    return chosen
+
+
+def model_of(
+    code: Code, configured: Mapping[str, Any], name: str | None, recorded: Any, *, first: str | None = None
+) -> Embedder | None:
+    """The model that a vector was filled by: the one that is named, else the one with the recorded fingerprint.
+
+    Args:
+        first: which one is looked at first, where none is named.
+    """
+    if name is not None:
+        return code.embedder(name)
+    if recorded is None:
+        return None
+    for one in sorted(configured, key=lambda other: (other != first, other)):
+        try:
+            found = code.embedder(one)
+            if is_model(found, recorded):
+                return found
+        except EmbedError:
+            # One that can't be loaded here is not needed for this, perhaps.
+            continue
+    return None
+
+
+def ask(asking: Asking, before: Side, after: Side, gate: Compare) -> Compared:
+    """Ask all questions of both, and compare what they find.
+
+    Raises:
+        UsageError: there is no question, or none that can be decided by.
+    """
+    found = _questions(asking, before, gate)[: gate.count]
+    where = gate.queries if isinstance(gate.queries, str) else gate.queries.describe()
+    if not found:
+        raise UsageError(f"there is no question: {where} gives none")
+    if gate.measure != OVERLAP and not any(one.relevant for one in found):
+        raise UsageError(
+            f"{where} names no relevant point, so {gate.measure} can't be measured",
+            hint='add "relevant" to the questions, or compare with what was found before: measure="overlap"',
+        )
+    if gate.measure != OVERLAP:
+        # A question that nothing is known of would count as one that both miss.
+        found = [one for one in found if one.relevant]
+    pairs = list(zip(_vectors(asking, before, found), _vectors(asking, after, found), strict=True))
+    asked = [(one, pair) for one, pair in zip(found, pairs, strict=True) if _both(pair)]
+    if not asked:
+        raise UsageError(f"none of the questions of {where} could be asked: no text was embedded by both models")
+    _each(asking, before, after, asked[:_WARM_UP], gate.k)
+    answered = _each(asking, before, after, asked, gate.k)
+    rule = Rule(gate.k, gate.measure, gate.at_least, gate.confidence)
+    return compared(answered, rule, Sides(after.shown, before.shown, where), unanswered=len(found) - len(asked))
+
+
+def _both(pair: tuple[Any, Any]) -> bool:
+    return all(one is not None for one in pair)
+
+
+def _each(
+    asking: Asking, before: Side, after: Side, asked: Sequence[tuple[Question, tuple[Any, Any]]], k: int
+) -> list[Answered]:
+    """One question at a time, as users ask: of each search its results, and how long it took."""
+    answered = []
+    for question, vectors in asked:
+        results, took = [], []
+        for side, vector in zip((before, after), vectors, strict=True):
+            began = time.perf_counter()
+            # A point finds itself: one more is asked for, and it is left out.
+            more = k + (question.own is not None)
+            best = asking.store.nearest(side.name, side.vector, [vector], limit=more, exact=False)[0]
+            took.append(time.perf_counter() - began)
+            results.append([one for one in best if one != question.own][:k])
+        answered.append(Answered(question, results[0], results[1], (took[0], took[1])))
+        asking.tick()
+    return answered
+
+
+def _vectors(asking: Asking, side: Side, questions: Sequence[Question]) -> list[Any]:
+    """What a search gets for each question; None where it can't be had."""
+    texts = [one.text for one in questions if one.text is not None]
+    if texts and side.embedder is None:
+        raise UsageError(
+            f"the questions are texts, and no embedder is known for vector {side.shown!r} of {side.name}",
+            hint="name the one of the settings that makes vectors of the questions: embedder= for the new vector, "
+            "old_embedder= for the old one; or ask by vectors: SameValue(…)",
+        )
+    embedder = side.embedder
+    embedded = iter(asking.alone(lambda: embed_all(embedder, texts, size=side.size)) if texts and embedder else ())
+    own = {one.own for one in questions if one.own is not None}
+    stored = _stored(asking.store, side, sorted(own, key=records.order_key)) if own else {}
+    found: list[Any] = []
+    for one in questions:
+        vector = next(embedded) if one.text is not None else one.vector if one.own is None else stored.get(one.own)
+        fits = one.vector is None or side.size is None or len(one.vector) == side.size
+        found.append(vector if fits and not isinstance(vector, Failure) else None)
+    return found
+
+
+def _stored(store: Store, side: Side, ids: Sequence[PointId]) -> dict[PointId, Any]:
+    found = {}
+    for stored in store.fetch(side.name, ids, payload=False):
+        message = records.vector_messages(stored).get(side.vector)
+        if message is not None:
+            sparse = message.WhichOneof("vector") == "sparse"
+            found[records.point_id(stored)] = records.vector_value(message) if sparse else records.array_of(message)
+    return found
+
+
+def _questions(asking: Asking, before: Side, gate: Compare) -> list[Question]:
+    wanted = gate.queries
+    if isinstance(wanted, str):
+        return made.from_file(asking.settings.folder / wanted, gate.by)
+    if isinstance(wanted, Logged):
+        query = Query(wanted.sql, made.QUERY, (), wanted.parameters, of_values=True)
+        with closing(Rows(asking.settings.database(wanted.database), query, name=wanted.database)) as rows:
+            return made.from_rows(rows.every(), gate.by, f"the log in {wanted.database}")
+    fields = [wanted.field, *([gate.by] if gate.by else [])]
+    points = list(_sampled(asking.store, before.name, gate.count * _SPARE, [one.split(".")[0] for one in fields]))
+    if isinstance(wanted, SameValue):
+        return made.alike(_groups(asking, before.name, points, wanted.field, gate), gate.by)
+    make = made.known_items if isinstance(wanted, KnownItem) else made.sentences
+    return make(points, wanted.field, gate.by)
+
+
+def _sampled(store: Store, name: str, count: int, fields: Sequence[str]) -> Iterator[tuple[PointId, Payload]]:
+    ids = store.sample_ids(name, count)
+    for stored in store.fetch(name, ids, payload=fields, vectors=False) if ids else ():
+        yield records.point_id(stored), records.payload_of(stored)
+
+
+def _groups(
+    asking: Asking, name: str, points: Sequence[tuple[PointId, Payload]], field: str, gate: Compare
+) -> Iterator[Sequence[tuple[PointId, Payload]]]:
+    """Points that share a value with one of those, as long as few do."""
+    values = dict.fromkeys(one for _, payload in points if isinstance(one := payload.get(field), str | int))
+    found = 0
+    for value in values:
+        where = {"must": [{"key": field, "match": {"value": value}}]}
+        keys = [gate.by] if gate.by else False
+        page = next(asking.store.scan(name, page=_ALIKE + 1, payload=keys, vectors=False, where=where), ())
+        if 1 < len(page) <= _ALIKE:
+            yield [(records.point_id(stored), records.payload_of(stored)) for stored in page]
+            found += 1
+        asking.tick()
+        if found >= gate.count:
+            return
