@@ -53,6 +53,7 @@ COMMANDS = """
     snapshot restore NAME --latest --yes
     snapshot restore NAME --undo
     verify NAME NAME__g0001
+    evaluate NAME/a NAME/b --same-value n --measure overlap
     fix stats NAME --by kind
     fix sync NAME --sql QUERY --field kind --check
     fix sync NAME --sql QUERY --field kind --yes --max-share 1

@@ -55,6 +55,8 @@ NO_COLLECTION = [
     ("schema", NOPE, "--revision", "0001"),
     ("verify", NOPE, "docs"),
     ("verify", "docs", NOPE),
+    ("evaluate", NOPE, "docs", "--same-value", "kind"),
+    ("evaluate", "docs/a", NOPE, "--same-value", "kind"),
     ("snapshot", "create", NOPE),
     ("snapshot", "list", NOPE),
     ("snapshot", "restore", NOPE, "--latest"),

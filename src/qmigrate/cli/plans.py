@@ -274,8 +274,12 @@ def _fill(outcome: Outcome, step: int) -> list[Text]:
 
 
 def _quality(outcome: Outcome, step: int) -> list[Text]:
-    found = outcome.facts(Quality, step).quality or ()
-    return [line for one in found for line in labelled("search", [quality_line(one)])]
+    found = outcome.facts(Quality, step)
+    lines = [line for one in found.quality or () for line in labelled("search", [quality_line(one)])]
+    for one in found.compared or ():
+        asked = counted(one.total.questions, "question")
+        lines += labelled("search", [f"{one.vector!r} after {one.old_vector!r} on {asked}: GO, {one.reason}"])
+    return lines
 
 
 def _converge(outcome: Outcome, step: int) -> list[Text]:

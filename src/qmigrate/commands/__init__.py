@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from qmigrate.commands.drift import from_drift as revision_from_drift
     from qmigrate.commands.drift import restore as repair_schema
     from qmigrate.commands.erase import erase
+    from qmigrate.commands.evaluate import evaluate
     from qmigrate.commands.export import show as export_show
     from qmigrate.commands.fix import fix
     from qmigrate.commands.fix import review as fix_review
@@ -81,6 +82,7 @@ __all__ = [
     "cutover",
     "doctor",
     "erase",
+    "evaluate",
     "export_show",
     "fix",
     "fix_quarantine",
@@ -140,6 +142,7 @@ _VERBS = {
     "cutover": "cutover:cutover",
     "doctor": "doctor:doctor",
     "erase": "erase:erase",
+    "evaluate": "evaluate:evaluate",
     "export_show": "export:show",
     "fix": "fix:fix",
     "fix_quarantine": "quarantine:quarantine",

@@ -10,7 +10,7 @@ from qmigrate.engine.build.clone import as_copy, clone, no_room, remove_uploaded
 from qmigrate.engine.build.copy import copy_ranges, shows_late
 from qmigrate.engine.build.index import enforced, wait_until_ready
 from qmigrate.engine.build.preflight import check_build
-from qmigrate.engine.build.quality import gates_of, measured
+from qmigrate.engine.build.quality import check_gates, gates_of, measured
 from qmigrate.engine.build.shadow import HELD_BACK, is_unmade, recognise, record, seal, unmake, without_held_back
 from qmigrate.engine.build.unchanged import check_built, check_planned
 from qmigrate.engine.epoch_aliases import await_late, check_same, own, reach, refuse_hidden
@@ -87,6 +87,7 @@ def _check(step: Build, work: Work) -> Preflight:
     facts = check_build(step, work)
     if facts.source is not None:
         check_planned(step, facts.source, work)
+        check_gates(step, work)
     return facts
 
 

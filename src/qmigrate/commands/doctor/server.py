@@ -53,6 +53,7 @@ NEEDS: Mapping[str, str] = {
     "plan": "read",
     "check": "read",
     "verify": "read",
+    "evaluate": "read",
     "metrics": "read",
     "serve": "read",
     "fix stats": "read",

@@ -180,18 +180,8 @@ def ask(asking: Asking, before: Side, after: Side, gate: Compare) -> Compared:
     Raises:
         UsageError: there is no question, or none that can be decided by.
     """
-    found = _questions(asking, before, gate)[: gate.count]
     where = gate.queries if isinstance(gate.queries, str) else gate.queries.describe()
-    if not found:
-        raise UsageError(f"there is no question: {where} gives none")
-    if gate.measure != OVERLAP and not any(one.relevant for one in found):
-        raise UsageError(
-            f"{where} names no relevant point, so {gate.measure} can't be measured",
-            hint='add "relevant" to the questions, or compare with what was found before: measure="overlap"',
-        )
-    if gate.measure != OVERLAP:
-        # A question that nothing is known of would count as one that both miss.
-        found = [one for one in found if one.relevant]
+    found = _usable(_questions(asking, before, gate), gate, where)[: gate.count]
     pairs = list(zip(_vectors(asking, before, found), _vectors(asking, after, found), strict=True))
     asked = [(one, pair) for one, pair in zip(found, pairs, strict=True) if _both(pair)]
     if not asked:
@@ -200,6 +190,44 @@ def ask(asking: Asking, before: Side, after: Side, gate: Compare) -> Compared:
     answered = _each(asking, before, after, asked, gate.k)
     rule = Rule(gate.k, gate.measure, gate.at_least, gate.confidence)
     return compared(answered, rule, Sides(after.shown, before.shown, where), unanswered=len(found) - len(asked))
+
+
+def check(work: Work, gate: Compare, before: Side, after: Side) -> None:
+    """What can be known before anything is made: that a file can be read, and that both sides have a model of texts.
+
+    Raises:
+        UsageError: it is not so.
+    """
+    if isinstance(gate.queries, str):
+        found = _usable(made.from_file(work.settings.folder / gate.queries, gate.by), gate, gate.queries)
+        if not any(one.text is not None for one in found):
+            return
+    if not isinstance(gate.queries, SameValue):
+        for side in (before, after):
+            _model(side)
+
+
+def _usable(found: list[Question], gate: Compare, where: str) -> list[Question]:
+    """Those that say something: of a question that nothing is known of, both searches would seem to miss all."""
+    if not found:
+        raise UsageError(f"there is no question: {where} gives none")
+    usable = found if gate.measure == OVERLAP else [one for one in found if one.relevant]
+    if not usable:
+        raise UsageError(
+            f"{where} names no relevant point, so {gate.measure} can't be measured",
+            hint='add "relevant" to the questions, or compare with what was found before: measure="overlap"',
+        )
+    return usable
+
+
+def _model(side: Side) -> Embedder:
+    if side.embedder is None:
+        raise UsageError(
+            f"the questions are texts, and no embedder is known for vector {side.shown!r} of {side.name}",
+            hint="name the one of the settings that makes vectors of the questions: embedder= for the new vector, "
+            "old_embedder= for the old one; or ask by vectors: SameValue(…)",
+        )
+    return side.embedder
 
 
 def _both(pair: tuple[Any, Any]) -> bool:
@@ -228,14 +256,10 @@ def _each(
 def _vectors(asking: Asking, side: Side, questions: Sequence[Question]) -> list[Any]:
     """What a search gets for each question; None where it can't be had."""
     texts = [one.text for one in questions if one.text is not None]
-    if texts and side.embedder is None:
-        raise UsageError(
-            f"the questions are texts, and no embedder is known for vector {side.shown!r} of {side.name}",
-            hint="name the one of the settings that makes vectors of the questions: embedder= for the new vector, "
-            "old_embedder= for the old one; or ask by vectors: SameValue(…)",
-        )
-    embedder = side.embedder
-    embedded = iter(asking.alone(lambda: embed_all(embedder, texts, size=side.size)) if texts and embedder else ())
+    embedded: Iterator[Any] = iter(())
+    if texts:
+        embedder = _model(side)
+        embedded = iter(asking.alone(lambda: embed_all(embedder, texts, size=side.size)))
     own = {one.own for one in questions if one.own is not None}
     stored = _stored(asking.store, side, sorted(own, key=records.order_key)) if own else {}
     found: list[Any] = []

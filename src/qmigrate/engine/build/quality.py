@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from qmigrate.embed.stream import Failure, embed_all
-from qmigrate.engine.build.comparison import compare
+from qmigrate.engine.build.comparison import check, compare, sides_of
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.work import Work
 from qmigrate.errors import UsageError, VerificationError
@@ -46,6 +46,17 @@ def gates_of(step: Build, work: Work) -> list[tuple[str, Gate, Any]]:
         found.update({name: (gate, values.get(name)) for name, gate in operation.gates().items()})
         current = operation.apply(current)
     return [(name, gate, value) for name, (gate, value) in found.items() if name in step.schema.vectors]
+
+
+def check_gates(step: Build, work: Work) -> None:
+    """What of the gates can be known before anything is made.
+
+    Raises:
+        UsageError: questions can't be read, or there is nothing to compare with.
+    """
+    for vector, gate, filling in gates_of(step, work):
+        if isinstance(gate, Compare):
+            check(work, gate, *sides_of(step, work, vector, gate, filling))
 
 
 def measured(step: Build, work: Work, gates: Sequence[tuple[str, Gate, Any]]) -> Quality:

@@ -1,0 +1,156 @@
+"""evaluate and try-models: whether another model finds better."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qmigrate.cli.layout import Text, columns, short
+from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.text import counted, number
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qmigrate.commands.evaluate import Evaluated
+    from qmigrate.model.facts.comparison import Compared, Figure, Segment
+    from qmigrate.operations.quality import Compare, Queries
+
+#: Exit code of a new search that may not serve.
+WORSE = 5
+_WHOLE, _SHARE, _SURE = click.IntRange(1, 10_000), click.FloatRange(0, 2, min_open=True), click.FloatRange(0.5, 0.999)
+_MEASURE = click.Choice(("ndcg", "recall", "mrr", "overlap"))
+#: Misses that people see, and letters of each question.
+_MISSES, _LETTERS = 5, 60
+
+
+def show_evaluated(console: Console, found: Evaluated) -> None:
+    """Figures of both, per segment, the worst misses, and the decision."""
+    console.print(Text.assemble((found.a, "bold"), " → ", (found.b, "bold"), f"  {found.result.questions}"))
+    show_compared(console, found.result)
+
+
+def show_compared(console: Console, found: Compared) -> None:
+    """The same without its head."""
+    rows = [_row(one, found) for one in (found.total, *found.segments)]
+    header = ("", "questions", f"recall@1, {found.k}", "MRR", f"nDCG@{found.k}", "overlap", "p50, p95 ms", "")
+    console.print()
+    for line in columns(rows, header=header, right={1}):
+        console.print(line)
+    if found.misses:
+        console.print(f"\n  answered worse ({number(min(len(found.misses), _MISSES))} of the worst; all: --json)")
+    for miss in found.misses[:_MISSES]:
+        console.print(Text(f"  {short(miss.question, _LETTERS)}", style="bold"))
+        for label, ids in (("relevant", miss.relevant), ("before", miss.before), ("now", miss.after)):
+            console.print(f"    {label:<9}{', '.join(map(str, ids)) or '–'}")
+    console.print()
+    if found.unanswered:
+        console.print(f"  {counted(found.unanswered, 'question')} could not be asked of both")
+    verdict = ("GO", "bold green") if found.go else ("NO-GO", "bold red")
+    console.print(Text.assemble(verdict, f"  {found.reason}"))
+
+
+def _row(one: Segment, found: Compared) -> tuple[Text | str, ...]:
+    before, after = one.before, one.after
+    return (
+        one.name or "all",
+        number(one.questions),
+        f"{_pair(before.recall_1, after.recall_1)} · {_pair(before.recall, after.recall)}",
+        _pair(before.mrr, after.mrr),
+        _pair(before.ndcg, after.ndcg, ends=True),
+        f"{one.overlap.value:.2f}",
+        f"{before.p50:.1f} → {after.p50:.1f} · {before.p95:.1f} → {after.p95:.1f}",
+        one.state if one is not found.total else "",
+    )
+
+
+def _pair(before: Figure | None, after: Figure | None, *, ends: bool = False) -> str:
+    if before is None or after is None:
+        return "–"
+    interval = f" ({after.low:.2f}–{after.high:.2f})" if ends else ""
+    return f"{before.value:.2f} → {after.value:.2f}{interval}"
+
+
+def question_options(command: Any) -> Any:
+    """The options by which questions are chosen."""
+    for option in reversed(
+        [
+            click.option("--queries", metavar="FILE", help="Questions: JSON Lines or CSV with query and relevant."),
+            click.option("--sql", metavar="SELECT", help="Questions of SQL: columns query and relevant."),
+            click.option("--database", default="app", show_default=True, metavar="NAME", help="Of --sql."),
+            click.option("--known-item", metavar="FIELD", help="A text of each point asks for its own point."),
+            click.option("--sentence", metavar="FIELD", help="A sentence of a text asks for its own point."),
+            click.option("--same-value", metavar="FIELD", help="A point asks for those with the same value."),
+            click.option("--by", metavar="FIELD", help="Tell questions apart by this: a language, for instance."),
+            click.option("--count", type=_WHOLE, default=1000, show_default=True, help="Most questions."),
+            click.option("-k", "--results", type=_WHOLE, default=10, show_default=True, help="Results that count."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def queries_of(given: dict[str, Any]) -> Queries:
+    """Where the questions come from.
+
+    Raises:
+        UsageError: nothing, or several things, say so.
+    """
+    from qmigrate.errors import UsageError
+    from qmigrate.operations.quality import KnownItem, Logged, SameValue, Sentence
+
+    makes: dict[str, Any] = {
+        "queries": str,
+        "sql": lambda sql: Logged(sql, database=given["database"]),
+        "known_item": KnownItem,
+        "sentence": Sentence,
+        "same_value": SameValue,
+    }
+    chosen = [name for name in makes if given[name] is not None]
+    if len(chosen) != 1:
+        raise UsageError(
+            "say where the questions come from, by one of --queries, --sql, --known-item, --sentence, --same-value",
+            hint="--known-item title needs no file: the title of a point asks for that point",
+        )
+    made: Queries = makes[chosen[0]](given[chosen[0]])
+    return made
+
+
+@click.command(short_help="Compare search by two vectors on the same questions.")
+@click.argument("a")
+@click.argument("b")
+@question_options
+@click.option("--at-least", type=_SHARE, default=0.98, show_default=True, help="Share of A's figure that B must reach.")
+@click.option("--measure", type=_MEASURE, default="ndcg", show_default=True, help="What is decided by.")
+@click.option("--confidence", type=_SURE, default=0.95, show_default=True, help="Of the decision.")
+@click.option("--embedder-a", metavar="NAME", help="Of the questions for A.  [default: the one that filled it]")
+@click.option("--embedder-b", metavar="NAME", help="Of the questions for B.")
+@with_shell
+def evaluate(shell: Shell, a: str, b: str, **given: Any) -> int:
+    """Compare search in A with search in B on the same questions, and say whether B may take its place.
+
+    A and B are collections, aliases or generations; a vector stands behind a slash: docs/title. Exits with 5 for NO-GO.
+    """
+    import qmigrate.commands.evaluate as command
+
+    with shell.progress() as progress:
+        found = command.evaluate(shell.settings(), a, b, _wanted(given), progress=progress)
+    shell.show(found, show_evaluated)
+    return 0 if found.result.go else WORSE
+
+
+def _wanted(given: dict[str, Any]) -> Compare:
+    from qmigrate.operations.quality import Compare
+
+    return Compare(
+        queries_of(given),
+        at_least=given["at_least"],
+        k=given["results"],
+        by=given["by"],
+        measure=given["measure"],
+        confidence=given["confidence"],
+        count=given["count"],
+        embedder=given["embedder_b"],
+        old_embedder=given["embedder_a"],
+    )

@@ -1,0 +1,76 @@
+"""evaluate: two searches on the same questions, by the command; a planted worse model is NO-GO and exit 5."""
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+from contextlib import closing
+
+import pytest
+from tests.scenarios.cli import call
+from tests.scenarios.test_compare import POINTS, filled, text_of
+
+BESIDE = """
+def upgrade():
+    return [op.AddVector("{name}", "new", VectorParams(size=64, distance=Distance.COSINE),
+                         values=Embed("blind", text="{{title}} {{body}}"))]
+"""
+
+
+@pytest.fixture
+def beside(deployment):
+    """A collection with an old vector and one of a worse model, and a log in SQL."""
+    deployment.extra["databases"] = {"app": {"url": f"sqlite:///{deployment.root}/app.db"}}
+    made = filled(deployment)
+    made.revise("0003", BESIDE)
+    assert call(made.root, "upgrade").code == 0
+    with closing(sqlite3.connect(made.root / "app.db")) as connection:
+        connection.execute("CREATE TABLE log (query TEXT, clicked INTEGER, language TEXT)")
+        rows = [(text_of(one)["title"], one, text_of(one)["language"]) for one in range(1, POINTS + 1)]
+        connection.executemany("INSERT INTO log VALUES (?, ?, ?)", rows)
+        connection.commit()
+    return made
+
+
+def test_a_worse_model_is_seen_in_every_kind_of_question(beside):
+    """By points that ask for themselves, by a log and by a file; the better direction is GO, and nothing is changed."""
+    made, name = beside, beside.name
+    before = made.contents()
+    with (made.root / "q.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["query", "relevant"])
+        writer.writerows([text_of(one)["title"], one] for one in range(1, POINTS + 1))
+    for chosen in (
+        ("--known-item", "title", "--by", "language"),
+        ("--sql", "SELECT query, clicked AS relevant, language FROM log", "--by", "language"),
+        ("--queries", "q.csv"),
+    ):
+        said = call(made.root, "evaluate", f"{name}/text", f"{name}/new", *chosen, "--json")
+        assert said.code == 5, said.err
+        result = said.json["data"]["result"]
+        assert (result["go"], result["total"]["state"], result["unanswered"]) == (False, "no-go", 0)
+        assert result["misses"]
+        if "--by" in chosen:
+            assert [one["name"] for one in result["segments"]] == ["de", "en"]
+            assert sum(one["questions"] for one in result["segments"]) == result["total"]["questions"]
+    better = call(made.root, "evaluate", f"{name}/new", f"{name}/text", "--known-item", "title")
+    assert better.code == 0
+    assert "GO  the new search reaches 0.98 of the old ndcg@10" in better.out
+    assert made.contents() == before
+
+
+def test_what_is_open_or_missing_is_named(beside):
+    """A vector of several, the same search twice, no questions at all, and a file that isn't there."""
+    made, name = beside, beside.name
+    for args, words in (
+        ((name, name, "--known-item", "title"), "has 2 vectors: say which one"),
+        ((f"{name}/text", f"{name}/text", "--known-item", "title"), "are the same search"),
+        ((f"{name}/text", f"{name}/old", "--known-item", "title"), "has no vector 'old'"),
+        ((f"{name}/text", f"{name}/new"), "say where the questions come from"),
+        ((f"{name}/text", f"{name}/new", "--queries", "none.jsonl"), "can't be read from"),
+        ((f"{name}/text", f"{name}/new", "--known-item", "nothing"), "there is no question"),
+        ((f"{name}/text", f"{name}/new", "--sql", "SELECT query FROM log"), "names no relevant point"),
+    ):
+        said = call(made.root, "evaluate", *args)
+        assert said.code == 2, said.out
+        assert words in said.err
