@@ -498,6 +498,18 @@ class Embedder(Protocol):
         """
 
 
+@runtime_checkable
+class CountsTokens(Protocol):
+    """An embedder that knows what its model reads of a text."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Most tokens of a text, those that the model adds among them; None where it is not known."""
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
+        """How many tokens each text has, those that the model adds among them; None where that is not known."""
+
+
 class Progress(Protocol):
     """Where long work reports to. Implementations must be cheap and thread-safe."""
 

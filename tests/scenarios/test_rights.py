@@ -61,7 +61,7 @@ SAME_RIGHT = {
         "--queries", "--sql", "--database", "--known-item", "--sentence", "--same-value", "--by", "--count", "--results",
         "--at-least", "--measure", "--confidence", "--embedder-a", "--embedder-b",
     },
-    "doctor": {"--timeout"},
+    "doctor": {"--timeout", "--vectors", "--only", "--all"},
     "wait": {"--timeout"},
     "check": {"--strict", "--only", "--no-models", "--format"},
     "schema": {"--live", "--recorded", "--revision", "--format", "--changelog", "--settings"},

@@ -450,15 +450,23 @@ def verify(shell: Shell, a: str, b: str) -> int:
 
 @click.command(short_help="Check everything that a migration needs.")
 @click.option("--timeout", type=Duration(), default="60s", show_default=True, help="Start no check after this.")
+@click.option("--vectors", is_flag=True, help="Instead: are the vectors sound, and does search find them?")
+@click.option("--only", multiple=True, metavar="NAME", help="With --vectors: of this collection; may be repeated.")
+@click.option("--all", "every", is_flag=True, help="With --vectors: of every point, not of a sample.")
 @with_shell
-def doctor(shell: Shell, timeout: float) -> int:
+def doctor(shell: Shell, timeout: float, vectors: bool, only: tuple[str, ...], every: bool) -> int:
     """Check everything that a migration needs: versions, rights, room, clocks, names, leftovers, models.
 
     It changes nothing. Exits with the code of what failed, 9 where several things did.
     """
     import qmigrate.commands.doctor as command
+    from qmigrate.commands.doctor.vectors import VectorsWanted
+    from qmigrate.errors import UsageError
 
-    found = command.doctor(shell.settings(), budget=timeout)
+    if not vectors and (only or every):
+        raise UsageError("--only and --all choose vectors", hint="qmigrate doctor --vectors --only NAME")
+    wanted = VectorsWanted(only, every) if vectors else None
+    found = command.doctor(shell.settings(), budget=timeout, vectors=wanted)
     shell.show(found, show_doctor)
     return found.exit_code
 

@@ -217,6 +217,11 @@ def payload_of(stored: Stored) -> Payload:
     return {key: plain_value(source[key]) for key in source}
 
 
+def payload_digest(stored: Stored) -> bytes:
+    """Equal for equal payloads, for comparisons within a process."""
+    return xxhash.xxh3_128_digest(_payload_bytes(stored, None))
+
+
 def plain_value(value: Any) -> Any:
     """One payload value with its own number type."""
     kind = value.WhichOneof("kind")

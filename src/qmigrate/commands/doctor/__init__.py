@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 from qmigrate.commands.doctor import collections, project, server
 from qmigrate.commands.doctor.deployment import Deployment
+from qmigrate.commands.doctor.vectors import VectorsWanted
+from qmigrate.commands.doctor.vectors import checks as of_vectors
 from qmigrate.commands.results import Check, Doctor
 from qmigrate.commands.wait import wait
 from qmigrate.errors import QmigrateError
@@ -129,14 +131,21 @@ def _not_made(checks: Sequence[Check], waiting: dict[str, list[str]]) -> list[Ch
     return found
 
 
+def _of_vectors(wanted: VectorsWanted) -> Sequence[Row]:
+    return [Row("vectors", "vectors", lambda patient: of_vectors(patient, wanted), ("store",))]
+
+
 __all__ = ["doctor", "wait"]
 
 
-def doctor(settings: Settings | None = None, *, budget: float = 60.0) -> Doctor:
+def doctor(
+    settings: Settings | None = None, *, budget: float = 60.0, vectors: VectorsWanted | None = None
+) -> Doctor:
     """Check every part by itself: versions, rights, room, clocks, cluster, names, leftovers, models.
 
     Args:
         budget: seconds after which no further check is begun; those left out are named.
+        vectors: also whether these are sound, however long that takes; nothing else is checked then.
 
     Returns:
         Failures, warnings, what is in order, and what is only to be known; each with the next command.
@@ -144,5 +153,5 @@ def doctor(settings: Settings | None = None, *, budget: float = 60.0) -> Doctor:
     settings = settings or Settings.load()
     started = time.monotonic()
     with Deployment(settings, deadline=started + budget) as patient:
-        checks = examine(patient, TABLE)
+        checks = examine(patient, TABLE if vectors is None else _of_vectors(vectors))
     return Doctor(tuple(checks), seconds=round(time.monotonic() - started, 3))

@@ -1,0 +1,47 @@
+"""What is found about the vectors of a collection, as programs and pages get it. It examines nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class VectorFinding:
+    """One thing that is odd about a vector field.
+
+    Attributes:
+        kind: ``zero``, ``nan``, ``infinite``, ``unnormalised``, ``constant``, ``copies``, ``mixed``, ``missing``,
+            ``other-model``, ``stale``, ``checksum``, ``truncated`` or ``recall``.
+        points: how many of those that were seen; of ``missing``, of all.
+        ids: the first five.
+        detail: what was found, with its evidence, for people.
+        command: what repairs it.
+        suspicion: it may also be as it should be.
+    """
+
+    collection: str
+    vector: str
+    kind: str
+    points: int
+    ids: tuple[Any, ...]
+    detail: str
+    command: str
+    suspicion: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VectorHealth:
+    """Vectors of a collection.
+
+    Attributes:
+        points: that the collection has; `seen`: of them.
+        findings: what is odd.
+        notes: what could not be examined, and why.
+    """
+
+    collection: str
+    points: int
+    seen: int
+    findings: tuple[VectorFinding, ...]
+    notes: tuple[str, ...] = ()
