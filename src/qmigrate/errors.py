@@ -39,6 +39,7 @@
     ├── HeldError                     11   built and proven; waits for its cut-over
     ├── CollectionsFailedError   (first)   some collections failed while the others continued; the first one's code
     └── StoppedError             130/143   stopped at a checkpoint by a signal
+        └── BudgetError           12       stopped at a checkpoint, since the budget is used up
 """
 
 from __future__ import annotations
@@ -310,3 +311,15 @@ class StoppedError(QmigrateError):
     def __init__(self, message: str, *, signal_number: int = 2) -> None:
         super().__init__(message, hint="run the same command again: it continues from here")
         self.exit_code = 128 + signal_number
+
+
+class BudgetError(StoppedError):
+    """Stopped at a checkpoint: ``rebuild.budget`` is used up; with a larger one the same command resumes from there."""
+
+    exit_code = 12
+
+    def __init__(self, message: str, *, hint: str, facts: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.facts = facts
+        self.exit_code = 12

@@ -57,7 +57,7 @@ EXIT_CODES: Mapping[int, str] = {
     9: "a store is unreachable, or a server too old",
     10: "refused: needs explicit consent",
     11: "built and held: waits for qmigrate cutover",
-    12: "a first look was kept; the second comes later",
+    12: "stopped at a checkpoint: the budget is used up; or a first look was kept, the second comes later",
     130: "stopped by a signal (130, 143)",
 }
 #: Those that any verb may have.
@@ -72,7 +72,7 @@ _MORE: Mapping[str, tuple[int, ...]] = {
     "adopt": _CHANGING,
     "stamp": _CHANGING,
     "plan": (4, *_STORES, 10),
-    "upgrade": (3, *_BUILDING, 11),
+    "upgrade": (3, *_BUILDING, 11, 12),
     "rollback": (*_BUILDING, 11),
     "abort": _BUILDING,
     "cutover": _BUILDING,

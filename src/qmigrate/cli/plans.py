@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from qmigrate.commands.results import Held, Outcome, UpgradeResult
     from qmigrate.model.facts.phases import Searched
-    from qmigrate.model.plan import CollectionPlan, Plan, Step
+    from qmigrate.model.plan import CollectionPlan, EmbeddingCost, Plan, Step
     from qmigrate.model.report import VerificationReport
 
 
@@ -122,9 +122,24 @@ def _group(group: list[CollectionPlan], verb: str) -> list[Text]:
         *[Text(f"  {line}") for line in item.lines],
         *labelled("why", item.reasons),
         *labelled("readers", item.incompatible or clear),
+        *labelled("cost", [_cost(one) for found in group for one in found.costs]),
         *(labelled("held", _held(group)) if item.holds else ()),
         *(labelled("back" if verb == "upgrade" else "forth", (item.way_back,)) if item.way_back else ()),
     ]
+
+
+def _cost(one: EmbeddingCost) -> str:
+    """``large: 12,000 texts, 1.1 to 1.3 M tokens, 375 requests, 0.14 to 0.17 (0.13 for a million)``."""
+    if one.tokens is None:
+        why = "its tokens can't be counted here" if one.price is not None else "it has no price, and no tokenizer"
+        return f"{one.embedder}: {counted(one.items, 'item')}, cost unknown: {why}"
+    words = [counted(one.items, "item"), f"{number(one.tokens[0])} to {number(one.tokens[1])} tokens"]
+    words += [counted(one.requests, "request")] if one.requests is not None else []
+    if one.money is None:
+        words.append("cost unknown: it has no price")
+    else:
+        words.append(f"{one.money[0]:.2f} to {one.money[1]:.2f} ({one.price:g} for a million)")
+    return f"{one.embedder}: {', '.join(words)}"
 
 
 def _held(group: list[CollectionPlan]) -> tuple[str, ...]:

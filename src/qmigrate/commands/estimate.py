@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 
 from qmigrate.commands.session import Session
+from qmigrate.embed import price_of, together_of
 from qmigrate.embed.options import speed_key
 from qmigrate.embed.pipeline import Pipeline
 from qmigrate.embed.stream import Failure
@@ -15,7 +16,7 @@ from qmigrate.engine.golive.freeze import AROUND
 from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.engine.work import Tick, transform_of
 from qmigrate.errors import PendingError, QmigrateError
-from qmigrate.model.plan import Build, CollectionPlan, GoLive, InPlace, Job, OpRef, Plan, Step
+from qmigrate.model.plan import Build, CollectionPlan, EmbeddingCost, GoLive, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import LiveCollection, OpenRun, World
 from qmigrate.model.transform import PointTransform
@@ -27,11 +28,14 @@ from qmigrate.planner.estimate import (
     MEASURED,
     Copy,
     Speed,
+    cost_of,
     seconds_of_changes,
     seconds_of_clone,
     seconds_of_copy,
 )
+from qmigrate.ports import CountsTokens
 from qmigrate.sequences import in_parts
+from qmigrate.settings.load import Settings
 from qmigrate.store import records
 from qmigrate.text import took
 
@@ -41,6 +45,8 @@ LISTED = 10e-6
 _ROWS = 200
 #: Points that an embedder is measured with: a few first, since a model is loaded and warmed up by its first batch.
 _WARM_UP, _MEASURED_POINTS, _AT_ONCE = 8, 128, 32
+#: Points by whose texts tokens are estimated.
+_COUNTED = 512
 #: An image or a long text may take seconds each: what is measured after this many seconds is enough.
 _LONGEST_MEASUREMENT = 10.0
 
@@ -210,8 +216,46 @@ def _estimated(opened: Session, world: World, known: Sequence[Speed], item: Coll
     job = _Estimated(opened, world, item.job)
     seconds, speed = _seconds(job, known, item.job.steps)
     measured = _bytes(job, item) if item.bytes is not None else None
-    told = replace(item, seconds=round(seconds, 1), speed=speed, unmeasured=_unmeasured(job, known))
+    told = replace(
+        item, seconds=round(seconds, 1), speed=speed, unmeasured=_unmeasured(job, known), costs=tuple(_costs(job))
+    )
     return told if measured is None else replace(told, bytes=measured)
+
+
+def _costs(job: _Estimated) -> Iterator[EmbeddingCost]:
+    """What its embedders cost: of those that have a price or a tokenizer, or that a budget limits."""
+    settings = job.opened.settings.for_collection(job.job.collection)
+    state = job.world.collections.get(job.job.collection)
+    if job.live is None or state is None or state.physical is None:
+        return
+    for step in job.job.steps:
+        if not isinstance(step, Build) or step.source is None or step.fill != "copy":
+            continue
+        for filling in job.fillings(step):
+            config = settings.embedders.get(filling.embedder, {})
+            price = price_of(config)
+            if price is None and settings.rebuild.budget is None and not config.get("tokenizer"):
+                continue
+            counted = _tokens(job.opened, settings, state.physical, filling)
+            yield cost_of(filling.embedder, job.live.points, counted, price, together_of(config))
+
+
+def _tokens(opened: Session, settings: Settings, physical: str, filling: Embed) -> list[int] | None:
+    """Of each text of a sample; None where they can't be counted."""
+    try:
+        embedder = opened.embedder(filling.embedder, settings.embedders)
+        if not isinstance(embedder, CountsTokens):
+            return None
+        ids = opened.store.sample_ids(physical, _COUNTED)
+        points = opened.store.fetch(physical, ids, vectors=False)
+        found = [embed_input(filling, records.payload_of(point)) for point in points]
+        # A point without a text costs nothing.
+        texts = [one if type(one) is str else "" for one in found]
+        counted = embedder.count_tokens([one for one in texts if one])
+        return None if counted is None else [*counted, *([0] * texts.count(""))]
+    except QmigrateError:
+        # The upgrade reports what is wrong with it.
+        return None
 
 
 def _unmeasured(job: _Estimated, known: Sequence[Speed]) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ __all__ = [
     "known_size",
     "load",
     "on_device",
+    "price_of",
+    "together_of",
 ]
 
 
@@ -47,6 +49,8 @@ def _backend(module: str, keys: str, *sizes: str, size: int | None = None) -> Ba
     return Backend(f"qmigrate.embed.backends.{module}", frozenset(keys.split()), sizes, size)
 
 
+#: Texts of one request to a server; what TEI takes unless it is configured otherwise.
+HTTP_BATCH = 32
 #: Of every embedder that takes images; see ``sources.py``.
 _IMAGES = "image_roots image_hosts image_networks image_base64 image_timeout image_max_bytes"
 
@@ -57,7 +61,7 @@ _BACKENDS: Mapping[str, Backend] = {
     "http": _backend(
         "http",
         "url api model dimensions size encoding_format truncate normalize prompt version "
-        "api_key_env api_key_file max_batch concurrency timeout max_retries",
+        "api_key_env api_key_file max_batch concurrency timeout max_retries price tokenizer max_tokens",
         "size",
         "dimensions",
     ),
@@ -131,6 +135,20 @@ def known_size(config: Mapping[str, Any]) -> int | None:
         return None
     said = next((config[key] for key in backend.sizes if config.get(key) is not None), backend.size)
     return said if type(said) is int else None
+
+
+def price_of(config: Mapping[str, Any]) -> float | None:
+    """What a million tokens cost, where the settings of an embedder say so."""
+    found = config.get("price")
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) and found >= 0 else None
+
+
+def together_of(config: Mapping[str, Any]) -> int | None:
+    """How many texts go into one request to the server of an embedder; None where it has none."""
+    if config.get("type") != "http":
+        return None
+    found = config.get("max_batch")
+    return found if type(found) is int and found > 0 else HTTP_BATCH
 
 
 def on_device(config: Mapping[str, Any], device: str) -> Mapping[str, Any]:

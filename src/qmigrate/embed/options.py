@@ -76,6 +76,19 @@ class Options:
             raise self.wrong(key, f"a whole number from {lowest:,} to {highest:,}", value)
         return value
 
+    def number(self, key: str) -> float | None:
+        """A number that is not negative; None where it is absent.
+
+        Raises:
+            EmbedError: it is something else.
+        """
+        value = self._config.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise self.wrong(key, "a number of at least 0", value)
+        return float(value)
+
     def size(self, *, lowest: int) -> int:
         """The size of its vectors: ``size`` of the settings, else that of its type.
 

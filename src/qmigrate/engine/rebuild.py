@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from qmigrate.engine.barriers import barrier, delta_of, measure
@@ -18,6 +20,7 @@ from qmigrate.engine.export import save
 from qmigrate.engine.further_names import refuse_taken_by
 from qmigrate.engine.golive.plain_names import makes_room
 from qmigrate.engine.points.base import base_name
+from qmigrate.engine.points.budget import Budget
 from qmigrate.engine.points.ranges import borders
 from qmigrate.engine.points.transformation import Maker, check_models, try_again, write
 from qmigrate.engine.prove.passes import Sides
@@ -26,7 +29,7 @@ from qmigrate.engine.restore import phases
 from qmigrate.engine.work import Phase, Work, transform_of
 from qmigrate.engine.workers.pool import places_of
 from qmigrate.engine.write_limit import limited
-from qmigrate.errors import ConflictError, DeniedError, RepairNeededError, StoreError, UnchangedError
+from qmigrate.errors import ConflictError, DeniedError, QmigrateError, RepairNeededError, StoreError, UnchangedError
 from qmigrate.model.facts.phases import (
     Disk,
     Fill,
@@ -228,11 +231,30 @@ def fill(step: Build, work: Work) -> Fill:
             # What stopped the run may have been repaired since.
             base = base_name(step.source, step.target, back=False)
             try_again(work, step.source, own(work, step.target), maker, base)
-        stages = copy_ranges(work, step, maker, ranges)
+        with _within_budget(work, maker):
+            stages = copy_ranges(work, step, maker, ranges)
     copied = sum(share.points for share in work.lease.ledger.ranges(work.run, work.step))
     work.progress.end(counted(copied, "point"))
     # What an earlier attempt has copied took an unknown time.
-    return replace(stages, copied=copied, fresh=copied - done, seconds=round(time.monotonic() - started, 3))
+    spent = maker.budget.spent if maker.budget is not None else None
+    seconds = round(time.monotonic() - started, 3)
+    return replace(stages, copied=copied, fresh=copied - done, seconds=seconds, spent=spent)
+
+
+@contextmanager
+def _within_budget(work: Work, maker: Maker) -> Iterator[None]:
+    """While the block runs, what is embedded is counted; what was spent is known to the next attempt."""
+    limits = work.settings.rebuild.budget
+    if limits is None:
+        yield
+        return
+    maker.budget = Budget(work, limits, work.facts(Fill).spent)
+    try:
+        yield
+    except QmigrateError:
+        with suppress(QmigrateError):
+            work.note(replace(work.facts(Fill), spent=maker.budget.spent))
+        raise
 
 
 def index(step: Build, work: Work) -> Index:

@@ -364,6 +364,26 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingCost:
+    """What one embedder has to do for a collection, and what that costs.
+
+    Attributes:
+        items: to be embedded.
+        tokens: fewest and most, by a sample of the items; None where they can't be counted.
+        requests: to its server, at least; None where it has none.
+        price: of a million tokens, as the settings have it; None where they have none.
+        money: least and most; None where tokens or price are unknown.
+    """
+
+    embedder: str
+    items: int
+    tokens: tuple[int, int] | None = None
+    requests: int | None = None
+    price: float | None = None
+    money: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionPlan:
     """A job with what a person needs to know before it runs.
 
@@ -380,6 +400,7 @@ class CollectionPlan:
         speed: what that is taken from: ``earlier runs`` or ``assumed``.
         unmeasured: embedders that have not run here before: how long they take is unknown, and `seconds` a guess.
         edits: what each of its data fixes would change now: counts and a sample.
+        costs: of its embedders that have a price, or whose tokens can be counted.
     """
 
     job: Job
@@ -394,6 +415,7 @@ class CollectionPlan:
     speed: str = ""
     unmeasured: tuple[str, ...] = ()
     edits: tuple[JsonObject, ...] = ()
+    costs: tuple[EmbeddingCost, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ embeds nothing scales with the size of a point. It is an estimate for people and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from qmigrate.model.facts.history import Measured
 from qmigrate.model.names import rehearsal_name
-from qmigrate.model.plan import Build, CollectionPlan, InPlace, Job, Plan, Retire, Step
+from qmigrate.model.plan import Build, CollectionPlan, EmbeddingCost, InPlace, Job, Plan, Retire, Step
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.state import CollectionState
 from qmigrate.settings.sections import EstimateSettings
@@ -140,6 +141,33 @@ def _assumed(wanted: Copy, rates: EstimateSettings, *, local: bool) -> float:
 def _values(schema: CollectionSchema) -> int:
     """Vector values of a point."""
     return sum(int(params.get("size", 0)) for params in schema.vectors.values())
+
+
+#: How many standard errors a range of tokens is wide, to both sides: nearly all sums of such texts are within.
+_WIDE = 2.6
+
+
+def cost_of(
+    embedder: str, items: int, counted: Sequence[int] | None, price: float | None, together: int | None
+) -> EmbeddingCost:
+    """What embedding costs, as a range by the tokens of a sample.
+
+    Args:
+        items: in all.
+        counted: tokens of each text of the sample; None, or empty, where they are unknown.
+        price: of a million tokens.
+        together: texts of one request to its server; None where it has none.
+    """
+    requests = None if together is None else -(-items // together)
+    if not counted:
+        return EmbeddingCost(embedder, items, None, requests, price)
+    mean = sum(counted) / len(counted)
+    spread = sum((one - mean) ** 2 for one in counted) / max(1, len(counted) - 1)
+    # Of everything there is nothing left to guess.
+    wide = _WIDE * math.sqrt(spread / len(counted) * max(0.0, 1 - len(counted) / max(items, 1)))
+    tokens = math.floor(items * max(mean - wide, 0)), math.ceil(items * (mean + wide))
+    money = None if price is None else (tokens[0] * price / 1e6, tokens[1] * price / 1e6)
+    return EmbeddingCost(embedder, items, tokens, requests, price, money)
 
 
 _REASON = "the end of a rehearsal"

@@ -539,6 +539,8 @@ def _embedders(data: Mapping[str, Any], at: str, source: ValueContext) -> dict[s
         if entry.get("api_key_file") is not None:
             file = read.path(entry["api_key_file"], f"{at}.{name}.api_key_file")
             entry["api_key_file"] = str(source.folder / file)
+        if isinstance(entry.get("tokenizer"), str):
+            entry["tokenizer"] = str(source.folder / Path(entry["tokenizer"]).expanduser())
         for key in ("model", "pretrained", "cache_dir", "cache_folder"):
             if isinstance(entry.get(key), str):
                 entry[key] = _placed(entry[key], source)

@@ -49,6 +49,28 @@ def read_ray(value: Any, at: str) -> RaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetSettings:
+    """What one rebuild may spend on embedding; it stops at a checkpoint before it spends more, with exit code 12.
+
+    Attributes:
+        money: by the ``price`` of its embedders; None for no limit.
+        tokens: as the embedders count them, such as ``40M``; None for no limit.
+    """
+
+    money: Annotated[float | None, read.positive] = None
+    tokens: Annotated[int | None, read.amount] = None
+
+
+def read_budget(value: Any, at: str) -> BudgetSettings:
+    """Keys of its own."""
+    data = read.mapping(value, at)
+    hints = get_type_hints(BudgetSettings, include_extras=True)
+    read.check_keys(data, hints, at)
+    given = {name: one for name, one in data.items() if one is not None}
+    return BudgetSettings(**{name: hints[name].__metadata__[0](one, f"{at}.{name}") for name, one in given.items()})
+
+
+@dataclass(frozen=True, slots=True)
 class RebuildSettings:
     """How a collection is rebuilt next to the live one.
 
@@ -74,6 +96,7 @@ class RebuildSettings:
         gc: ``auto`` retires what is past its holdover when an upgrade starts; ``off`` leaves it there.
         on_failure: what becomes of a point that can't be embedded, where the revision doesn't set it: ``stop`` the run,
             ``keep_without_vector``, or ``drop`` it.
+        budget: what may be spent on embedding; None for no limit.
         keep_snapshots: export snapshots to ``fixes.exports`` before their generation is retired; else delete them.
     """
 
@@ -92,6 +115,7 @@ class RebuildSettings:
     plain_names: Annotated[str, read.choice("auto", "gap")] = "auto"
     gc: Annotated[str, read.choice("auto", "off")] = "auto"
     on_failure: Annotated[str, read.choice("stop", "keep_without_vector", "drop")] = "stop"
+    budget: Annotated[BudgetSettings | None, read_budget] = None
     keep_snapshots: Annotated[bool, read.flag] = False
 
 

@@ -169,6 +169,23 @@ def positive(value: Any, at: str) -> float:
     return found
 
 
+#: What stands behind a large number.
+_LARGE = {"K": 1_000, "M": 1_000_000, "G": 1_000_000_000}
+
+
+def amount(value: Any, at: str) -> int:
+    """A whole number above 0, also written as 40M or 2.5M."""
+    text = str(value).strip().upper()
+    times = _LARGE.get(text[-1:], 1)
+    try:
+        found = float(text[:-1] if times > 1 else text) * times
+    except ValueError:
+        found = 0.0
+    if isinstance(value, bool) or not 1 <= found < 2**53 or found != int(found):
+        raise _wrong(at, "a whole number above 0, such as 500000 or 40M", value)
+    return int(found)
+
+
 def share(value: Any, at: str) -> float:
     """A number from 0 to 1."""
     found = _number(value, at, "a share from 0 to 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import importlib
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from qmigrate.embed import HTTP_BATCH
 from qmigrate.embed.inputs import ImageName, kind_of
 from qmigrate.embed.options import Options
 from qmigrate.embed.patience import TransientError, patiently, retry_after
@@ -24,8 +26,6 @@ from qmigrate.ports import Embedder
 from qmigrate.settings.values import redact
 from qmigrate.text import counted
 
-#: Texts of one request; what TEI takes unless it is configured otherwise.
-DEFAULT_BATCH = 32
 #: Requests under way at the same time.
 DEFAULT_CONCURRENCY = 4
 DEFAULT_TIMEOUT = 60.0
@@ -47,6 +47,8 @@ def build(options: Options) -> Embedder:
     ``base64``) are OpenAI's, ``truncate`` is TEI's; ``prompt`` is put before every text, ``normalize`` makes vectors of
     length one. ``max_batch`` texts go into a request, ``concurrency`` requests are under way, each may take
     ``timeout`` and is repeated ``max_retries`` times. ``version`` distinguishes states of a model that share its name.
+    ``price`` is that of a million tokens, ``tokenizer`` the file by which they are counted (``tokenizer.json``), and
+    ``max_tokens`` how many the model reads: they change no vector.
 
     Raises:
         EmbedError: a value is wrong, or the key is not where it should be.
@@ -283,6 +285,45 @@ class _Tei:
         return answer
 
 
+class _Tokens:
+    """Counts tokens by the tokenizer of the model, which is read when it is first asked."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._file = options.text("tokenizer")
+        self._lock = threading.Lock()
+        self._loaded: Any = None
+
+    def count(self, texts: Sequence[str]) -> list[int] | None:
+        """Of each text.
+
+        Raises:
+            EmbedError: the library or the file is missing.
+        """
+        if self._file is None:
+            return None
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load(self._file)
+        return [len(one.ids) for one in self._loaded.encode_batch(list(texts))]
+
+    def _load(self, name: str) -> Any:
+        try:
+            tokenizers = importlib.import_module("tokenizers")
+        except ImportError as error:
+            raise EmbedError(
+                f"embedder {self._options.name!r} has a tokenizer, and the library for it is missing",
+                hint="pip install 'qdrant-migrations[tokenizers]'",
+            ) from error
+        try:
+            found = tokenizers.Tokenizer.from_file(name)
+        except Exception as error:  # the library raises nothing more exact
+            raise EmbedError(f"embedder {self._options.name!r}: {name} is not a tokenizer.json: {error}") from error
+        found.no_truncation()
+        found.no_padding()
+        return found
+
+
 class _Http:
     """Items are texts."""
 
@@ -290,13 +331,16 @@ class _Http:
         self._name = options.name
         self._server = server
         self._dialect = dialect
-        self._batch = options.integer("max_batch", DEFAULT_BATCH) or DEFAULT_BATCH
+        self._batch = options.integer("max_batch", HTTP_BATCH) or HTTP_BATCH
         self._concurrency = options.integer("concurrency", DEFAULT_CONCURRENCY, highest=256) or DEFAULT_CONCURRENCY
         self._prompt = options.verbatim("prompt")
         self._normalize = bool(options.flag("normalize", False)) and dialect.normalisation != "l2"
         self._version = options.text("version")
         self.max_batch = self._batch * self._concurrency
         self.size = options.integer("size", dialect.size)
+        options.number("price")
+        self.max_tokens = options.integer("max_tokens", None, highest=10_000_000)
+        self._tokens = _Tokens(options)
 
     def fingerprint(self) -> JsonObject:
         """The model as the server calls it; where the server is changes nothing.
@@ -331,6 +375,10 @@ class _Http:
             # After the last answer: what is returned is of the model that is in the fingerprint.
             self._dialect.check()
         return [vector for part in made for vector in part]
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
+        """See :class:`~qmigrate.ports.CountsTokens`; None without a tokenizer."""
+        return self._tokens.count([(self._prompt or "") + text for text in texts])
 
     def _some(self, items: list[Any]) -> list[Any]:
         """Vectors of one request; halved until the text is found that the server refuses."""

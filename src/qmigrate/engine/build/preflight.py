@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from qmigrate.engine import write_back
+from qmigrate.engine.points.budget import check_budget
 from qmigrate.engine.points.quarantine import allowed
-from qmigrate.engine.points.transformation import Maker
+from qmigrate.engine.points.transformation import Maker, fill_inputs
 from qmigrate.engine.prove.rekey import check_ids
 from qmigrate.engine.work import Work, transform_of
+from qmigrate.engine.workers.pool import places_of
 from qmigrate.errors import EmbedError, PlanError, QuarantineError, RefusedError, RepairNeededError, StoreError
 from qmigrate.model.facts.phases import Preflight
 from qmigrate.model.payload_path import quoted, selected
@@ -50,6 +52,7 @@ def check_build(step: Build, work: Work) -> Preflight:
             fingerprints[vector] = _check_embed(work, step, vector, filling, transform)
     if fingerprints and work.hands is not None:
         work.hands.check()
+    check_budget(work, list(fill_inputs(transform).values()), shared=bool(places_of(work, transform)))
     _try_some(work, step, transform)
     write_back.check(step, work)
     if transform.rekeys:

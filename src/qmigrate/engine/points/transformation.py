@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from qmigrate.embed.stream import Failure, embed_all
+from qmigrate.engine.points.budget import Budget
 from qmigrate.engine.points.checksums import Checksums
 from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.engine.points.quarantine import DROPPED, KEPT, Failures, Quarantine
@@ -119,6 +120,8 @@ class Maker:
             self.quarantine = Quarantine(work, target, transform.filled)
         #: Target vectors of which every value is checked: see :meth:`check_values`.
         self._narrow = [name for name, params in schema.vectors.items() if params.get("datatype") in NARROW]
+        #: What may be spent; None for no limit.
+        self.budget: Budget | None = None
         self._check_drop()
 
     @contextmanager
@@ -333,6 +336,8 @@ class Maker:
             inputs = self._checksums.checked(filling, ids, lambda at: _payload_at(page, payloads, at), inputs)
         present = [item for item in inputs if item is not None and not isinstance(item, Failure)]
         size = self.schema.vectors.get(vector, {}).get("size")
+        if self.budget is not None and isinstance(filling, Embed):
+            self.budget.take(filling.embedder, present)
         if beside and self._streams is not None and isinstance(filling, Embed):
             return inputs, self._streams.ask(filling.embedder, size, present)
         return inputs, lambda: self._values(filling, present, size)

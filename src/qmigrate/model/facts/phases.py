@@ -205,6 +205,7 @@ class Fill(Facts):
         sampled: points of a sample.
         restored: points of an archive or a recovered snapshot.
         removed: of these, points that were erased since it was made.
+        spent: tokens by embedder, where a budget limits them.
     """
 
     phase: ClassVar[str] = "fill"
@@ -219,6 +220,7 @@ class Fill(Facts):
     sampled: int | None = None
     restored: int | None = None
     removed: int | None = None
+    spent: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,107 @@
+"""Costs in the plan, and a budget that stops a fill at a checkpoint with exit 12; a larger one lets it go on."""
+
+from __future__ import annotations
+
+import pytest
+from tests.embed_server import EmbeddingServer
+from tests.harness import CREATE, Deployment, write
+from tests.scenarios.cli import call
+
+from qmigrate.commands import upgrade
+from qmigrate.model.transform import Point
+
+ADD = """
+def upgrade():
+    return [op.AddVector("{name}", "b", VectorParams(size=3, distance=Distance.DOT), values=Embed("far", text="text"))]
+"""
+POINTS = 600
+
+
+@pytest.fixture
+def priced(deployment):
+    """Points with texts of three to seven words, and an embedder behind HTTP with a price and a tokenizer."""
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.models.WordLevel({"[UNK]": 0, "word": 1}, unk_token="[UNK]")
+    made = tokenizers.Tokenizer(words)
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.save(str(deployment.root / "tokenizer.json"))
+    server = EmbeddingServer()
+    far = {"type": "http", "url": server.url, "model": "tiny", "price": 20, "tokenizer": "tokenizer.json", "max_tokens": 6}
+    deployment.extra["embedders"] = {"far": far}
+    deployment.__post_init__()
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    store = deployment.store()
+    texts = [" ".join(["word", str(one), "x", *["word"] * (one % 5)]) for one in range(1, POINTS + 1)]
+    write(store, deployment.name, [Point(one + 1, {"text": text}, {"a": [1.0 + one, *[1.0] * 7]}) for one, text in enumerate(texts)])
+    store.close()
+    deployment.revise("0002", ADD)
+    yield deployment
+    server.close()
+
+
+TOKENS = sum(3 + one % 5 for one in range(1, POINTS + 1))
+
+
+def limited(made: Deployment, **budget: object) -> None:
+    """The settings with a budget."""
+    made.extra["rebuild"] = {"budget": budget, "sample": 0, "workers": 1} if budget else {"sample": 0, "workers": 1}
+    made.__post_init__()
+
+
+def test_a_plan_has_the_cost(priced):
+    """Tokens within a range that holds the truth, requests and money; nothing is sent for it but a model's name."""
+    found = upgrade.plan(priced.settings()).collections[0].costs[0]
+    assert (found.embedder, found.items, found.requests, found.price) == ("far", POINTS, 19, 20)
+    assert found.tokens is not None
+    assert found.money is not None
+    assert found.tokens[0] <= TOKENS <= found.tokens[1] < 1.1 * TOKENS
+    assert found.money[0] <= TOKENS / 1e6 * 20 <= found.money[1]
+    shown = call(priced.root, "plan").out
+    assert "far: 600 items" in shown
+    assert "(20 for a million)" in shown
+
+
+@pytest.mark.parametrize("budget", [{"tokens": TOKENS // 2}, {"money": TOKENS / 2 / 1e6 * 20}], ids=["tokens", "money"])
+def test_a_budget_stops_and_a_larger_one_goes_on(priced, budget):
+    """Exit 12 before more is sent, the live collection serves on, the same budget stops at once, a larger one ends it."""
+    before = priced.contents()
+    limited(priced, **budget)
+    stopped = call(priced.root, "upgrade", "--json")
+    assert stopped.code == 12, stopped.text
+    spent = stopped.json["error"]["facts"]["tokens"]["far"]
+    assert 0 < spent <= TOKENS // 2
+    assert priced.contents() == before
+    again = call(priced.root, "upgrade", "--json")
+    assert (again.code, again.json["error"]["facts"]["tokens"]["far"]) == (12, spent)
+    limited(priced, **{name: value * 4 for name, value in budget.items()})
+    assert call(priced.root, "upgrade").code == 0
+    assert all("b" in vectors for _, vectors in priced.contents().values())
+
+
+def test_a_budget_that_can_not_be_kept_is_refused(priced):
+    """Without a tokenizer, and for money without a price: before anything is written."""
+    limited(priced, tokens="1M")
+    del priced.extra["embedders"]["far"]["tokenizer"]
+    priced.__post_init__()
+    said = call(priced.root, "upgrade")
+    assert (said.code, "budget can't be kept with embedder 'far'" in said.err) == (2, True)
+    limited(priced, money=1)
+    priced.extra["embedders"]["far"] |= {"tokenizer": "tokenizer.json"}
+    del priced.extra["embedders"]["far"]["price"]
+    priced.__post_init__()
+    said = call(priced.root, "upgrade")
+    assert (said.code, "it has no price" in said.err) == (2, True), (priced.config.read_text(), said.text)
+    limited(priced, tokens="many")
+    assert "such as 500000 or 40M" in call(priced.root, "plan").err
+
+
+def test_texts_that_the_model_does_not_read_to_the_end(priced):
+    """Doctor --vectors counts them by the same tokenizer: of five lengths one is above the six tokens it reads."""
+    limited(priced)
+    assert call(priced.root, "upgrade").code == 0
+    said = call(priced.root, "doctor", "--vectors", "--all", "--json")
+    found = [one["facts"]["finding"] for one in said.json["data"]["checks"] if "finding" in one["facts"]]
+    cut = next(one for one in found if one["kind"] == "truncated")
+    assert cut["ids"] == [4, 9, 14, 19, 24]
+    assert "longer than the 6 tokens" in cut["detail"]
