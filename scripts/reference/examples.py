@@ -163,6 +163,7 @@ VALUES: dict[str, tuple[Example, ...]] = {
 Compute(letters)"""
         ),
     ),
+    "Shorten": (Example('Compute(Shorten("text", 1024))'),),
     "CopyOf": (
         Example('CopyOf("text")', "As it is"),
         Example('CopyOf("text", scale=Scale(-0.2, 0.2))', "Into a uint8 vector"),
@@ -170,6 +171,14 @@ Compute(letters)"""
     "Empty": (Example("Empty()"),),
     "Scale": (Example("Scale(-0.2, 0.2, tolerance=0.03)"),),
     "Recall": (Example('Recall("queries.jsonl", at_least=0.95, k=10)'),),
+    "Compare": (
+        Example('Compare("questions.jsonl", at_least=0.98, by="language")', "With questions of a file"),
+        Example('Compare(KnownItem("title"), at_least=0.95)', "With questions that are made of the points"),
+    ),
+    "KnownItem": (Example('KnownItem("title")'),),
+    "Sentence": (Example('Sentence("body")'),),
+    "SameValue": (Example('SameValue("product_id")'),),
+    "Logged": (Example('Logged("SELECT query, clicked_id AS relevant FROM searches")'),),
     "Checksum": (Example('Checksum("SELECT id, sha256 FROM images", column="sha256", missing="fail")'),),
     "WriteBack": (Example('WriteBack("UPDATE images SET indexed_at = :now WHERE id = :id")'),),
     "Uuid5": (Example('Uuid5("6ba7b811-9dad-11d1-80b4-00c04fd430c8", "{shop}:{doc}")'),),

@@ -14,7 +14,7 @@ from qmigrate.model.transform import Scale
 from qmigrate.operations.app_sql import Checksum, WriteBack
 from qmigrate.operations.quality import Compare, KnownItem, Logged, Recall, SameValue, Sentence
 from qmigrate.operations.rekey import Uuid5
-from qmigrate.operations.values import Compute, CopyOf, Embed, Empty
+from qmigrate.operations.values import Compute, CopyOf, Embed, Empty, Shorten
 from qmigrate.version import __version__
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ __all__ = [
     "SameValue",
     "Scale",
     "Sentence",
+    "Shorten",
     "Uuid5",
     "WriteBack",
     "__version__",

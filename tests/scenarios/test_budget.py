@@ -94,6 +94,7 @@ def test_a_budget_that_can_not_be_kept_is_refused(priced):
     assert (said.code, "it has no price" in said.err) == (2, True), (priced.config.read_text(), said.text)
     limited(priced, tokens="many")
     assert "such as 500000 or 40M" in call(priced.root, "plan").err
+    limited(priced)
 
 
 def test_texts_that_the_model_does_not_read_to_the_end(priced):

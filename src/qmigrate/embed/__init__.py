@@ -56,6 +56,7 @@ _IMAGES = "image_roots image_hosts image_networks image_base64 image_timeout ima
 
 _BACKENDS: Mapping[str, Backend] = {
     "hashing": _backend("hashing", "size", "size", size=256),
+    "bm25": _backend("bm25", "language task k1 b average"),
     "pixels": _backend("pixels", f"size {_IMAGES}", "size", size=512),
     "callable": _backend("function", "function size max_batch version sys_path", "size"),
     "http": _backend(

@@ -20,9 +20,9 @@ from qmigrate.engine.export import save
 from qmigrate.engine.further_names import refuse_taken_by
 from qmigrate.engine.golive.plain_names import makes_room
 from qmigrate.engine.points.base import base_name
-from qmigrate.engine.points.budget import Budget
+from qmigrate.engine.points.budget import Budget, check_budget
 from qmigrate.engine.points.ranges import borders
-from qmigrate.engine.points.transformation import Maker, check_models, try_again, write
+from qmigrate.engine.points.transformation import Maker, check_models, fill_inputs, try_again, write
 from qmigrate.engine.prove.passes import Sides
 from qmigrate.engine.prove.proof import prove
 from qmigrate.engine.restore import phases
@@ -248,6 +248,9 @@ def _within_budget(work: Work, maker: Maker) -> Iterator[None]:
     if limits is None:
         yield
         return
+    # Again: the settings may be others than those of the preflight.
+    transform = maker.transform
+    check_budget(work, list(fill_inputs(transform).values()), shared=bool(places_of(work, transform)))
     maker.budget = Budget(work, limits, work.facts(Fill).spent)
     try:
         yield

@@ -121,6 +121,53 @@ class Compute:
 
 
 @dataclass(frozen=True, slots=True)
+class Shorten:
+    """The first values of a vector, made length 1 again, for :class:`Compute`: of models that are trained for it.
+
+    ``Compute(Shorten("text", 1024))`` makes 1024 of the 3072 values of OpenAI's text-embedding-3-large, as the model
+    itself would, without asking it. Of other models the first values are not the most important ones: measure it.
+
+    Args:
+        vector: its name; ``""`` is the unnamed one.
+        size: how many values stay.
+
+    Raises:
+        PlanError: the name is not a text, or the size is none.
+    """
+
+    vector: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.vector, str):
+            raise PlanError(f"Shorten: expected the name of a vector, got {self.vector!r}")
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise PlanError(f"Shorten: size must be a whole number above 0, not {self.size!r}")
+
+    def __call__(self, point: Point) -> Any:
+        """The shortened vector, or the shortened rows of a multivector; as :class:`Compute` calls it.
+
+        Raises:
+            ValueError: the point has no such vector, it is shorter, sparse, or nothing is left of it.
+        """
+        import numpy as np
+
+        value = point.vectors.get(self.vector)
+        rows = np.atleast_2d(np.asarray(value, dtype=np.float64)) if isinstance(value, list) else None
+        if rows is None or rows.shape[1] < self.size:
+            raise ValueError(f"it has no dense vector {self.vector!r} of at least {self.size:,} values")
+        rows = rows[:, : self.size]
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        if not lengths.all():
+            raise ValueError(f"the first {self.size:,} values of vector {self.vector!r} are all 0")
+        shortened = (rows / lengths).tolist()
+        return shortened if isinstance(value, list) and isinstance(value[0], list) else shortened[0]
+
+    def __str__(self) -> str:
+        return f"the first {self.size:,} values of {self.vector or '(unnamed)'}"
+
+
+@dataclass(frozen=True, slots=True)
 class CopyOf:
     """The values of another vector of the same point, as they are stored.
 
@@ -187,6 +234,8 @@ Value = Embed | Compute | CopyOf | Empty
 
 def function_name(function: object) -> str:
     """How people know a function."""
+    if isinstance(function, Shorten):
+        return str(function)
     return str(getattr(function, "__name__", type(function).__name__))
 
 

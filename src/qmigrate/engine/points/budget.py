@@ -81,8 +81,9 @@ def check_budget(work: Work, fillings: Sequence[Embed], *, shared: bool) -> None
             hint="rebuild.devices: [] or engine: local; or leave the budget out",
         )
     for name in sorted({one.embedder for one in fillings}):
-        if not isinstance(work.code.embedder(name), CountsTokens):
-            raise _unknown(name, "its type doesn't tell how many tokens a text has")
+        embedder = work.code.embedder(name)
+        if not isinstance(embedder, CountsTokens) or embedder.count_tokens(["a"]) is None:
+            raise _unknown(name, "how many tokens a text has is not known")
         if limits.money is not None and price_of(work.settings.embedders.get(name, {})) is None:
             raise _unknown(name, "it has no price")
 
