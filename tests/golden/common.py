@@ -44,6 +44,8 @@ VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "show": ("ready", ("show", "0002")),
     "edit": ("ready", ("edit", "0002")),
     "verify": ("ready", ("verify", "docs__g0001", "docs__g0002")),
+    "evaluate": ("ready", ("evaluate", "docs__g0001/a", "docs__g0002/a", "--same-value", "kind", "--measure", "overlap")),
+    "try-models": ("ready", ("try-models", "docs", "--embedder", "words", "--text", "text", "--known-item", "text", "--sample", "20")),
     "check": ("ready", ("check",)),
     "schema": ("ready", ("schema",)),
     "doctor": ("ready", ("doctor",)),

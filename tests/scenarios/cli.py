@@ -41,6 +41,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "show": ("show", "0001"),
     "edit": ("edit", "0001"),
     "verify": ("verify", "a", "b"),
+    "try-models": ("try-models", "a", "--embedder", "e", "--text", "t", "--known-item", "t"),
     "evaluate": ("evaluate", "a", "b", "--same-value", "v"),
     "check": ("check",),
     "schema": ("schema",),
@@ -78,7 +79,7 @@ FILES_FIRST = ("heads", "branches", "show", "edit")
 ASIDE = ("init", "revision", "completion", "jobs", "worker", *REQUESTS, *FILES_FIRST, "wait", "repair", "doctor", "check", "schema", "metrics", "fix.retrain", "export.show")
 #: Those that an emergency needs: they continue without revision files that are broken or have changed.
 READABLE = (
-    "rollback", "abort", "status", "history", "verify", "evaluate", "snapshot.list", "gc", "fix.stats", "fix.orphans", "fix.undo",
+    "rollback", "abort", "status", "history", "verify", "evaluate", "try-models", "snapshot.list", "gc", "fix.stats", "fix.orphans", "fix.undo",
 )  # fmt: skip
 #: The others open revisions, ledger and store, and stop at what is wrong with them.
 OPENING = tuple(verb for verb in VERBS if verb not in ASIDE)

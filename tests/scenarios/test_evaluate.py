@@ -74,3 +74,32 @@ def test_what_is_open_or_missing_is_named(beside):
         said = call(made.root, "evaluate", *args)
         assert said.code == 2, said.out
         assert words in said.err
+
+
+def test_models_are_tried_on_a_sample(deployment):
+    """A table of quality, room, speed and time; the worse one is seen, and nothing is written."""
+    made = filled(deployment)
+    before = made.contents()
+    args = ("--embedder", "old", "--embedder", "blind", "--text", "{title} {body}", "--known-item", "title")
+    said = call(made.root, "try-models", made.name, *args, "--sample", "200", "--json")
+    assert said.code == 0, said.text
+    data = said.json["data"]
+    old, blind = data["models"]
+    assert (data["sampled"], data["points"], data["questions"]) == (200, POINTS, 200)
+    assert (old["size"], old["bytes_per_point"], old["compared"], old["cost"]["money"]) == (64, 256, None, None)
+    assert old["items_per_second"] > 0
+    assert old["seconds"] == pytest.approx(POINTS / old["items_per_second"], abs=0.2)
+    assert blind["figures"]["ndcg"]["high"] < old["figures"]["ndcg"]["low"]
+    assert (blind["compared"]["go"], blind["compared"]["total"]["state"]) == (False, "no-go")
+    shown = call(made.root, "try-models", made.name, *args)
+    assert "no-go" in shown.out
+    assert made.contents() == before
+    for wrong, words in (
+        (("--embedder", "none"), "'none' is not configured"),
+        (("--embedder", "old", "--text", "title", "--known-item", "nothing"), "no question about any of the sampled"),
+        (("--embedder", "old", "--known-item", "title"), "give what to embed"),
+    ):
+        more = ("--text", "title", "--known-item", "title") if len(wrong) == 2 else ()
+        answer = call(made.root, "try-models", made.name, *wrong, *more)
+        assert answer.code != 0
+        assert words in answer.err

@@ -53,6 +53,7 @@ COMMANDS = """
     snapshot restore NAME --latest --yes
     snapshot restore NAME --undo
     verify NAME NAME__g0001
+    try-models NAME --embedder words --text text --known-item text --sample 20
     evaluate NAME/a NAME/b --same-value n --measure overlap
     fix stats NAME --by kind
     fix sync NAME --sql QUERY --field kind --check

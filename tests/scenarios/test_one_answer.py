@@ -55,6 +55,7 @@ NO_COLLECTION = [
     ("schema", NOPE, "--revision", "0001"),
     ("verify", NOPE, "docs"),
     ("verify", "docs", NOPE),
+    ("try-models", NOPE, "--embedder", "words", "--text", "text", "--known-item", "text"),
     ("evaluate", NOPE, "docs", "--same-value", "kind"),
     ("evaluate", "docs/a", NOPE, "--same-value", "kind"),
     ("snapshot", "create", NOPE),

@@ -57,6 +57,10 @@ SAME_RIGHT = {
     "status": {"--exit-code", "--count-writes"},
     "history": {"--all", "--limit", "--deletions", "--since", "--type", "--target", "--csv", "--carried"},
     "verify": {"--html"},
+    "try-models": {
+        "--embedder", "--text", "--image", "--sample", "--queries", "--sql", "--database", "--known-item", "--sentence",
+        "--results", "--at-least",
+    },
     "evaluate": {
         "--queries", "--sql", "--database", "--known-item", "--sentence", "--same-value", "--by", "--count", "--results",
         "--at-least", "--measure", "--confidence", "--embedder-a", "--embedder-b",

@@ -261,6 +261,7 @@ VERBS = (
     show.edit,
     inspect.verify,
     evaluate.evaluate,
+    evaluate.try_models,
     inspect.doctor,
     inspect.wait,
     checking.check,

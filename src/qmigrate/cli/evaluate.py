@@ -8,12 +8,13 @@ import click
 
 from qmigrate.cli.layout import Text, columns, short
 from qmigrate.cli.shell import Shell, with_shell
-from qmigrate.text import counted, number
+from qmigrate.text import counted, number, size, took
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from qmigrate.commands.evaluate import Evaluated
+    from qmigrate.commands.try_models import TriedModels
     from qmigrate.model.facts.comparison import Compared, Figure, Segment
     from qmigrate.operations.quality import Compare, Queries
 
@@ -154,3 +155,70 @@ def _wanted(given: dict[str, Any]) -> Compare:
         embedder=given["embedder_b"],
         old_embedder=given["embedder_a"],
     )
+
+
+def show_tried(console: Console, found: TriedModels) -> None:
+    """A row per model; money and time are of the whole collection."""
+    head = f"  {number(found.sampled)} of {counted(found.points, 'point')}, {counted(found.questions, 'question')}"
+    console.print(Text.assemble((found.collection, "bold"), head))
+    console.print()
+    rows = []
+    for one in found.models:
+        figures, against = one.figures, one.compared
+        state = "" if against is None else "as good" if against.go else against.total.state
+        cost = "unknown" if one.cost.money is None else f"{one.cost.money[0]:.2f} to {one.cost.money[1]:.2f}"
+        values = (figures.recall_1, figures.recall, figures.mrr, figures.ndcg)
+        rows.append(
+            (
+                one.embedder,
+                *("–" if value is None else f"{value.value:.3f}" for value in values),
+                number(one.size),
+                size(one.bytes_per_point),
+                f"{one.items_per_second:,.0f}",
+                took(one.seconds),
+                cost,
+                state,
+            )
+        )
+    header = ("", "recall@1", "recall", "MRR", "nDCG", "size", "per point", "items/s", "time", "money", "")
+    for line in columns(rows, header=header, right={1, 2, 3, 4, 5, 6, 7}):
+        console.print(line)
+    for one in found.models:
+        if one.failed:
+            console.print(f"  {one.embedder}: {counted(one.failed, 'item')} without a vector")
+
+
+@click.command("try-models", short_help="Try embedders on a sample, before one is chosen.")
+@click.argument("collection")
+@click.option("--embedder", "embedders", multiple=True, required=True, metavar="NAME", help="One to try; repeat it.")
+@click.option("--text", metavar="FIELD", help='What is embedded: a field, or "{title} {body}".')
+@click.option("--image", metavar="FIELD", help="The same for images.")
+@click.option("--sample", type=click.IntRange(20, 100_000), default=2000, show_default=True, help="Points at random.")
+@click.option("--queries", metavar="FILE", help="Questions: JSON Lines or CSV with query and relevant.")
+@click.option("--sql", metavar="SELECT", help="Questions of SQL: columns query and relevant.")
+@click.option("--database", default="app", show_default=True, metavar="NAME", help="Of --sql.")
+@click.option("--known-item", metavar="FIELD", help="A text of each point asks for its own point.")
+@click.option("--sentence", metavar="FIELD", help="A sentence of a text asks for its own point.")
+@click.option("-k", "--results", type=_WHOLE, default=10, show_default=True, help="Results that count.")
+@click.option("--at-least", type=_SHARE, default=0.98, show_default=True, help="Share of the first one's nDCG.")
+@with_shell
+def try_models(shell: Shell, collection: str, **given: Any) -> int:
+    """Embed a sample of COLLECTION by each embedder, and ask each the same questions.
+
+    Shows quality, size, speed here, and time and money for the whole collection. It writes nothing.
+    """
+    import qmigrate.commands.try_models as command
+
+    wanted = command.TryWanted(
+        embedders=tuple(given["embedders"]),
+        queries=queries_of({**given, "same_value": None}),
+        text=given["text"],
+        image=given["image"],
+        sample=given["sample"],
+        k=given["results"],
+        at_least=given["at_least"],
+    )
+    with shell.progress() as progress:
+        found = command.try_models(shell.settings(), collection, wanted, progress=progress)
+    shell.show(found, show_tried)
+    return 0

@@ -84,6 +84,7 @@ _MORE: Mapping[str, tuple[int, ...]] = {
     "edit": (),
     "verify": (4, 5, *_STORES),
     "evaluate": (4, 5, *_STORES),
+    "try-models": (4, *_STORES),
     "doctor": (4, *_STORES, 10),
     "wait": (9,),
     "check": (4, *_STORES, 8),

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from qmigrate.commands.snapshot import list_ as snapshot_list
     from qmigrate.commands.stats import stats as fix_stats
     from qmigrate.commands.status import history, status
+    from qmigrate.commands.try_models import try_models
     from qmigrate.commands.upgrade import plan, upgrade
     from qmigrate.commands.verify import verify
     from qmigrate.commands.wait import wait
@@ -124,6 +125,7 @@ __all__ = [
     "snapshot_restore",
     "stamp",
     "status",
+    "try_models",
     "upgrade",
     "upgrade_planned",
     "verify",
@@ -184,6 +186,7 @@ _VERBS = {
     "snapshot_restore": "restore:restore",
     "stamp": "adopt:stamp",
     "status": "status:status",
+    "try_models": "try_models:try_models",
     "upgrade": "upgrade:upgrade",
     "upgrade_planned": "plan_file:upgrade_planned",
     "verify": "verify:verify",

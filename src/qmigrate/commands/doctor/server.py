@@ -54,6 +54,7 @@ NEEDS: Mapping[str, str] = {
     "check": "read",
     "verify": "read",
     "evaluate": "read",
+    "try-models": "read",
     "metrics": "read",
     "serve": "read",
     "fix stats": "read",

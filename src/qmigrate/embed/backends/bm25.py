@@ -1,7 +1,7 @@
 """Texts as sparse vectors of their words, for BM25 with ``modifier=IDF``. No model and no download; it learns nothing.
 
-A word is stemmed, and its id is Murmur3 of it, as for the server's own ``qdrant/bm25`` and fastembed. How rare a word is
-in the collection is weighed by the server, at each search; the rest of BM25 is in the values here.
+A word is stemmed, and its id is Murmur3 of it, as for the server's own ``qdrant/bm25`` and fastembed. How rare a word
+is in the collection is weighed by the server, at each search; the rest of BM25 is in the values here.
 """
 
 from __future__ import annotations

@@ -282,18 +282,28 @@ def _stored(store: Store, side: Side, ids: Sequence[PointId]) -> dict[PointId, A
 
 def _questions(asking: Asking, before: Side, gate: Compare) -> list[Question]:
     wanted = gate.queries
-    if isinstance(wanted, str):
-        return made.from_file(asking.settings.folder / wanted, gate.by)
-    if isinstance(wanted, Logged):
-        query = Query(wanted.sql, made.QUERY, (), wanted.parameters, of_values=True)
-        with closing(Rows(asking.settings.database(wanted.database), query, name=wanted.database)) as rows:
-            return made.from_rows(rows.every(), gate.by, f"the log in {wanted.database}")
+    if isinstance(wanted, str | Logged):
+        return made_of(asking.settings, wanted, gate.by)
     fields = [wanted.field, *([gate.by] if gate.by else [])]
     points = list(_sampled(asking.store, before.name, gate.count * _SPARE, [one.split(".")[0] for one in fields]))
     if isinstance(wanted, SameValue):
         return made.alike(_groups(asking, before.name, points, wanted.field, gate), gate.by)
     make = made.known_items if isinstance(wanted, KnownItem) else made.sentences
     return make(points, wanted.field, gate.by)
+
+
+def made_of(settings: Settings, wanted: str | Logged, by: str | None) -> list[Question]:
+    """The questions of a file, or of a log.
+
+    Raises:
+        UsageError: they can't be read.
+        RowsError: the query can't be used.
+    """
+    if isinstance(wanted, str):
+        return made.from_file(settings.folder / wanted, by)
+    query = Query(wanted.sql, made.QUERY, (), wanted.parameters, of_values=True)
+    with closing(Rows(settings.database(wanted.database), query, name=wanted.database)) as rows:
+        return made.from_rows(rows.every(), by, f"the log in {wanted.database}")
 
 
 def _sampled(store: Store, name: str, count: int, fields: Sequence[str]) -> Iterator[tuple[PointId, Payload]]:

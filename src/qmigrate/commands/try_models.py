@@ -1,0 +1,244 @@
+"""try-models: embedders on a sample of a collection, before any is chosen. It searches here, and writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qmigrate.commands.session import Session, session
+from qmigrate.embed import price_of, together_of
+from qmigrate.embed.stream import Failure, embed_all
+from qmigrate.engine.build.comparison import made_of
+from qmigrate.engine.points.embed_input import embed_input
+from qmigrate.errors import UsageError
+from qmigrate.evaluation import questions as made
+from qmigrate.evaluation.comparison import Answered, Rule, Sides, compared
+from qmigrate.evaluation.questions import Question
+from qmigrate.model.facts.comparison import Compared, SearchFigures
+from qmigrate.model.names import unknown
+from qmigrate.model.plan import EmbeddingCost
+from qmigrate.model.transform import Payload, PointId
+from qmigrate.observe import known_names
+from qmigrate.operations.quality import KnownItem, Logged, Queries, SameValue, Sentence
+from qmigrate.operations.values import Embed
+from qmigrate.planner.estimate import cost_of
+from qmigrate.ports import CountsTokens, Embedder, Progress
+from qmigrate.settings.load import Settings
+from qmigrate.store import records
+
+#: Items that are embedded before the clock starts: a model is loaded and warmed up by its first batch.
+_WARM_UP = 8
+#: Bytes of a value as float32.
+_FLOAT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TryWanted:
+    """What is tried.
+
+    Attributes:
+        embedders: names of the settings; the first one is what the others are compared with.
+        queries: where the questions come from; those about points outside of the sample are left out.
+        text: what is embedded of a payload, as in ``Embed``; None with `image`.
+        image: likewise.
+        sample: points at random.
+        k: results that count.
+        at_least: share of the first one's nDCG that another one has to reach.
+    """
+
+    embedders: tuple[str, ...]
+    queries: Queries
+    text: str | None = None
+    image: str | None = None
+    sample: int = 2000
+    k: int = 10
+    at_least: float = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class TriedModel:
+    """One embedder on the sample.
+
+    Attributes:
+        size: of its vectors.
+        bytes_per_point: of a vector as float32.
+        items_per_second: on this machine, without the first items.
+        seconds: for the whole collection, at that speed.
+        cost: of the whole collection.
+        failed: items of the sample that have no vector.
+        figures: of exact search in the sample.
+        compared: with the first one; None for that itself.
+    """
+
+    embedder: str
+    size: int
+    bytes_per_point: int
+    items_per_second: float
+    seconds: float
+    cost: EmbeddingCost
+    failed: int
+    figures: SearchFigures
+    compared: Compared | None
+
+
+@dataclass(frozen=True, slots=True)
+class TriedModels:
+    """What they did.
+
+    Attributes:
+        points: of the collection.
+        sampled: of them.
+        questions: that were asked.
+    """
+
+    collection: str
+    points: int
+    sampled: int
+    questions: int
+    models: tuple[TriedModel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """What one model found: ids per question, and seconds of each."""
+
+    results: Sequence[Sequence[PointId]]
+    took: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """What every model gets."""
+
+    ids: Sequence[PointId]
+    items: Sequence[Any]
+    questions: Sequence[Question]
+
+
+def try_models(
+    settings: Settings | None, collection: str, wanted: TryWanted, *, progress: Progress | None = None
+) -> TriedModels:
+    """Embed a sample by each embedder, ask the same questions of each, and measure quality, speed, room and money.
+
+    Raises:
+        UsageError: nothing to embed is named, there is no question about the sample, or vectors are not dense.
+        EmbedError: an embedder can't be loaded.
+    """
+    settings = settings or Settings.load()
+    if not wanted.embedders:
+        raise UsageError("no embedder is named", hint="--embedder NAME, once for each")
+    filling = Embed(wanted.embedders[0], text=wanted.text, image=wanted.image)
+    with session(settings, writes=False, progress=progress, partial=True, readable=True) as opened:
+        if opened.store.describe(collection) is None:
+            raise unknown("collection", collection, known_names(opened.ledger, opened.store))
+        sample = _sample(opened, collection, wanted, filling)
+        points = opened.store.count(collection)
+        configured = opened.settings.for_collection(collection).embedders
+        found: list[tuple[TriedModel, _Ranking]] = []
+        for name in wanted.embedders:
+            opened.progress.begin(collection, f"try {name}", None)
+            embedder = opened.embedder(name, configured)
+            with opened.turn.of(opened):
+                found.append(_tried(embedder, name, sample, wanted, (points, configured.get(name, {})), found))
+            opened.progress.end(f"{found[-1][0].items_per_second:,.0f} items/s")
+    models = tuple(model for model, _ in found)
+    return TriedModels(collection, points, len(sample.ids), len(sample.questions), models)
+
+
+def _sample(opened: Session, collection: str, wanted: TryWanted, filling: Embed) -> _Sample:
+    ids = opened.store.sample_ids(collection, wanted.sample)
+    points = [
+        (records.point_id(one), records.payload_of(one)) for one in opened.store.fetch(collection, ids, vectors=False)
+    ]
+    inputs = [(identifier, embed_input(filling, payload)) for identifier, payload in points]
+    usable = [(identifier, item) for identifier, item in inputs if item is not None and not isinstance(item, Failure)]
+    there = {identifier for identifier, _ in usable}
+    questions = [
+        one
+        for one in _questions(opened, wanted.queries, points)
+        if one.text is not None and any(identifier in there for identifier in one.relevant)
+    ]
+    if not questions:
+        raise UsageError("there is no question about any of the sampled points", hint="take a larger --sample")
+    return _Sample([one for one, _ in usable], [item for _, item in usable], questions)
+
+
+def _questions(opened: Session, wanted: Queries, points: Sequence[tuple[PointId, Payload]]) -> list[Question]:
+    if isinstance(wanted, KnownItem):
+        return made.known_items(points, wanted.field, None)
+    if isinstance(wanted, Sentence):
+        return made.sentences(points, wanted.field, None)
+    if isinstance(wanted, SameValue):
+        raise UsageError("SameValue asks by stored vectors, and a model that is tried has none yet")
+    assert isinstance(wanted, str | Logged)  # noqa: S101  there are no others
+    return made_of(opened.settings, wanted, None)
+
+
+def _tried(
+    embedder: Embedder,
+    name: str,
+    sample: _Sample,
+    wanted: TryWanted,
+    whole: tuple[int, Mapping[str, Any]],
+    before: Sequence[tuple[TriedModel, _Ranking]],
+) -> tuple[TriedModel, _Ranking]:
+    points, config = whole
+    embed_all(embedder, sample.items[:_WARM_UP], size=None)
+    began = time.perf_counter()
+    vectors = embed_all(embedder, sample.items, size=None)
+    speed = len(sample.items) / max(time.perf_counter() - began, 1e-9)
+    asked = embed_all(embedder, [one.text for one in sample.questions], size=None)
+    ranking, size, failed = _ranked(name, sample, vectors, asked, wanted.k)
+    first = before[0][1] if before else ranking
+    rule = Rule(wanted.k, "ndcg", wanted.at_least, 0.95)
+    pairs = zip(sample.questions, first.results, ranking.results, first.took, ranking.took, strict=True)
+    answered = [Answered(one, old, new, (slow, fast)) for one, old, new, slow, fast in pairs]
+    found = compared(answered, rule, Sides(name, wanted.embedders[0], "the same questions"))
+    texts = [one for one in sample.items if type(one) is str]
+    counted = embedder.count_tokens(texts) if isinstance(embedder, CountsTokens) and texts else None
+    model = TriedModel(
+        embedder=name,
+        size=size,
+        bytes_per_point=size * _FLOAT,
+        items_per_second=round(speed, 1),
+        seconds=round(points / speed, 1),
+        cost=cost_of(name, points, counted, price_of(config), together_of(config)),
+        failed=failed,
+        figures=found.total.after,
+        compared=found if before else None,
+    )
+    return model, ranking
+
+
+def _ranked(
+    name: str, sample: _Sample, vectors: Sequence[Any], asked: Sequence[Any], k: int
+) -> tuple[_Ranking, int, int]:
+    """Exact search by cosine; a question that can't be embedded finds nothing."""
+    kept = [(one, vector) for one, vector in zip(sample.ids, vectors, strict=True) if not isinstance(vector, Failure)]
+    if not kept:
+        raise UsageError(f"embedder {name!r} made no vector of the sample: {vectors[0].message}")
+    if any(isinstance(vector, dict) or np.ndim(vector) != 1 for _, vector in kept):
+        raise UsageError(f"embedder {name!r} makes no dense vectors, and only such are tried")
+    rows = _unit(np.stack([vector for _, vector in kept]))
+    results: list[Sequence[PointId]] = []
+    took = []
+    for one in asked:
+        began = time.perf_counter()
+        if isinstance(one, Failure):
+            results.append(())
+        else:
+            order = np.argsort(-(rows @ _unit(np.asarray(one)[None, :])[0]), kind="stable")[:k]
+            results.append([kept[place][0] for place in order.tolist()])
+        took.append(time.perf_counter() - began)
+    return _Ranking(results, took), int(rows.shape[1]), len(vectors) - len(kept)
+
+
+def _unit(rows: NDArray[Any]) -> NDArray[np.float64]:
+    made_rows = rows.astype(np.float64)
+    unit: NDArray[np.float64] = made_rows / np.maximum(np.linalg.norm(made_rows, axis=1, keepdims=True), 1e-12)
+    return unit
