@@ -164,9 +164,7 @@ def load_fractions(made: Deployment, odd: list[float] | None) -> dict:
 
 @pytest.mark.parametrize("way", list(WAYS))
 def test_scaled_values_are_proven(deployment, way):
-    """Each is what the rule makes of it, the plan names readers where a vector that they use changes, and a write since
-    the copy is brought along in the same form.
-    """
+    """Each is what the rule makes of it, and the plan names readers where a vector that they use changes."""
     before = load_fractions(deployment, None)
     deployment.revise("0002", WAYS[way])
     planned = upgrade.plan(deployment.settings()).collections[0]

@@ -162,7 +162,7 @@ class _Examined:
             if seen.copies.points:
                 what = f"{self._of(seen.copies)} they have exactly the vector of another point with another payload"
                 ids = " ".join(f"--id {one}" for one in seen.copies.ids[1:])
-                command = f"look at them; to delete copies: qmigrate fix delete {quote(self._name)} {ids} --reason …"
+                command = f"look at them; copies go by: qmigrate fix delete {quote(self._name)} {ids} --reason copies"
                 yield self._finding(vector, "copies", seen.copies, what, command, suspicion=True)
             yield from self._mixture(vector, seen, again)
 
