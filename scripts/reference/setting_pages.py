@@ -42,7 +42,12 @@ SECTIONS: dict[str, type] = {
     "console": console.ConsoleSettings,
 }
 #: Where a key is tried that isn't there, when it is not the section itself.
-INSIDE = {"databases": ("databases", "app"), "ray": ("rebuild", "ray"), "approval": ("fixes", "approval")}
+INSIDE = {
+    "databases": ("databases", "app"),
+    "ray": ("rebuild", "ray"),
+    "budget": ("rebuild", "budget"),
+    "approval": ("fixes", "approval"),
+}
 URLS = {
     "url": ("a SQLAlchemy URL", "with a password in clear, better one of the next two"),
     "url_env": ("a variable's name", "the environment variable that holds the URL"),
@@ -97,7 +102,8 @@ COLLECTIONS = (
 def pages() -> dict[str, str]:
     """Path below docs/ -> text."""
     parts = [_head(), "## scripts", SCRIPTS, *(_section(name) for name in SECTIONS)]
-    parts += [_ray(), _approval(), _presets(), _embedders(), f"## collections\n\n{COLLECTIONS}", _environment()]
+    parts += [_within("ray", sections.RaySettings), _within("budget", sections.BudgetSettings), _approval()]
+    parts += [_presets(), _embedders(), f"## collections\n\n{COLLECTIONS}", _environment()]
     undocumented = known("") - {"scripts", "embedders", "collections", *SECTIONS}
     assert not undocumented, undocumented
     return {"reference/settings.md": md.page(*parts), "reference/parameters.md": md.page(*_parameters())}
@@ -151,10 +157,9 @@ def _section(name: str) -> str:
     return f"## {name}\n\n{intro}\n\n{_table(name, kind)}"
 
 
-def _ray() -> str:
-    """Keys within ``rebuild.ray``."""
-    kind = sections.RaySettings
-    return f"### rebuild.ray\n\n{md.first_line(kind)}\n\n{_table('ray', kind)}"
+def _within(name: str, kind: type) -> str:
+    """Keys within one of ``rebuild``."""
+    return f"### rebuild.{name}\n\n{md.first_line(kind)}\n\n{_table(name, kind)}"
 
 
 def _approval() -> str:

@@ -73,7 +73,7 @@ def change(made: Deployment, model: str, gate: str) -> None:
 
 @pytest.mark.parametrize("gate", ['KnownItem("title"), at_least=0.9, by="language"', 'SameValue("pair"), at_least=0.9, measure="recall"'])
 def test_the_same_model_goes_live(deployment, gate):
-    """What it finds is recorded, per segment where they are told apart, and no text of a point is."""
+    """What it finds is recorded, per segment where they are grouped, and no text of a point is."""
     made = filled(deployment)
     change(made, "old", gate)
     assert "of the old one" in str(upgrade.plan(made.settings()).collections[0].lines)

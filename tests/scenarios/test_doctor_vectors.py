@@ -46,7 +46,7 @@ def found_in(made: Deployment, *more: str) -> dict:
 
 
 def test_sound_vectors_are_not_accused(sound):
-    """Neither on a sample nor when all are looked at; nothing is changed."""
+    """Neither on a sample nor when all are read; nothing is changed."""
     before = sound.contents()
     for more in ((), ("--all",), ("--only", sound.name)):
         assert found_in(sound, *more) == {}

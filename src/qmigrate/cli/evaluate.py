@@ -83,7 +83,7 @@ def question_options(command: Any) -> Any:
             click.option("--known-item", metavar="FIELD", help="A text of each point asks for its own point."),
             click.option("--sentence", metavar="FIELD", help="A sentence of a text asks for its own point."),
             click.option("--same-value", metavar="FIELD", help="A point asks for those with the same value."),
-            click.option("--by", metavar="FIELD", help="Tell questions apart by this: a language, for instance."),
+            click.option("--by", metavar="FIELD", help="Group questions by this: a language, for instance."),
             click.option("--count", type=_WHOLE, default=1000, show_default=True, help="Most questions."),
             click.option("-k", "--results", type=_WHOLE, default=10, show_default=True, help="Results that count."),
         ]

@@ -25,7 +25,7 @@ from qmigrate.settings.load import (
     override_keys,
     section_names,
 )
-from qmigrate.settings.sections import FixSettings, RaySettings, RebuildSettings
+from qmigrate.settings.sections import BudgetSettings, FixSettings, RaySettings, RebuildSettings
 
 #: Which dialect it is written in: the newest that editors know.
 DIALECT = "http://json-schema.org/draft-07/schema#"
@@ -49,6 +49,7 @@ _KINDS: Mapping[Callable[..., Any], JsonObject] = {
     read.mapping: {"type": "object"},
     read.path: {"type": "string", "minLength": 1},
     read.positive: {"type": "number", "exclusiveMinimum": 0},
+    read.amount: {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[0-9.]+[KMGkmg]?$"}]},
     read.share: {"type": "number", "minimum": 0, "maximum": 1},
     read.allowance: {"type": "number", "minimum": 0},
     read.duration: _DURATION,
@@ -235,6 +236,8 @@ def _kind(reader: Callable[..., Any]) -> JsonObject:
         return _keys(RaySettings)
     if reader is approval.approval:
         return {**_keys(approval.ApprovalSettings), "required": ["above"]}
+    if reader is sections.read_budget:
+        return _keys(BudgetSettings)
     if reader is sections.read_room:
         return {"type": "number", "minimum": 0}
     maker = reader.__qualname__.partition(".")[0]

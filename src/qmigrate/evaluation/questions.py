@@ -30,7 +30,7 @@ class Question:
         text: what both embedders get; None where a vector is given.
         vector: what is searched by as it is, by both; None where a text is.
         relevant: id -> grade of what should be found; empty where that is not known.
-        segment: the value of the field that questions are told apart by; empty where they are not.
+        segment: the value of the field that questions are grouped by; empty where they are not.
         own: the point that asks by its own vector of each side, and is left out of what is found.
     """
 
@@ -54,7 +54,7 @@ def from_file(path: Path, by: str | None) -> list[Question]:
     grade. A query may be a list of numbers. A CSV file has a row for each, or one for each relevant point of it.
 
     Args:
-        by: key of what they are told apart by, or None.
+        by: key of what they are grouped by, or None.
 
     Raises:
         UsageError: it can't be read; names the line.
@@ -74,7 +74,7 @@ def from_rows(rows: Iterable[Mapping[str, Any]], by: str | None, where: str) -> 
 
     Args:
         rows: with ``query``, and where it is known ``relevant``: an id, or several with blanks between them.
-        by: column of what they are told apart by, or None.
+        by: column of what they are grouped by, or None.
         where: they come from, for messages.
 
     Raises:
@@ -145,7 +145,7 @@ def _of_line(value: Any, by: str | None, at: str) -> Question:
             hint='{"query": "red shoes", "relevant": [7, 12]}',
         )
     if by is not None and by not in value:
-        raise UsageError(f"{at} has no {by!r}, by which the questions are told apart")
+        raise UsageError(f"{at} has no {by!r}, by which the questions are grouped")
     return Question(text, numbers, _relevant(value.get(RELEVANT), at), _segment(value, by))
 
 

@@ -90,7 +90,7 @@ class Soundness:
     _kept: list[tuple[PointId, Floats]] = field(default_factory=list)
 
     def add(self, ids: Sequence[PointId], rows: Floats, payloads: Sequence[bytes]) -> None:
-        """Look at some vectors.
+        """Examine some vectors.
 
         Args:
             rows: one per id.

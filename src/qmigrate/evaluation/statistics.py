@@ -95,7 +95,7 @@ def _needed(apart: Floats, low: float, high: float) -> int | None:
     if abs(middle) < 1e-6:
         return None
     found = int(np.ceil(len(apart) * max(1.0, wide / abs(middle)) ** 2)) + 1
-    # Each further hundred costs somebody time: a figure of two digits is enough.
+    # A figure of two digits is enough: it is an estimate.
     return int(np.ceil(found / 10) * 10) if found < 1_000_000 else None
 
 

@@ -62,7 +62,7 @@ class KnownItem:
         field: payload field, or a key inside one, with the text.
 
     Raises:
-        PlanError: it is no name.
+        PlanError: it is not a name.
     """
 
     field: str
@@ -83,7 +83,7 @@ class Sentence:
         field: payload field, or a key inside one, with the text.
 
     Raises:
-        PlanError: it is no name.
+        PlanError: it is not a name.
     """
 
     field: str
@@ -104,7 +104,7 @@ class SameValue:
         field: payload field with what belongs together, such as the number of a product or of a duplicate.
 
     Raises:
-        PlanError: it is no name.
+        PlanError: it is not a name.
     """
 
     field: str
@@ -167,7 +167,7 @@ class Compare:
             ``Logged(…)``, or made of the points: ``KnownItem``, ``Sentence``, ``SameValue``.
         at_least: share of the old average, above 0 and at most 2: above 1 the new one must be better.
         k: how many results of a search count.
-        by: what questions are told apart by: a key of the file, a column of the log, or a payload field of points
+        by: what questions are grouped by: a key of the file, a column of the log, or a payload field of points
             that questions are made of. None of them may be shown to be worse.
         measure: what is averaged: ``ndcg``, ``recall``, ``mrr``; or ``overlap`` with the old results, which needs no
             relevant points.

@@ -11,7 +11,7 @@ SEEDS = 100
 def planted(seed: int, share: float, questions: int = 1000, changed: float = 0.2):
     """Reciprocal ranks of an old model, and of one whose average is `share` of it.
 
-    `changed` of the questions are answered anew, as well as before, so that equal models differ in single questions.
+    `changed` of the questions are answered in another way, as well as before, so that equal models differ in single questions.
     """
     random = np.random.default_rng([seed, int(share * 1000)])
     ranks = np.array([1, 1 / 2, 1 / 3, 1 / 5, 1 / 10, 0])

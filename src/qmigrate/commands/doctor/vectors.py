@@ -82,7 +82,7 @@ def health(patient: Deployment, name: str, *, every: bool = False) -> VectorHeal
     """Everything that is odd about the vectors of one collection.
 
     Args:
-        every: look at all points; else at a sample of them.
+        every: read all points, not a sample of them.
 
     Raises:
         UsageError: there is no such collection.
@@ -162,7 +162,8 @@ class _Examined:
             if seen.copies.points:
                 what = f"{self._of(seen.copies)} they have exactly the vector of another point with another payload"
                 ids = " ".join(f"--id {one}" for one in seen.copies.ids[1:])
-                command = f"look at them; copies go by: qmigrate fix delete {quote(self._name)} {ids} --reason copies"
+                delete = f"qmigrate fix delete {quote(self._name)} {ids} --reason 'a copy'"
+                command = f"check which one is right; the others go by: {delete}"
                 yield self._finding(vector, "copies", seen.copies, what, command, suspicion=True)
             yield from self._mixture(vector, seen, again)
 

@@ -31,9 +31,9 @@ from qmigrate.text import quote
 if TYPE_CHECKING:
     from qmigrate.settings.load import Settings
 
-#: Points that are looked at for each question that is made of one: some have no such text, or share it.
+#: Points that are read for each question that is made of one: some have no such text, or share it.
 _SPARE = 3
-#: Points with one value, at most: what more of them share is no sign that they belong together.
+#: Points with one value, at most: what more of them share doesn't show that they belong together.
 _ALIKE = 20
 #: Questions that are asked before the first one that is timed: caches are cold.
 _WARM_UP = 5
@@ -157,7 +157,7 @@ def model_of(
     """The model that a vector was filled by: the one that is named, else the one with the recorded fingerprint.
 
     Args:
-        first: which one is looked at first, where none is named.
+        first: which one is tried first, where none is named.
     """
     if name is not None:
         return code.embedder(name)

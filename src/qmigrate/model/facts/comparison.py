@@ -43,7 +43,7 @@ class SearchFigures:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Questions with one value of the field that they are told apart by.
+    """Questions with one value of the field that they are grouped by.
 
     Attributes:
         name: the value; empty for all questions.
@@ -70,7 +70,7 @@ class Miss:
 
     Attributes:
         question: its text, or the id of the point that asks.
-        segment: its value; empty where they are not told apart.
+        segment: its value; empty where they are not grouped.
         relevant: what should be found.
         before: the first five results of the old search.
         after: those of the new one.
