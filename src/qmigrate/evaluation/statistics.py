@@ -94,7 +94,9 @@ def _needed(apart: Floats, low: float, high: float) -> int | None:
     wide = middle - low if middle > 0 else high - middle
     if abs(middle) < 1e-6:
         return None
-    found = int(np.ceil(len(apart) * max(1.0, wide / abs(middle)) ** 2)) + 1
+    # Where all are alike, only the imagined one is in the way, whose weight falls with their number itself.
+    power = 2 if apart.std() > 0 else 1
+    found = int(np.ceil(len(apart) * max(1.0, wide / abs(middle)) ** power)) + 1
     # A figure of two digits is enough: it is an estimate.
     return int(np.ceil(found / 10) * 10) if found < 1_000_000 else None
 
