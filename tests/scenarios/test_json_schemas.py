@@ -54,7 +54,7 @@ COMMANDS = """
     snapshot restore NAME --undo
     verify NAME NAME__g0001
     try-models NAME --embedder words --text text --known-item text --sample 20
-    evaluate NAME/a NAME/b --same-value n --measure overlap
+    evaluate NAME__g0001 NAME/a --same-value kind --measure overlap
     fix stats NAME --by kind
     fix sync NAME --sql QUERY --field kind --check
     fix sync NAME --sql QUERY --field kind --yes --max-share 1

@@ -161,8 +161,8 @@ class _Examined:
                 yield self._finding(vector, "constant", Odd(), what, again, suspicion=True)
             if seen.copies.points:
                 what = f"{self._of(seen.copies)} they have exactly the vector of another point with another payload"
-                ids = " ".join(f"--id {one}" for one in seen.copies.ids[1:])
-                delete = f"qmigrate fix delete {quote(self._name)} {ids} --reason 'a copy'"
+                other = seen.copies.ids[-1]
+                delete = f"qmigrate fix delete {quote(self._name)} --id {other} --reason 'a copy'"
                 command = f"check which one is right; the others go by: {delete}"
                 yield self._finding(vector, "copies", seen.copies, what, command, suspicion=True)
             yield from self._mixture(vector, seen, again)
