@@ -318,8 +318,8 @@ class BudgetError(StoppedError):
 
     exit_code = 12
 
-    def __init__(self, message: str, *, hint: str, facts: dict[str, Any]) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, facts: dict[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.hint = hint
-        self.facts = facts
+        self.hint = hint or self.hint
+        self.facts = facts or {}
         self.exit_code = 12

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli.layout import Text, columns, short
-from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.cli.shell import Number, Shell, with_shell
 from qmigrate.text import counted, number, size, took
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Exit code of a new search that may not serve.
 WORSE = 5
-_WHOLE, _SHARE, _SURE = click.IntRange(1, 10_000), click.FloatRange(0, 2, min_open=True), click.FloatRange(0.5, 0.999)
+_WHOLE, _SHARE, _SURE = click.IntRange(1, 10_000), Number(0, 2, min_open=True), Number(0.5, 0.999)
 _MEASURE = click.Choice(("ndcg", "recall", "mrr", "overlap"))
 #: Misses that people see, and letters of each question.
 _MISSES, _LETTERS = 5, 60

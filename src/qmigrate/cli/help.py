@@ -57,7 +57,7 @@ EXIT_CODES: Mapping[int, str] = {
     9: "a store is unreachable, or a server too old",
     10: "refused: needs explicit consent",
     11: "built and held: waits for qmigrate cutover",
-    12: "stopped at a checkpoint: the budget is used up; or a first look was kept, the second comes later",
+    12: "the budget is used up, or a second look is still to come",
     130: "stopped by a signal (130, 143)",
 }
 #: Those that any verb may have.

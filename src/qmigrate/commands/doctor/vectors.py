@@ -162,7 +162,7 @@ class _Examined:
             if seen.copies.points:
                 what = f"{self._of(seen.copies)} they have exactly the vector of another point with another payload"
                 other = seen.copies.ids[-1]
-                delete = f"qmigrate fix delete {quote(self._name)} --id {other} --reason 'a copy'"
+                delete = f"qmigrate fix delete {quote(self._name)} --id {quote(str(other))} --reason 'a copy'"
                 command = f"check which one is right; the others go by: {delete}"
                 yield self._finding(vector, "copies", seen.copies, what, command, suspicion=True)
             yield from self._mixture(vector, seen, again)
