@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmigrate import operations as op
+from qmigrate.declared.collection import Collection
 from qmigrate.model.transform import Scale
 from qmigrate.operations.app_sql import Checksum, WriteBack
 from qmigrate.operations.quality import Compare, KnownItem, Logged, Recall, SameValue, Sentence
 from qmigrate.operations.rekey import Uuid5
-from qmigrate.operations.values import Compute, CopyOf, Embed, Empty, Shorten
+from qmigrate.operations.values import FILL_ME, Compute, CopyOf, Embed, Empty, Shorten
+from qmigrate.operations.variables import variable
 from qmigrate.version import __version__
 
 if TYPE_CHECKING:
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from qmigrate.settings.load import Settings
 
 __all__ = [
+    "FILL_ME",
     "Checksum",
+    "Collection",
     "Compare",
     "Compute",
     "CopyOf",
@@ -49,6 +53,7 @@ __all__ = [
     "ensure",
     "expect",
     "op",
+    "variable",
 ]
 
 

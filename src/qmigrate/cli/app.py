@@ -27,6 +27,7 @@ from qmigrate.cli import (
     requests,
     reset,
     retrain,
+    revision,
     serve,
     show,
     snapshot,
@@ -245,7 +246,7 @@ def root() -> None:
 #: In the order in which they are used, which is that of the help.
 VERBS = (
     init.init,
-    init.revision,
+    revision.revision,
     adopt.adopt,
     adopt.stamp,
     upgrade.plan,

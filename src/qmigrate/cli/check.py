@@ -11,13 +11,14 @@ import click
 from qmigrate.cli.findings import annotation
 from qmigrate.cli.layout import Text, columns, short
 from qmigrate.cli.shell import Shell, echo, with_shell
-from qmigrate.text import counted
+from qmigrate.text import counted, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rich.console import Console
 
+    from qmigrate.commands.autogenerate import DeclaredCheck
     from qmigrate.commands.check import Checked, CheckedCollection
     from qmigrate.drift import Finding
 
@@ -120,6 +121,7 @@ FORMATS = ("text", "json", "github", "sarif")
 
 @click.command(short_help="Compare live and recorded; --offline: lint the revisions.")
 @click.option("--offline", is_flag=True, help="Read the revision files only: no server, no ledger.")
+@click.option("--declared", is_flag=True, help="Compare the revisions with what is declared: no server, no ledger.")
 @click.option("--strict", is_flag=True, help="Unmanaged names count as drift; offline, warnings count as errors.")
 @click.option("--only", multiple=True, metavar="NAME", help="Just this collection; may be repeated.")
 @click.option("--no-models", is_flag=True, help="Don't load embedders to compare their fingerprints.")
@@ -132,13 +134,20 @@ FORMATS = ("text", "json", "github", "sarif")
     help="github: annotations of a workflow; sarif: for code scanning, with --offline.",
 )
 @with_shell
-def check(shell: Shell, offline: bool, strict: bool, only: tuple[str, ...], no_models: bool, form: str) -> int:
+def check(
+    shell: Shell, offline: bool, declared: bool, strict: bool, only: tuple[str, ...], no_models: bool, form: str
+) -> int:
     """Compare what is live with what is recorded: schemas, seals, names, generations, models, files.
 
     Exits with 4 when something differs, 3 when a revision is pending or a run unfinished, else 0. With --offline it
-    reads the revision files instead, and exits with 8 when a rule is broken.
+    reads the revision files instead, and exits with 8 when a rule is broken. With --declared it compares them with
+    the declaration, and exits with 3 when a revision is missing.
     """
     context = click.get_current_context()
+    if declared:
+        if offline or no_models or strict or form not in ("text", "json"):
+            raise click.UsageError("--declared goes with --only and --format json", context)
+        return _declared(shell, only, form)
     if offline:
         if only or no_models:
             raise click.UsageError("--only and --no-models don't go with --offline", context)
@@ -155,6 +164,39 @@ def check(shell: Shell, offline: bool, strict: bool, only: tuple[str, ...], no_m
     else:
         shell.show(found, show_check)
     return found.exit_code
+
+
+def _declared(shell: Shell, only: tuple[str, ...], form: str) -> int:
+    import qmigrate.commands.autogenerate as command
+
+    found = command.check_declared(shell.settings(stores=False), only=only or None)
+    if form == "json" and not shell.options.json:
+        shell.data(found)
+    else:
+        shell.show(found, show_declared)
+    return found.exit_code
+
+
+def show_declared(console: Console, result: DeclaredCheck) -> None:
+    """What differs, and the operations as they would be written."""
+    for text in result.texts:
+        console.print(Text(text))
+        console.print()
+    for written in result.renames:
+        console.print(Text(f"note: may have another name now: --rename or --different {quote(written)} decides it"))
+    for line in result.unsaid:
+        console.print(Text(f"differs, and a revision can't express it: {line}"))
+    for line in result.silent:
+        console.print(Text(f"note: set by revisions and not declared, so it stays: {line}"))
+    if result.alone:
+        console.print(Text(f"note: not declared, and left alone: {', '.join(result.alone)}"))
+    declared = f"{result.declared}: {counted(result.collections, 'collection')}"
+    if not result.exit_code:
+        console.print(Text(f"The revisions make what is declared: {declared}."))
+        return
+    console.print(Text(f"{declared}, {counted(len(result.changes) + len(result.unsaid), 'difference')}. (3)"))
+    drops = " --drops" if any("drop " in line for line in result.changes) else ""
+    console.print(Text(f'  → qmigrate revision --autogenerate{drops} -m "what changes"'))
 
 
 def _lint(shell: Shell, strict: bool, form: str) -> int:

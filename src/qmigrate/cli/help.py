@@ -11,9 +11,8 @@ _HINTS: Mapping[str, tuple[str, ...]] = {
     "qmigrate upgrade": ("apply", "deploy", "migrate", "migrations", "push", "run", "sync", "to", "up", "update"),
     "qmigrate upgrade +1": ("next", "step"),
     "qmigrate rollback": ("back", "down", "redo", "revert", "unapply", "undo"),
-    'qmigrate revision -m "what changes"': (
-        *("add", "autogenerate", "create", "generate", "make", "makemigrations", "migration", "new"),
-    ),
+    'qmigrate revision -m "what changes"': ("add", "create", "generate", "make", "migration", "new"),
+    'qmigrate revision --autogenerate -m "what changes"': ("autogenerate", "makemigrations", "automigrate"),
     'qmigrate revision --merge -m "merge"': ("merge", "rebase"),
     "qmigrate plan": ("dry-run", "dryrun", "preview", "simulate", "sql", "sqlmigrate"),
     "qmigrate status": ("info", "list", "ls", "pending", "showmigrations", "state"),
@@ -48,7 +47,7 @@ EXIT_CODES: Mapping[int, str] = {
     0: "done, or nothing to do",
     1: "internal",
     2: "usage, settings, a revision or a name that is not there",
-    3: "pending, or too long for --max-estimate",
+    3: "pending, declared without a revision, or too long for --max-estimate",
     4: "drift, or a changed revision file",
     5: "the proof failed, or two collections differ",
     6: "another process holds the lease",
@@ -68,7 +67,7 @@ _BUILDING = (5, *_CHANGING)
 #: Verb -> further codes.
 _MORE: Mapping[str, tuple[int, ...]] = {
     "init": (9,),
-    "revision": (*_STORES, 4),
+    "revision": (*_STORES, 4, 10),
     "adopt": _CHANGING,
     "stamp": _CHANGING,
     "plan": (4, *_STORES, 10),
@@ -87,7 +86,7 @@ _MORE: Mapping[str, tuple[int, ...]] = {
     "try-models": (4, *_STORES),
     "doctor": (4, *_STORES, 10),
     "wait": (9,),
-    "check": (4, *_STORES, 8),
+    "check": (3, 4, *_STORES, 8, 10),
     "schema": _STORES,
     "snapshot create": (*_CHANGING,),
     "snapshot list": (4, *_STORES),

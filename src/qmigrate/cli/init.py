@@ -164,36 +164,3 @@ def _try_embedder(found: dict[str, Any]) -> str:
 
     settings = Settings.load(content={"embedders": found}, stores=False, environ=_environ())
     return "; ".join(f"{name}: {command.try_embedder(name, one)}" for name, one in settings.embedders.items())
-
-
-@click.command(short_help="Write the next revision file.")
-@click.option("-m", "--message", help="What changes, in a few words.")
-@click.option("--merge", is_flag=True, help="Join several heads.")
-@click.option("--from-drift", is_flag=True, help="Accept what was changed by hand: record the live schema.")
-@click.option("--only", multiple=True, metavar="NAME", help="With --from-drift: just this collection; repeatable.")
-@click.option("--rev-id", metavar="ID", help="Its id, instead of the next number.")
-@with_shell
-def revision(
-    shell: Shell, message: str | None, merge: bool, from_drift: bool, only: tuple[str, ...], rev_id: str | None
-) -> None:
-    """Write the next revision file."""
-    context = click.get_current_context()
-    if from_drift:
-        if merge:
-            raise click.UsageError("--merge and --from-drift can't go together", context)
-        from qmigrate.cli.results import show_drift_revision
-        from qmigrate.commands import drift
-
-        made = drift.from_drift(shell.settings(), message, only=only or None, revision_id=rev_id)
-        shell.show(made, show_drift_revision)
-        return
-    if message is None or only:
-        if message:
-            raise click.UsageError("--only is for --from-drift", context)
-        hint = 'qmigrate revision -m "what changes"\nqmigrate revision --help'
-        raise UsageError("Missing option '-m' / '--message'.", hint=hint)
-    import qmigrate.commands.init as command
-    from qmigrate.cli.results import show_revision
-
-    settings = shell.settings(stores=False)
-    shell.show(command.revision(settings, message, merge=merge, revision_id=rev_id), show_revision)

@@ -24,10 +24,13 @@ from qmigrate.text import did_you_mean
 
 if TYPE_CHECKING:
     from qmigrate.commands.adopt import adopt, stamp
+    from qmigrate.commands.autogenerate import autogenerate as revision_autogenerate
+    from qmigrate.commands.autogenerate import check_declared
     from qmigrate.commands.check import check
     from qmigrate.commands.cutover import cutover
     from qmigrate.commands.doctor import doctor
     from qmigrate.commands.drift import from_drift as revision_from_drift
+    from qmigrate.commands.drift import from_live as revision_from_live
     from qmigrate.commands.drift import restore as repair_schema
     from qmigrate.commands.erase import erase
     from qmigrate.commands.evaluate import evaluate
@@ -79,6 +82,7 @@ __all__ = [
     "approve",
     "branches",
     "check",
+    "check_declared",
     "check_offline",
     "cutover",
     "doctor",
@@ -115,7 +119,9 @@ __all__ = [
     "requests_run",
     "requests_show",
     "revision",
+    "revision_autogenerate",
     "revision_from_drift",
+    "revision_from_live",
     "rollback",
     "schema",
     "show",
@@ -140,6 +146,7 @@ _VERBS = {
     "approve": "requests:approve",
     "branches": "show:branches",
     "check": "check:check",
+    "check_declared": "autogenerate:check_declared",
     "check_offline": "lint:lint",
     "cutover": "cutover:cutover",
     "doctor": "doctor:doctor",
@@ -176,7 +183,9 @@ _VERBS = {
     "requests_run": "requests:run",
     "requests_show": "requests:request",
     "revision": "init:revision",
+    "revision_autogenerate": "autogenerate:autogenerate",
     "revision_from_drift": "drift:from_drift",
+    "revision_from_live": "drift:from_live",
     "rollback": "rollback:rollback",
     "schema": "schema:schema",
     "show": "show:show",

@@ -294,10 +294,7 @@ def _source(
         pattern: as it was given.
         leaving: names that are under management and get another one.
     """
-    able = opened.store.capabilities
-    # A cluster chooses its own shard number; one node takes one.
-    alone = able.nodes == 1 and (able.barrier or able.local)
-    defaults = {**SERVER_DEFAULTS, "shard_number": 1} if alone else SERVER_DEFAULTS
+    defaults = filled_in(opened)
     groups: dict[str, list[Target]] = {}
     for target in new:
         same = [target.live.schema.with_(aliases=()).to_json(), target.live.unknown]
@@ -312,6 +309,14 @@ def _source(
             parts.append(create_source(name, schema, defaults=defaults, unknown=group[0].live.unknown))
         parts += [alias_source(target.name, target.live.schema.aliases) for target in group]
     return reduce(add, parts), _odd_notes(pattern, ordered, usual) if has_wildcard(pattern) else ()
+
+
+def filled_in(opened: Session) -> Mapping[str, Any]:
+    """What the connected server fills in by itself where a create call leaves it out."""
+    able = opened.store.capabilities
+    # A cluster chooses its own shard number; one node takes one.
+    alone = able.nodes == 1 and (able.barrier or able.local)
+    return {**SERVER_DEFAULTS, "shard_number": 1} if alone else SERVER_DEFAULTS
 
 
 def _odd_notes(pattern: str, groups: Sequence[Sequence[Target]], usual: Sequence[Target] | None) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Drift accepted into a new revision, or undone on the live collection. What drift is, ``drift`` decides."""
+"""What is live accepted into a new revision, or drift undone on the live collection; `drift` decides what it is."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from qmigrate.commands.adopt import filled_in
 from qmigrate.commands.agreed import as_shown
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import perform
 from qmigrate.commands.session import Session, session
+from qmigrate.declared.replay import replay
 from qmigrate.drift import acceptance, effective, plan_restoration
 from qmigrate.engine.executor import stop_on_signals
 from qmigrate.errors import PendingError, RevisionError
 from qmigrate.model.names import unknown
 from qmigrate.model.plan import Plan
-from qmigrate.model.state import CollectionState, World
-from qmigrate.observe import check_ownership, check_place, observe
-from qmigrate.operations.text.source import CodeWriter, change_source
+from qmigrate.model.state import CollectionState, LiveCollection, World
+from qmigrate.observe import check_ownership, check_place, known_names, observe
+from qmigrate.operations.text.source import CodeWriter, alias_source, change_source, create_source
 from qmigrate.planner.forward import pending
 from qmigrate.ports import Progress
 from qmigrate.revisions.new import create
 from qmigrate.settings.load import Settings
+from qmigrate.text import quote
 
 #: The message of a revision of accepted drift when no other is given.
 MESSAGE = "what was changed by hand"
@@ -84,6 +87,73 @@ def from_drift(
     made = create(settings.scripts, message or MESSAGE, revision_id=revision_id, source=whole)
     missing = tuple(f"{name}: {line}" for name, source in sources.items() for line in source.missing)
     return DriftRevision(made.path, made.id, made.down, message or MESSAGE, tuple(sources), missing)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRevision:
+    """`revision --from-live`.
+
+    Attributes:
+        path: the new file.
+        revision: its id.
+        down: ids of the revisions it follows.
+        message: first line of its docstring.
+        collection: whose live schema it makes.
+        managed: it is under management; else `qmigrate adopt` records it.
+        missing: what a revision can't express, one line each; it is in the file as a comment.
+    """
+
+    path: Path
+    revision: str
+    down: tuple[str, ...]
+    message: str
+    collection: str
+    managed: bool
+    missing: tuple[str, ...] = ()
+
+
+def from_live(
+    settings: Settings | None, name: str, message: str | None = None, *, revision_id: str | None = None
+) -> LiveRevision:
+    """Write a revision that makes the live schema of a collection of what the revisions make. It changes nothing else.
+
+    Where no revision makes the collection, it is what `adopt` would write. Where it is under management, it is what
+    differs from the revisions, whatever is applied.
+
+    Args:
+        name: the logical name.
+        message: of the revision.
+        revision_id: instead of the next one.
+
+    Raises:
+        RevisionError: nothing differs, or the file can't be written.
+        NotFoundError: there is no such collection.
+    """
+    settings = settings or Settings.load()
+    with session(settings, writes=False) as opened:
+        world = observe(opened.ledger, opened.store, only=[name])
+        state = world.collections.get(name)
+        if state is None or state.live is None:
+            raise unknown("collection", name, known_names(opened.ledger, opened.store))
+        source = _live_source(opened, state, state.live)
+    if not source.operations:
+        raise RevisionError(
+            f"the revisions make {name} as it is live: there is nothing to write",
+            hint=f"qmigrate check --only {quote(name)}",
+        )
+    text = message or f"{name} as it is live"
+    made = create(settings.scripts, text, revision_id=revision_id, source=source)
+    return LiveRevision(made.path, made.id, made.down, text, name, state.managed, source.missing)
+
+
+def _live_source(opened: Session, state: CollectionState, live: LiveCollection) -> CodeWriter:
+    before = replay(opened.revisions, state.name)
+    if before is None:
+        schema = live.schema.with_(aliases=())
+        made = create_source(state.name, schema, defaults=filled_in(opened), unknown=live.unknown)
+        return made + alias_source(state.name, live.schema.aliases)
+    found = acceptance(before.schema, live.schema, local=opened.store.capabilities.local)
+    return change_source(state.name, found, defaults=filled_in(opened))
 
 
 def _names(world: World, only: Iterable[str] | None) -> list[str]:

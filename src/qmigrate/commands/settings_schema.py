@@ -124,6 +124,11 @@ def _section(name: str) -> JsonObject:
         "databases": _databases,
         "sql": lambda: _keys(sections.SqlSettings, more=_URLS),
         "scripts": lambda: {"type": "string", "default": "qdrant_migrations"},
+        "declared": lambda: {
+            "type": "string",
+            "minLength": 1,
+            "examples": ["app.schema:collections", "collections.yaml"],
+        },
         "embedders": lambda: dict(_NAMED),
         "collections": _collections,
     }

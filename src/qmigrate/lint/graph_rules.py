@@ -81,7 +81,7 @@ def _empty(project: Project) -> Iterator[Hit]:
 
 def _not_plannable(project: Project) -> Iterator[Hit]:
     # Rules of their own report it better.
-    own = {(hit.source, hit.span) for hit in (*_own_name(project), *_no_cutover(project))}
+    own = {(hit.source, hit.span) for hit in (*_own_name(project), *_no_cutover(project), *_fill_me(project))}
     seen = set()
     for use in project.uses:
         place = (use.source, use.span)
@@ -95,6 +95,12 @@ def _no_cutover(project: Project) -> Iterator[Hit]:
     from qmigrate.lint.change_rules import no_cutover
 
     return no_cutover(project)
+
+
+def _fill_me(project: Project) -> Iterator[Hit]:
+    from qmigrate.lint.vector_rules import fill_me
+
+    return fill_me(project)
 
 
 def _never_created(project: Project) -> Iterator[Hit]:

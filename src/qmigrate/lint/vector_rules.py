@@ -13,6 +13,7 @@ from qmigrate.lint.project import Project, Use
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 from qmigrate.model.statement import repeats
 from qmigrate.operations.checks import shown
+from qmigrate.operations.values import FILL_ME
 from qmigrate.operations.vector_common import params_of
 from qmigrate.revisions.python_source import definition
 
@@ -103,6 +104,22 @@ def _converted(use: Use) -> frozenset[str]:
         return frozenset()
 
 
+def fill_me(project: Project) -> Iterator[Hit]:
+    """What fills a vector, or fills it again on the way back, is not decided."""
+    for source, revision in project.loaded():
+        for index, operation in enumerate(revision.operations):
+            if getattr(operation, "values", None) is FILL_ME:
+                place = source.span_of_operation(operation, index)
+                yield Hit(source, place, f"{operation.label()}: nobody has decided what fills the vector")
+        if "FILL_ME" in _names(source.function("downgrade")):
+            place = source.span_of_function("downgrade")
+            yield Hit(source, place, f"downgrade() of {revision.id}: nobody has decided what fills the vector again")
+
+
+def _names(node: ast.AST | None) -> set[str]:
+    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)} if node is not None else set()
+
+
 def _told_twice(project: Project) -> Iterator[Hit]:
     for use in each_operation(project):
         for vector, value in use.operation.embeds().items():
@@ -155,6 +172,15 @@ RULES = (
         "What is lost doesn't come back, and neighbours may change for many points.",
         "compare search results on a sample first (upgrade --rehearse), or add it as a vector of its own",
         _rounded,
+    ),
+    Rule(
+        "QM407",
+        "fill-me",
+        ERROR,
+        "vector that nobody has decided to fill",
+        "A generated revision never guesses: the plan would stop at it.",
+        'values=Embed(…), Compute(…), CopyOf(…) or Empty(); of a downgrade() also irreversible = "why" in its place',
+        fill_me,
     ),
     Rule(
         "QM406",

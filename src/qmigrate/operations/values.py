@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from string import Formatter
-from typing import Any
+from typing import Any, Final
 
 from qmigrate.errors import PlanError
 from qmigrate.model.transform import Point, Scale
@@ -230,6 +230,28 @@ class Empty:
 
 
 Value = Embed | Compute | CopyOf | Empty
+
+
+@dataclass(frozen=True, slots=True)
+class FillMe:
+    """In a revision that was written for you: nothing says what fills the vector. Lint and every plan refuse it."""
+
+    @property
+    def fills(self) -> bool:
+        """Unknown; a plan that needs it is refused before."""
+        return True
+
+    def fields(self) -> frozenset[str]:
+        """None that are known."""
+        return frozenset()
+
+    def describe(self) -> str:
+        """A few words for people."""
+        return "FILL_ME: what fills it is not decided"
+
+
+#: Stands in the place of ``values=`` until a person has decided what fills the vector.
+FILL_ME: Final[Any] = FillMe()
 
 
 def function_name(function: object) -> str:

@@ -8,7 +8,7 @@ from qmigrate.model.transform import Filling, PointTransform, Scale
 from qmigrate.operations.base import Key, Operation
 from qmigrate.operations.checks import is_sparse, name_problem, shown
 from qmigrate.operations.quality import Gate, Recall
-from qmigrate.operations.values import Compute, CopyOf, Embed, Empty, Value
+from qmigrate.operations.values import Compute, CopyOf, Embed, Empty, FillMe, Value
 from qmigrate.text import did_you_mean
 
 
@@ -60,6 +60,11 @@ class VectorOperation(Operation):
         Raises:
             PlanError: it isn't.
         """
+        if isinstance(values, FillMe):
+            raise self.error(
+                f"values=FILL_ME: nobody has decided what fills vector {shown(self.vector)}",
+                hint="in the revision, write values=Embed(…), Compute(…), CopyOf(…) or Empty()",
+            )
         if not isinstance(values, allowed):
             names = [f"{kind.__name__}(…)" for kind in allowed if kind is not Empty]
             names += ["Empty()"] if Empty in allowed else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -38,6 +39,8 @@ def compose(
     revision_id: str | None = None,
     merge: bool = False,
     source: CodeWriter | None = None,
+    downgrade: CodeWriter | None = None,
+    after: NewFile | None = None,
     required: bool = True,
 ) -> NewFile:
     """The next revision file, numbered one above the highest, that follows the head. Nothing is written.
@@ -49,6 +52,8 @@ def compose(
         merge: follow every head, so that there is one again.
         source: what ``upgrade()`` returns; by default nothing yet. A template of the user's without
             ``${imports}`` and ``${operations}`` can't take it: then the built-in one is used.
+        downgrade: what ``downgrade()`` returns; by default there is none. Likewise, with ``${downgrade}``.
+        after: a file that is not written yet, and that this one follows in place of the head.
         required: the folder has to be there; else it is the first revision where there is none.
 
     Raises:
@@ -57,12 +62,13 @@ def compose(
     known = Revisions.load(scripts) if required or (scripts / "versions").is_dir() else Revisions.none()
     if not message.strip():
         raise RevisionError("a new revision needs a message", hint='qmigrate revision -m "what changes"')
-    down = _parents(known, merge)
-    identifier = revision_id or _next_number(known)
+    down = (after.id,) if after is not None else _parents(known, merge)
+    taken = [word for one in known.order() for word in (one.id, one.path.name)] + ([after.id] if after else [])
+    identifier = revision_id or _next_number(taken)
     if identifier in {one.id for one in known.order()}:
         raise RevisionError(f"there is a revision {identifier} already: {known.get(identifier).path}")
     path = scripts / "versions" / f"{identifier}_{_slug(message)}.py"
-    text = _render(scripts / "script.py.mako", message, identifier, down, source)
+    text = _render(scripts / "script.py.mako", message, identifier, down, (source, downgrade))
     return NewFile(path, identifier, text)
 
 
@@ -128,8 +134,7 @@ def _parents(known: Revisions, merge: bool) -> tuple[str, ...]:
     return known.heads()
 
 
-def _next_number(known: Revisions) -> str:
-    words = [word for one in known.order() for word in (one.id, one.path.name)]
+def _next_number(words: Iterable[str]) -> str:
     numbers = [int(match.group()) for word in words if (match := re.match(r"\d{1,9}(?=_|$)", word))]
     return f"{max(numbers, default=0) + 1:04d}"
 
@@ -143,20 +148,31 @@ def _packaged_template() -> str:
     return (resources.files("qmigrate") / "templates" / "script.py.mako").read_text(encoding="utf-8")
 
 
-def _render(template: Path, message: str, identifier: str, down: tuple[str, ...], source: CodeWriter | None) -> str:
+def _render(
+    template: Path,
+    message: str,
+    identifier: str,
+    down: tuple[str, ...],
+    sources: tuple[CodeWriter | None, CodeWriter | None],
+) -> str:
     from mako.template import Template  # type: ignore[import-untyped]
+
+    source, back = sources
 
     try:
         text = template.read_text(encoding="utf-8-sig") if template.exists() else _packaged_template()
-        if source is not None and not ("operations" in text and "imports" in text):
+        needed = ["operations", "imports"] * (source is not None) + ["downgrade"] * (back is not None)
+        if not all(name in text for name in needed):
             text = _packaged_template()
+        whole = source + back if source is not None and back is not None else source
         found = Template(text=text, strict_undefined=True).render_unicode(  # noqa: S702  # not HTML
             message=_docstring(message),
             up_revision=identifier,
             down_revision=down[0] if len(down) == 1 else down or None,
             create_date=datetime.now(UTC),
-            imports=source.imports() if source is not None else _IMPORTS,
+            imports=whole.imports() if whole is not None else _IMPORTS,
             operations=source.text() if source is not None else "[]",
+            downgrade=back.text() if back is not None else "",
             literal=_literal,
         )
     except Exception as error:

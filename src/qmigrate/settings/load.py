@@ -125,6 +125,8 @@ class Settings:
 
     Attributes:
         scripts: folder of ``script.py.mako`` and ``versions/``.
+        declared: the declaration of the collections: ``app.schema:collections``, or a YAML file; None for
+            ``collections.yaml`` where it is there.
         folder: where relative paths start: the file's folder, else the current one.
         config: the file that was read, or None.
         embedders: name -> ``type`` and the keys of that type.
@@ -140,6 +142,7 @@ class Settings:
     databases: Mapping[str, DatabaseSettings] = field(default_factory=dict)
     sql: SqlSettings = field(default_factory=SqlSettings)
     scripts: Path = Path("qdrant_migrations")
+    declared: str | None = None
     embedders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     rebuild: RebuildSettings = field(default_factory=RebuildSettings)
     fixes: FixSettings = field(default_factory=FixSettings)
@@ -195,12 +198,13 @@ class Settings:
         urls = {"qdrant": qdrant_url or environ.get("QMIGRATE_QDRANT_URL")}
         urls["ledger"] = ledger_url or environ.get("QMIGRATE_LEDGER_URL")
         _refuse_empty_sections(file, data, urls)
-        part = {name: read.mapping(data.get(name) or {}, name) for name in _SECTIONS if name != "scripts"}
+        part = {name: read.mapping(data.get(name) or {}, name) for name in _SECTIONS if name not in _ALONE}
         found = cls(
             qdrant=_qdrant(part["qdrant"], urls["qdrant"], source),
             ledger=_ledger(part["ledger"], urls["ledger"], here, source),
             databases={name: _database(name, value, source) for name, value in part["databases"].items()},
             sql=_sql(part["sql"], source),
+            declared=_declared(data.get("declared")),
             scripts=_scripts(data.get("scripts"), scripts or environ.get("QMIGRATE_SCRIPTS"), here, source),
             embedders=_embedders(part["embedders"], "embedders", source),
             fixes=_fixes(part["fixes"], source),
@@ -315,6 +319,10 @@ _SECTIONS = tuple(
     for entry in fields(Settings)
     if entry.name not in ("folder", "config", "actor", "metadata", "called", "client")
 )
+
+
+#: Those that are one value.
+_ALONE = ("scripts", "declared")
 
 
 def section_names() -> tuple[str, ...]:
@@ -520,6 +528,14 @@ def _scripts(written: Any, chosen: str | Path | None, here: ValueContext, source
     if chosen:
         return here.folder / read.path(str(chosen), "scripts")
     return source.folder / read.path("qdrant_migrations" if written is None else written, "scripts")
+
+
+def _declared(written: Any) -> str | None:
+    """Where the declaration is."""
+    found = None if written is None else read.text(written, "declared")
+    if found == "":
+        raise read.empty_key("declared")
+    return found
 
 
 def _embedders(data: Mapping[str, Any], at: str, source: ValueContext) -> dict[str, Mapping[str, Any]]:

@@ -9,3 +9,9 @@ requires_sql = None
 
 def upgrade():
     return ${operations}
+% if downgrade:
+
+
+def downgrade():
+    return ${downgrade}
+% endif

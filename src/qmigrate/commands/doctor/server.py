@@ -61,6 +61,7 @@ NEEDS: Mapping[str, str] = {
     "fix quarantine": "none",
     "snapshot list": "read",
     "revision --from-drift": "read",
+    "revision --from-live": "read",
     "snapshot create --archive": "read",
     "snapshot create": "rw",
     "snapshot delete": "rw",

@@ -442,7 +442,8 @@ def _vector_change(draft: _Draft, name: str, change: Change, verb: str) -> None:
 
 
 def _import(module: str, names: Iterable[str]) -> str:
-    found = sorted(names, key=lambda name: (not name[0].isupper(), name.lower(), name))
+    # Constants, classes, functions: as linters want them.
+    found = sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name.lower(), name))
     line = f"from {module} import {', '.join(found)}"
     if len(line) <= WIDTH:
         return line

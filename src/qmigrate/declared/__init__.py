@@ -1,0 +1,1 @@
+"""Declared schemas: what collections should be, compared with what revisions replay to. No server, no ledger."""

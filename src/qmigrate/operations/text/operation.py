@@ -1,0 +1,183 @@
+"""One operation as the code that makes it again, for revisions made by a comparison. It writes no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import singledispatch
+from typing import Any
+
+from qmigrate.errors import PlanError
+from qmigrate.operations.app_sql import Checksum, WriteBack
+from qmigrate.operations.base import Operation
+from qmigrate.operations.checks import is_sparse
+from qmigrate.operations.collection import CreateCollection, DropCollection, Reshard, SetAlias, UpdateCollection
+from qmigrate.operations.index import CreatePayloadIndex, DropPayloadIndex
+from qmigrate.operations.text.code import Code, Group, Literal, call, literal, mapping, quoted
+from qmigrate.operations.text.source import CodeWriter, index, written
+from qmigrate.operations.values import CopyOf, Embed, Empty, FillMe
+from qmigrate.operations.variables import Variable
+from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Reembed, RenameVector
+from qmigrate.parameters.catalogue import catalogue
+
+
+def operation_source(operation: Operation, comments: tuple[str, ...] = ()) -> CodeWriter:
+    """An operation as code.
+
+    Args:
+        comments: lines that come before it.
+
+    Raises:
+        PlanError: it holds a function, or is of a class that nothing here writes.
+    """
+    used: set[str] = set()
+    code = _code(operation, used)
+    own = used & _OWN
+    return CodeWriter(((code, comments),), frozenset(used - _OWN), frozenset({"op", *own}))
+
+
+#: Names of ``qmigrate`` that operations hold.
+_OWN = frozenset({"Checksum", "CopyOf", "Embed", "Empty", "FILL_ME", "WriteBack", "variable"})
+
+
+@singledispatch
+def _code(operation: Operation, used: set[str]) -> Code:  # noqa: ARG001
+    raise PlanError(f"{operation.label()} can't be written as the text of a revision")
+
+
+@_code.register
+def _(operation: CreateCollection, used: set[str]) -> Code:
+    parts: dict[str, Code] = {}
+    found = operation.apply(None)
+    vectors = {name: written(params, catalogue().vector, used) for name, params in found.vectors.items()}
+    if vectors:
+        parts["vectors"] = vectors[""] if set(vectors) == {""} else mapping(vectors)
+    sparse = {name: written(params, catalogue().sparse, used) for name, params in found.sparse.items()}
+    if sparse:
+        parts["sparse_vectors"] = mapping(sparse)
+    indexes = {name: index(params, used) for name, params in sorted(found.indexes.items())}
+    if indexes:
+        parts["payload_indexes"] = mapping(indexes)
+    for key in (key for key in CreateCollection.settings() if key in found.config):
+        parts[key] = _setting(found.config[key], catalogue().create.known[key], used)
+    return call("op.CreateCollection", Literal(quoted(operation.name)), **parts)
+
+
+@_code.register
+def _(operation: DropCollection, used: set[str]) -> Code:  # noqa: ARG001
+    return call("op.DropCollection", Literal(quoted(operation.name)))
+
+
+@_code.register
+def _(operation: UpdateCollection, used: set[str]) -> Code:
+    parts = {key: _setting(value, catalogue().update.known[key], used) for key, value in operation.config.items()}
+    if operation.params:
+        names = {key: _setting(value, catalogue().params.known[key], used) for key, value in operation.params.items()}
+        used.add(catalogue().params.model)
+        parts["params"] = call(catalogue().params.model, **names)
+    return call("op.UpdateCollection", Literal(quoted(operation.collection)), **parts)
+
+
+@_code.register
+def _(operation: Reshard, used: set[str]) -> Code:
+    names = ("shard_number", "replication_factor", "write_consistency_factor")
+    given = {name: getattr(operation, name) for name in names if getattr(operation, name) is not None}
+    parts = {name: _setting(value, int, used) for name, value in given.items()}
+    return call("op.Reshard", Literal(quoted(operation.collection)), **parts)
+
+
+@_code.register
+def _(operation: SetAlias, used: set[str]) -> Code:  # noqa: ARG001
+    return call("op.SetAlias", Literal(quoted(operation.alias)), Literal(quoted(operation.collection)))
+
+
+@_code.register
+def _(operation: CreatePayloadIndex, used: set[str]) -> Code:
+    return call("op.CreatePayloadIndex", *_named(operation), index(operation.schema, used))
+
+
+@_code.register
+def _(operation: DropPayloadIndex, used: set[str]) -> Code:  # noqa: ARG001
+    return call("op.DropPayloadIndex", *_named(operation))
+
+
+@_code.register
+def _(operation: AddVector, used: set[str]) -> Code:
+    return call("op.AddVector", *_named(operation), _params(operation.params, used), **_vector_parts(operation, used))
+
+
+@_code.register
+def _(operation: AlterVector, used: set[str]) -> Code:
+    return call("op.AlterVector", *_named(operation), _params(operation.params, used), **_vector_parts(operation, used))
+
+
+@_code.register
+def _(operation: Reembed, used: set[str]) -> Code:
+    return call("op.Reembed", *_named(operation), **_vector_parts(operation, used))
+
+
+@_code.register
+def _(operation: DropVector, used: set[str]) -> Code:
+    return call("op.DropVector", *_named(operation), **_vector_parts(operation, used))
+
+
+@_code.register
+def _(operation: RenameVector, used: set[str]) -> Code:
+    name = Literal(quoted(operation.new_name))
+    return call("op.RenameVector", *_named(operation), name, **_vector_parts(operation, used))
+
+
+def _named(operation: Operation) -> list[Code]:
+    return [Literal(quoted(getattr(operation, name))) for name in operation.named_by]
+
+
+def _params(params: Mapping[str, Any], used: set[str]) -> Code:
+    return written(params, catalogue().sparse if is_sparse(dict(params)) else catalogue().vector, used)
+
+
+def _setting(value: Any, kind: Any, used: set[str]) -> Code:
+    if isinstance(value, Variable):
+        used.add("variable")
+        return call("variable", Literal(quoted(value.name)), Literal(str(value.default)))
+    return written(value, kind, used)
+
+
+def _vector_parts(operation: Operation, used: set[str]) -> dict[str, Code]:
+    """``values=`` and ``cutover=`` of an operation that has them."""
+    parts: dict[str, Code] = {}
+    values, cutover = getattr(operation, "values", None), getattr(operation, "cutover", None)
+    if values is not None:
+        parts["values"] = _value(values, operation, used)
+    if cutover is not None:
+        parts["cutover"] = literal(cutover)
+    return parts
+
+
+def _value(value: object, operation: Operation, used: set[str]) -> Code:
+    if isinstance(value, FillMe):
+        used.add("FILL_ME")
+        return Literal("FILL_ME")
+    if isinstance(value, Empty):
+        used.add("Empty")
+        return Group("Empty(", (), ")")
+    if isinstance(value, CopyOf):
+        used.add("CopyOf")
+        named = {"allow_normalised": literal(True)} if value.allow_normalised else {}
+        return call("CopyOf", literal(value.vector), **named)
+    if isinstance(value, Embed) and not callable(value.spec):
+        used.add("Embed")
+        parts = {name: getattr(value, name) for name in ("text", "image", "on_failure")}
+        named = {name: literal(one) for name, one in parts.items() if one is not None}
+        beside = {name: _sql(getattr(value, name), used) for name in ("checksum", "write_back") if getattr(value, name)}
+        return call("Embed", literal(value.embedder), **named, **beside)
+    raise PlanError(f"{operation.label()}: what fills the vector can't be written as text")
+
+
+def _sql(value: Checksum | WriteBack, used: set[str]) -> Code:
+    """With the arguments that are not as they are anyway."""
+    name = type(value).__name__
+    used.add(name)
+    given = {one.name: getattr(value, one.name) for one in fields(value) if one.name != "sql"}
+    usual = type(value)(value.sql)
+    said = {key: literal(one) for key, one in given.items() if one != getattr(usual, key)}
+    return call(name, literal(value.sql), **said)
