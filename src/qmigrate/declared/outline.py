@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,8 +22,9 @@ from qmigrate.declared.compare import (
 from qmigrate.declared.replay import Replayed, created, replay
 from qmigrate.errors import PlanError, RefusedError, UsageError
 from qmigrate.model.names import fits, has_wildcard
-from qmigrate.operations.base import Operation, check_contradictions
+from qmigrate.operations.base import Operation, assign, check_contradictions
 from qmigrate.operations.checks import shown
+from qmigrate.operations.values import FILL_ME, Compute
 from qmigrate.revisions.graph import Revisions
 from qmigrate.text import quote
 
@@ -272,12 +274,28 @@ def _folded(state: State, stages: Mapping[Stage, Sequence[Piece]]) -> dict[str, 
                 about = [one for one in operations[stage] if _about(one, name, exists=now is not None)]
                 check_contradictions(about)
                 for operation in about:
+                    if now is not None:
+                        _check_possible(operation, now)
                     now = operation_after(now, operation)
         except PlanError as error:
             raise _one_by_one(name, error.message) from error
         if now is not None:
             found[name] = now
     return found
+
+
+def _check_possible(operation: Operation, before: Replayed) -> None:
+    """Whether it can be made there, as far as that is decided yet.
+
+    Raises:
+        PlanError: it can't.
+    """
+    if operation.creates:
+        raise operation.error(f"{operation.pattern} exists already")
+    if getattr(operation, "values", None) is FILL_ME:
+        operation = copy.copy(operation)
+        assign(operation, values=Compute(repr))
+    operation.check_schema(before.schema)
 
 
 def operation_after(before: Replayed | None, operation: Operation) -> Replayed | None:
@@ -293,13 +311,15 @@ def _check(state: State, made: Outline, answers: Answers) -> None:
     Raises:
         RefusedError: it isn't: a glob meets a collection that is declared otherwise.
     """
-    settled = Answers(drops=answers.drops)
     for name in sorted(state.wanted):
         wanted, _ = _placed(state, state.wanted[name], answers)
         after = made.after.get(wanted.name)
-        left = compare(wanted, after, {}, drops=settled.drops).pieces
+        left = compare(wanted, after, {}, drops=answers.drops).pieces
         if left:
             raise _one_by_one(wanted.name, left[0].operation.describe())
+        added = _parts(after) - _parts(Replayed(wanted.schema)) - _parts(state.replayed.get(wanted.name))
+        if added:
+            raise _one_by_one(wanted.name, f"it would get {' '.join(min(added))}")
     free = [name for name in made.alone if name in made.after]
     for name in free:
         if made.after[name].schema != state.replayed[name].schema:
@@ -311,6 +331,14 @@ def _check(state: State, made: Outline, answers: Answers) -> None:
         left = compare(state.wanted[glob], now, {}, drops=True).pieces
         if left and now.schema != state.replayed[name].schema:
             raise _one_by_one(name, left[0].operation.describe())
+
+
+def _parts(found: Replayed | None) -> set[tuple[str, str]]:
+    """Vectors and payload indexes by their names."""
+    if found is None:
+        return set()
+    vectors = {("vector", shown(name)) for name in found.schema.vector_names()}
+    return vectors | {("payload index", name) for name in found.schema.indexes}
 
 
 def _one_by_one(name: str, why: str) -> RefusedError:
