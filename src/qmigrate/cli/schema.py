@@ -11,6 +11,7 @@ import click
 
 from qmigrate.cli.layout import note_lines
 from qmigrate.cli.shell import Shell, with_shell
+from qmigrate.operations.variables import Variable
 from qmigrate.text import counted, to_plain, visible_json
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def _sorted(value: Any) -> Any:
         return {str(key): _sorted(value[key]) for key in sorted(value)}
     if isinstance(value, list | tuple):
         return [_sorted(item) for item in value]
-    return to_plain(value)
+    # Read back, it is the same variable.
+    return value.written if isinstance(value, Variable) else to_plain(value)
 
 
 def _further(found: Document) -> list[str]:
@@ -211,6 +213,7 @@ def _text(text: str) -> str:
 )
 @click.option("--changelog/--no-changelog", default=None, help="With its history.  [default: in markdown]")
 @click.option("--settings", "of_settings", is_flag=True, help="Instead: the JSON schema of qmigrate.yaml, for editors.")
+@click.option("--declaration", is_flag=True, help="Instead: the JSON schema of collections.yaml, for editors.")
 @with_shell
 def schema(
     shell: Shell,
@@ -221,10 +224,12 @@ def schema(
     form: str,
     changelog: bool | None,
     of_settings: bool,
+    declaration: bool,
 ) -> None:
     """Document the collections NAME (or globs), or all: vectors, payload indexes, settings, aliases, models."""
-    if of_settings:
-        _show_settings(shell, alone=not (names or live or recorded or revision or changelog is not None))
+    if of_settings or declaration:
+        alone = not (names or live or recorded or revision or changelog is not None or (of_settings and declaration))
+        _show_editors(shell, declaration=declaration, alone=alone)
         return
     import qmigrate.commands.schema as command
 
@@ -240,10 +245,16 @@ def schema(
     shell.show(found, lambda _, result: shell.document(writers[form](result, changelog=wanted)))
 
 
-def _show_settings(shell: Shell, *, alone: bool) -> None:
-    """What an editor checks qmigrate.yaml by."""
+def _show_editors(shell: Shell, *, declaration: bool, alone: bool) -> None:
+    """What an editor checks qmigrate.yaml or collections.yaml by."""
+    option = "--declaration" if declaration else "--settings"
+    if not alone:
+        raise click.UsageError(f"{option} is about no collection: it stands alone", click.get_current_context())
+    if declaration:
+        from qmigrate.declared.editors import declaration_schema, declaration_schema_text
+
+        shell.show(declaration_schema(), lambda _, __: shell.document(declaration_schema_text(), end=""))
+        return
     from qmigrate.commands.settings_schema import settings_schema, settings_schema_text
 
-    if not alone:
-        raise click.UsageError("--settings is about no collection: it stands alone", click.get_current_context())
     shell.show(settings_schema(), lambda _, __: shell.document(settings_schema_text(), end=""))

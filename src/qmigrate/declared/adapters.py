@@ -70,7 +70,8 @@ def _is_pydantic(found: Any) -> bool:
 def _of_pydantic(model: Any) -> Collection:
     """A payload model: ``qmigrate = {"name": …, "vectors": …}`` in it, and indexes in the annotations of its fields.
 
-    A field ``kind: Annotated[str, PayloadSchemaType.KEYWORD]`` (or an object like ``KeywordIndexParams``) has an index.
+    A field ``kind: Annotated[str, PayloadSchemaType.KEYWORD]`` has an index; one with parameters is plain JSON there,
+    ``{"type": "keyword", "is_tenant": True}``, since pydantic takes an object of the client for a validator.
     """
     declared = _class_value(model, ATTRIBUTE)
     if not isinstance(declared, Mapping | Collection):
@@ -87,8 +88,7 @@ def _of_pydantic(model: Any) -> Collection:
 
 def _indexes_of(metadata: Iterable[Any]) -> Iterator[Any]:
     for one in metadata:
-        words = type(one).__name__
-        if words == "PayloadSchemaType" or words.endswith("IndexParams"):
+        if type(one).__name__ == "PayloadSchemaType" or (isinstance(one, Mapping) and "type" in one):
             yield one
 
 

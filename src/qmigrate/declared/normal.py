@@ -103,6 +103,6 @@ def _without_defaults(params: Mapping[str, Any]) -> JsonObject:
 
 
 def _silent(key: str, value: Any) -> bool:
-    if value in (None, {}, DISABLED) or value is False:
+    if value in (None, {}, DISABLED):
         return True
-    return key in DEFAULTS and bool(value == DEFAULTS[key])
+    return bool(value == DEFAULTS[key]) if key in DEFAULTS else value is False

@@ -109,6 +109,7 @@ NOTHING: list[str] = []
         ({"payload_indexes": {"k": "keyword"}}, {"payload_indexes": {"k": "integer"}}, ["ADD add payload index k integer"]),
         ({"payload_indexes": {"n": {"type": "integer", "lookup": True, "range": True}}}, {"payload_indexes": {"n": "integer"}}, NOTHING),
         ({"payload_indexes": {"k": "keyword"}}, {"payload_indexes": {"k": {"type": "keyword", "enable_hnsw": True, "is_tenant": False}}}, NOTHING),
+        ({"payload_indexes": {"b": T}}, {"payload_indexes": {"b": {**T, "lowercase": False}}}, ["ADD add payload index b text lowercase=False"]),
         # Strict mode: what isn't set says nothing, and off without limits is nothing.
         ({}, {"strict_mode_config": {"enabled": False}}, NOTHING),
         ({"strict_mode_config": {"enabled": True, "max_query_limit": 9}}, {"strict_mode_config": {"enabled": True, "max_timeout": None}}, NOTHING),
