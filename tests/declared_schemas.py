@@ -113,8 +113,8 @@ def generate(scripts: Path, declared: list[Wanted], message: str) -> Outline:
 
 
 def decide(scripts: Path) -> None:
-    """What a person adds to generated revisions: when what readers notice goes live."""
-    for path in sorted((scripts / "versions").glob("*.py")):
+    """What a person adds to generated revisions after the first one: when what readers notice goes live."""
+    for path in sorted((scripts / "versions").glob("*.py"))[1:]:
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):

@@ -28,7 +28,7 @@ class Question:
     Attributes:
         rename: what is gone, and what is new.
         points: of the collection, by ``lint.points`` of the settings; None where they have none.
-        seconds: that a new vector of so many points takes, at the speeds of ``estimates:``; None likewise.
+        seconds: that a new vector of this many points takes, at the speeds of ``estimates:``; None likewise.
     """
 
     rename: Rename
@@ -186,7 +186,7 @@ def check_declared(settings: Settings | None = None, *, only: Iterable[str] | No
     chosen = tuple(only) if only is not None else None
     state = _state(settings, chosen)
     doubtful = undecided(state, Answers())
-    # A collection that is not declared is no difference. What may be a rename is shown as what it is without one.
+    # A collection that is not declared doesn't count. What may be a rename is shown as what it is without one.
     alone = tuple(state.alone())
     found = outline(_without(state, alone), Answers(different=frozenset(doubtful), drops=True))
     texts = drafts(found, "what is declared")

@@ -318,7 +318,7 @@ def settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tu
             if wanted:
                 yield key, wanted
         elif key == "shard_number" and old is None and value == 1:
-            # One node takes one, which a live schema shows and nobody has declared.
+            # One node takes one, which a live schema shows and no revision declares.
             continue
         elif isinstance(value, Mapping):
             part = _fields(key, old if isinstance(old, Mapping) else {}, value)
@@ -389,7 +389,7 @@ def _without_defaults(key: str, value: Any) -> Any:
 
 
 def _silent(where: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Settings that are set and not declared: a server can't unset them, so nobody is asked to."""
+    """Settings that are set and not declared: a server can't unset them, so they stay."""
     found = []
     for key, value in sorted(before.items()):
         path = f"{where}.{key}" if where else key

@@ -196,7 +196,7 @@ def _inverse(name: str, before: Replayed, after: Replayed, own: Sequence[Operati
 
 
 def _at_once(operation: Operation, schema: CollectionSchema) -> Operation:
-    """The same, going live at the end of the run: a rollback waits for nobody."""
+    """The same, going live at the end of the run: a rollback doesn't wait."""
     if not hasattr(operation, "cutover") or operation.incompatible(schema) is None:
         return operation
     made = copy.copy(operation)

@@ -170,7 +170,7 @@ class State:
         """Vectors of a collection that have another name now, new -> old.
 
         Raises:
-            RefusedError: nobody has decided it.
+            UsageError: one vector would get two names.
         """
         names = before.schema.vector_names()
         found = {new: old for new, old in wanted.renamed_from.items() if old in names and new not in names}

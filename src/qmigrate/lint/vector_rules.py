@@ -110,10 +110,10 @@ def fill_me(project: Project) -> Iterator[Hit]:
         for index, operation in enumerate(revision.operations):
             if getattr(operation, "values", None) is FILL_ME:
                 place = source.span_of_operation(operation, index)
-                yield Hit(source, place, f"{operation.label()}: nobody has decided what fills the vector")
+                yield Hit(source, place, f"{operation.label()}: what fills the vector is not decided")
         if "FILL_ME" in _names(source.function("downgrade")):
             place = source.span_of_function("downgrade")
-            yield Hit(source, place, f"downgrade() of {revision.id}: nobody has decided what fills the vector again")
+            yield Hit(source, place, f"downgrade() of {revision.id}: what fills the vector is not decided again")
 
 
 def _names(node: ast.AST | None) -> set[str]:
@@ -177,7 +177,7 @@ RULES = (
         "QM407",
         "fill-me",
         ERROR,
-        "vector that nobody has decided to fill",
+        "vector whose filling is not decided",
         "A generated revision never guesses: the plan would stop at it.",
         'values=Embed(…), Compute(…), CopyOf(…) or Empty(); of a downgrade() also irreversible = "why" in its place',
         fill_me,

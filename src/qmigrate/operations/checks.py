@@ -267,6 +267,8 @@ def obstacle(schema: CollectionSchema, found: Sequence[Change], capabilities: Ca
             continue
         if not capabilities.vector_names:
             return f"{capabilities.label} can't {verb} a vector of a live collection (1.18 and newer can)"
+        if family == "vector" and change.name == "":
+            return f"a server can't {verb} the unnamed vector of a collection that is there"
         if family == "vector" and "" in schema.vectors:
             return "the collection has an unnamed vector: its clients would no longer understand the config"
     return None

@@ -62,7 +62,7 @@ class VectorOperation(Operation):
         """
         if isinstance(values, FillMe):
             raise self.error(
-                f"values=FILL_ME: nobody has decided what fills vector {shown(self.vector)}",
+                f"values=FILL_ME: what fills vector {shown(self.vector)} is not decided",
                 hint="in the revision, write values=Embed(…), Compute(…), CopyOf(…) or Empty()",
             )
         if not isinstance(values, allowed):

@@ -104,7 +104,7 @@ NOTHING: list[str] = []
             ["SWITCH alter vector a 4 cosine multi ← FILL_ME: what fills it is not decided"],
         ),
         ({"vectors": {"a": A}}, {"vectors": {"a": B}}, ["SWITCH alter vector a 8 cosine ← FILL_ME: what fills it is not decided"]),
-        # Parameters of an index can only be made anew, with the complete object.
+        # Parameters of an index can only be made again, with the complete object.
         ({"payload_indexes": {"k": {"type": "keyword", "is_tenant": True}}}, {"payload_indexes": {"k": "keyword"}}, ["ADD add payload index k keyword"]),
         ({"payload_indexes": {"k": "keyword"}}, {"payload_indexes": {"k": "integer"}}, ["ADD add payload index k integer"]),
         ({"payload_indexes": {"n": {"type": "integer", "lookup": True, "range": True}}}, {"payload_indexes": {"n": "integer"}}, NOTHING),
@@ -208,7 +208,7 @@ def same_words_elsewhere(payload):
     ids=str,
 )
 def test_another_filler_fills_again(known, declared, again):
-    """A function is what it does, in whichever file it stands; what is left to the application is no difference."""
+    """A function is what it does, in whichever file it stands; what is left to the application doesn't count."""
     there = replayed(op.CreateCollection("docs", {"a": A}), op.AddVector("docs", "b", B, values=known))
     found = compare(Collection("docs", {"a": A, "b": B}, values={"b": declared}).wanted(), there, {}, drops=True)
     assert [(one.stage, one.operation.describe().split(" ←")[0]) for one in found.pieces] == ([(Stage.SWITCH, "fill vector b again")] if again else [])
