@@ -147,15 +147,19 @@ def _vector(params: dict, config: dict) -> dict:
         "type": params.get("datatype") or "float32",
         "cold": bool(params.get("on_disk")),
         "graph": graph,
-        "quantized": _quantized(params.get("quantization_config")),
+        "quantized": sorted(params.get("quantization_config") or {}),
     }
 
 
-def _quantized(value: dict | None) -> dict | None:
-    if not value:
-        return None
-    ((method, given),) = value.items()
-    return {method: {key: round(one, 4) if isinstance(one, float) else one for key, one in given.items() if one not in (None, False)}}
+def unquantized(where: str, has: dict | None, wanted: dict | None) -> list[str]:
+    """Declared fields of a quantization that are not there; what is left out says nothing."""
+    if not wanted:
+        return []
+    ((method, given),) = wanted.items()
+    there = (has or {}).get(method)
+    if there is None:
+        return [where]
+    return [f"{where}.{key}" for key, one in given.items() if (there.get(key) or False) != one]
 
 
 def _sparse(params: dict) -> dict:
@@ -176,8 +180,7 @@ def missing_settings(config: dict, declared: dict) -> list[str]:
     for key, value in declared.items():
         has = config.get(key)
         if key == "quantization_config":
-            if _quantized(has) != _quantized(value):
-                found.append(key)
+            found += unquantized(key, has, value)
         elif isinstance(value, dict):
             usual = SERVER_DEFAULTS.get(key) or {}
             for name, one in value.items():

@@ -52,7 +52,11 @@ SAME_RIGHT = {
     "init": {"--agents"},
     "completion": {"--install"},
     **{verb: set() for verb in ("heads", "branches", "show", "edit")},
-    "revision": {"--message", "--merge", "--only", "--rev-id"},
+    "revision": {
+        *("--message", "--merge", "--only", "--rev-id"),
+        # Without a server.
+        *("--autogenerate", "--rename", "--different", "--drops", "--dry-run"),
+    },
     "plan": {"--only", "--out", "--html"},
     "status": {"--exit-code", "--count-writes"},
     "history": {"--all", "--limit", "--deletions", "--since", "--type", "--target", "--csv", "--carried"},
@@ -67,8 +71,8 @@ SAME_RIGHT = {
     },
     "doctor": {"--timeout", "--vectors", "--only", "--all"},
     "wait": {"--timeout"},
-    "check": {"--strict", "--only", "--no-models", "--format"},
-    "schema": {"--live", "--recorded", "--revision", "--format", "--changelog", "--settings"},
+    "check": {"--strict", "--only", "--no-models", "--format", "--declared"},
+    "schema": {"--live", "--recorded", "--revision", "--format", "--changelog", "--settings", "--declaration"},
     "metrics": {"--textfile"},
     "serve": {"--host", "--port", "--no-worker"},
     "jobs": {"--cancel", "--state", "--limit"},
@@ -232,6 +236,10 @@ BY_HAND: dict[str, tuple[Callable[[str], tuple[str, ...]], Callable[[QdrantClien
     ),
     "revision --from-drift": (
         lambda _: ("revision", "--from-drift"),
+        lambda client, name: client.create_payload_index(name, "by_hand", "keyword"),
+    ),
+    "revision --from-live": (
+        lambda name: ("revision", "--from-live", name),
         lambda client, name: client.create_payload_index(name, "by_hand", "keyword"),
     ),
     "snapshot create --archive": (lambda name: ("snapshot", "create", name, "--archive"), lambda *_: None),

@@ -246,7 +246,7 @@ def _same_vector(draft: _Draft, name: str, stage: Stage | None) -> None:
     config = _config_after(before.config, after.config)
     if name in after.vectors:
         # The collection's own HNSW settings are changed as well, and both inherit what will be.
-        altered = not normal.same(normal.dense(old, config), normal.dense(new, config))
+        altered = normal.dense_differs(old, new, config)
     else:
         altered = not normal.same(normal.sparse(old), normal.sparse(new))
     declared, known = draft.wanted.values.get(name), draft.before.filled.get(name)
@@ -309,7 +309,7 @@ def settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tu
     for key, value in sorted(after.items()):
         old = before.get(key)
         if key == "quantization_config":
-            if not normal.same(normal.quantization(old), normal.quantization(value)):
+            if normal.quantization_differs(old, value):
                 yield key, value
         elif key == "metadata":
             # Qdrant merges the first level only.
@@ -394,7 +394,7 @@ def _silent(where: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> 
     for key, value in sorted(before.items()):
         path = f"{where}.{key}" if where else key
         said = after.get(key)
-        if isinstance(value, Mapping) and isinstance(said, Mapping) and key not in ("quantization_config", "metadata"):
+        if isinstance(value, Mapping) and isinstance(said, Mapping) and key != "metadata":
             found += _silent(path, value, said)
         elif said is None and value not in (None, {}, DISABLED) and not _is_usual(where, key, value):
             found.append(f"{path} = {value!r}")

@@ -40,6 +40,32 @@ def dense(params: Mapping[str, Any], config: Mapping[str, Any]) -> JsonObject:
     return _without_defaults(found)
 
 
+def dense_differs(old: Mapping[str, Any], new: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a dense vector is to have another effect."""
+    one, other = (
+        {key: value for key, value in dense(params, config).items() if key != "quantization_config"}
+        for params in (old, new)
+    )
+    return not same(one, other) or quantization_differs(old.get("quantization_config"), new.get("quantization_config"))
+
+
+def quantization_differs(old: Any, new: Any) -> bool:
+    """Whether another quantization is declared: another method, or a field of it. What is left out says nothing."""
+    before, after = quantization(old), quantization(new)
+    if before is None or after is None or before.keys() != after.keys():
+        return not same(before, after)
+    for method, given in new.items():
+        has = before[method]
+        for key, value in given.items():
+            if value is None:
+                continue
+            name = "memory" if key == "always_ram" else key
+            wanted = after[method].get(name) if name == "memory" else value
+            if not same(has.get(name), wanted) and not (value is False and has.get(name) is None):
+                return True
+    return False
+
+
 def sparse(params: Mapping[str, Any]) -> JsonObject:
     """A sparse vector."""
     found = {**params, "index": _without_defaults(_memory(params.get("index") or {}, _PINNED))}

@@ -113,7 +113,7 @@ def fill_me(project: Project) -> Iterator[Hit]:
                 yield Hit(source, place, f"{operation.label()}: what fills the vector is not decided")
         if "FILL_ME" in _names(source.function("downgrade")):
             place = source.span_of_function("downgrade")
-            yield Hit(source, place, f"downgrade() of {revision.id}: what fills the vector is not decided again")
+            yield Hit(source, place, f"downgrade() of {revision.id}: what fills the vector again is not decided")
 
 
 def _names(node: ast.AST | None) -> set[str]:

@@ -90,6 +90,14 @@ NOTHING: list[str] = []
         ({"quantization_config": {"binary": {}}}, {"quantization_config": {"binary": {"always_ram": False}}}, NOTHING),
         ({"quantization_config": {"binary": {"always_ram": True}}}, {"quantization_config": {"binary": {"memory": "pinned"}}}, NOTHING),
         ({"quantization_config": {"binary": {}}}, {"quantization_config": {"scalar": {"type": "int8"}}}, ["ADD update settings: quantization_config"]),
+        ({"quantization_config": {"binary": {"always_ram": True}}}, {"quantization_config": {"binary": {"always_ram": False}}}, ["ADD update settings: quantization_config"]),
+        # What is left out of the same method says nothing: no server unsets it.
+        ({"quantization_config": {"scalar": {"type": "int8", "quantile": 0.99}}}, {"quantization_config": {"scalar": {"type": "int8"}}}, NOTHING),
+        (
+            {"vectors": {"a": {**A, "quantization_config": {"binary": {}}}}},
+            {"vectors": {"a": A}},
+            ["ADD alter vector a 4 cosine"],
+        ),
         # A datatype or a multivector is never changed in place.
         ({"vectors": {"a": A}}, {"vectors": {"a": {**A, "datatype": "float32"}}}, NOTHING),
         ({"vectors": {"a": A}}, {"vectors": {"a": {**A, "datatype": "float16"}}}, ["ADD alter vector a 4 cosine float16"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from tests.declared_schemas import generate, missing_settings, pairs, plainly
+from tests.declared_schemas import generate, missing_settings, pairs, plainly, unquantized
 
 from qmigrate.declared.replay import replay
 from qmigrate.revisions.graph import Revisions
@@ -20,6 +20,9 @@ def check(scripts: Path, wanted) -> None:
     inherited = {**found.schema.config, "hnsw_config": {**(found.schema.config.get("hnsw_config") or {}), **(wanted.schema.config.get("hnsw_config") or {})}}
     assert plainly(found.schema, inherited) == plainly(wanted.schema, inherited)
     assert missing_settings(found.schema.config, wanted.schema.config) == []
+    for name, params in wanted.schema.vectors.items():
+        has = found.schema.vectors[name].get("quantization_config")
+        assert unquantized(name, has, params.get("quantization_config")) == []
 
 
 def generated_twice(pair) -> None:

@@ -23,7 +23,7 @@ collections:
 """
 HEAD = '''"""What revision {id} does."""
 from qdrant_client.models import *
-from qmigrate import Compute, CopyOf, Embed, Empty, WriteBack, op
+from qmigrate import FILL_ME, Compute, CopyOf, Embed, Empty, WriteBack, op
 
 revision = "{id}"
 down_revision = {down}
@@ -211,6 +211,10 @@ CASES = {
               change(f"{TRANSFORM}, {ADD}", before=function("found = dict(point.payload)\nfound.pop('title', None)\nreturn found"))),
     "QM405": (change('op.AlterVector("docs", "a", VectorParams(size=8, distance="Cosine", datatype="float16"))', more=IRREVERSIBLE),
               change('op.AlterVector("docs", "a", VectorParams(size=8, distance="Cosine", on_disk=True))')),
+    "QM407": (
+        change('op.AddVector("docs", "b", VectorParams(size=8, distance=Distance.COSINE), values=FILL_ME)'),
+        change('op.AddVector("docs", "b", VectorParams(size=8, distance=Distance.COSINE), values=Empty())'),
+    ),
     "QM406": (change(told("INSERT INTO seen VALUES (:id, :now)")), change(told("INSERT INTO seen VALUES (:id, :now) ON CONFLICT DO NOTHING"))),
     "QM501": (change('op.CreatePayloadIndex("docs", "kind", "keyword")', start=f'{CREATE}, op.CreatePayloadIndex("docs", "kind", "integer")'),
               change('op.CreatePayloadIndex("docs", "kind", "keyword")')),
