@@ -132,7 +132,8 @@ def pages() -> dict[str, str]:
 
 def missing() -> list[str]:
     """Operations and values without an example, and examples of what isn't there."""
-    values = {name for name in qmigrate.__all__ if inspect.isclass(getattr(qmigrate, name, None))}
+    # What a declaration is made of is not an argument of an operation: docs/declared.md has it.
+    values = {name for name in qmigrate.__all__ if inspect.isclass(getattr(qmigrate, name, None))} - {"Collection"}
     return sorted(set(op.__all__) ^ set(OPERATIONS) | values ^ set(VALUES))
 
 

@@ -88,6 +88,16 @@ ENVIRONMENT = {
     "MAX_ESTIMATE": "read by the entrypoint: what is expected to take longer is not started",
     "LOCK_TIMEOUT": "read by the entrypoint: longest wait for another replica that migrates",
 }
+DECLARED = (
+    "The declaration that `revision --autogenerate` and `check --declared` compare the revisions with: "
+    '`"app.schema:collections"`, a list of `qmigrate.Collection` in Python, or a YAML file. Without the key it is '
+    "`collections.yaml`, where that is there. [Declared schemas](../declared.md)."
+)
+IDS = (
+    "How a new revision gets its id. `sequence`: the next number. `time`: the moment in UTC, as `20261130201512`, so "
+    "that two branches that both add a revision are merged as they are, by `revision --merge`. `auto`, the default: as "
+    "the folder has them, and numbers in an empty one."
+)
 SCRIPTS = "The folder of `versions/` and, if you have one of your own, `script.py.mako`."
 EMBEDDERS = (
     'Name -> `type` and the keys of that type. A revision names it: `Embed("words", text="body")`. '
@@ -101,10 +111,11 @@ COLLECTIONS = (
 
 def pages() -> dict[str, str]:
     """Path below docs/ -> text."""
-    parts = [_head(), "## scripts", SCRIPTS, *(_section(name) for name in SECTIONS)]
+    parts = [_head(), "## scripts", SCRIPTS, "## declared", DECLARED, "## revision_ids", IDS]
+    parts += map(_section, SECTIONS)
     parts += [_within("ray", sections.RaySettings), _within("budget", sections.BudgetSettings), _approval()]
     parts += [_presets(), _embedders(), f"## collections\n\n{COLLECTIONS}", _environment()]
-    undocumented = known("") - {"scripts", "embedders", "collections", *SECTIONS}
+    undocumented = known("") - {"scripts", "declared", "revision_ids", "embedders", "collections", *SECTIONS}
     assert not undocumented, undocumented
     return {"reference/settings.md": md.page(*parts), "reference/parameters.md": md.page(*_parameters())}
 

@@ -30,7 +30,7 @@ from qmigrate.planner.adopt import AdoptWish, Target, Verdict, judge, number_of,
 from qmigrate.planner.members import chain
 from qmigrate.ports import Progress
 from qmigrate.revisions.graph import Revisions
-from qmigrate.revisions.new import NewFile, compose, initialise, write_new
+from qmigrate.revisions.new import NewFile, compose, initialise, new_id, write_new
 from qmigrate.settings.load import Settings
 from qmigrate.text import counted
 
@@ -246,7 +246,8 @@ def _look(
     pattern, message, revision_id = wording
     leaving = [state.name for state in found.leaving(world)]
     source, notes = _source(opened, len(found.chosen) + len(found.left), new, pattern, leaving)
-    file = compose(opened.settings.scripts, message, revision_id=revision_id, source=source, required=False)
+    chosen = new_id(opened.settings.scripts, opened.settings.revision_ids, revision_id)
+    file = compose(opened.settings.scripts, message, revision_id=chosen, source=source, required=False)
     return _Finding(verdicts, file, source.missing, notes, left)
 
 

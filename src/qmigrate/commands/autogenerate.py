@@ -14,7 +14,7 @@ from qmigrate.errors import RevisionError, UsageError
 from qmigrate.lint.project import Project
 from qmigrate.planner.estimate import Copy, seconds_of_copy
 from qmigrate.revisions.graph import Revisions
-from qmigrate.revisions.new import NewFile, compose, write_new
+from qmigrate.revisions.new import NewFile, compose, new_id, write_new
 from qmigrate.settings.load import Settings
 
 #: Something is declared that no revision makes.
@@ -249,11 +249,12 @@ def _composed(settings: Settings, found: tuple[Draft, ...], revision_id: str | N
     made: list[NewFile] = []
     for draft in found:
         after = made[-1] if made else None
+        given = revision_id if after is None else None
         made.append(
             compose(
                 settings.scripts,
                 draft.message,
-                revision_id=revision_id if after is None else None,
+                revision_id=new_id(settings.scripts, settings.revision_ids, given, after),
                 source=draft.source,
                 downgrade=draft.downgrade,
                 after=after,

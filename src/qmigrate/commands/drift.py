@@ -23,7 +23,7 @@ from qmigrate.observe import check_ownership, check_place, known_names, observe
 from qmigrate.operations.text.source import CodeWriter, alias_source, change_source, create_source
 from qmigrate.planner.forward import pending
 from qmigrate.ports import Progress
-from qmigrate.revisions.new import create
+from qmigrate.revisions.new import create, new_id
 from qmigrate.settings.load import Settings
 from qmigrate.text import quote
 
@@ -84,7 +84,8 @@ def from_drift(
     whole = CodeWriter()
     for source in sources.values():
         whole = whole + source
-    made = create(settings.scripts, message or MESSAGE, revision_id=revision_id, source=whole)
+    chosen = new_id(settings.scripts, settings.revision_ids, revision_id)
+    made = create(settings.scripts, message or MESSAGE, revision_id=chosen, source=whole)
     missing = tuple(f"{name}: {line}" for name, source in sources.items() for line in source.missing)
     return DriftRevision(made.path, made.id, made.down, message or MESSAGE, tuple(sources), missing)
 
@@ -142,7 +143,8 @@ def from_live(
             hint=f"qmigrate check --only {quote(name)}",
         )
     text = message or f"{name} as it is live"
-    made = create(settings.scripts, text, revision_id=revision_id, source=source)
+    chosen = new_id(settings.scripts, settings.revision_ids, revision_id)
+    made = create(settings.scripts, text, revision_id=chosen, source=source)
     return LiveRevision(made.path, made.id, made.down, text, name, state.managed, source.missing)
 
 

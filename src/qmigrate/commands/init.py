@@ -17,7 +17,7 @@ from qmigrate import atomic_file
 from qmigrate.commands.results import InitResult, RevisionResult
 from qmigrate.commands.settings_schema import settings_schema_text
 from qmigrate.errors import ConfigError
-from qmigrate.revisions.new import create, initialise
+from qmigrate.revisions.new import create, initialise, new_id
 from qmigrate.settings.load import CONFIG_NAME, Settings
 
 #: Where git reads what is not part of the project, and what that is: the embedded stores, exports and archives.
@@ -86,7 +86,8 @@ def revision(
         RevisionError: see :func:`qmigrate.revisions.new.create`.
     """
     settings = settings or Settings.load(stores=False)
-    made = create(settings.scripts, message, revision_id=revision_id, merge=merge)
+    chosen = new_id(settings.scripts, settings.revision_ids, revision_id)
+    made = create(settings.scripts, message, revision_id=chosen, merge=merge)
     return RevisionResult(path=made.path, revision=made.id, down=made.down, message=message)
 
 

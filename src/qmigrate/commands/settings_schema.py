@@ -129,6 +129,7 @@ def _section(name: str) -> JsonObject:
             "minLength": 1,
             "examples": ["app.schema:collections", "collections.yaml"],
         },
+        "revision_ids": lambda: {"enum": ["auto", "sequence", "time"], "default": "auto"},
         "embedders": lambda: dict(_NAMED),
         "collections": _collections,
     }

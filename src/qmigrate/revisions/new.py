@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: In a file without operations yet: nothing that would be unused, and what is likely to be needed.
 _IMPORTS = """# from qdrant_client.models import Distance, VectorParams
 # from qmigrate import Embed, op"""
+
+#: An id that is a moment.
+_MOMENT = re.compile(r"20\d{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def compose(
     Args:
         scripts: folder of ``versions/``, and of ``script.py.mako`` unless the built-in one is to be used.
         message: becomes the docstring, and the name of the file.
-        revision_id: instead of the number.
+        revision_id: instead of the next number.
         merge: follow every head, so that there is one again.
         source: what ``upgrade()`` returns; by default nothing yet. A template of the user's without
             ``${imports}`` and ``${operations}`` can't take it: then the built-in one is used.
@@ -70,6 +73,29 @@ def compose(
     path = scripts / "versions" / f"{identifier}_{_slug(message)}.py"
     text = _render(scripts / "script.py.mako", message, identifier, down, (source, downgrade))
     return NewFile(path, identifier, text)
+
+
+def new_id(scripts: Path, ids: str, given: str | None = None, after: NewFile | None = None) -> str | None:
+    """The id of a new revision: the moment in which it is made, in UTC to the second; None for the next number.
+
+    Two branches that both add a revision have other moments, so that they are merged as they are.
+
+    Args:
+        ids: ``sequence``, ``time``, or ``auto``: as the folder has them, and numbers in an empty one.
+        given: the id that was asked for; it wins.
+        after: a file that is not written yet, and that the new one follows.
+    """
+    if given is not None:
+        return given
+    folder = scripts / "versions"
+    names = {file.name.partition("_")[0] for file in folder.glob("*.py")} if folder.is_dir() else set()
+    names |= {after.id} if after is not None else set()
+    if ids == "sequence" or (ids == "auto" and not any(_MOMENT.fullmatch(name) for name in names)):
+        return None
+    moment = datetime.now(UTC)
+    while (found := f"{moment:%Y%m%d%H%M%S}") in names:
+        moment += timedelta(seconds=1)
+    return found
 
 
 def create(

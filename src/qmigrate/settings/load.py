@@ -127,6 +127,7 @@ class Settings:
         scripts: folder of ``script.py.mako`` and ``versions/``.
         declared: the declaration of the collections: ``app.schema:collections``, or a YAML file; None for
             ``collections.yaml`` where it is there.
+        revision_ids: how a new revision gets its id: ``sequence``, ``time``, or ``auto``, as the folder has them.
         folder: where relative paths start: the file's folder, else the current one.
         config: the file that was read, or None.
         embedders: name -> ``type`` and the keys of that type.
@@ -143,6 +144,7 @@ class Settings:
     sql: SqlSettings = field(default_factory=SqlSettings)
     scripts: Path = Path("qdrant_migrations")
     declared: str | None = None
+    revision_ids: str = "auto"
     embedders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     rebuild: RebuildSettings = field(default_factory=RebuildSettings)
     fixes: FixSettings = field(default_factory=FixSettings)
@@ -205,6 +207,7 @@ class Settings:
             databases={name: _database(name, value, source) for name, value in part["databases"].items()},
             sql=_sql(part["sql"], source),
             declared=_declared(data.get("declared")),
+            revision_ids=_IDS(data.get("revision_ids") or "auto", "revision_ids"),
             scripts=_scripts(data.get("scripts"), scripts or environ.get("QMIGRATE_SCRIPTS"), here, source),
             embedders=_embedders(part["embedders"], "embedders", source),
             fixes=_fixes(part["fixes"], source),
@@ -322,7 +325,8 @@ _SECTIONS = tuple(
 
 
 #: Those that are one value.
-_ALONE = ("scripts", "declared")
+_ALONE = ("scripts", "declared", "revision_ids")
+_IDS = read.choice("auto", "sequence", "time")
 
 
 def section_names() -> tuple[str, ...]:

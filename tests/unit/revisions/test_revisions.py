@@ -24,7 +24,7 @@ from qmigrate.errors import ConfigError, RevisionError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.operations.text.source import create_source
 from qmigrate.revisions.graph import Revisions
-from qmigrate.revisions.new import create, initialise
+from qmigrate.revisions.new import create, initialise, new_id
 from qmigrate.settings.load import Settings
 
 INDEX = 'op.CreatePayloadIndex("c", "f{}", "keyword")'
@@ -541,3 +541,30 @@ def test_init_writes_settings_that_read_back(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     init(Settings.load(environ={}, scripts=name))
     assert Settings.load(environ={}).scripts == tmp_path / name
+
+
+def test_ids_that_two_branches_do_not_share(scripts):
+    """Ids of time: both branches add a revision after the same one, and are merged as they are, without a new name."""
+    write(scripts, "0001")
+    made = [create(scripts, "one", revision_id=new_id(scripts, "time"))]
+    (scripts / "versions" / f"{made[0].id}_one.py").rename(scripts / "aside.py")
+    made.append(create(scripts, "two", revision_id=new_id(scripts, "time", "20991231235959")))
+    (scripts / "aside.py").rename(made[0].path)
+    assert [one.down for one in made] == [("0001",), ("0001",)]
+    assert re.fullmatch(r"20\d{12}", made[0].id)
+    merged = create(scripts, "both", merge=True, revision_id=new_id(scripts, "auto"))
+    assert set(merged.down) == {one.id for one in made}
+    assert Revisions.load(scripts).heads() == (merged.id,)
+
+
+def test_ids_go_on_as_the_folder_has_them(scripts):
+    """Numbers stay numbers, moments stay moments, and two in one second differ."""
+    assert (new_id(scripts, "auto"), new_id(scripts, "sequence"), new_id(scripts, "time", "mine")) == (None, None, "mine")
+    write(scripts, "0001")
+    assert new_id(scripts, "auto") is None
+    ids = []
+    for number in range(3):
+        ids.append(create(scripts, f"step {number}", revision_id=new_id(scripts, "time" if number == 0 else "auto")).id)
+    assert len(set(ids)) == 3
+    assert Revisions.load(scripts).heads() == (ids[-1],)
+    assert new_id(scripts, "sequence") is None
