@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from qmigrate.ports import Embedder
     from qmigrate.settings.load import Settings
 
-__all__ = [
-    "FILL_ME",
+__all__ = [  # noqa: RUF022  in plain order
     "Checksum",
     "Collection",
     "Compare",
@@ -40,6 +39,7 @@ __all__ = [
     "CopyOf",
     "Embed",
     "Empty",
+    "FILL_ME",
     "KnownItem",
     "Logged",
     "Recall",

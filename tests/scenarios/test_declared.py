@@ -31,10 +31,12 @@ def declare(made: Deployment, **parts) -> None:
 
 
 def files(made: Deployment) -> list[str]:
+    """Names of its revisions."""
     return sorted(path.name for path in (made.root / "qdrant_migrations" / "versions").glob("*.py"))
 
 
 def text_of(made: Deployment, start: str) -> str:
+    """A revision, by the beginning of its name."""
     return next(path for path in (made.root / "qdrant_migrations" / "versions").iterdir() if path.name.startswith(start)).read_text()
 
 
@@ -213,3 +215,44 @@ def test_declared_upgraded_and_undone(deployment):
     rollback.rollback(deployment.settings(), "0001", only=[name])
     assert all(set(vectors) == {"a"} for _, vectors in deployment.contents().values())
     assert call(deployment.root, "check", "--declared").code == 0
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Two collections in local mode, at 0002, of which the second revision is about one."""
+    made = Deployment(tmp_path, {"path": ".qmigrate/qdrant"}, f"sqlite:///{tmp_path}/ledger.db", name="docs")
+    create = 'op.CreateCollection("{name}", {{"a": VectorParams(size=8, distance=Distance.COSINE)}})'
+    made.revise("0001", f"def upgrade():\n    return [{create}, {create.replace('{name}', 'faces')}]\n")
+    made.revise("0002", 'def upgrade():\n    return [op.UpdateCollection("{name}", metadata={{"a": 1}})]\n')
+    upgrade.upgrade(made.settings())
+    return made
+
+
+def test_one_notion_of_at(three):
+    """What the newest revisions have nothing for is at the newest one all the same, and status says so."""
+    rows = {row["name"]: row for row in call(three.root, "status", "--json").json["data"]["collections"]}
+    assert (rows["docs"]["revision"], rows["docs"]["untouched"]) == ("0002", [])
+    assert (rows["faces"]["revision"], rows["faces"]["untouched"]) == ("0001", ["0002"])
+    assert "nothing for it in 0002" in call(three.root, "status").out
+
+
+@pytest.mark.parametrize(
+    ("bodies", "command"),
+    [
+        ([('"0002"', 'op.UpdateCollection("docs", metadata={"b": 1})')], "qmigrate upgrade"),
+        ([('"0002"', 'op.DropVector("docs", "a")')], "qmigrate check --offline"),
+        (
+            [('"0002"', 'op.UpdateCollection("docs", metadata={"b": 1})'), ('"0002"', 'op.UpdateCollection("docs", metadata={"c": 1})')],
+            'qmigrate revision --merge -m "merge"',
+        ),
+    ],
+    ids=["possible", "undecided", "two heads"],
+)
+def test_status_names_a_command_that_is_not_refused(three, bodies, command):
+    """The next command of a pending revision is one that goes on from there."""
+    for number, (down, operation) in enumerate(bodies):
+        path = three.root / "qdrant_migrations" / "versions" / f"000{3 + number}_x.py"
+        path.write_text(f'"""X."""\nfrom qmigrate import op\nrevision = "000{3 + number}"\ndown_revision = {down}\ndef upgrade():\n    return [{operation}]\n')
+    rows = {row["name"]: row for row in call(three.root, "status", "--json").json["data"]["collections"]}
+    assert rows["docs"]["next_command"] == command
+    assert f"Next: {command}" in call(three.root, "status").out

@@ -255,6 +255,9 @@ def _detail(row: CollectionStatus, following: str | None) -> str:
         detail = detail.removeprefix(f"{len(row.pending)} pending").lstrip(", ")
     if detail:
         parts.append(detail)
+    if row.untouched:
+        span = row.untouched[0] if len(row.untouched) == 1 else f"{row.untouched[0]}–{row.untouched[-1]}"
+        parts.append(f"nothing for it in {span}")
     if row.written_since is not None or row.not_counted is not None:
         parts.append(f"written since: {_since(row.written_since)}")
     if row.host and row.host not in row.detail:

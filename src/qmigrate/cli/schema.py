@@ -215,7 +215,7 @@ def _text(text: str) -> str:
 @click.option("--settings", "of_settings", is_flag=True, help="Instead: the JSON schema of qmigrate.yaml, for editors.")
 @click.option("--declaration", is_flag=True, help="Instead: the JSON schema of collections.yaml, for editors.")
 @with_shell
-def schema(
+def schema(  # noqa: PLR0913  the options of the command
     shell: Shell,
     names: tuple[str, ...],
     live: bool,

@@ -327,6 +327,7 @@ class CollectionStatus:
         next_command: what to type next, or None.
         written_since: since it went live, where there is a way back; None where that is not known, or takes too long.
         not_counted: why it isn't, where there is a way back.
+        untouched: later revisions that have nothing for it: it is at the newest one all the same.
     """
 
     name: str
@@ -344,6 +345,7 @@ class CollectionStatus:
     next_command: str | None = None
     written_since: Since | None = None
     not_counted: str | None = None
+    untouched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

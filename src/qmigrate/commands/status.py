@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ from qmigrate.engine.fixes.reapply_deletions import is_deletion
 from qmigrate.engine.golive.rollback import tally
 from qmigrate.engine.points.base import base_name, committed, digest_of, exchanged, unpack
 from qmigrate.engine.prove.recorded import MOST, Found, Kept, read, written_since
-from qmigrate.errors import DeniedError, LedgerError, NotFoundError, NoVersionsError, QmigrateError, StoreError
+from qmigrate.errors import (
+    DeniedError,
+    LedgerError,
+    NotFoundError,
+    NoVersionsError,
+    PlanError,
+    QmigrateError,
+    RevisionError,
+    StoreError,
+)
 from qmigrate.ledger import DeletionRow, HistoryRow, Ledger, RunRow
 from qmigrate.ledger.job_queue import COMPLETED, FAILED, JobQueue, QueuedJob
 from qmigrate.ledger.writer import UNCHANGED
@@ -27,7 +37,7 @@ from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import FIXED
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import observe
-from qmigrate.planner.forward import pending, to_create
+from qmigrate.planner.forward import pending, plan_upgrade, to_create
 from qmigrate.revisions.graph import Revision
 from qmigrate.sequences import join
 from qmigrate.settings.load import CONFIG_NAME, Settings
@@ -55,7 +65,7 @@ def status(settings: Settings | None = None, *, count_writes: bool = False) -> S
         wanted = opened.revisions.resolve("heads", current=frozenset())
         until = math.inf if count_writes else time.monotonic() + SECONDS
         rows = tuple(_row(opened, world, name, wanted, until) for name in sorted(world.collections))
-        rows = tuple(row for row in rows if row is not None)
+        rows = tuple(_with_way(opened, world, row, wanted) for row in rows if row is not None)
         new = _to_create(opened, world)
         notes = list(notes_on(opened.problems))
         notes += world.capabilities.silent
@@ -239,6 +249,35 @@ def _row(
         written_since=since,
         not_counted=because,
     )
+
+
+def _with_way(opened: Session, world: World, row: CollectionStatus, wanted: frozenset[str]) -> CollectionStatus:
+    """With a next command that is not refused, where `upgrade` would be; and what the newest revisions leave out."""
+    if row.state in ("ready", "drift") and row.revision is not None and not row.pending:
+        return replace(row, untouched=_untouched(opened, row, wanted))
+    if row.state != "pending" or row.next_command != "qmigrate upgrade":
+        return row
+    heads = opened.revisions.heads()
+    if len(heads) > 1:
+        detail = f"{row.detail}, in {len(heads)} heads: {', '.join(heads)}"
+        return replace(row, next_command='qmigrate revision --merge -m "merge"', detail=detail)
+    try:
+        plan_upgrade(world, opened.revisions, wanted, only=[row.name])
+    except (PlanError, RevisionError) as error:
+        # The lint names every operation like that, where it is written; the plan stops at the first one.
+        return replace(row, next_command="qmigrate check --offline", detail=f"{row.detail}, refused: {error.message}")
+    except QmigrateError:
+        return replace(row, next_command="qmigrate plan")
+    return row
+
+
+def _untouched(opened: Session, row: CollectionStatus, wanted: frozenset[str]) -> tuple[str, ...]:
+    """Revisions that come after the newest one of a collection, and have nothing for it."""
+    known = [one for one in opened.revisions.order() if one.id in wanted and not one.inline]
+    place = next((at for at, one in enumerate(known) if one.id == row.revision), None)
+    if place is None:
+        return ()
+    return tuple(one.id for one in known[place + 1 :] if not any(each.matches(row.name) for each in one.operations))
 
 
 def written(

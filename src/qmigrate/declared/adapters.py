@@ -5,6 +5,7 @@ Each is recognised by what it has, so that a project without the library never l
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -122,7 +123,8 @@ def _is_odmx(found: Any) -> bool:
 
 def _of_odmx(model: Any) -> Collection:
     """A ``QdrantModel`` of qdrant-odmx, as its own ``sync_schema`` would create it."""
-    from qdrant_odm.schema.qdrant_schema import build_payload_index_schema  # type: ignore[import-not-found]
+    # By its name: only a project with such a model has the library.
+    build = importlib.import_module("qdrant_odm.schema.qdrant_schema").build_payload_index_schema
 
     meta = model.schema_definition()
     vectors = {
@@ -142,7 +144,7 @@ def _of_odmx(model: Any) -> Collection:
         )
     }
     indexes = {
-        field: build_payload_index_schema(one) for field, one in meta.payload_fields.items() if one.index is not None
+        field: build(one) for field, one in meta.payload_fields.items() if one.index is not None
     }
     sparse: dict[str, Any] = {one.name: {} for one in meta.sparse_vector_fields.values()}
     return Collection(meta.collection_name, vectors, sparse, indexes, **settings)

@@ -16,7 +16,11 @@ from qmigrate.parameters.kinds import Each, Fields, Listed, Number, Whole, Words
 #: Which dialect it is written in: the newest that editors know.
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 #: A number that differs by environment.
-_VARIABLE: JsonObject = {"type": "string", "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*:-\d+\}$", "examples": ["${SHARDS:-1}"]}
+_VARIABLE: JsonObject = {
+    "type": "string",
+    "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*:-\d+\}$",
+    "examples": ["${SHARDS:-1}"],
+}
 _TEXT: JsonObject = {"type": "string"}
 
 
@@ -71,7 +75,8 @@ def _embedder() -> JsonObject:
         },
         required=("embedder",),
     )
-    return {"anyOf": [made, _object({"copy_of": _TEXT}, required=("copy_of",)), _object({"empty": {}}, required=("empty",))]}
+    others = [_object({"copy_of": _TEXT}, required=("copy_of",)), _object({"empty": {}}, required=("empty",))]
+    return {"anyOf": [made, *others]}
 
 
 def _kind(kind: Any) -> JsonObject:

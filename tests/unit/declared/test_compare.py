@@ -112,7 +112,7 @@ NOTHING: list[str] = []
             ["SWITCH alter vector a 4 cosine multi ← FILL_ME: what fills it is not decided"],
         ),
         ({"vectors": {"a": A}}, {"vectors": {"a": B}}, ["SWITCH alter vector a 8 cosine ← FILL_ME: what fills it is not decided"]),
-        # Parameters of an index can only be made again, with the complete object.
+        # Parameters of an index come with the complete object: nothing of an index is changed.
         ({"payload_indexes": {"k": {"type": "keyword", "is_tenant": True}}}, {"payload_indexes": {"k": "keyword"}}, ["ADD add payload index k keyword"]),
         ({"payload_indexes": {"k": "keyword"}}, {"payload_indexes": {"k": "integer"}}, ["ADD add payload index k integer"]),
         ({"payload_indexes": {"n": {"type": "integer", "lookup": True, "range": True}}}, {"payload_indexes": {"n": "integer"}}, NOTHING),
@@ -182,15 +182,15 @@ def test_nothing_is_dropped_unasked():
     assert unnamed.pieces == ()
 
 
-def words_of(payload):
+def words_of(payload):  # noqa: D103
     return payload["title"]
 
 
-def other_words_of(payload):
+def other_words_of(payload):  # noqa: D103
     return payload["body"]
 
 
-def same_words_elsewhere(payload):
+def same_words_elsewhere(payload):  # noqa: D103
     return payload["title"]
 
 

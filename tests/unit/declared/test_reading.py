@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import yaml
@@ -111,6 +113,20 @@ def test_what_is_wrong_is_named(text, message):
     assert message in caught.value.message
 
 
+def test_the_page_about_it(monkeypatch):
+    """The YAML and the Python of the documentation are declarations, the first one also to an editor."""
+    monkeypatch.delenv("DOCS_SHARDS", raising=False)
+    page = (Path(__file__).parents[3] / "docs" / "declared.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yml\n(.*?)```", page, re.DOTALL)
+    docs, memory = of_plain(yaml.safe_load(text), "docs/declared.md")
+    assert (docs.name, docs.renamed_from, memory.name) == ("docs", {"words": "body"}, "memory_*")
+    assert docs.values["titles"] == Embed("minilm", text="title")
+    Draft7Validator(declaration_schema()).validate(yaml.safe_load(text))
+    names: dict = {}
+    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], names)  # noqa: S102  the page's own example
+    assert [one.wanted().name for one in collections_of(names["collections"])] == ["docs", "memory_*"]
+
+
 def test_settings_that_are_newer_than_operations():
     """What Qdrant has and no operation can say is kept apart; it is not an error of the file."""
     (found,) = of_plain({"collections": {"docs": {"settings": {"payload": {"memory": "cold"}}}}}, "x.yaml")
@@ -137,8 +153,7 @@ def _same_path(monkeypatch):
         'from qmigrate import Collection\ncollections = Collection("docs", {"a": {"size": 4, "distance": "Cosine"}})',
         'from qmigrate import Collection\ndef collections():\n    yield Collection("docs", {"a": {"size": 4, "distance": "Cosine"}})',
         'collections = {"docs": {"vectors": {"a": {"size": 4, "distance": "Cosine"}}}}',
-        "from qdrant_client.models import VectorParams\nfrom qmigrate import Collection\n"
-        'collections = (Collection("docs", {"a": VectorParams(size=4, distance="Cosine")}),)',
+        'from qdrant_client import models\nfrom qmigrate import Collection\n\ncollections = (Collection("docs", {"a": models.VectorParams(size=4, distance="Cosine")}),)',
     ],
     ids=["list", "one", "function", "mapping", "models"],
 )
