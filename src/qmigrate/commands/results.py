@@ -316,8 +316,7 @@ class CollectionStatus:
         revision_doc: first line of its docstring.
         generation: ``g0002``, or ``plain``; None when nothing serves.
         points: exact count, or None.
-        state: ``ready | pending | drift | running | held | interrupted | failed | unmanaged | plain |
-            foreign``.
+        state: ``ready|pending|drift|running|held|interrupted|failed|unmanaged|plain|foreign``.
         pending: revisions to come.
         detail: the state in words.
         phase: of an unfinished run.
@@ -373,8 +372,7 @@ class HistoryEntry:
     """A revision that was applied to a collection or rolled back; or an attempt that came to nothing.
 
     Attributes:
-        direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record was changed; of an
-            attempt its verb.
+        direction: ``upgrade``, ``rollback``; ``stamp``, ``unstamp``: only the record; of an attempt its verb.
         strategy: how: ``copy | clone | in_place | create | drop | adopt``.
         physical: the generation that served afterwards.
         run: id in the ledger.
