@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from qmigrate.cli.findings import near
 from qmigrate.cli.layout import Text
 from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.errors import UsageError
-from qmigrate.text import counted, took
+from qmigrate.text import counted, quote, took
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -163,7 +162,7 @@ def show_generated(console: Console, result: Generated) -> None:
         console.print(Text(f"note: not declared, and left alone: {', '.join(result.alone)}"))
     undecided = [(one, line) for one in result.files for line in one.undecided]
     for one, line in undecided:
-        console.print(Text(f"decide in {shlex.quote(one.path.name)}: {line}"))
+        console.print(Text(f"decide in {quote(one.path.name)}: {line}"))
     if result.files and not result.dry_run:
         console.print("Next: review it, qmigrate check --offline, then qmigrate plan")
 
@@ -174,8 +173,7 @@ def show_live_revision(console: Console, result: LiveRevision) -> None:
     console.print(f"made {near(result.path)}  (revision {result.revision}, {after})")
     for line in result.missing:
         console.print(Text(f"note: a revision can't express it: {line}"))
-    name = shlex.quote(result.collection)
     if result.managed:
         console.print("Next: review it, then qmigrate upgrade, which finds it done already and records it")
     else:
-        console.print(Text(f"Next: review it, then qmigrate adopt {name}, which records the collection at it"))
+        console.print(Text(f"Next: review it, then qmigrate adopt {quote(result.collection)}, which records the collection at it"))

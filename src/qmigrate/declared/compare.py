@@ -23,6 +23,7 @@ from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Reemb
 from qmigrate.operations.vector_common import params_of
 from qmigrate.parameters.catalogue import catalogue
 from qmigrate.parameters.own import SERVER_DEFAULTS
+from qmigrate.text import quote
 
 #: What decides stored values: a vector that has other ones is another vector, under whatever name.
 _DECISIVE = ("size", "distance", "datatype", "multivector_config")
@@ -203,7 +204,7 @@ def _when(trouble: str, name: str) -> tuple[str, ...]:
     return (
         f"Readers and writers fail afterwards: {trouble}. Decide when it goes live, and add one of",
         'cutover="immediate": at the end of the run; deploy them together with it',
-        f'cutover="hold": it is built and proven, and goes live with qmigrate cutover {name}',
+        f'cutover="hold": it is built and proven, and goes live with qmigrate cutover {quote(name)}',
     )
 
 
