@@ -176,4 +176,5 @@ def show_live_revision(console: Console, result: LiveRevision) -> None:
     if result.managed:
         console.print("Next: review it, then qmigrate upgrade, which finds it done already and records it")
     else:
-        console.print(Text(f"Next: review it, then qmigrate adopt {quote(result.collection)}, which records the collection at it"))
+        adopt = f"qmigrate adopt {quote(result.collection)}"
+        console.print(Text(f"Next: review it, then {adopt}, which records the collection at it"))
