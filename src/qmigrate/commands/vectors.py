@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -79,6 +80,61 @@ class Directory:
     last_trained_at: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A directory in the tree of all of them.
+
+    Attributes:
+        path: ends with a slash.
+        name: what it adds to the folder above it that is shown.
+        depth: folders above it that are shown.
+        vectors: points in it, those of directories below left out.
+        below: points in it and in all directories below: what a deletion by its path would take.
+        sessions: as :class:`Directory` has it; None of a folder that only has others.
+        last_trained_at: the same.
+    """
+
+    path: str
+    name: str
+    depth: int
+    vectors: int
+    below: int
+    sessions: int | None
+    last_trained_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VectorsReview:
+    """What an endpoint would do now.
+
+    Attributes:
+        would: what would become of the points, in words.
+        changes: points, exactly.
+        points: of the collections that it is about.
+        by_collection: the same for each of them.
+        sample: the first of them: id, before, after.
+        max_share: the largest share that is allowed, 0 to 1; None where all may go.
+        statements: what would be run in the application's database, in words.
+        notes: what a person should know.
+        missing: rows without a point, where they are looked for; else None.
+    """
+
+    would: str
+    changes: int
+    points: int
+    by_collection: Mapping[str, int]
+    sample: tuple[Mapping[str, Any], ...] = ()
+    max_share: float | None = None
+    statements: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    missing: int | None = None
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether more would go than the cap allows, so that it would be refused."""
+        return self.max_share is not None and self.changes > self.max_share * self.points
+
+
 def delete(
     settings: Settings, endpoint: str, value: Any, *, reason: str, progress: Progress | None = None
 ) -> DeletedVectors:
@@ -111,20 +167,23 @@ def retrain_directory(
         NotConfiguredError: the settings name no preset for it.
         RefusedError: more would go than the cap allows, or no row would be marked; nothing was changed.
     """
-    name = _preset(settings, "retrain")
     # Before anything is deleted: what can't be queued must not go.
     if settings.console.queue:
         function_of(settings, settings.console.queue)
-    given = {"category_id": category_id}
-    taken = presets.parameters_of(settings, name)
-    wish = retrain.Wish(name, [path_prefix], {key: given[key] for key in given if key in taken}, reason)
-    result = retrain.retrain(settings, wish, progress=progress)
+    result = retrain.retrain(settings, _wish(settings, path_prefix, category_id, reason), progress=progress)
     newest = result.values[-1] if result.values else None
     job = queued(settings, path_prefix, category_id, reason=reason)
     if job is None:
         job = f"retrain-{newest.log if newest is not None else 0}"
     sessions = newest.rows.get(settings.console.sessions, 0) if newest is not None else 0
     return RetrainedDirectory(result.deleted, job, max(0, sessions))
+
+
+def _wish(settings: Settings, path_prefix: str, category_id: int, reason: str) -> retrain.Wish:
+    name = _preset(settings, "retrain")
+    given = {"category_id": category_id}
+    taken = presets.parameters_of(settings, name)
+    return retrain.Wish(name, [path_prefix], {key: given[key] for key in given if key in taken}, reason)
 
 
 def queued(settings: Settings, path_prefix: str, category_id: int, *, reason: str) -> str | None:
@@ -157,6 +216,115 @@ def directories(settings: Settings) -> list[Directory]:
         )
         for group in sorted(found.grouped[0].groups, key=lambda group: str(group.value))
     ]
+
+
+def folders(found: Sequence[Directory], below: str = "") -> list[Folder]:
+    """Directories as a tree, each above what is in it; one that only leads to a single other one is left out.
+
+    Args:
+        found: as :func:`directories` has them.
+        below: only the directory of this path and what is in it.
+    """
+    start = f"{below.rstrip('/')}/" if below else ""
+    own = {one.path: one for one in found if one.path.startswith(start)}
+    totals: Counter[str] = Counter()
+    parts: dict[str, set[str]] = {}
+    for one in own.values():
+        inner = one.path
+        totals[inner] += one.vectors
+        while (outer := _outer(inner)) is not None and outer.startswith(start):
+            totals[outer] += one.vectors
+            parts.setdefault(outer, set()).add(inner)
+            inner = outer
+    shown = sorted(path for path in totals if path in own or len(parts.get(path, ())) > 1)
+    made: list[Folder] = []
+    above: list[str] = []
+    for path in sorted(shown, key=lambda path: path.split("/")):
+        while above and not path.startswith(above[-1]):
+            above.pop()
+        one = own.get(path)
+        made.append(
+            Folder(
+                path=path,
+                name=path.removeprefix(above[-1]) if above else path,
+                depth=len(above),
+                vectors=one.vectors if one else 0,
+                below=totals[path],
+                sessions=one.sessions if one else None,
+                last_trained_at=one.last_trained_at if one else None,
+            )
+        )
+        above.append(path)
+    return made
+
+
+def _outer(path: str) -> str | None:
+    """The directory that a directory is in; None where there is none."""
+    head, slash, _ = path.rstrip("/").rpartition("/")
+    return f"{head}/" if slash and path.rstrip("/") else None
+
+
+def delete_review(settings: Settings, endpoint: str, value: Any, *, reason: str) -> VectorsReview:
+    """What :func:`delete` would do. It writes nothing.
+
+    Raises:
+        NotConfiguredError: the settings name no preset for it.
+    """
+    operation = presets.preset(settings, _preset(settings, endpoint), {"value": value}, reason=reason)
+    try:
+        found = fix.review(settings, operation, tenant=ALL)
+    except PointsNotFoundError:
+        return VectorsReview("be deleted", 0, 0, {})
+    return _reviewed(found, found.previews, operation.max_share)
+
+
+def retrain_review(settings: Settings, path_prefix: str, category_id: int, *, reason: str) -> VectorsReview:
+    """What :func:`retrain_directory` would do. It writes nothing; statements are only planned by the database.
+
+    Raises:
+        NotConfiguredError: the settings name no preset for it.
+    """
+    wish = _wish(settings, path_prefix, category_id, reason)
+    found = retrain.review(settings, wish)
+    queue = (f"a call of {settings.console.queue}",) if settings.console.queue else ()
+    made = _reviewed(None, found.previews, retrain.cap_of(settings, wish))
+    return replace(made, statements=(*found.statements, *queue))
+
+
+def orphans_review(settings: Settings, *, reason: str) -> VectorsReview:
+    """What :func:`delete_orphans` would do; its second look, after the ``grace`` of the preset, may find fewer.
+
+    Raises:
+        NotConfiguredError: the settings name no preset for it.
+    """
+    wish = presets.orphan_preset(settings, _preset(settings, "orphans"), {}, reason=reason)
+    found = fix.review(settings, wish.operation, tenant=ALL)
+    missing = sum(one.counts.get("missing", 0) for one in found.previews)
+    return replace(_reviewed(found, found.previews, wish.operation.max_share), missing=missing)
+
+
+def reset_review(settings: Settings, *, reason: str) -> VectorsReview:
+    """What :func:`delete_all` would do.
+
+    Raises:
+        NotConfiguredError: the settings name no collection for it.
+    """
+    name = collection_of(settings)
+    points = reset.review(settings, name, reason=reason).points
+    return VectorsReview("be left behind", points, points, {name: points})
+
+
+def _reviewed(found: fix.Review | None, previews: Sequence[fix.Preview], cap: float | None) -> VectorsReview:
+    words = {one.would for one in previews}
+    return VectorsReview(
+        would=words.pop() if len(words) == 1 else "change",
+        changes=sum(one.changes for one in previews),
+        points=sum(one.points for one in previews),
+        by_collection={one.collection: one.changes for one in previews},
+        sample=tuple(row for one in previews for row in one.sample),
+        max_share=cap,
+        notes=found.notes if found is not None else (),
+    )
 
 
 def delete_orphans(settings: Settings, *, reason: str, progress: Progress | None = None) -> DeletedOrphans:

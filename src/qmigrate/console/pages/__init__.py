@@ -10,6 +10,7 @@ from qmigrate.console.access import Access
 from qmigrate.console.pages.assets import assets_router
 from qmigrate.console.pages.audit import audit_routes
 from qmigrate.console.pages.collection import collection_routes
+from qmigrate.console.pages.directories import directory_routes
 from qmigrate.console.pages.entry import entry_routes
 from qmigrate.console.pages.overview import overview_routes
 from qmigrate.console.pages.plan import plan_routes
@@ -25,6 +26,7 @@ PAGES: tuple[Callable[[Site], APIRouter], ...] = (
     collection_routes,
     runs_routes,
     plan_routes,
+    directory_routes,
     request_routes,
     audit_routes,
 )

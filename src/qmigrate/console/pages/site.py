@@ -150,7 +150,7 @@ class Site:
                 "query": request.url.query,
                 "said": said,
                 "now": datetime.now(UTC),
-                "url": lambda path, *names, **query: _url(root, path, names, query),
+                "url": lambda path, /, *names, **query: _url(root, path, names, query),
                 "asset": lambda name: f"{root}{ASSETS.path(name)}",
                 **facts,
             }
