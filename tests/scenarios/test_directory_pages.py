@@ -93,7 +93,7 @@ def test_points_without_a_row_are_shown_and_deleted(served):
     """How many, and which; nothing to press where there is none."""
     browser = Browser(served.made)
     assert "There is nothing to delete" in browser.get("/directories/orphans").text
-    served.run(f"DELETE FROM image_assets WHERE path = '{PATHS[0]}'")
+    served.run("DELETE FROM image_assets WHERE path = :path", [{"path": PATHS[0]}])
     page = browser.get("/directories/orphans")
     assert "Points 1 of 6" in page.text
     assert str(served.ids[0]) in page.text

@@ -242,16 +242,16 @@ def folders(found: Sequence[Directory], below: str = "") -> list[Folder]:
     for path in sorted(shown, key=lambda path: path.split("/")):
         while above and not path.startswith(above[-1]):
             above.pop()
-        one = own.get(path)
+        mine = own.get(path)
         made.append(
             Folder(
                 path=path,
                 name=path.removeprefix(above[-1]) if above else path,
                 depth=len(above),
-                vectors=one.vectors if one else 0,
+                vectors=mine.vectors if mine else 0,
                 below=totals[path],
-                sessions=one.sessions if one else None,
-                last_trained_at=one.last_trained_at if one else None,
+                sessions=mine.sessions if mine else None,
+                last_trained_at=mine.last_trained_at if mine else None,
             )
         )
         above.append(path)

@@ -58,7 +58,9 @@ ACTIONS = {
         "Delete a directory",
         "Delete",
         "DIRECTORY",
-        lambda settings, path, _: vectors.delete_review(settings, "directory", path, reason=_looking(settings, "directory")),
+        lambda settings, path, _: vectors.delete_review(
+            settings, "directory", path, reason=_looking(settings, "directory")
+        ),
         "delete",
         lambda path, _: {"endpoint": "directory", "value": path},
         "directory",
@@ -126,7 +128,8 @@ def directory_routes(site: Site) -> APIRouter:
         found = chosen.review(site.acting(request), path, category)
         facts: dict[str, Any] = {"action": action, "chosen": chosen, "target": path, "found": found, "phrase": PHRASE}
         caller: Caller = request.state.caller
-        facts |= {"category": category, "reason": _reason(site.settings, chosen), "user": caller.user, "once": secrets.token_urlsafe(16)}
+        facts |= {"category": category, "reason": _reason(site.settings, chosen), "user": caller.user}
+        facts["once"] = secrets.token_urlsafe(16)
         return site.render(request, "directory_action.html", title=chosen.title, **facts)
 
     @router.post("/directories/{action}", dependencies=[site.takes("operator")])
@@ -136,7 +139,8 @@ def directory_routes(site: Site) -> APIRouter:
         chosen = _chosen(action, path)
         reason = form.text("reason")
         if not reason or len(reason) > _REASON:
-            raise HTTPException(400, f"say why, in up to {_REASON:,} characters: the audit keeps it; nothing was changed")
+            said = f"say why, in up to {_REASON:,} characters: the audit keeps it; nothing was changed"
+            raise HTTPException(400, said)
         if action == "reset" and form.text("phrase") != PHRASE:
             raise HTTPException(400, f"type {PHRASE} for it; nothing was changed")
         if action != "reset" and not form.ticked("seen"):
@@ -152,7 +156,8 @@ def directory_routes(site: Site) -> APIRouter:
 
 
 def _nothing() -> dict[str, Any]:
-    return {"collection": None, "folders": [], "left_out": 0, "total": 0, "below": "", "can": set(), "jobs": [], "buttons": []}
+    empty: dict[str, Any] = {"collection": None, "folders": [], "left_out": 0, "total": 0, "below": ""}
+    return {**empty, "can": set(), "jobs": [], "buttons": []}
 
 
 def _buttons(settings: Settings, caller: Caller) -> list[tuple[str, str]]:
