@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -28,6 +29,12 @@ LIVE = "live"
 DELETING = "deleting"
 #: Telemetry shows the operation id of every local shard from here on.
 OPERATION_IDS_SINCE = (1, 17, 0)
+
+
+def version_of(told: object) -> tuple[int, int, int] | None:
+    """A server's version as numbers: ``1.19.0-dev`` is ``(1, 19, 0)``; None where it is none."""
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", told) if isinstance(told, str) else None
+    return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,7 @@ def same_words_elsewhere(payload):  # noqa: D103
         (Embed("words", text="body"), Empty(), False),
         (Embed("words", text="body"), CopyOf("a"), False),
     ],
-    ids=str,
+    ids=map(str, range(15)),
 )
 def test_another_filler_fills_again(known, declared, again):
     """A function is what it does, in whichever file it stands; what is left to the application doesn't count."""

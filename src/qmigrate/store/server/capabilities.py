@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from qmigrate.errors import NotFoundError, ServerTooOldError, StoreError
 from qmigrate.model.schema import JsonObject
-from qmigrate.model.state import MINIMUM_SERVER, OPERATION_IDS_SINCE, Capabilities
+from qmigrate.model.state import MINIMUM_SERVER, OPERATION_IDS_SINCE, Capabilities, version_of
 from qmigrate.model.weight import MOST_ROOM
 from qmigrate.store import faults
 from qmigrate.store.faults import TransientError
@@ -163,7 +162,7 @@ def _version(node: Rest) -> Version:
     except ValueError as error:
         raise faults.not_qdrant(node.label, "its answer is not JSON") from error
     shown = body.get("version") if isinstance(body, dict) else None
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)", shown) if isinstance(shown, str) else None
+    found = version_of(shown)
     if found is None or "qdrant" not in str(body.get("title", "")).lower():
         raise faults.not_qdrant(node.label, "it doesn't report a Qdrant version")
-    return (int(found[1]), int(found[2]), int(found[3]))
+    return found

@@ -5,7 +5,6 @@ Unlike ``server`` it opens without asking: a node that is down, too old or close
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +24,7 @@ from qmigrate.errors import DeniedError, NotFoundError, StoreError
 from qmigrate.model.health import ClusterHealth, KeyRights, NodeHealth, Peer, Stored, Version
 from qmigrate.model.names import PROBE_PREFIX
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import version_of
 from qmigrate.model.weight import MOST_ROOM
 from qmigrate.store import faults
 from qmigrate.store.address import ConnectionSettings
@@ -240,10 +240,10 @@ def _version(answer: httpx.Response) -> Version:
     except ValueError:
         body = None
     shown = body.get("version") if isinstance(body, dict) else None
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)", shown) if isinstance(shown, str) else None
+    found = version_of(shown)
     if found is None or "qdrant" not in str(body.get("title", "")).lower():
         raise faults.not_qdrant(urlsplit(str(answer.request.url)).netloc, "it doesn't report a Qdrant version")
-    return (int(found[1]), int(found[2]), int(found[3]))
+    return found
 
 
 def _skew(answer: httpx.Response, seconds: float) -> float | None:

@@ -10,12 +10,16 @@ from typing import Any
 
 from qmigrate.errors import NotFoundError, RateLimitedError, ServerTooOldError, StoreError
 from qmigrate.model.schema import JsonObject
+from qmigrate.model.state import OPERATION_IDS_SINCE, version_of
 from qmigrate.model.transform import PointId
 from qmigrate.store.faults import RefusedRequestError
 from qmigrate.store.server.collections import path_of, waited
 from qmigrate.store.server.nodes import Nodes, aliases
 from qmigrate.store.server.rest import Rest
 from qmigrate.store.shapes import count_filter
+
+#: Seconds for which a replica that is moved or recovered may leave out its operation id.
+MOVING = 30.0
 
 
 def barrier(nodes: Nodes, name: str) -> dict[str, int]:
@@ -76,22 +80,44 @@ def _meant(nodes: Nodes, name: str) -> tuple[str, bool]:
 
 
 def _ids_of(node: Rest, physical: str) -> dict[str, int]:
-    telemetry = node.get("/telemetry", details_level=3)
-    shards = _shards(telemetry, physical)
-    found = {}
-    for shard in shards:
-        local = shard.get("local")
-        if not local:
-            continue
-        queue = local.get("update_queue") or {}
-        if "op_num" not in queue:
+    """Operation ids of the shards that a node has; a replica that is moved or recovered is waited for.
+
+    Raises:
+        ServerTooOldError: it doesn't know them.
+        StoreError: a replica is not back within :data:`MOVING`.
+    """
+    deadline = time.monotonic() + MOVING
+    while True:
+        telemetry = node.get("/telemetry", details_level=3)
+        found, silent = {}, []
+        for shard in _shards(telemetry, physical):
+            local = shard.get("local")
+            queue = (local or {}).get("update_queue") or {}
+            if "op_num" in queue:
+                # Null until the shard has taken its first write.
+                found[f"{node.label}/{shard['id']}"] = int(queue["op_num"] or 0)
+            elif local:
+                silent.append(str(shard["id"]))
+        if not silent:
+            return found
+        if not _reports_ids(telemetry):
             raise ServerTooOldError(
                 f"Qdrant at {node.label} doesn't report the operation ids of shards, so late writes can't be detected",
                 hint="upgrade Qdrant to 1.17 or newer",
             )
-        # Null until the shard has taken its first write.
-        found[f"{node.label}/{shard['id']}"] = int(queue["op_num"] or 0)
-    return found
+        if time.monotonic() >= deadline:
+            raise StoreError(
+                f"shard {', '.join(silent)} of {physical} at {node.label} is being moved or recovered, and doesn't "
+                "report its operation id",
+                hint="wait until every replica is active: qmigrate doctor shows them; then run the same command again",
+            )
+        time.sleep(0.2)
+
+
+def _reports_ids(telemetry: JsonObject) -> bool:
+    """Whether the server is one that knows operation ids, by the version that it tells."""
+    known = version_of((telemetry.get("app") or {}).get("version"))
+    return known is not None and known >= OPERATION_IDS_SINCE
 
 
 def _shards(telemetry: JsonObject, physical: str) -> Iterable[JsonObject]:
