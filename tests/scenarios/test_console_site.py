@@ -117,7 +117,7 @@ def forms() -> list[str]:
 @pytest.mark.parametrize("path", forms())
 def test_a_form_of_another_page_changes_nothing(made, path):
     """Without the token of the page, from another host, or without a log-in a form is refused."""
-    path = path.replace("{name:path}", "x").replace("{", "").replace("}", "")
+    path = path.replace("{name:path}", "x").replace("{number:int}", "7").replace("{", "").replace("}", "")
     browser = Browser(made, "approver")
     csrf = browser.client.get("/api/v1/me").json()["csrf"]
     for fields, headers in (({}, {}), ({"csrf": "0" * 64}, {}), ({"csrf": csrf}, {"Sec-Fetch-Site": "cross-site"}), ({"csrf": csrf}, {"Sec-Fetch-Site": "same-site"})):
@@ -130,7 +130,7 @@ def test_a_form_of_another_page_changes_nothing(made, path):
 @pytest.mark.parametrize("path", [path for path in forms() if path != "/logout"])
 def test_who_may_only_look_sends_no_form(made, path):
     """Who may only look sends no form."""
-    path = path.replace("{name:path}", "x").replace("{", "").replace("}", "")
+    path = path.replace("{name:path}", "x").replace("{number:int}", "7").replace("{", "").replace("}", "")
     browser = Browser(made, "viewer")
     found = browser.client.post(path, data={"csrf": browser.client.get("/api/v1/me").json()["csrf"]})
     assert found.status_code == 403

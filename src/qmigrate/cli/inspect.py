@@ -463,12 +463,15 @@ def doctor(shell: Shell, timeout: float, vectors: bool, only: tuple[str, ...], e
     It changes nothing. Exits with the code of what failed, 9 where several things did.
     """
     import qmigrate.commands.doctor as command
-    from qmigrate.commands.doctor.vectors import VectorsWanted
     from qmigrate.errors import UsageError
 
     if not vectors and (only or every):
         raise UsageError("--only and --all choose vectors", hint="qmigrate doctor --vectors --only NAME")
-    wanted = VectorsWanted(only, every) if vectors else None
+    wanted = None
+    if vectors:
+        from qmigrate.commands.doctor.vectors import VectorsWanted
+
+        wanted = VectorsWanted(only, every)
     found = command.doctor(shell.settings(), budget=timeout, vectors=wanted)
     shell.show(found, show_doctor)
     return found.exit_code

@@ -394,7 +394,7 @@ def test_settings_that_are_wrong_are_2(here, capsys):
             (
                 "upgrade",
                 ("+1",),
-                {"only": None, "dry_run": False, "lock_timeout": 300.0, "no_snapshot": True, "allow_gap": False, "keep_going": False, "parallel": None},
+                {"only": None, "dry_run": False, "lock_timeout": 300.0, "no_snapshot": True, "allow_gap": False, "hold": False, "keep_going": False, "parallel": None},
             ),
         ),
         (
@@ -402,7 +402,7 @@ def test_settings_that_are_wrong_are_2(here, capsys):
             (
                 "upgrade",
                 ("head",),
-                {"only": None, "dry_run": False, "lock_timeout": None, "no_snapshot": False, "allow_gap": False, "keep_going": True, "parallel": None},
+                {"only": None, "dry_run": False, "lock_timeout": None, "no_snapshot": False, "allow_gap": False, "hold": False, "keep_going": True, "parallel": None},
             ),
         ),
         (

@@ -148,7 +148,7 @@ def test_what_could_not_be_committed_is_never_shown(store, tmp_path):
 
 
 def test_a_lent_client_commits_each_point(tmp_path):
-    """Its other threads are told that a point is written when their own call returns."""
+    """A point of its other threads is on disk when their own call returns."""
     client = QdrantClient(path=str(tmp_path / "q"))
     client.create_collection("c", {"a": models.VectorParams(size=2, distance=models.Distance.DOT)})
     lent = LocalStore(client, str(tmp_path / "q"), threading.RLock())

@@ -190,7 +190,7 @@ class LocalStore(Absent):
                 call()
 
         if self._capabilities.shared:
-            # Other threads write through this client: what they are told is written must be.
+            # Other threads write through this client: what is acknowledged to them must be on disk.
             self._run(call)
             return
         try:
