@@ -33,6 +33,8 @@ from tests.scenarios.plain_names import plain
 from qmigrate.commands import history, upgrade
 
 WRITERS = 3
+#: What the process of the writers says once each of them has written.
+WRITING = "writing\n"
 #: Kinds of `history --carried` that name an id whatever has become of it.
 NAMED = {"may_undo_delete", "may_overwrite", "kept", "not_made"}
 #: What only a request by a filter may have gone past.
@@ -78,6 +80,7 @@ class Writer(threading.Thread):
         self.name, self.points, self.number, self.stop = name, points, number, stop
         self.random = random.Random(number)
         self.told = Told()
+        self.begun = threading.Event()
         self.fresh: list[int] = []
 
     def run(self) -> None:
@@ -99,6 +102,7 @@ class Writer(threading.Thread):
             now = time.monotonic()
             self.told.gap, last = max(self.told.gap, now - last), now
             self.told.acknowledged += 1
+            self.begun.set()
             self.told.truth[identifier] = (value, by_filter)
             self.told.unsure.discard(identifier)
 
@@ -132,6 +136,10 @@ def main(name: str, points: str, *nodes: str) -> None:
         busy.append(Writer(url, int(grpc_port), name, int(points), number, stop))
     for writer in busy:
         writer.start()
+    for writer in busy:
+        writer.begun.wait()
+    sys.stdout.write(WRITING)
+    sys.stdout.flush()
     sys.stdin.read()
     stop.set()
     for writer in busy:
@@ -207,8 +215,8 @@ def one_run(servers: list, options, policy: str, kind: str) -> Run:
     command += [f"{one.url}|{one.grpc_port}" for one in servers]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        # The writers need a moment to begin.
-        time.sleep(3)
+        if process.stdout.readline() != WRITING:
+            raise SystemExit("the writers have ended before they had written anything")
         started = time.monotonic()
         outcome = upgrade.upgrade(made.settings()).outcomes[0]
         seconds = time.monotonic() - started
