@@ -195,7 +195,8 @@ def prepared(servers: list, folder: Path, options, policy: str, kind: str) -> De
     qdrant = {"url": server.url, "grpc_port": server.grpc_port, "timeout": 60}
     if len(servers) > 1:
         qdrant["nodes"] = [one.url for one in servers]
-    extra = {"rebuild": {"writes": policy}}
+    # A collection that was just loaded is optimized for a while, more so under writers.
+    extra = {"rebuild": {"writes": policy}, "limits": {"settle": "10m"}}
     made = Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db", extra=extra)
     if kind == "plain":
         plain(made, 1)
