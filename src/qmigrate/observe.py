@@ -428,7 +428,8 @@ def is_earlier(ledger_id: str, state: CollectionState) -> bool:
     """Whether Qdrant is of an earlier time than the ledger, or a later one: no client has just moved a name.
 
     What serves is sealed by the newest run. Where a name was moved by hand, that is what the ledger left it on. In a
-    Qdrant of before that run it is where the name leads; and what the ledger has as serving may lack what was carried.
+    Qdrant from before that run it is where the name leads, and what the ledger has as serving may lack what was
+    carried.
     """
     here, there = marks_of(state.live), marks_of(state.left)
     if state.left is None or state.open_run is not None or {here.ledger, there.ledger} != {ledger_id}:

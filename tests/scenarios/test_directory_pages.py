@@ -49,7 +49,7 @@ def test_a_directory_is_shown_alone_with_what_is_below(served):
     ],
 )
 def test_a_tree_of_paths(paths, shown):
-    """A directory that only leads to a single other one is no row."""
+    """A directory that only leads to a single other one is not a row."""
     found = folders([Directory(path, 1, 0, None) for path in paths])
     assert [(one.name, one.depth) for one in found] == shown
     assert sum(one.vectors for one in found) == len(paths)

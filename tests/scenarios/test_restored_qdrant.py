@@ -85,7 +85,7 @@ def test_what_serves_is_not_left_for_an_earlier_state(made, tmp_path, which):
 
 
 def test_what_the_ledger_left_it_on_was_not_made_yet(made, tmp_path):
-    """Qdrant is of before the upgrade: nobody has moved the name, and the way out keeps what serves."""
+    """Qdrant is from before the upgrade: no client has moved the name, and the way out keeps what serves."""
     put_back = saved(tmp_path, "qdrant")
     upgrade.upgrade(made.settings())
     put_back()
@@ -222,7 +222,7 @@ def test_a_name_that_was_moved_by_hand_goes_back(made):
 
 
 def test_what_has_the_only_copy_stays(made, tmp_path):
-    """Qdrant is of before a rollback, and a person points the name to where the ledger has it: gc is not misled."""
+    """Qdrant is from before a rollback, and a person points the name to where the ledger has it: gc is not misled."""
     upgrade.upgrade(made.settings())
     made.load(3, start=50)
     put_back = saved(tmp_path, "qdrant")

@@ -16,7 +16,7 @@ from qmigrate.commands.fix import Narrow
 from qmigrate.commands.readiness import Parts, Standing, changed_files, standings
 from qmigrate.commands.session import Session, notes_on, opened_ledger, session
 from qmigrate.errors import ConfigError, NotFoundError, QmigrateError, StoreError, UnavailableError, UsageError
-from qmigrate.ledger.reader import last_migrations
+from qmigrate.ledger.summary import last_migrations
 from qmigrate.model.state import World
 from qmigrate.observe import check_ownership, observe
 from qmigrate.operations.base import Operation

@@ -592,16 +592,3 @@ def clock(ledger: LedgerReader) -> datetime:
         raise LedgerError("the ledger has no tables yet", hint="the first command that writes creates them")
     moment: datetime = rows[0]["now"]
     return moment
-
-
-def last_migrations(ledger: LedgerReader) -> dict[str, datetime]:
-    """Logical name -> when a revision of it was last applied or undone, in UTC; data fixes don't count."""
-    history = tables.history
-    newest = func.max(history.c.created_at).label("newest")
-    query = (
-        select(history.c.collection, newest)
-        .where(history.c.direction.not_in(ASIDE))
-        .group_by(history.c.collection)
-        .order_by(history.c.collection)
-    )
-    return {row["collection"]: row["newest"] for row in ledger.rows(query)}

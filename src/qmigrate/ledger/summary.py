@@ -12,6 +12,7 @@ from sqlalchemy import case, func, or_, select
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.codec import RunRow
 from qmigrate.ledger.reader import LedgerReader
+from qmigrate.model.plan import ASIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +116,16 @@ def days(ledger: LedgerReader, collection: str, since: datetime) -> list[Day]:
 
 def _day(row: Mapping[str, Any]) -> str:
     return f"{row['created_at']:%Y-%m-%d}"
+
+
+def last_migrations(ledger: LedgerReader) -> dict[str, datetime]:
+    """Logical name -> when a revision of it was last applied or undone, in UTC; data fixes don't count."""
+    history = tables.history
+    newest = func.max(history.c.created_at).label("newest")
+    query = (
+        select(history.c.collection, newest)
+        .where(history.c.direction.not_in(ASIDE))
+        .group_by(history.c.collection)
+        .order_by(history.c.collection)
+    )
+    return {row["collection"]: row["newest"] for row in ledger.rows(query)}

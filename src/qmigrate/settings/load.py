@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -231,7 +230,7 @@ class Settings:
         return replace(
             self,
             actor=self.actor if actor is None else _actor(actor, "actor"),
-            metadata=self.metadata if metadata is None else _facts(metadata),
+            metadata=self.metadata if metadata is None else read.facts(metadata),
         )
 
     def called_by(self, proven: str | None = None, again: Mapping[str, Any] | None = None) -> Settings:
@@ -350,8 +349,8 @@ _PLAIN: Mapping[str, Any] = {
 }
 #: Variables of the health settings, without their beginning.
 _HEALTH = tuple(f"HEALTH_{entry.name.upper()}" for entry in fields(HealthSettings))
-#: Most characters of an actor's name, and of the facts of a caller as JSON.
-_LONGEST_ACTOR, _LONGEST_FACTS = 255, 65_536
+#: Most characters of an actor's name.
+_LONGEST_ACTOR = 255
 
 
 def _actor(name: str | None, where: str = "QMIGRATE_ACTOR") -> str | None:
@@ -369,21 +368,6 @@ def _actor(name: str | None, where: str = "QMIGRATE_ACTOR") -> str | None:
             hint="leave it out, and the user of the system is recorded",
         )
     return found
-
-
-def _facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of the caller, as they are recorded.
-
-    Raises:
-        ConfigError: they are not plain JSON, or too long.
-    """
-    try:
-        text = json.dumps(dict(metadata), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"metadata must be plain JSON: {error}") from None
-    if len(text) > _LONGEST_FACTS or not all(isinstance(name, str) for name in metadata):
-        raise ConfigError(f"metadata must have strings as keys, and at most {_LONGEST_FACTS:,} characters as JSON")
-    return dict(metadata)
 
 
 def _check_names(data: Mapping[str, Any], environ: Mapping[str, str]) -> None:

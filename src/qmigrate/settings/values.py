@@ -6,6 +6,7 @@ What a library would say of a wrong value is less, and may be the value: docs/ad
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +27,8 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 6048
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
 #: Up to the last @, so that a password with odd characters is never shown in part.
 _CREDENTIALS = re.compile(r"(?<=://)(?:([^:@/?#]*)(?::.*)?|.*)@", re.DOTALL)
+#: Most characters of the facts of a caller as JSON.
+LONGEST_FACTS = 65_536
 
 Reader = Callable[[Any, str], Any]
 
@@ -531,3 +534,18 @@ def _refuse_duplicates(node: Any, file: Path) -> None:
             raise ConfigError(f'{file}, line {line}: the key "{key.value}" is given twice')
         seen.add(str(key.value))
         _refuse_duplicates(value, file)
+
+
+def facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of the caller, as they are recorded.
+
+    Raises:
+        ConfigError: they are not plain JSON, or too long.
+    """
+    try:
+        text = json.dumps(dict(metadata), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"metadata must be plain JSON: {error}") from None
+    if len(text) > LONGEST_FACTS or not all(isinstance(name, str) for name in metadata):
+        raise ConfigError(f"metadata must have strings as keys, and at most {LONGEST_FACTS:,} characters as JSON")
+    return dict(metadata)

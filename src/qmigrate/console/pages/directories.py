@@ -1,4 +1,4 @@
-"""Directories, points without a row, and starting over: what the contract's endpoints do, looked at first. Verbs do it.
+"""Directories, points without a row, and starting over: what the contract's endpoints do, inspected first. Verbs do it.
 
 Whatever takes points away is a job: the page says what would go, takes the consent, and shows the job afterwards.
 """
@@ -196,7 +196,7 @@ def _is_there(settings: Settings, action: str) -> bool:
 
 
 def _looking(settings: Settings, endpoint: str) -> str:
-    return vectors.reason_of(settings, endpoint, None, "looked at in the console")
+    return vectors.reason_of(settings, endpoint, None, "inspected in the console")
 
 
 def _reason(settings: Settings, chosen: _Action) -> str:
