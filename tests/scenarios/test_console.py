@@ -142,6 +142,10 @@ def tokens(monkeypatch):
 @pytest.fixture
 def served(deployment, request, tmp_path):
     """SQLite with local mode; with a server PostgreSQL."""
+    QUEUED.clear()
+    LOADED.clear()
+    SESSIONS.clear()
+    SESSIONS.add(7)
     if "url" not in deployment.qdrant:
         (tmp_path / "app.db").touch()
         yield Served(deployment, f"sqlite:///{tmp_path}/app.db")

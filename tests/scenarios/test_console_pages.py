@@ -15,6 +15,7 @@ from tests.scenarios.console_states import States
 from qmigrate.commands import jobs, pace, status, upgrade
 from qmigrate.commands.collection import collection
 from qmigrate.commands.overview import overview
+from qmigrate.engine import executor
 from qmigrate.errors import RefusedError, UsageError
 from qmigrate.ledger import summary
 
@@ -364,6 +365,8 @@ class TestRunning:
     def running(self, qdrant_server, tmp_path, monkeypatch):
         made = Deployment(tmp_path / "project", {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 2}, f"sqlite:///{tmp_path}/ledger.db")
         states = States(made, points=200)
+        # As fast as the machine may be: the run is not over before it has learned what is asked of it.
+        monkeypatch.setattr(executor, "ASKED_EVERY", 0.0)
         lines: list[str] = []
         with states.running(tmp_path / "gate", monkeypatch, say=lines.append) as ended:
             yield states, tmp_path / "gate" / "open", ended, lines
