@@ -218,4 +218,4 @@ def check_error_json(answer: Answer, args: tuple[str, ...], *words: str) -> None
 
 def verb_of(args: tuple[str, ...]) -> str:
     """As it stands in a schema's name."""
-    return ".".join(args[:2]) if args[0] in ("snapshot", "fix", "export") else args[0]
+    return ".".join(args[:2]) if args[0] in ("snapshot", "fix", "export", "requests") else args[0]

@@ -250,6 +250,7 @@ SITES = {
     ("session", "operation", "?"): "syntax error",
     ("session", "operation", "RevisionError"): "the file has changed since it was planned",
     ("session", "configured_embedder", "EmbedError"): "unknown embedder",
+    ("session", "session", "?"): "an unknown name, with where it was looked for where nothing is",
 }
 #: Functions of these modules that run later, or that no upgrade calls.
 LATER = {("inplace", name) for name in ("change", "_apply", "_refusal", "place_replicas", "verify", "close")}

@@ -42,6 +42,9 @@ COLLECTION = {
     "schema --recorded": ("schema", "NAME", "--recorded"),
     "schema --revision": ("schema", "NAME", "--revision", "0001"),
     "revision --from-drift": ("revision", "--from-drift", "--only", "NAME"),
+    "revision --from-live": ("revision", "--from-live", "NAME"),
+    "evaluate": ("evaluate", "NAME", "there", "--known-item", "text"),
+    "try-models": ("try-models", "NAME", "--embedder", "words", "--text", "text", "--known-item", "text"),
     "snapshot create": ("snapshot", "create", "NAME"),
     "snapshot list": ("snapshot", "list", "NAME"),
     "snapshot restore": ("snapshot", "restore", "NAME", "--latest", "--yes"),
@@ -92,8 +95,18 @@ FURTHER: dict[str, dict[str, tuple[str, ...]]] = {
         "repair --vanished": ("repair", "--vanished", "NAME"),
     },
     "fix": {"fix undo": ("fix", "undo", "NAME", "--yes"), "export show": ("export", "show", "NAME")},
+    "request": {
+        "requests show": ("requests", "show", "NAME"),
+        "requests run": ("requests", "run", "NAME"),
+        "approve": ("approve", "NAME"),
+        "reject": ("reject", "NAME", *REASON),
+    },
     "file": {"export show": ("export", "show", "NAME")},
 }
+#: What has a number, not a name.
+NUMBERED = {"fix", "request"}
+#: Verbs that filter by a name that may be one of the past, and what has the same words as one of its findings.
+BESIDE = {"verify", "requests list", "doctor"}
 #: Verbs that refuse a glob, whatever it means.
 ONE = {"fix retrain"}
 #: Words by which a parameter names something that has to be there.
@@ -154,10 +167,10 @@ def test_a_revision_that_there_is_not(made, verb):
 @pytest.mark.parametrize(("kind", "verb"), [(kind, verb) for kind in FURTHER for verb in FURTHER[kind]])
 def test_something_else_that_there_is_not(made, kind, verb):
     """The same of snapshots, generations, fixes and files."""
-    given = "99" if kind == "fix" else "nope"
+    given = "99" if kind in NUMBERED else "nope"
     error = refusal(made, FURTHER[kind][verb], given)
     assert (error["exit_code"], error["type"], error["code"]) == (2, "UnknownNameError", "unknown_name"), error
-    assert error["message"].startswith(f"there is no {kind} {given if kind == 'fix' else repr(given)}")
+    assert error["message"].startswith(f"there is no {kind} {given if kind in NUMBERED else repr(given)}")
 
 
 def test_what_is_there_but_has_nothing_to_do_is_no_error(made):
@@ -194,6 +207,6 @@ def leaves(command, path=()):
 def test_every_verb_that_takes_a_name_is_here():
     """A new verb, or a new option by which something is named, needs a row."""
     tables = (COLLECTION, REVISION, *FURTHER.values())
-    rows = {verb.split(" --")[0] for table in tables for verb in table} | {"verify"}
+    rows = {verb.split(" --")[0] for table in tables for verb in table} | BESIDE
     taking = {verb for verb, names in leaves(root) if names & NAMING}
     assert taking - rows == set()

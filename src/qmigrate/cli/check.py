@@ -195,8 +195,10 @@ def show_declared(console: Console, result: DeclaredCheck) -> None:
         console.print(Text(f"The revisions make what is declared: {declared}."))
         return
     console.print(Text(f"{declared}, {counted(len(result.changes) + len(result.unsaid), 'difference')}. (3)"))
-    drops = " --drops" if any("drop " in line for line in result.changes) else ""
-    console.print(Text(f'  → qmigrate revision --autogenerate{drops} -m "what changes"'))
+    if any("drop " in line for line in result.changes):
+        console.print(Text('  → qmigrate revision --autogenerate --drops -m "what changes"'))
+    else:
+        console.print(Text('  → qmigrate revision --autogenerate -m "what changes"'))
 
 
 def _lint(shell: Shell, strict: bool, form: str) -> int:

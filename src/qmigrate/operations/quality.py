@@ -141,6 +141,11 @@ class Logged:
         trouble = statement.problem(self.sql)
         if trouble:
             raise PlanError(f"Logged: {trouble}", hint="write one SELECT that returns query and relevant")
+        if not isinstance(self.parameters, Mapping):
+            raise PlanError(
+                f"Logged: parameters must be a dict of names and values, not {self.parameters!r}",
+                hint='parameters={"since": "2025-01-01"}',
+            )
         unset = statement.parameters(self.sql) - self.parameters.keys()
         if unset:
             raise PlanError(f"Logged: the statement has a parameter :{min(unset)} without a value")

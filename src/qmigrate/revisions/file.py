@@ -17,11 +17,12 @@ from typing import Any
 
 from qmigrate import operations
 from qmigrate.errors import QmigrateError, RevisionError
+from qmigrate.model.transform import Scale
 from qmigrate.operations.app_sql import Checksum, WriteBack
 from qmigrate.operations.base import Operation
-from qmigrate.operations.quality import Recall
+from qmigrate.operations.quality import Compare, KnownItem, Logged, Recall, SameValue, Sentence
 from qmigrate.operations.rekey import Uuid5
-from qmigrate.operations.values import Compute, CopyOf, Embed, Empty
+from qmigrate.operations.values import Compute, CopyOf, Embed, Empty, Shorten
 from qmigrate.text import did_you_mean
 
 #: Without the characters that the syntax of targets needs for itself.
@@ -29,7 +30,11 @@ _ID = re.compile(r"[^\s@+:-]+")
 _RESERVED = frozenset({"head", "heads", "base"})
 #: What a revision makes operations of, besides ``op``: what ``from qmigrate import …`` offers it.
 VALUES: Mapping[str, type] = {
-    one.__name__: one for one in (Checksum, Compute, CopyOf, Embed, Empty, Recall, Uuid5, WriteBack)
+    one.__name__: one
+    for one in (
+        *(Checksum, Compute, CopyOf, Embed, Empty, Scale, Shorten, Uuid5, WriteBack),
+        *(Compare, KnownItem, Logged, Recall, SameValue, Sentence),
+    )
 }
 #: Where Qdrant's own parameter objects come from; read only where the revision has loaded it.
 _CLIENT = "qdrant_client.models"

@@ -41,7 +41,7 @@ def verbs(command=root, words=()):
 @pytest.mark.parametrize("verb", list(verbs()))
 def test_each_verb_of_the_command_line_is_a_function(verb):
     """It is there under the words that are typed, and its settings may be left to the default."""
-    name = OTHERS.get(verb, verb)
+    name = OTHERS.get(verb, verb.replace("-", "_"))
     if name is None:
         return
     found = getattr(commands, name)
