@@ -78,6 +78,7 @@ def test_a_process_that_comes_back_changes_nothing(world, verb, mode):
 
 @pytest.mark.server
 @pytest.mark.postgres
+@pytest.mark.nightly
 @pytest.mark.parametrize("mode", [PAUSED, LATE])
 def test_a_process_that_comes_back_to_a_rollback_collects_nothing(world, mode):
     """Stopped, or cut off, before a generation is deleted; meanwhile a rollback makes that one serve, or is refused."""

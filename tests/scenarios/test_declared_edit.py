@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.scenarios.cli import SOURCE, environment
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pydocs"
 
 
+@pytest.mark.nightly
 def test_an_edit_becomes_an_applied_revision(tmp_path):
     """Run as it stands, in a copy: it ends with the live schema of the edit, and says how long that took."""
     folder = tmp_path / "pydocs"

@@ -429,7 +429,7 @@ def refuses_to_hide(kind: type, monkeypatch, name: str) -> None:
     monkeypatch.setattr(kind, "rename_aliases", refused)
 
 
-@pytest.mark.parametrize("phase", ["fill", "index", "converge", "quality"])
+@pytest.mark.parametrize("phase", ["fill", pytest.param("index", marks=pytest.mark.nightly), "converge", pytest.param("quality", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("build", [0, 1], ids=["identical", "own"])
 def test_what_was_written_while_it_was_interrupted_is_in_what_serves(deployment, monkeypatch, build, phase):
     """The identical copy gets it when it takes the name; what the revision makes of that one is proven again by then."""

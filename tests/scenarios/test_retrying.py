@@ -148,8 +148,15 @@ def asynchronous(grpc: bool):
     return wraps
 
 
-@pytest.mark.parametrize("grpc", [False, True], ids=["rest", "grpc"])
-@pytest.mark.parametrize("kind", [sync, asynchronous])
+@pytest.mark.parametrize(
+    ("kind", "grpc"),
+    [
+        pytest.param(sync, False, id="sync-rest"),
+        pytest.param(sync, True, id="sync-grpc", marks=pytest.mark.nightly),
+        pytest.param(asynchronous, False, id="asynchronous-rest", marks=pytest.mark.nightly),
+        pytest.param(asynchronous, True, id="asynchronous-grpc"),
+    ],
+)
 def test_a_writer_sees_no_error_and_loses_nothing(made, monkeypatch, kind, grpc):
     """It is refused before the name has moved, and the same call is acknowledged by the new generation afterwards."""
     writer = Writer(made, kind(grpc))

@@ -102,6 +102,7 @@ def test_what_was_recorded_holds_for_that_holder_only(made, monkeypatch):
 
 
 @pytest.mark.server
+@pytest.mark.nightly
 def test_a_stop_while_requests_of_the_one_before_may_land_is_not_in_order(made, monkeypatch):
     """It has answers to all of its own, but has not waited for those of the one that was killed before it."""
     if "url" not in made.qdrant:
