@@ -309,6 +309,14 @@ def test_an_empty_revision_is_named(made):
     assert not [note for note in planned(made)[1] if "empty" in note]
 
 
+def test_an_operation_that_is_not_returned_is_named(made):
+    """Made outside upgrade(), or in it as a statement: nothing would do it, so a plan says so."""
+    made.revise("0002", "op.DropVector('docs', 'a')\n\ndef upgrade():\n    op.DropVector('docs', 'b')\n    return []\n")
+    notes = [note for note in planned(made)[1] if "is made" in note]
+    assert len(notes) == 2
+    assert all("op.DropVector(…) is made, but upgrade() doesn't return it" in note for note in notes)
+
+
 def test_an_interrupted_run_is_finished_first(made, monkeypatch):
     """The plan names it, its phase and how far it is."""
     interrupted(str)(made, monkeypatch)

@@ -250,11 +250,13 @@ def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool) -> None:
         parts.append(f"{counted(found.audit.rows, 'row')} of the audit from the ledger, once a file has them")
     what = " and ".join(parts)
     held = " There is no way back to what is still held." if now else ""
+    flag = " --now" if now else ""
     ask(
         shell,
         f"Delete {what}?{held}",
         refusal=RefusedError(
-            f"deleting {what} needs consent", hint="qmigrate gc --dry-run shows them; --yes deletes them"
+            f"deleting {what} needs consent",
+            hint=f"qmigrate gc{flag} --dry-run shows them; qmigrate gc{flag} --yes deletes them",
         ),
         otherwise="nothing was deleted",
         lines=lambda: preview(found),

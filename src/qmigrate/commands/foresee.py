@@ -30,6 +30,7 @@ from qmigrate.observe import check_unclosed
 from qmigrate.operations.values import Embed
 from qmigrate.planner.guard import check_not_given_up, check_open_run
 from qmigrate.ports import Embedder, Progress, Silent
+from qmigrate.revisions.python_source import PythonSource, not_returned
 from qmigrate.store import ConnectionSettings
 from qmigrate.store.server.examine import Examiner
 from qmigrate.text import number, took
@@ -79,12 +80,19 @@ class _Found:
 
 
 def _empty(opened: Session, world: World, wanted: Collection[str], found: _Found) -> None:
-    """Revisions that are not behind an applied one and do nothing; one that joins branches is meant so."""
+    """Revisions that are not behind an applied one and do nothing, or less than they say; a merge is meant so."""
     applied = world.applied()
     passed = {older for one in applied for older in opened.revisions.ancestors(one)}
     for one in opened.revisions.order():
-        if one.id in wanted and one.id not in passed and not one.operations and len(one.down) < 2:
+        if one.id not in wanted or one.id in passed:
+            continue
+        if not one.operations and len(one.down) < 2:
             found.notes.append(f"revision {one.id} ({one.path.name}) is empty: its upgrade() returns no operation")
+        for name, call in not_returned(PythonSource.parse(one.path)):
+            found.notes.append(
+                f"revision {one.id} ({one.path.name}), line {call.lineno}: {name}(…) is made, but upgrade() doesn't "
+                "return it, so it is not done"
+            )
 
 
 def _rights(opened: Session, plan: Plan, found: _Found) -> None:

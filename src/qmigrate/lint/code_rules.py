@@ -12,7 +12,15 @@ from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
 from qmigrate.operations.base import Operation
 from qmigrate.operations.call import Call
 from qmigrate.revisions.file import Revision
-from qmigrate.revisions.python_source import PythonSource, definition, full_name, imported, mentioned, span
+from qmigrate.revisions.python_source import (
+    PythonSource,
+    definition,
+    full_name,
+    imported,
+    mentioned,
+    not_returned,
+    span,
+)
 
 #: Libraries that take seconds to load, or that only talk to something outside.
 HEAVY = frozenset(
@@ -239,6 +247,12 @@ def _client(project: Project) -> Iterator[Hit]:
                 yield Hit(source, span(node), "the revision connects to Qdrant by itself")
 
 
+def _not_returned(project: Project) -> Iterator[Hit]:
+    for source in project.sources:
+        for name, node in not_returned(source):
+            yield Hit(source, span(node), f"{name}(…) is made, and not returned by upgrade()")
+
+
 RULES = (
     Rule(
         "QM201",
@@ -293,5 +307,14 @@ RULES = (
         "What it writes is not planned, not recorded, not proven and can't be undone.",
         "use an operation of qmigrate.op",
         _client,
+    ),
+    Rule(
+        "QM207",
+        "not-returned",
+        ERROR,
+        "operation that is made and not returned",
+        "An operation only describes what is to be done: one that upgrade() doesn't return is never done.",
+        "write it into the list that upgrade() returns",
+        _not_returned,
     ),
 )

@@ -222,6 +222,16 @@ def mentioned(source: PythonSource, start: ast.AST) -> Iterator[tuple[str, ast.e
                     yield name, node
 
 
+def not_returned(source: PythonSource) -> Iterator[tuple[str, ast.Call]]:
+    """(name, call) of every operation that stands alone as a statement, wherever in the file: nothing does it."""
+    names = imported(source.tree)
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            name = full_name(node.value.func, names) or ""
+            if name.startswith("qmigrate.op."):
+                yield name.removeprefix("qmigrate."), node.value
+
+
 def definition(source: PythonSource, function: Callable[..., object]) -> ast.FunctionDef | ast.Lambda | None:
     """The code of a function of this file; None when it is written elsewhere."""
     code = getattr(function, "__code__", None)

@@ -195,6 +195,8 @@ CASES = {
               change('op.AddVector("docs", "b", VectorParams(size=2, distance="Dot"), values=Compute(lambda point: [float(len(point.payload)), 0.0]))')),
     "QM206": (change(TRANSFORM, more="from qdrant_client import QdrantClient\n", before=function("QdrantClient('http://x').get_collections()\nreturn point.payload")),
               change(TRANSFORM, more="from qdrant_client import models\n", before=function("return point.payload"))),
+    "QM207": (change('op.CreatePayloadIndex("docs", "n", "integer")', before="\nop.DropVector('docs', 'a')\n"),
+              change('op.CreatePayloadIndex("docs", "n", "integer")', before="\nLATER = op.DropVector('docs', 'a')\n")),
     "QM301": (change('op.DropVector("docs", "a")', more=IRREVERSIBLE), change(DROP, more=IRREVERSIBLE)),
     "QM302": (change(DROP), change(DROP, more=IRREVERSIBLE)),
     "QM303": (change('op.TransformPoints("docs", change)', before=function("return {}")), change(TRANSFORM, before=function("return point.payload"))),
