@@ -130,7 +130,7 @@ def _adopted(state: CollectionState, entry: Applied) -> RefusedError:
     return RefusedError(
         f"revision {entry.revision} was not applied to {state.name} but found there by adopt or stamp, so what was "
         "before it is not known: a rollback can't go below it",
-        hint="name a later target, or with --only the collections that are to go back; "
+        hint=f"name {entry.revision} or a later revision, or with --only other collections than {state.name}; "
         f"qmigrate history {quote(state.name)} shows what was applied",
     )
 

@@ -110,7 +110,10 @@ def _wrong(at: str, wanted: str, value: Any) -> ConfigError:
     if isinstance(value, str):
         # What comes before an @ may be a password even where the value is not a URL at all.
         shown = redact(value) if "://" in value else re.sub(r".*@", "***@", value, flags=re.DOTALL)
-    return ConfigError(f"{at} must be {wanted}, not {shown!r}")
+    return ConfigError(
+        f"{at} must be {wanted}, not {shown!r}",
+        hint="correct it where it is set: qmigrate.yaml, else a variable QMIGRATE_… or an option",
+    )
 
 
 def _says(reader: Reader, wanted: str) -> Reader:
