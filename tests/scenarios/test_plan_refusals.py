@@ -304,6 +304,8 @@ def test_an_empty_revision_is_named(made):
     assert (found, [note for note in notes if "empty" in note]) == (
         [], ["revision 0002 (0002_rev.py) is empty: its upgrade() returns no operation"]
     )  # fmt: skip
+    # An upgrade that has nothing else to do says the same.
+    assert [note for note in upgrade.upgrade(made.settings()).plan.notes if "is empty" in note]
     made.revise("0003", INDEX)
     upgrade.upgrade(made.settings())
     assert not [note for note in planned(made)[1] if "empty" in note]

@@ -50,7 +50,7 @@ def with_refusals(
         only: the logical names that it is restricted to.
     """
     found = _Found()
-    _empty(opened, world, wanted, found)
+    found.notes.extend(incomplete(opened, world, wanted))
     _rights(opened, plan, found)
     for run in opened.ledger.open_runs():
         if run.state != "held" and (only is None or run.job.collection in only):
@@ -79,7 +79,7 @@ class _Found:
         self.refusals.append(Refusal(type(error).__name__, error.message, error.hint, error.exit_code, collection))
 
 
-def _empty(opened: Session, world: World, wanted: Collection[str], found: _Found) -> None:
+def incomplete(opened: Session, world: World, wanted: Collection[str]) -> Iterator[str]:
     """Revisions that are not behind an applied one and do nothing, or less than they say; a merge is meant so."""
     applied = world.applied()
     passed = {older for one in applied for older in opened.revisions.ancestors(one)}
@@ -87,9 +87,9 @@ def _empty(opened: Session, world: World, wanted: Collection[str], found: _Found
         if one.id not in wanted or one.id in passed:
             continue
         if not one.operations and len(one.down) < 2:
-            found.notes.append(f"revision {one.id} ({one.path.name}) is empty: its upgrade() returns no operation")
+            yield f"revision {one.id} ({one.path.name}) is empty: its upgrade() returns no operation"
         for name, call in not_returned(PythonSource.parse(one.path)):
-            found.notes.append(
+            yield (
                 f"revision {one.id} ({one.path.name}), line {call.lineno}: {name}(…) is made, but upgrade() doesn't "
                 "return it, so it is not done"
             )

@@ -10,7 +10,7 @@ from qmigrate.commands.asking import check_plan
 from qmigrate.commands.edits import with_counts
 from qmigrate.commands.estimate import refuse_longer, with_estimates, with_pauses
 from qmigrate.commands.failures import Failures, plan_each
-from qmigrate.commands.foresee import transforms_of, with_refusals
+from qmigrate.commands.foresee import incomplete, transforms_of, with_refusals
 from qmigrate.commands.gc import collect_due
 from qmigrate.commands.held_runs import held_collections
 from qmigrate.commands.names import chosen_names
@@ -278,6 +278,10 @@ def upgrade(  # noqa: PLR0913  the options of the verb
             current = counted.once(world)
             _refuse_unmanaged(opened, world, only)
             made = _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures, current=current)
+            if not made.collections:
+                # A file that was not filled in is why there is nothing to do.
+                wanted = opened.revisions.resolve(target, current=current)
+                made = replace(made, notes=(*made.notes, *incomplete(opened, world, wanted)))
             return check_plan(opened, _with_hold(made, hold=hold))
 
         options = RunOptions(stop, lock_timeout, only=names, snapshot=not no_snapshot, failures=failures)
