@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -278,11 +278,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
             current = counted.once(world)
             _refuse_unmanaged(opened, world, only)
             made = _plan_each(opened, world, target, names, allow_gap=allow_gap, failures=failures, current=current)
-            if not made.collections:
-                # A file that was not filled in is why there is nothing to do.
-                wanted = opened.revisions.resolve(target, current=current)
-                made = replace(made, notes=(*made.notes, *incomplete(opened, world, wanted)))
-            return check_plan(opened, _with_hold(made, hold=hold))
+            return check_plan(opened, _with_hold(_with_reason(opened, world, made, target, current), hold=hold))
 
         options = RunOptions(stop, lock_timeout, only=names, snapshot=not no_snapshot, failures=failures)
         resumed, finished = finish_open_runs(opened, options)
@@ -293,6 +289,14 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     result = UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=every, held=held, back=back, undo=undo)
     failures.raise_any(result)
     return result
+
+
+def _with_reason(opened: Session, world: World, made: Plan, target: str, current: frozenset[str]) -> Plan:
+    """Where there is nothing to do, with the files that were not filled in, since these may be why."""
+    if made.collections:
+        return made
+    wanted = opened.revisions.resolve(target, current=current)
+    return replace(made, notes=(*made.notes, *incomplete(opened, world, wanted)))
 
 
 def _with_hold(made: Plan, *, hold: bool) -> Plan:
