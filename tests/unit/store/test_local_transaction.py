@@ -147,6 +147,21 @@ def test_what_could_not_be_committed_is_never_shown(store, tmp_path):
     again.close()
 
 
+def test_a_disk_that_is_full_before_the_commit_is_never_hidden(store, tmp_path):
+    """SQLite takes the whole request back as soon as a statement finds no room, and a commit of nothing succeeds."""
+    filled(store)
+    pages = connection(store).execute("PRAGMA page_count").fetchone()[0]
+    connection(store).execute(f"PRAGMA max_page_count = {pages + 3}")
+    with pytest.raises(StoreError, match="full"):
+        store.upsert("c", [ready(one) for one in range(POINTS, 100 * POINTS)]).wait()
+    with pytest.raises(StoreError, match="full"):
+        store.count("c")
+    store.close()
+    again = LocalStore.open(str(tmp_path / "q"))
+    assert again.count("c") == POINTS
+    again.close()
+
+
 def test_a_lent_client_commits_each_point(tmp_path):
     """A point of its other threads is on disk when their own call returns."""
     client = QdrantClient(path=str(tmp_path / "q"))

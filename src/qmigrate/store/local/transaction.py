@@ -37,13 +37,16 @@ def committed_once(client: Any, name: str) -> Iterator[None]:
         yield
         return
     connection: sqlite3.Connection = persistence.storage
-    persistence.storage = _Deferred(connection)
+    deferred = persistence.storage = _Deferred(connection)
     try:
         yield
     finally:
         # Also behind an error: the points before it are in the memory of the client, and were always kept on disk.
         persistence.storage = connection
         try:
+            if deferred.waits and not connection.in_transaction:
+                # A disk that is full takes the whole transaction back as soon as a statement notices, not the commit.
+                raise sqlite3.OperationalError("what a request had changed was taken back: the disk is full, or fails")
             connection.commit()
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
@@ -62,10 +65,15 @@ def _persistence(client: Any, name: str) -> Any:
 
 
 class _Deferred:
-    """A connection whose blocks don't commit; everything else is the connection's."""
+    """A connection whose blocks don't commit; everything else is the connection's.
+
+    Attributes:
+        waits: whether a block has changed something that is not committed.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.waits = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
@@ -73,7 +81,13 @@ class _Deferred:
     def __enter__(self) -> sqlite3.Connection:
         return self._connection
 
+    def commit(self) -> None:
+        """What was waiting is on disk."""
+        self._connection.commit()
+        self.waits = False
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """The block of one point: what it has changed is committed with the others."""
+        self.waits = self.waits or kind is None
