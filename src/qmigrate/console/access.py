@@ -68,7 +68,8 @@ class Access:
         grants: by digests of the tokens.
         proxy: a proxy that names its users, or None.
         once: digests of tokens that log in once, by a link; used ones are gone.
-        key: signs cookies; consoles with the same tokens have the same, so that any of them knows a log-in.
+        key: signs cookies; consoles with the same tokens, users and roles have the same, so that any of them knows a
+            log-in.
     """
 
     grants: tuple[_Grant, ...]
@@ -96,7 +97,9 @@ class Access:
                 )
             found[digest] = _Grant(source.user, source.role, digest)
         grants = tuple(found.values())
-        material = b"".join(sorted(found)) or secrets.token_bytes(32)
+        # With users and roles: a cookie of a role that was taken away fits no more.
+        known = (f"{one.user}\0{one.role}\0".encode() + one.digest for one in grants)
+        material = b"".join(sorted(known)) or secrets.token_bytes(32)
         return cls(grants, settings.console.proxy, hashlib.sha256(b"qmigrate cookie" + material).digest())
 
     @property
