@@ -7,6 +7,7 @@ what a person has aborted meanwhile is not begun again. A worker that wakes up b
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import threading
@@ -58,8 +59,9 @@ _LONGEST_WAIT = 60.0
 _log = logging.getLogger(__name__)
 
 Arguments = Mapping[str, Any]
-#: Argument of a cut-over that no caller gives: what was held when it was asked for.
-_HELD = "held"
+#: Arguments that no caller gives: of a cut-over, what was held when it was asked for; of what runs since another person
+#: has approved it, the number of that request.
+_HELD, _APPROVED = "held", "approved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def _request(settings: Settings, given: Arguments, progress: Progress) -> JsonOb
 
 
 def _abort(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    return _plain(abort(settings, given["collection"], progress=progress))
+    return _plain(abort(settings, given["collection"], run=given.get("run"), progress=progress))
 
 
 def _plain(result: Any) -> JsonObject:
@@ -201,7 +203,7 @@ KINDS: Mapping[str, JobKind] = {
     "undo": JobKind(_undo, _of_deletion, *_all("log")),
     "request": JobKind(_request, _of_deletion, *_all("request")),
     "upgrade": JobKind(_upgrade, None, frozenset({"target", "only", "hold", "allow_gap"})),
-    "abort": JobKind(_abort, None, *_all("collection")),
+    "abort": JobKind(_abort, None, frozenset({"collection", "run"}), frozenset({"collection"})),
     "cutover": JobKind(_cutover, None, *_all("names")),
     "rollback": JobKind(_rollback, None, frozenset({"target", "only", "writes"}), frozenset({"target"})),
 }
@@ -245,7 +247,7 @@ def submit(settings: Settings, kind: str, arguments: Arguments, *, key: str | No
     with opened_ledger(settings) as ledger:
         held = {_HELD: _held_now(ledger)} if kind == "cutover" else {}
         found, new = JobQueue(ledger).add(kind, {**asked, **held}, key)
-    same = {name: value for name, value in found.arguments.items() if name != _HELD}
+    same = _asked_for(found.arguments)
     if not new and (found.kind, same, found.actor) != (kind, asked, ledger.actor):
         raise UsageError(f"the idempotency key {key!r} belongs to another request, the job {found.id}")
     return found, new
@@ -253,6 +255,8 @@ def submit(settings: Settings, kind: str, arguments: Arguments, *, key: str | No
 
 def submit_approved(settings: Settings, number: int) -> QueuedJob | None:
     """Ask for the job that does what was approved, in the name of who asked for that.
+
+    While such a job has not ended it is the one that is returned: however often it is asked for, it is done once.
 
     Returns:
         The job; None where the command has to be typed again, as for an upgrade that was begun in a terminal.
@@ -270,7 +274,20 @@ def submit_approved(settings: Settings, number: int) -> QueuedJob | None:
         return None
     acting = settings.acting(found.asked_by, {"request": number})
     kind, arguments = (again["kind"], again["arguments"]) if again else ("request", {"request": number})
-    return submit(acting, kind, arguments)[0]
+    _check(kind, arguments)
+    with opened_ledger(acting) as ledger:
+        queue = JobQueue(ledger)
+        for tried in itertools.count():
+            # Two who ask at once have the same key. No caller's own has a sign that can't be printed.
+            made, _ = queue.add(kind, {**arguments, _APPROVED: number}, f"\tapproved {number} {tried}")
+            if made.state not in (COMPLETED, FAILED):
+                return made
+    raise AssertionError  # pragma: no cover
+
+
+def _asked_for(arguments: Arguments) -> JsonObject:
+    """The arguments that a caller has given."""
+    return {name: value for name, value in arguments.items() if name not in (_HELD, _APPROVED)}
 
 
 def _check(kind: str, arguments: Arguments) -> None:
@@ -444,7 +461,13 @@ def _done(settings: Settings, ledger: Ledger, taken: QueuedJob, progress: _Repor
     acting = settings.acting(taken.actor, {**settings.metadata, JOB: taken.id, ATTEMPT: taken.attempts})
     if taken.kind != "request":
         # What needs an approval asks for this very job again once it has one.
-        acting = acting.called_by(again={"kind": taken.kind, "arguments": dict(taken.arguments)})
+        acting = acting.called_by(again={"kind": taken.kind, "arguments": _asked_for(taken.arguments)})
+    number = taken.arguments.get(_APPROVED)
+    if number is not None and not (queue.begun(taken.id) or queue.done(taken.id)):
+        ended = requests.approved_run(settings, number)
+        if ended is not None:
+            # The same command was typed again meanwhile: a second time nobody has approved it.
+            return {"request": number, "run": ended}
     if taken.attempts == 1:
         return kind.run(acting, taken.arguments, progress)
     ended = queue.aborted(taken.id)

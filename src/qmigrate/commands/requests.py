@@ -232,6 +232,21 @@ def run(
     return RequestRun(number, found.collection, result.changed, _log(result))
 
 
+def approved_run(settings: Settings, number: int) -> int | None:
+    """The run that has done what was approved; None while it can still be begun.
+
+    Raises:
+        UnknownNameError: there is no such request.
+        RefusedError: no other person has approved it (any more), or it is used up by what came to nothing.
+    """
+    with opened_ledger(settings) as ledger:
+        found = known_request(ledger, number)
+    if found.state == DONE:
+        return found.run
+    _check_open(found, (APPROVED,))
+    return None
+
+
 def _log(result: FixResult) -> int | None:
     return next((one.log for one in reversed(result.done) if one.log is not None), None)
 

@@ -184,10 +184,15 @@ def abort(
     settings: Settings | None = None,
     collection: str | None = None,
     *,
+    run: int | None = None,
     lock_timeout: float | None = None,
     progress: Progress | None = None,
 ) -> UpgradeResult:
     """Undo what unfinished runs have begun since the last completed revision.
+
+    Args:
+        collection: its logical name; None for all.
+        run: only this one: another that is unfinished by now is refused.
 
     Raises:
         UnknownNameError: there is no such collection, and no revision speaks of it.
@@ -201,7 +206,13 @@ def abort(
         names = None if collection is None else chosen_names(opened, [collection])
         options = RunOptions(stop, lock_timeout, only=names, unfinished=True)
         resumed, finished = finish_open_runs(opened, options, verb="abort")
-        begun = {run.id for run in opened.ledger.open_runs()}
+        begun = {one.id for one in opened.ledger.open_runs() if names is None or one.job.collection in names}
+        if run is not None and begun and run not in begun:
+            raise RefusedError(
+                f"the unfinished run of {collection} is {min(begun)}, and not {run}, which was to be aborted: nothing "
+                "was changed",
+                hint="qmigrate status",
+            )
         made, outcomes = perform(
             opened, lambda world: _noted(opened, plan_abort(world, only=names, runs=begun)), options
         )

@@ -182,7 +182,7 @@ def _under_way(router: APIRouter, site: Site) -> None:
             raise RefusedError(f"the unfinished run of {name} is another one than was shown", hint="qmigrate status")
         if working:
             paces.pace(site.acting(request), name, "stop")
-        return _asked(site, request, form, "abort", {"collection": name})
+        return _asked(site, request, form, "abort", {"collection": name, "run": run})
 
 
 def _jobs(router: APIRouter, site: Site) -> None:
