@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,13 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
+from fastapi import Request, Response
 from fastapi.testclient import TestClient
 from tests.harness import ADD, CREATE, Deployment, loaded_on
 from tests.scenarios.cli import SOURCE, environment
@@ -362,3 +364,74 @@ def test_no_text_ends_its_event():
     """Whatever ends a line, in whatever it quotes, stays within the data."""
     said = event("a\nb\r\nc\u2028d\revent: end", "run", "1-a")
     assert said == "id: 1-a\nevent: run\ndata: a\ndata: b\ndata: c\ndata: d\ndata: event: end\n\n"
+
+
+def test_of_many_who_ask_at_once_no_more_than_the_bound_listen(local, monkeypatch):
+    """The bound is kept while the ledger is slow, too; places of those who got nothing are free again."""
+    monkeypatch.setattr(streams, "MOST", 5)
+    looked = running.Watch.look
+
+    def slow(self, number):
+        time.sleep(0.02)
+        return looked(self, number)
+
+    monkeypatch.setattr(running.Watch, "look", slow)
+
+    async def many() -> tuple[list[object], int]:
+        one = streams.Streams(local.settings())
+        scope = {"type": "http", "headers": [], "query_string": b"", "method": "GET", "path": "/"}
+        asked = [one.answer(Request(scope), number, streams.as_json) for number in [1] * 30 + [999] * 3]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        taken = one.listening
+
+        async def gone() -> dict[str, object]:
+            return {"type": "http.disconnect"}
+
+        async def nowhere(_message) -> None:
+            raise OSError("gone before a word was sent")
+
+        for answer in found:
+            if isinstance(answer, Response):
+                with suppress(OSError, BaseExceptionGroup):
+                    await answer(scope, gone, nowhere)
+        with suppress(UnknownNameError):
+            await one.answer(Request(scope), 999, streams.as_json)
+        assert one.listening == 0
+        return found, taken
+
+    found, taken = asyncio.run(many())
+    assert [type(one).__name__ for one in found[:5]] == ["_Stream"] * 5
+    assert {getattr(one, "status_code", None) for one in found[5:]} == {503}
+    assert taken == 5
+
+
+def test_all_runs_that_are_listened_to_are_read_by_one_connection(local, monkeypatch):
+    """A console that shows many runs takes no connections from who migrates."""
+    for name in ("FASTEST", "SLOWEST", "_PATIENCE"):
+        monkeypatch.setattr(streams, name, 0.05)
+    opened, most = [0], [0]
+    real = running.Watch.opened
+
+    @contextmanager
+    def counted(settings):
+        with real(settings) as watch:
+            opened[0] += 1
+            most[0] = max(most[0], opened[0])
+            yield watch
+            opened[0] -= 1
+
+    monkeypatch.setattr(streams.Watch, "opened", counted)
+    ledger = Ledger.open(local.ledger_url)
+    job = ledger.jobs(local.name)[0]
+    with ExitStack() as stack:
+        stack.callback(ledger.close)
+        numbers = []
+        for name in ("a", "b", "c", "d"):
+            lease = stack.enter_context(ledger.hold(name, timeout=0))
+            numbers.append(lease.open_run("upgrade", replace(job, collection=name), {}, actor="ann", tool="0.1", server="Qdrant"))
+        with own_server(local) as (base, _, of):
+            heard = [Heard(f"{base}/api/v1/runs/{number}/events") for number in numbers]
+            for one in heard:
+                eventually(lambda one=one: one.state() == "running")
+            assert (len(of._seen), most[0]) == (4, 1)
+    eventually(lambda: opened[0] == 0)

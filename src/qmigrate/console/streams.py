@@ -9,14 +9,16 @@ import asyncio
 import hashlib
 import json
 import logging
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from qmigrate.commands.runs import Run, RunFigures, Watch, described, figures_of
 from qmigrate.errors import QmigrateError
@@ -134,7 +136,7 @@ class Streams:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._watched = _Watched(settings)
         # Each loop has its own: what waits in one can't be woken from another.
         self._seen: dict[tuple[asyncio.AbstractEventLoop, int], _Seen] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -161,48 +163,50 @@ class Streams:
             raise HTTPException(
                 503, f"{self.listening} listen to runs here already, and no more may", {"Retry-After": str(RETRY)}
             )
-        first = await asyncio.to_thread(_look, self._settings, number)
-        last = request.headers.get("last-event-id") or request.query_params.get("last_event_id") or ""
-        if first.run.is_over and last == first.id:
-            return Response(status_code=204)
-        return StreamingResponse(
-            self._told(request, number, last, tell), media_type="text/event-stream", headers=HEADERS
-        )
+        # Before the first wait: of many who ask at once, each is counted by the next.
+        self.listening += 1
+        place = _Place(self)
+        try:
+            first = await asyncio.to_thread(self._watched.look, number)
+            last = request.headers.get("last-event-id") or request.query_params.get("last_event_id") or ""
+            if first.run.is_over and last == first.id:
+                place.leave()
+                return Response(status_code=204)
+        except BaseException:
+            place.leave()
+            raise
+        return _Stream(place, self._told(request, number, last, tell))
 
     async def _told(self, request: Request, number: int, last: str, tell: Tell) -> AsyncIterator[str]:
         """What one listener gets."""
-        self.listening += 1
         until = time.monotonic() + LONGEST
-        try:
-            async with _Joined(self, number) as seen:
-                yield f"retry: {_AGAIN}\n\n"
-                version, spoken = -1, time.monotonic()
-                while not (self._stopped or await request.is_disconnected()) and time.monotonic() < until:
-                    view, version, ended = seen.view, seen.version, seen.ended
-                    if view is not None and view.id != last:
-                        for one in tell(view, _sample_of(last)):
-                            yield one
-                        last, spoken = view.id, time.monotonic()
-                    elif time.monotonic() - spoken >= ALIVE:
-                        yield f": {seen.trouble or 'alive'}\n\n"
-                        spoken = time.monotonic()
-                    if ended:
-                        break
-                    await seen.later_than(version, min(ALIVE, _PATIENCE))
-                if seen.view is not None and seen.view.run.is_over:
-                    yield event("", "end", seen.view.id)
-        finally:
-            self.listening -= 1
+        async with _Joined(self, number) as seen:
+            yield f"retry: {_AGAIN}\n\n"
+            version, spoken = -1, time.monotonic()
+            while not (self._stopped or await request.is_disconnected()) and time.monotonic() < until:
+                view, version, ended = seen.view, seen.version, seen.ended
+                if view is not None and view.id != last:
+                    for one in tell(view, _sample_of(last)):
+                        yield one
+                    last, spoken = view.id, time.monotonic()
+                elif time.monotonic() - spoken >= ALIVE:
+                    yield f": {seen.trouble or 'alive'}\n\n"
+                    spoken = time.monotonic()
+                if ended:
+                    break
+                await seen.later_than(version, min(ALIVE, _PATIENCE))
+            if seen.view is not None and seen.view.run.is_over:
+                yield event("", "end", seen.view.id)
 
     async def _poll(self, number: int, seen: _Seen) -> None:
         """Read a run until it is over, or none listens any more: seldom where nothing moves."""
         pause = FASTEST
         stack = ExitStack()
         try:
-            watch = await asyncio.to_thread(stack.enter_context, Watch.opened(self._settings))
+            stack.enter_context(self._watched.used())
             while not (seen.ended or seen.left.is_set()):
                 try:
-                    view = await asyncio.to_thread(_view, watch, number)
+                    view = await asyncio.to_thread(self._watched.look, number)
                     self.looks += 1
                     moved = seen.view is None or view.id != seen.view.id
                     pause = FASTEST if moved else min(SLOWEST, pause * _GROWTH)
@@ -257,14 +261,75 @@ class _Joined:
         seen.left.set()
 
 
-def _look(settings: Settings, number: int) -> View:
-    with Watch.opened(settings) as watch:
-        return _view(watch, number)
+class _Place:
+    """One of the places of those who listen, left once."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams: Streams | None = streams
+
+    def leave(self) -> None:
+        """It is free again."""
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            streams.listening -= 1
 
 
-def _view(watch: Watch, number: int) -> View:
-    found = watch.look(number)
-    return View.of(described(found, watch.beat), figures_of(found))
+class _Stream(StreamingResponse):
+    """A stream that leaves its place however it ends, also where not a word of it was sent."""
+
+    def __init__(self, place: _Place, told: AsyncIterator[str]) -> None:
+        super().__init__(told, media_type="text/event-stream", headers=HEADERS)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._place.leave()
+
+
+class _Watched:
+    """The ledger, read by one connection for all runs that are listened to: many runs take none from who migrates."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._users = 0
+        self._open: tuple[Watch, ExitStack] | None = None
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """While a block runs, the connection is kept."""
+        with self._lock:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._close_unused()
+
+    def look(self, number: int) -> View:
+        """A run as it is now; called in a thread, one after the other.
+
+        Raises:
+            UnknownNameError: there is no run of this number.
+        """
+        with self._lock:
+            if self._open is None:
+                stack = ExitStack()
+                self._open = stack.enter_context(Watch.opened(self._settings)), stack
+            watch = self._open[0]
+            try:
+                found = watch.look(number)
+            finally:
+                self._close_unused()
+        return View.of(described(found, watch.beat), figures_of(found))
+
+    def _close_unused(self) -> None:
+        if self._users == 0 and self._open is not None:
+            (_, stack), self._open = self._open, None
+            stack.close()
 
 
 def _sample_of(identifier: str) -> int:
