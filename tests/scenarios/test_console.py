@@ -630,3 +630,12 @@ def test_an_address_that_is_taken_is_a_sentence(plain):
     found = call(plain.root, "serve", "--host", "0.0.0.0")  # noqa: S104  it is refused
     assert (found.code, found.out) == (2, "")
     assert "every client there could delete points" in found.err
+
+
+@pytest.mark.parametrize("url", ["/api/v1/upgrade", "/api/v1/requests/1/approve", "/api/v1/vectors/retrain"])
+def test_a_long_body_of_whoever_it_is_is_not_read_to_its_end(plain, url):
+    """It is read before the caller is known: it must not fill the memory."""
+    body = (b" " * 100_000 for _ in range(60))
+    answer = _client(plain).post(url, content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()) == (413, {"detail": "the body has more than 1,000,000 bytes"})
+    assert answer.headers["x-content-type-options"] == "nosniff"

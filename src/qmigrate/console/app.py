@@ -13,6 +13,7 @@ from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qmigrate import __version__
 from qmigrate.console.access import Access, Caller
@@ -32,6 +33,8 @@ from qmigrate.model.approval import CONSOLE
 from qmigrate.settings.load import Settings
 
 PREFIX = "/api/v1"
+#: Most bytes of a body: names, ids and reasons, never data.
+MOST = 1_000_000
 #: Of every answer: nothing of another host is loaded, and no other page shows this one.
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
@@ -65,6 +68,7 @@ def create_app(settings: Settings, *, access: Access | None = None) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json",
     )
     app.router.route_class = VerbRoute
+    app.add_middleware(_Bounded)
     app.middleware("http")(_with_headers)
     viewer, operator = Depends(known.needs("viewer")), Depends(known.needs("operator", reading="viewer"))
     described: dict[str, Any] = {"prefix": PREFIX, "responses": PROBLEMS}
@@ -115,6 +119,27 @@ def _who(app: FastAPI, access: Access) -> None:
         """Who calls, and what they may do; with a cookie, the token that requests which change something carry."""
         found = access.caller(request)
         return PlainJson(Me(found.user, found.role, found.csrf))
+
+
+class _Bounded:
+    """No body is longer than :data:`MOST`: it is read before it is known who sends it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; what is too long ends with 413."""
+        taken = 0
+
+        async def bounded() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > MOST:
+                raise HTTPException(413, f"the body has more than {MOST:,} bytes")
+            return message
+
+        await self._app(scope, bounded if scope["type"] == "http" else receive, send)
 
 
 async def _with_headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
