@@ -135,3 +135,20 @@ def test_a_file_that_can_not_be_written_removes_nothing(old, monkeypatch):
     monkeypatch.setattr(archiving, "_written", full)
     assert "no space left" in gc.gc(old.made.settings()).audit.problem
     assert ids(old) == before
+
+
+def test_a_lost_answer_to_the_commit_leaves_the_only_copy(old, monkeypatch):
+    """The rows may be gone although the ledger did not answer: the file stays."""
+    remove = archiving.remove_rows
+
+    def lost(*given):
+        remove(*given)
+        raise UnavailableError("the connection was lost")
+
+    before = ids(old)
+    monkeypatch.setattr(archiving, "remove_rows", lost)
+    found = gc.gc(old.made.settings()).audit
+    kept = [json.loads(line)["id"] for line in Path(found.file).read_text().splitlines()]
+    assert found.problem == "the connection was lost"
+    assert len(kept) == found.rows == 2
+    assert set(before) <= {*kept, *ids(old)}

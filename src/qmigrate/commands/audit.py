@@ -31,7 +31,7 @@ class AuditArchive:
         file: where they are; None in a preview.
         sha256: of the file, in hex.
         log: the row of the audit that says so; None in a preview.
-        problem: why they could not be archived; they are all there then.
+        problem: why they could not be archived; they are all there then, or in `file` where that is unknown.
     """
 
     rows: int
@@ -73,9 +73,21 @@ def archive_rows(opened: Session, now: datetime) -> AuditArchive | None:
         }
         log = remove_rows(opened.ledger, rows, str(path), facts)
     except QmigrateError as error:
+        if not _are_there(opened, rows):
+            # Load-bearing: the answer to a commit can be lost, and the file is then all that is left of them.
+            kept = str(path) if path.exists() else None
+            return AuditArchive(len(rows), due.before, due.needed, kept, problem=error.message)
         path.unlink(missing_ok=True)
         return AuditArchive(len(rows), due.before, due.needed, problem=error.message)
     return AuditArchive(len(rows), due.before, due.needed, str(path), digest, log)
+
+
+def _are_there(opened: Session, rows: Sequence[JsonObject]) -> bool:
+    """Whether the ledger surely has the rows; not while it doesn't answer."""
+    try:
+        return len(whole_rows(opened.ledger, [int(row["id"]) for row in rows])) == len(rows)
+    except QmigrateError:
+        return False
 
 
 def _written(path: Path, rows: Sequence[JsonObject]) -> str:
