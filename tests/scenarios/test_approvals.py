@@ -423,6 +423,15 @@ def test_how_a_bound_is_written(said):
     assert tuple(bound(said, "at")) == RULES[said]
 
 
+def test_what_went_before_and_the_steps_of_a_plan_are_counted_together(served):  # noqa: F811
+    """Two points went alone, and the steps take one each: nothing of them is begun before another person agrees."""
+    ruled(served, above="3 points", within="1d")
+    fix.fix(asked_by(served, "otto"), _wish(served, "/photos/2024/vacation"))
+    with pytest.raises(ApprovalNeededError):
+        fix.fix(asked_by(served, "otto"), _wish(served, "/photos/2024/c.jpg"), _wish(served, "/photos/2023/d.jpg"))
+    assert served.paths() == set(PATHS[2:]), "nothing was changed"
+
+
 @pytest.mark.parametrize("said", sorted(["", "1000", "1 % or 2 %", "101 %", "-1 points", "1 points and 2 %", "points"]))
 def test_what_is_no_bound(said):
     """A wrong bound is refused, and never taken for none."""

@@ -176,7 +176,7 @@ def _above(opened: Session, item: CollectionPlan) -> Iterator[Wanted]:
         else:
             points = opened.store.count(source or name)
             found = replace(found, changes=points, points=points)
-        if is_above(settings, opened.ledger, found, before=before) and not _has_one(opened, found):
+        if is_above(settings, opened.ledger, found, planned=before) and not _has_one(opened, found):
             yield found
         before += found.changes
 

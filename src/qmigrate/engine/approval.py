@@ -59,14 +59,17 @@ def need_approval(work: Work, changes: int, points: int) -> None:
         raise needed(settings, found)
 
 
-def is_above(settings: ApprovalSettings, ledger: LedgerReader, found: Wanted, *, before: int = 0) -> bool:
+def is_above(
+    settings: ApprovalSettings, ledger: LedgerReader, found: Wanted, *, before: int = 0, planned: int = 0
+) -> bool:
     """Whether this many points are more than one person may decide.
 
     Args:
-        before: points that the same run has taken away already, or that earlier steps of a plan will.
+        before: points that the same run has taken away already; those of `settings.within` have them, too.
+        planned: points that earlier steps of a plan will take away, which nothing has yet.
     """
     recent = Requests(ledger).unapproved(found.collection, settings.within) if settings.within else 0
-    return bool(found.changes) and settings.above.is_exceeded(found.changes + max(before, recent), found.points)
+    return bool(found.changes) and settings.above.is_exceeded(found.changes + planned + max(before, recent), found.points)
 
 
 def usable(settings: ApprovalSettings, ledger: LedgerReader, found: Wanted) -> ApprovalRequest | None:
