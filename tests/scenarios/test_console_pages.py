@@ -392,7 +392,11 @@ class TestRunning:
             assert found.status_code == 200, found.text
             return Parsed(found.text).text
 
-        assert "at most 50 points/s" in ask("slower", rate="50")
+        other = browser.client.post("/pace", data={"csrf": csrf, "name": states.ran, "ask": "stop", "run": "999"})
+        assert (other.status_code, "and not 999: nothing was asked of it" in other.text) == (409, True)
+        hidden = [given["value"] for _, inputs in page.forms for given in inputs if given["name"] == "run"]
+        assert set(hidden) == {str(found.run)}
+        assert "at most 50 points/s" in ask("slower", rate="50", run=str(found.run))
         assert "pauses at its next checkpoint" in ask("pause")
         (asked,) = overview(states.made.settings()).underway
         assert (asked.paused, asked.limit, asked.asked_by) == (True, 50.0, "kim")

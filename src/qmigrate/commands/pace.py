@@ -44,16 +44,19 @@ class Paced:
     host: str
 
 
-def pace(settings: Settings, collection: str, ask: str, *, rate: float | None = None) -> Paced:
+def pace(
+    settings: Settings, collection: str, ask: str, *, rate: float | None = None, expected: int | None = None
+) -> Paced:
     """Ask it of the run that works on a collection.
 
     Args:
         collection: its logical name.
         ask: ``pause``; ``resume``, at the rate it had; ``slower``; ``full`` speed; ``stop`` at the next checkpoint.
         rate: of ``slower``: points per second; by default half of what it does now.
+        expected: the run that is meant, where it is known.
 
     Raises:
-        RefusedError: no process works on it.
+        RefusedError: no process works on it, or on another run than was meant.
         UsageError: there is no such request, or the rate is not above zero.
     """
     if ask not in ASKS:
@@ -62,6 +65,9 @@ def pace(settings: Settings, collection: str, ask: str, *, rate: float | None = 
         raise UsageError("a rate is for slower, and above zero", hint="points per second, as 500")
     with opened_ledger(settings) as ledger:
         run, epoch = _worked_on(ledger, collection)
+        if expected not in (None, run.id):
+            said = f"what works on {collection} now is run {run.id}, and not {expected}: nothing was asked of it"
+            raise RefusedError(said, hint="qmigrate status")
         found = paces(ledger, [run.id]).get(run.id)
         now = found if found is not None and found.epoch == epoch else None
         paused = ask == "pause" or (ask not in ("resume", "full") and now is not None and now.paused)

@@ -69,7 +69,8 @@ def is_above(
         planned: points that earlier steps of a plan will take away, which nothing has yet.
     """
     recent = Requests(ledger).unapproved(found.collection, settings.within) if settings.within else 0
-    return bool(found.changes) and settings.above.is_exceeded(found.changes + planned + max(before, recent), found.points)
+    gone = planned + max(before, recent)
+    return bool(found.changes) and settings.above.is_exceeded(found.changes + gone, found.points)
 
 
 def usable(settings: ApprovalSettings, ledger: LedgerReader, found: Wanted) -> ApprovalRequest | None:

@@ -155,7 +155,10 @@ def _under_way(router: APIRouter, site: Site) -> None:
     @router.post("/pace", dependencies=[site.takes("operator")])
     def pace(request: Request) -> Response:
         form = form_of(request)
-        found = paces.pace(site.acting(request), form.text("name"), form.text("ask"), rate=_rate(form))
+        given = form.text("run")
+        run = int(given) if given.isdecimal() and len(given) < 19 else None
+        acting = site.acting(request)
+        found = paces.pace(acting, form.text("name"), form.text("ask"), rate=_rate(form), expected=run)
         said = {
             "pause": "pauses at its next checkpoint",
             "resume": "goes on",
@@ -181,7 +184,7 @@ def _under_way(router: APIRouter, site: Site) -> None:
         if form.text("run") != str(run):
             raise RefusedError(f"the unfinished run of {name} is another one than was shown", hint="qmigrate status")
         if working:
-            paces.pace(site.acting(request), name, "stop")
+            paces.pace(site.acting(request), name, "stop", expected=run)
         return _asked(site, request, form, "abort", {"collection": name, "run": run})
 
 
