@@ -464,10 +464,10 @@ def _done(settings: Settings, ledger: Ledger, taken: QueuedJob, progress: _Repor
         acting = acting.called_by(again={"kind": taken.kind, "arguments": _asked_for(taken.arguments)})
     number = taken.arguments.get(_APPROVED)
     if number is not None and not (queue.begun(taken.id) or queue.done(taken.id)):
-        ended = requests.approved_run(settings, number)
-        if ended is not None:
+        by = requests.approved_run(settings, number)
+        if by is not None:
             # The same command was typed again meanwhile: a second time nobody has approved it.
-            return {"request": number, "run": ended}
+            return {"request": number, "run": by}
     if taken.attempts == 1:
         return kind.run(acting, taken.arguments, progress)
     ended = queue.aborted(taken.id)
