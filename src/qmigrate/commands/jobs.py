@@ -466,7 +466,7 @@ def _done(settings: Settings, ledger: Ledger, taken: QueuedJob, progress: _Repor
     if number is not None and not (queue.begun(taken.id) or queue.done(taken.id)):
         by = requests.approved_run(settings, number)
         if by is not None:
-            # The same command was typed again meanwhile: a second time nobody has approved it.
+            # The same command was typed again meanwhile: no second time was approved.
             return {"request": number, "run": by}
     if taken.attempts == 1:
         return kind.run(acting, taken.arguments, progress)

@@ -45,8 +45,8 @@ def committed_once(client: Any, name: str) -> Iterator[None]:
         persistence.storage = connection
         try:
             if deferred.waits and not connection.in_transaction:
-                # A disk that is full takes the whole transaction back as soon as a statement notices, not the commit.
-                raise sqlite3.OperationalError("what a request had changed was taken back: the disk is full, or fails")
+                # A disk that is full has the whole transaction undone as soon as a statement notices, not the commit.
+                raise sqlite3.OperationalError("what a request had changed was undone: the disk is full, or fails")
             connection.commit()
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
