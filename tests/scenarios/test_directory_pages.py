@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.harness import make_point, write
 from tests.scenarios.console import Browser
 from tests.scenarios.test_console import PATHS, Served
 
@@ -76,6 +77,24 @@ def test_a_directory_is_deleted_in_two_clicks_and_a_reason(served):
     assert "2 directories, 3 points" in page.text
     assert "3 points, fix 1" in page.text
     assert "qmigrate fix undo 1" in page.text
+
+
+@pytest.mark.parametrize("action", ["delete", "retrain", "orphans", "reset"])
+def test_no_more_goes_than_was_shown(served, action):
+    """Points that came between the page and the job are not agreed to: nothing is deleted, and the job says why."""
+    served.run("DELETE FROM image_assets WHERE path = :path", [{"path": PATHS[3]}])
+    browser, where = Browser(served.made), f"/directories/{action}?path=/photos/2023/"
+    given = {"reason": "why", **({"phrase": PHRASE} if action == "reset" else {"seen": "yes"})}
+    browser.send(where, f"/directories/{action}", **given, **({"category": "3"} if action == "retrain" else {}))
+    late = make_point(90)
+    late.payload["path"] = "/photos/2023/late.jpg"
+    store = served.made.store()
+    write(store, served.made.name, [late])
+    store.close()
+    jobs.work(served.made.settings(), once=True)
+    (job,) = jobs.jobs(served.made.settings()).rows
+    assert (job.state, job.error["exitCode"]) == ("failed", 10), job
+    assert "7 points" in browser.get("/directories").text
 
 
 def test_a_directory_is_trained_again(served):

@@ -143,7 +143,9 @@ def _item(opened: Session, world: World, state: CollectionState, item: Collectio
         _models(opened, state, item.job, code)
         _first_phase(opened, world, (state, item.job), code, _Noting(found.notes))
     except _HereError as error:
-        found.notes.append(f"{name}: {error.message}; an upgrade from here is refused ({error.exit_code})")
+        # What plans needs no model: a pipeline without it may show what another machine does.
+        repair = f": {error.hint}, or upgrade where it is installed" if error.hint else ""
+        found.notes.append(f"{name}: {error.message}; an upgrade from here is refused ({error.exit_code}){repair}")
     except _EnoughError:
         found.notes.append(f"{name}: not all of it could be checked in {took(_LONGEST)}; an upgrade checks the rest")
     except QmigrateError as error:

@@ -85,23 +85,28 @@ class JobKind:
 
 
 def _delete(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    done = vectors.delete(settings, given["endpoint"], given["value"], reason=given["reason"], progress=progress)
-    return asdict(done)
+    agreed, reason = given.get("most"), given["reason"]
+    return asdict(
+        vectors.delete(settings, given["endpoint"], given["value"], reason=reason, most=agreed, progress=progress)
+    )
 
 
 def _retrain(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
+    agreed, reason = given.get("expect"), given["reason"]
     found = vectors.retrain_directory(
-        settings, given["path_prefix"], given["category_id"], reason=given["reason"], progress=progress
+        settings, given["path_prefix"], given["category_id"], reason=reason, expect=agreed, progress=progress
     )
     return asdict(found)
 
 
 def _orphans(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    return asdict(vectors.delete_orphans(settings, reason=given["reason"], progress=progress))
+    agreed = given.get("most")
+    return asdict(vectors.delete_orphans(settings, reason=given["reason"], most=agreed, progress=progress))
 
 
 def _reset(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    return asdict(vectors.delete_all(settings, reason=given["reason"], progress=progress))
+    agreed = given.get("expect")
+    return asdict(vectors.delete_all(settings, reason=given["reason"], expect=agreed, progress=progress))
 
 
 def _undo(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
@@ -178,9 +183,13 @@ def _of_orphans(_settings: Settings, _given: Arguments, rows: Sequence[DeletionR
     return {"deleted": sum(row.count for row in rows), "ids": [], "log": rows[-1].id if rows else None}
 
 
-def _all(*names: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Arguments that all have to be given."""
-    return frozenset(names), frozenset(names)
+def _all(*names: str, agreed: str | None = None) -> tuple[frozenset[str], frozenset[str]]:
+    """Arguments that all have to be given.
+
+    Args:
+        agreed: one that holds how many points a person has agreed to, where one was asked.
+    """
+    return frozenset(names) | ({agreed} if agreed else set()), frozenset(names)
 
 
 #: By name. What has no row of the audit of its own (a revision that is applied, a name that is moved) is asked of the
@@ -189,17 +198,17 @@ KINDS: Mapping[str, JobKind] = {
     "delete": JobKind(
         _delete,
         _of_deletion,
-        *_all("endpoint", "value", "reason"),
+        *_all("endpoint", "value", "reason", agreed="most"),
         several=lambda settings, given: vectors.is_about_several(settings, given["endpoint"]),
     ),
-    "retrain": JobKind(_retrain, _of_retraining, *_all("path_prefix", "category_id", "reason")),
+    "retrain": JobKind(_retrain, _of_retraining, *_all("path_prefix", "category_id", "reason", agreed="expect")),
     "orphans": JobKind(
         _orphans,
         _of_orphans,
-        *_all("reason"),
+        *_all("reason", agreed="most"),
         several=lambda settings, _given: vectors.is_about_several(settings, "orphans"),
     ),
-    "reset": JobKind(_reset, _of_deletion, *_all("reason")),
+    "reset": JobKind(_reset, _of_deletion, *_all("reason", agreed="expect")),
     "undo": JobKind(_undo, _of_deletion, *_all("log")),
     "request": JobKind(_request, _of_deletion, *_all("request")),
     "upgrade": JobKind(_upgrade, None, frozenset({"target", "only", "hold", "allow_gap"})),

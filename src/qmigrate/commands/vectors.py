@@ -136,7 +136,13 @@ class VectorsReview:
 
 
 def delete(
-    settings: Settings, endpoint: str, value: Any, *, reason: str, progress: Progress | None = None
+    settings: Settings,
+    endpoint: str,
+    value: Any,
+    *,
+    reason: str,
+    most: Mapping[str, int] | None = None,
+    progress: Progress | None = None,
 ) -> DeletedVectors:
     """Delete what the preset of an endpoint selects; where nothing is there, that is recorded, too.
 
@@ -144,24 +150,34 @@ def delete(
         endpoint: ``directory``, ``asset``, ``session`` or ``category``.
         value: of the preset's parameter ``value``.
         reason: for the audit.
+        most: collection -> up to how many points of it a person has agreed to; None where none was asked.
 
     Raises:
         NotConfiguredError: the settings name no preset for it.
-        RefusedError: more would go than the cap allows; nothing was deleted.
+        RefusedError: more would go than the cap allows, or than was agreed to; nothing was deleted.
     """
     operation = presets.preset(settings, _preset(settings, endpoint), {"value": value}, reason=reason)
     try:
         # Whose points are meant the preset says.
-        result = fix.fix(settings, operation, tenant=ALL, progress=progress)
+        result = fix.fix(settings, operation, most=most, tenant=ALL, progress=progress)
     except PointsNotFoundError:
         return DeletedVectors(0, None)
     return DeletedVectors(result.changed, next((one.log for one in reversed(result.done) if one.log is not None), None))
 
 
 def retrain_directory(
-    settings: Settings, path_prefix: str, category_id: int, *, reason: str, progress: Progress | None = None
+    settings: Settings,
+    path_prefix: str,
+    category_id: int,
+    *,
+    reason: str,
+    expect: int | None = None,
+    progress: Progress | None = None,
 ) -> RetrainedDirectory:
     """Delete the points of a directory, mark its rows, and queue its training.
+
+    Args:
+        expect: points that a person has agreed to, exactly; None where none was asked.
 
     Raises:
         NotConfiguredError: the settings name no preset for it.
@@ -170,7 +186,9 @@ def retrain_directory(
     # Before anything is deleted: what can't be queued must not go.
     if settings.console.queue:
         function_of(settings, settings.console.queue)
-    result = retrain.retrain(settings, _wish(settings, path_prefix, category_id, reason), progress=progress)
+    result = retrain.retrain(
+        settings, _wish(settings, path_prefix, category_id, reason), expect=expect, progress=progress
+    )
     newest = result.values[-1] if result.values else None
     job = queued(settings, path_prefix, category_id, reason=reason)
     if job is None:
@@ -327,24 +345,36 @@ def _reviewed(found: fix.Review | None, previews: Sequence[fix.Preview], cap: fl
     )
 
 
-def delete_orphans(settings: Settings, *, reason: str, progress: Progress | None = None) -> DeletedOrphans:
-    """Delete the points without a row, and tell their ids. It takes as long as the ``grace`` of its preset."""
+def delete_orphans(
+    settings: Settings, *, reason: str, most: Mapping[str, int] | None = None, progress: Progress | None = None
+) -> DeletedOrphans:
+    """Delete the points without a row, and tell their ids. It takes as long as the ``grace`` of its preset.
+
+    Args:
+        most: as :func:`delete` has it.
+    """
     wish = presets.orphan_preset(settings, _preset(settings, "orphans"), {}, reason=reason)
     taker = function_of(settings, wish.missing_call) if wish.missing_call else None
     with ExitStack() as stack:
         ids = stack.enter_context(scratch.own_folder()) / "ids.jsonl"
         narrow = fix.Narrow(missing_to=wish.missing, missing_table=wish.missing_table, ids_to=str(ids))
         wanted = stack.enter_context(handed(narrow, taker))
-        result = fix.fix(settings, wish.operation, narrow=wanted, tenant=ALL, progress=progress)
+        result = fix.fix(settings, wish.operation, narrow=wanted, most=most, tenant=ALL, progress=progress)
         lines = ids.read_text(encoding="utf-8").splitlines() if ids.exists() else []
     gone = (found["id"] if isinstance(found, Mapping) else found for found in map(json.loads, lines))
     return DeletedOrphans(result.changed, tuple(map(str, gone)))
 
 
-def delete_all(settings: Settings, *, reason: str, progress: Progress | None = None) -> DeletedVectors:
-    """Start over with an empty collection; what was there is kept until it is collected."""
+def delete_all(
+    settings: Settings, *, reason: str, expect: int | None = None, progress: Progress | None = None
+) -> DeletedVectors:
+    """Start over with an empty collection; what was there is kept until it is collected.
+
+    Args:
+        expect: points that a person has agreed to, exactly; None where none was asked.
+    """
     name = collection_of(settings)
-    there = reset.review(settings, name, reason=reason).points
+    there = reset.review(settings, name, reason=reason).points if expect is None else expect
     done = reset.reset(settings, name, reason=reason, expect=there, confirm=reset.PHRASE, progress=progress)
     return DeletedVectors(done.left, done.log)
 

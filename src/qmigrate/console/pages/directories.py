@@ -5,6 +5,7 @@ Whatever takes points away is a job: the page says what would go, takes the cons
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def directory_routes(site: Site) -> APIRouter:
         facts: dict[str, Any] = {"action": action, "chosen": chosen, "target": path, "found": found, "phrase": PHRASE}
         caller: Caller = request.state.caller
         facts |= {"category": category, "reason": _reason(site.settings, chosen), "user": caller.user}
-        facts["once"] = secrets.token_urlsafe(16)
+        facts |= {"once": secrets.token_urlsafe(16), "shown": json.dumps(dict(found.by_collection))}
         return site.render(request, "directory_action.html", title=chosen.title, **facts)
 
     @router.post("/directories/{action}", dependencies=[site.takes("operator")])
@@ -146,10 +147,8 @@ def directory_routes(site: Site) -> APIRouter:
         if action != "reset" and not form.ticked("seen"):
             raise HTTPException(400, "tick that you have checked what would go; nothing was changed")
         # A form that is sent twice is one job.
-        job, _ = jobs.submit(
-            site.acting(request), chosen.kind, {**chosen.arguments(path, form), "reason": reason},
-            key=form.text("once") or None,
-        )
+        arguments = {**chosen.arguments(path, form), **_agreed(action, form), "reason": reason}
+        job, _ = jobs.submit(site.acting(request), chosen.kind, arguments, key=form.text("once") or None)
         return site.done(request, "/directories", said=f"Job {job.id} does it: {chosen.title.lower()}.")
 
     return router
@@ -183,6 +182,20 @@ def _chosen(action: str, path: str) -> _Action:
     if action in _OF_A_PATH and not path:
         raise HTTPException(400, "no directory is named; nothing was changed")
     return ACTIONS[action]
+
+
+def _agreed(action: str, form: Form) -> dict[str, Any]:
+    """How many points were shown when the form was filled in: the job takes no more, whatever was written since.
+
+    Raises:
+        HTTPException: 400: the form doesn't say.
+    """
+    try:
+        found = json.loads(form.text("shown"))
+        shown = {str(name): int(count) for name, count in found.items()}
+    except (ValueError, TypeError, AttributeError):
+        raise HTTPException(400, "the form doesn't say how many points were shown; nothing was changed") from None
+    return {"most": shown} if action in ("delete", "orphans") else {"expect": sum(shown.values())}
 
 
 def _category(said: str) -> int:
