@@ -25,9 +25,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="no Chromium on PATH: apt install chromium"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """One browser for all tests of a process."""
+    """One browser for the tests of a module: while it is there, no other test of the process can start an event loop."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:

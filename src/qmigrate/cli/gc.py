@@ -250,13 +250,14 @@ def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool) -> None:
         parts.append(f"{counted(found.audit.rows, 'row')} of the audit from the ledger, once a file has them")
     what = " and ".join(parts)
     held = " There is no way back to what is still held." if now else ""
-    flag = " --now" if now else ""
+    look = "qmigrate gc --now --dry-run" if now else "qmigrate gc --dry-run"
+    go = "qmigrate gc --now --yes" if now else "qmigrate gc --yes"
     ask(
         shell,
         f"Delete {what}?{held}",
         refusal=RefusedError(
             f"deleting {what} needs consent",
-            hint=f"qmigrate gc{flag} --dry-run shows them; qmigrate gc{flag} --yes deletes them",
+            hint=f"{look} shows them; {go} deletes them",
         ),
         otherwise="nothing was deleted",
         lines=lambda: preview(found),
