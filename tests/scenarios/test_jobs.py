@@ -187,7 +187,7 @@ def test_a_function_that_raises_fails_the_job_and_not_the_worker(served, monkeyp
         ("upgrade", {"target": "0001+1"}, "is relative"),
         ("deletee", {}, 'did you mean "delete"?'),
         ("delete", {"endpoint": "asset", "value": 1}, "needs 'reason'"),
-        ("reset", {"reason": "x", "expect": 1}, "has no 'expect'"),
+        ("reset", {"reason": "x", "category_id": 1}, "has no 'category_id'"),
     ],
 )
 def test_jobs_that_can_not_be(served, kind, arguments, told):  # noqa: F811
