@@ -136,7 +136,12 @@ def zone(value: datetime) -> str:
 
 
 def _local(value: datetime) -> datetime:
-    return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone()
+    return aware(value).astimezone()
+
+
+def aware(value: datetime) -> datetime:
+    """The same moment with a zone: a time without one is UTC."""
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def to_plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmigrate.cli.findings import annotation
+from qmigrate.cli.findings import annotation, show_kept
 from qmigrate.cli.layout import Text, columns, short
 from qmigrate.cli.shell import Shell, echo, with_shell
 from qmigrate.text import counted, quote
@@ -186,10 +186,7 @@ def show_declared(console: Console, result: DeclaredCheck) -> None:
         console.print(Text(f"note: may have another name now: --rename or --different {quote(written)} decides it"))
     for line in result.unsaid:
         console.print(Text(f"differs, and a revision can't express it: {line}"))
-    for line in result.silent:
-        console.print(Text(f"note: set by revisions and not declared, so it stays: {line}"))
-    if result.alone:
-        console.print(Text(f"note: not declared, and left alone: {', '.join(result.alone)}"))
+    show_kept(console, result.silent, result.alone)
     declared = f"{result.declared}: {counted(result.collections, 'collection')}"
     if not result.exit_code:
         console.print(Text(f"The revisions make what is declared: {declared}."))

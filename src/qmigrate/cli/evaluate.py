@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -73,22 +75,28 @@ def _pair(before: Figure | None, after: Figure | None, *, ends: bool = False) ->
     return f"{before.value:.2f} → {after.value:.2f}{interval}"
 
 
-def question_options(command: Any) -> Any:
-    """The options by which questions are chosen."""
-    for option in reversed(
-        [
-            click.option("--queries", metavar="FILE", help="Questions: JSON Lines or CSV with query and relevant."),
-            click.option("--sql", metavar="SELECT", help="Questions of SQL: columns query and relevant."),
-            click.option("--database", default="app", show_default=True, metavar="NAME", help="Of --sql."),
-            click.option("--known-item", metavar="FIELD", help="A text of each point asks for its own point."),
-            click.option("--sentence", metavar="FIELD", help="A sentence of a text asks for its own point."),
-            click.option("--same-value", metavar="FIELD", help="A point asks for those with the same value."),
-            click.option("--by", metavar="FIELD", help="Group questions by this: a language, for instance."),
-            click.option("--count", type=_WHOLE, default=1000, show_default=True, help="Most questions."),
-            click.option("-k", "--results", type=_WHOLE, default=10, show_default=True, help="Results that count."),
-        ]
-    ):
-        command = option(command)
+_QUESTIONS = {
+    "queries": click.option("--queries", metavar="FILE", help="Questions: JSON Lines or CSV with query and relevant."),
+    "sql": click.option("--sql", metavar="SELECT", help="Questions of SQL: columns query and relevant."),
+    "database": click.option("--database", default="app", show_default=True, metavar="NAME", help="Of --sql."),
+    "known_item": click.option("--known-item", metavar="FIELD", help="A text of each point asks for its own point."),
+    "sentence": click.option("--sentence", metavar="FIELD", help="A sentence of a text asks for its own point."),
+    "same_value": click.option("--same-value", metavar="FIELD", help="A point asks for those with the same value."),
+    "by": click.option("--by", metavar="FIELD", help="Group questions by this: a language, for instance."),
+    "count": click.option("--count", type=_WHOLE, default=1000, show_default=True, help="Most questions."),
+    "results": click.option("-k", "--results", type=_WHOLE, default=10, show_default=True, help="Results that count."),
+}
+
+
+def question_options(command: Any, *, without: Collection[str] = ()) -> Any:
+    """The options by which questions are chosen.
+
+    Args:
+        command: that takes them.
+        without: names of those that it doesn't take.
+    """
+    for name in reversed([one for one in _QUESTIONS if one not in without]):
+        command = _QUESTIONS[name](command)
     return command
 
 
@@ -194,12 +202,7 @@ def show_tried(console: Console, found: TriedModels) -> None:
 @click.option("--text", metavar="FIELD", help='What is embedded: a field, or "{title} {body}".')
 @click.option("--image", metavar="FIELD", help="The same for images.")
 @click.option("--sample", type=click.IntRange(20, 100_000), default=2000, show_default=True, help="Points at random.")
-@click.option("--queries", metavar="FILE", help="Questions: JSON Lines or CSV with query and relevant.")
-@click.option("--sql", metavar="SELECT", help="Questions of SQL: columns query and relevant.")
-@click.option("--database", default="app", show_default=True, metavar="NAME", help="Of --sql.")
-@click.option("--known-item", metavar="FIELD", help="A text of each point asks for its own point.")
-@click.option("--sentence", metavar="FIELD", help="A sentence of a text asks for its own point.")
-@click.option("-k", "--results", type=_WHOLE, default=10, show_default=True, help="Results that count.")
+@functools.partial(question_options, without=("same_value", "by", "count"))
 @click.option("--at-least", type=_SHARE, default=0.98, show_default=True, help="Share of the first one's nDCG.")
 @with_shell
 def try_models(shell: Shell, collection: str, **given: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,20 @@ def _escaped(text: str) -> str:
 
 def _property(text: str) -> str:
     return _escaped(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def show_kept(console: Console, silent: Sequence[str], alone: Sequence[str]) -> None:
+    """What a comparison with what is declared leaves as it is.
+
+    Args:
+        console: where to.
+        silent: what revisions have set and nothing declares.
+        alone: collections that are not declared.
+    """
+    for line in silent:
+        console.print(Text(f"note: set by revisions and not declared, so it stays: {line}"))
+    if alone:
+        console.print(Text(f"note: not declared, and left alone: {', '.join(alone)}"))
 
 
 STYLES = {"error": "bold red", "warning": "yellow"}

@@ -15,7 +15,7 @@ from qmigrate.cli.layout import Text, columns, short
 from qmigrate.cli.shell import Age, Number, Shell, ask, with_shell
 from qmigrate.cli.upgrade import lock_timeout
 from qmigrate.cli.values import filter_of, parameters, point_id, value_of
-from qmigrate.text import counted, number, tallied
+from qmigrate.text import aware, counted, number, tallied
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -434,7 +434,7 @@ def _moment(text: str) -> datetime:
     except ValueError:
         message = f"--since {text}: expected a time such as 2026-03-01T12:00+00:00, or 1h for the last hour"
         raise click.UsageError(message, click.get_current_context()) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return aware(found)
 
 
 def check_bounded(expected: int | None, share: float | None, *, look: str) -> None:

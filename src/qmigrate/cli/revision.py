@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qmigrate.cli.findings import near
+from qmigrate.cli.findings import near, show_kept
 from qmigrate.cli.layout import Text
 from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.errors import UsageError
@@ -156,10 +156,7 @@ def show_generated(console: Console, result: Generated) -> None:
         console.print(Text(f"note: not declared any more, and kept: {line} (--drops drops it)"))
     for line in result.unsaid:
         console.print(Text(f"note: a revision can't express it: {line}"))
-    for line in result.silent:
-        console.print(Text(f"note: set by revisions and not declared, so it stays: {line}"))
-    if result.alone:
-        console.print(Text(f"note: not declared, and left alone: {', '.join(result.alone)}"))
+    show_kept(console, result.silent, result.alone)
     undecided = [(one, line) for one in result.files for line in one.undecided]
     for one, line in undecided:
         console.print(Text(f"decide in {quote(one.path.name)}: {line}"))

@@ -12,7 +12,7 @@ import click
 from qmigrate.cli.layout import note_lines
 from qmigrate.cli.shell import Shell, with_shell
 from qmigrate.operations.variables import Variable
-from qmigrate.text import counted, to_plain, visible_json
+from qmigrate.text import aware, counted, to_plain, visible_json
 
 if TYPE_CHECKING:
     from qmigrate.commands.schema import ChangelogEntry, Document, Schemas
@@ -94,8 +94,7 @@ def _when(one: ChangelogEntry) -> str | None:
     """UTC, since a document is read in more than one place."""
     if one.at is None:
         return None
-    aware = one.at if one.at.tzinfo else one.at.replace(tzinfo=UTC)
-    return f"{aware.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{aware(one.at).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _chapter(found: Document, *, changelog: bool) -> str:

@@ -17,6 +17,7 @@ from qmigrate.ledger.fence import system_user
 from qmigrate.model.approval import DELETIONS, DROP, RESET, Person, Wanted, wanted
 from qmigrate.model.fix import Found
 from qmigrate.model.plan import CollectionPlan, EditPoints, Erase, GoLive, Plan
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
 from qmigrate.settings.load import Settings
 
@@ -152,8 +153,8 @@ def _selection(edit: dict[str, object]) -> Iterator[str]:
         yield "nothing is kept for an undo"
 
 
-#: Where an edit writes what it has found.
-_OUTPUTS = ("ids_to", "missing_to", "missing_table")
+#: Of an edit that is only counted: it writes nowhere what it has found.
+SILENT: JsonObject = {"ids_to": None, "missing_to": None, "missing_table": None}
 
 
 def _above(opened: Session, item: CollectionPlan) -> Iterator[Wanted]:
@@ -187,7 +188,7 @@ def _counted(opened: Session, name: str, step: EditPoints, seen: set[PointId] | 
     Args:
         seen: ids that earlier steps will have taken; those of this one are added.
     """
-    edit = {**step.edit, **dict.fromkeys(_OUTPUTS)}
+    edit = {**step.edit, **SILENT}
     if seen is None or step.kind == Erase.kind:
         return count(opened, name, edit, step.ops)
     found = Found()

@@ -45,20 +45,24 @@ class AuditArchive:
 
 def due_rows(opened: Session, now: datetime) -> AuditArchive | None:
     """Rows that are older than ``fixes.audit``; None where there are none. It only reads."""
+    return _due(opened, now)[0]
+
+
+def _due(opened: Session, now: datetime) -> tuple[AuditArchive | None, list[DeletionRow]]:
+    """What :func:`due_rows` tells, and the rows themselves."""
     kept = opened.settings.fixes.audit
     if kept is None:
-        return None
+        return None, []
     before = now - timedelta(seconds=kept)
     going, needed = _divided(opened, before)
-    return AuditArchive(len(going), before, needed) if going else None
+    return (AuditArchive(len(going), before, needed) if going else None), going
 
 
 def archive_rows(opened: Session, now: datetime) -> AuditArchive | None:
     """Write them into a file of ``fixes.exports``, read that back, and remove them; a failure removes nothing."""
-    due = due_rows(opened, now)
+    due, going = _due(opened, now)
     if due is None:
         return None
-    going, _ = _divided(opened, due.before)
     rows = whole_rows(opened.ledger, [row.id for row in going])
     name = f"{rows[0]['id']}-{rows[-1]['id']}-{now:%Y%m%dT%H%M%S}.jsonl"
     path = opened.settings.fixes.exports / "audit" / name

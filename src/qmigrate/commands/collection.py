@@ -9,7 +9,7 @@ from typing import Any
 
 import qmigrate.commands.status as state_of
 from qmigrate.commands.check import check
-from qmigrate.commands.overview import WayBack, named, way_back
+from qmigrate.commands.overview import WayBack, way_back
 from qmigrate.commands.readiness import Standing, standings
 from qmigrate.commands.results import HistoryEntry
 from qmigrate.commands.schema import Document, schema
@@ -17,8 +17,8 @@ from qmigrate.commands.session import Session, notes_on, session
 from qmigrate.drift import Finding
 from qmigrate.ledger import summary
 from qmigrate.ledger.reader import present
-from qmigrate.model.names import unknown
-from qmigrate.model.state import CollectionState, Generation, World
+from qmigrate.model.names import generation_word, unknown
+from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import holdings, observe
 from qmigrate.revisions.graph import Revisions
 from qmigrate.settings.load import Settings
@@ -166,18 +166,14 @@ def _generations(opened: Session, world: World, state: CollectionState) -> Itera
     for row in reversed(state.generations):
         found = kept.get(row.physical)
         yield GenerationRow(
-            name=named(row.physical),
+            name=generation_word(row.physical),
             physical=row.physical,
             number=row.number,
             state=row.state,
-            revision=_newest(row),
+            revision=row.revision,
             parent=row.parent,
             points=found.points if found is not None and found.present else None,
             size=found.size if found is not None and found.present else None,
             changed_at=row.changed_at,
             held_until=row.held_until,
         )
-
-
-def _newest(row: Generation) -> str | None:
-    return row.revisions[-1] if row.revisions else None

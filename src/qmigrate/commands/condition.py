@@ -8,7 +8,7 @@ from qmigrate.commands.held_runs import held_run
 from qmigrate.commands.results import Held
 from qmigrate.drift import differences, effective
 from qmigrate.errors import QmigrateError
-from qmigrate.model.names import GENERATION
+from qmigrate.model.names import generation_word
 from qmigrate.model.state import CollectionState, OpenRun, World, marks_of
 from qmigrate.observe import check_ownership
 from qmigrate.text import quote
@@ -62,8 +62,7 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
     back = ""
     if parent is not None:
         held = f" until {parent.held_until:%b %d}" if parent.held_until else ""
-        base = parent.revisions[-1] if parent.revisions else "base"
-        back = f"can return to {base}{held}"
+        back = f"can return to {parent.revision or 'base'}{held}"
     elif _was_collected(state):
         back = "no way back: what came before was collected"
     if state.live is not None and state.live.status != "green":
@@ -79,11 +78,9 @@ def _foreign(state: CollectionState) -> str:
 
 def _held(held: Held) -> str:
     """What is built and waits, and why the last cut-over was refused."""
-    generation = GENERATION.match(held.physical)
     since = f" since {held.since:%b %d %H:%M} UTC" if held.since else ""
     refused = f"; the last cut-over was refused: {held.refused}" if held.refused else ""
-    named = f"g{generation['number']}" if generation else held.physical
-    return f"{', '.join(held.revisions)} built and proven as {named}{since}{refused}"
+    return f"{', '.join(held.revisions)} built and proven as {generation_word(held.physical)}{since}{refused}"
 
 
 def _was_collected(state: CollectionState) -> bool:

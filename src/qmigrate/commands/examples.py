@@ -11,12 +11,13 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from qmigrate.commands.asking import SILENT
 from qmigrate.commands.edits import place_of
-from qmigrate.commands.requests import known_request
+from qmigrate.commands.requests import audited, known_request
 from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.engine.fixes.erase.selection import Erasure
 from qmigrate.engine.fixes.kinds import opened as opened_fix
@@ -30,10 +31,11 @@ from qmigrate.model.fix import Found
 from qmigrate.model.payload_path import picked, roots, selected, value_at
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import Payload, PointId
+from qmigrate.sequences import parts
 from qmigrate.settings.approval import ApprovalSettings
 from qmigrate.settings.load import Settings
 from qmigrate.store import records
-from qmigrate.text import counted, took
+from qmigrate.text import aware, counted, took
 
 #: Examples of each kind, and in all.
 EACH, ALL = 7, 20
@@ -174,14 +176,13 @@ def outcome(settings: Settings, number: int) -> Outcome | None:
     """
     with opened_ledger(settings) as ledger:
         one = known_request(ledger, number)
-        audit = ledger.deletions() if one.run is not None else []
-        row = next((each for each in audit if each.collection == one.collection and each.told.run == one.run), None)
-        if row is None:
+        found = audited(one, ledger.deletions()) if one.run is not None else None
+        if found is None:
             return None
+        row, undone = found
         told = row.told
         history = [each for each in ledger.history(one.collection) if each.run == one.run]
         report = next((each.report.get(EditVerify.phase) for each in history if each.report), None)
-        undone = next((later.id for later in audit if later.told.undoes == row.id), None)
         kept = settings.for_collection(one.collection).fixes.undo
         until = told.held_until or row.created_at + timedelta(seconds=kept)
         return Outcome(
@@ -190,7 +191,7 @@ def outcome(settings: Settings, number: int) -> Outcome | None:
             left=told.let_be,
             log=row.id,
             undo_until=until if isinstance(told.undo, str) and undone is None else None,
-            undone_by=undone,
+            undone_by=None if undone is None else undone.id,
         )
 
 
@@ -240,28 +241,15 @@ def _whole(opened: Session, one: ApprovalRequest, own: ApprovalSettings, at: dat
     return Review(points, points, at, _shown(opened, address, chosen, own))
 
 
-def _parts(
-    opened: Session, one: ApprovalRequest, edit: JsonObject, seen: Found
-) -> Iterator[list[PointId]]:
+def _parts(opened: Session, one: ApprovalRequest, edit: JsonObject, seen: Found) -> Iterator[list[PointId]]:
     """The ids of a selection, some at a time."""
-    edit = {**edit, "ids_to": None, "missing_to": None, "missing_table": None}
+    edit = {**edit, **SILENT}
     place = place_of(opened, one.collection, ())
     if one.kind == "erase":
-        yield from _grouped(entry.id for entry in Erasure(place, edit).find(seen))
+        yield from parts((entry.id for entry in Erasure(place, edit).find(seen)), _AT_ONCE)
         return
     with opened_fix(place, edit) as fix:
-        yield from _grouped(entry.id for entry in fix.find(seen))
-
-
-def _grouped(ids: Iterator[PointId]) -> Iterator[list[PointId]]:
-    some: list[PointId] = []
-    for identifier in ids:
-        some.append(identifier)
-        if len(some) == _AT_ONCE:
-            yield some
-            some = []
-    if some:
-        yield some
+        yield from parts((entry.id for entry in fix.find(seen)), _AT_ONCE)
 
 
 def _ordered(
@@ -279,8 +267,7 @@ def _seconds(value: Any) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     try:
-        moment = datetime.fromisoformat(str(value))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return aware(datetime.fromisoformat(str(value))).timestamp()
     except (ValueError, OverflowError):
         return None
 
@@ -308,8 +295,10 @@ def _payloads(opened: Session, name: str, ids: Sequence[PointId], fields: Sequen
 def _touches(opened: Session, one: ApprovalRequest) -> Iterator[str]:
     """What else is changed, in words."""
     edit: JsonObject = one.what.get("edit") or {}
-    aliases = sorted(name for name, physical in opened.store.aliases().items() if _is_of(opened, one, physical))
-    others = [name for name in aliases if name != one.collection and "__" not in name]
+    view = opened.ledger.view(one.collection)
+    aliases = sorted(opened.store.aliases().items()) if view is not None else []
+    same = [name for name, physical in aliases if view is not None and view.physical == physical]
+    others = [name for name in same if name != one.collection and "__" not in name]
     if others:
         yield f"readers of {', '.join(others)}, which lead to the same points"
     mark = edit.get("mark") or {}
@@ -326,11 +315,6 @@ def _touches(opened: Session, one: ApprovalRequest) -> Iterator[str]:
         yield "an empty generation takes the name; writes until then stay in the old one"
     if one.kind == DROP:
         yield "the name is gone for every reader"
-
-
-def _is_of(opened: Session, one: ApprovalRequest, physical: str) -> bool:
-    view = opened.ledger.collections().get(one.collection)
-    return view is not None and view.physical == physical
 
 
 def _undo(opened: Session, one: ApprovalRequest, at: datetime) -> str:

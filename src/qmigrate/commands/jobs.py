@@ -40,7 +40,7 @@ from qmigrate.errors import (
     without_secrets,
 )
 from qmigrate.ledger import DeletionRow, Ledger
-from qmigrate.ledger.approvals import APPROVED, Requests
+from qmigrate.ledger.approvals import APPROVED
 from qmigrate.ledger.fence import elapsed
 from qmigrate.ledger.job_queue import ATTEMPT, COMPLETED, FAILED, JOB, PENDING, STATES, JobQueue, QueuedJob
 from qmigrate.model.facts.audit import Audited
@@ -274,15 +274,15 @@ def submit_approved(settings: Settings, number: int) -> QueuedJob | None:
         UnknownNameError: there is no such request.
         RefusedError: no other person has approved it, or it is used up.
     """
-    found = requests.request(settings, number)
+    with opened_ledger(settings) as ledger:
+        found = requests.known_request(ledger, number)
     if found.state != APPROVED:
         raise RefusedError(f"request {number} is {found.state}", hint=f"qmigrate requests show {number}")
-    with opened_ledger(settings) as ledger:
-        again = getattr(Requests(ledger).get(number), "again", None)
-    if again is None and not found.again:
+    if found.again is None and not requests.runs_alone(found):
         return None
     acting = settings.acting(found.asked_by, {"request": number})
-    kind, arguments = (again["kind"], again["arguments"]) if again else ("request", {"request": number})
+    asked = found.again or {"kind": "request", "arguments": {"request": number}}
+    kind, arguments = asked["kind"], asked["arguments"]
     _check(kind, arguments)
     with opened_ledger(acting) as ledger:
         queue = JobQueue(ledger)

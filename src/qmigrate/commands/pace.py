@@ -13,6 +13,7 @@ from qmigrate.commands.session import opened_ledger
 from qmigrate.errors import RefusedError, UsageError
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.decisions import Pace, ask_pace, paces
+from qmigrate.ledger.reader import present
 from qmigrate.model.state import OpenRun
 from qmigrate.settings.load import Settings
 from qmigrate.text import did_you_mean
@@ -76,6 +77,12 @@ def pace(
     return Paced(collection, run.id, ask, asked.rate, asked.paused, run.host)
 
 
+def unfinished(settings: Settings, collection: str) -> OpenRun | None:
+    """The run of a collection that is not over; None where there is none."""
+    with opened_ledger(settings) as ledger:
+        return ledger.open_run(collection)
+
+
 def _worked_on(ledger: Ledger, collection: str) -> tuple[OpenRun, int]:
     """The run, and the epoch of who works on it."""
     run = ledger.open_run(collection)
@@ -93,7 +100,5 @@ def _rate(ledger: Ledger, run: OpenRun, now: Pace | None, ask: str, rate: float 
         return rate if rate is not None else now.rate if now is not None else None
     if now is not None and now.rate is not None:
         return max(_SLOWEST, now.rate * _SLOWER)
-    from qmigrate.ledger.reader import present
-
     seconds = max(1.0, (present(ledger) - run.started_at).total_seconds())
     return max(_SLOWEST, run.done_points / seconds * _SLOWER)

@@ -9,7 +9,7 @@ from typing import Any
 
 import qmigrate.commands.reset as reset
 from qmigrate.commands.asking import caller
-from qmigrate.commands.run_fixes import FixResult, run_fix
+from qmigrate.commands.run_fixes import run_fix
 from qmigrate.commands.session import opened_ledger, session
 from qmigrate.engine.approval import problem
 from qmigrate.errors import RefusedError, UnknownNameError, UsageError
@@ -229,7 +229,7 @@ def run(
     with session(settings, writes=True, progress=progress) as opened:
         operation = _operation(found.collection, edit)
         result = run_fix(opened, lambda world: plan_fix(world, [(operation, {**edit, **pace})]), lock_timeout)
-    return RequestRun(number, found.collection, result.changed, _log(result))
+    return RequestRun(number, found.collection, result.changed, result.log)
 
 
 def approved_run(settings: Settings, number: int) -> int | None:
@@ -245,10 +245,6 @@ def approved_run(settings: Settings, number: int) -> int | None:
         return found.run
     _check_open(found, (APPROVED,))
     return None
-
-
-def _log(result: FixResult) -> int | None:
-    return next((one.log for one in reversed(result.done) if one.log is not None), None)
 
 
 def _operation(collection: str, edit: JsonObject) -> Operation:
@@ -345,7 +341,9 @@ def _row(ledger: Ledger, one: ApprovalRequest) -> RequestRow:
 def _shown(one: ApprovalRequest, audit: Sequence[DeletionRow]) -> RequestRow:
     least = int(one.changes - one.tolerance * one.changes + 0.999999)
     decided = one.decided
-    log, undo = _audited(one, audit)
+    done = audited(one, audit)
+    row, undone = done if done is not None else (None, None)
+    undo = row is not None and isinstance(row.told.undo, str) and undone is None
     return RequestRow(
         id=one.id,
         collection=one.collection,
@@ -368,26 +366,26 @@ def _shown(one: ApprovalRequest, audit: Sequence[DeletionRow]) -> RequestRow:
         decided_at=one.decided_at,
         decided_why=one.decided_why,
         run=one.run,
-        log=log,
+        log=row.id if row is not None else None,
         undo=undo,
         found=one.found,
-        again=one.again is not None or _runs_alone(one),
-        command=_next(one, log, undo),
+        again=one.again is not None or runs_alone(one),
+        command=_next(one, row.id if row is not None and undo else None),
     )
 
 
-def _runs_alone(one: ApprovalRequest) -> bool:
+def runs_alone(one: ApprovalRequest) -> bool:
     """Whether ``requests run`` does all of it."""
     edit = one.what.get("edit") or {}
     return one.kind == RESET or (one.kind in DELETIONS and not one.what.get("revisions") and not edit.get("mark"))
 
 
-def _next(one: ApprovalRequest, log: int | None, undo: bool) -> str | None:
+def _next(one: ApprovalRequest, undo: int | None) -> str | None:
     if one.state == PENDING:
         return f"qmigrate approve {one.id}"
     if one.state == APPROVED:
-        return f"qmigrate requests run {one.id}" if _runs_alone(one) else _command_of(one)
-    return f"qmigrate fix undo {quote(log)}" if one.state == DONE and log is not None and undo else None
+        return f"qmigrate requests run {one.id}" if runs_alone(one) else _command_of(one)
+    return f"qmigrate fix undo {quote(undo)}" if one.state == DONE and undo is not None else None
 
 
 def _command_of(one: ApprovalRequest) -> str:
@@ -398,11 +396,12 @@ def _command_of(one: ApprovalRequest) -> str:
     return f"qmigrate gc {quote(one.collection)} --now"
 
 
-def _audited(one: ApprovalRequest, audit: Sequence[DeletionRow]) -> tuple[int | None, bool]:
-    """The row of the audit of its run, and whether it can be undone."""
+def audited(one: ApprovalRequest, audit: Sequence[DeletionRow]) -> tuple[DeletionRow, DeletionRow | None] | None:
+    """The row of the audit of a request's run, and the one that has undone it; None where there is none.
+
+    Args:
+        audit: all of it, newest first.
+    """
     mine = (row for row in audit if row.collection == one.collection and row.told.run == one.run)
     row = next(mine, None) if one.run is not None else None
-    if row is None:
-        return None, False
-    undone = any(later.told.undoes == row.id for later in audit)
-    return row.id, isinstance(row.told.undo, str) and not undone
+    return None if row is None else (row, next((later for later in audit if later.told.undoes == row.id), None))

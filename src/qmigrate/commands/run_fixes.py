@@ -252,6 +252,11 @@ class FixResult:
         """Points that were changed, over all collections."""
         return sum(one.changed for one in self.done)
 
+    @property
+    def log(self) -> int | None:
+        """The newest row of the audit; None where nothing was there."""
+        return next((one.log for one in reversed(self.done) if one.log is not None), None)
+
 
 def run_fix(
     opened: Session,

@@ -240,11 +240,19 @@ def run(settings: Settings | None, number: int, *, most: int = 200) -> Run:
     Raises:
         UnknownNameError: there is no run of this number.
     """
-    settings = settings or Settings.load()
+    return run_with_figures(settings or Settings.load(), number, most=most)[0]
+
+
+def run_with_figures(settings: Settings, number: int, *, most: int = 200) -> tuple[Run, RunFigures]:
+    """What :func:`run` and :func:`figures` tell, read at once.
+
+    Raises:
+        UnknownNameError: there is no run of this number.
+    """
     with Watch.opened(settings) as watch:
         found = watch.look(number)
     late = doubtful(settings, number, fields=settings.console.fields, most=most)
-    return described(found, settings.limits.lease_ttl, late)
+    return described(found, settings.limits.lease_ttl, late), figures_of(found)
 
 
 def now(settings: Settings) -> datetime:
@@ -256,7 +264,7 @@ def now(settings: Settings) -> datetime:
 def begun_since(settings: Settings, moment: datetime) -> tuple[tuple[Run, RunFigures], ...]:
     """Runs that were begun or ended since a moment, oldest first, as :func:`run` and :func:`figures` tell of them."""
     found = reversed(runs(settings, since=moment, limit=_FEW).rows)
-    return tuple((run(settings, one.id), figures(settings, one.id)) for one in found)
+    return tuple(run_with_figures(settings, one.id) for one in found)
 
 
 def figures(settings: Settings | None, number: int) -> RunFigures:

@@ -22,6 +22,7 @@ from qmigrate.errors import NotConfiguredError, PointsNotFoundError
 from qmigrate.model.names import has_signs
 from qmigrate.ports import Progress
 from qmigrate.settings.load import Settings
+from qmigrate.text import aware
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def delete(
         result = fix.fix(settings, operation, most=most, tenant=ALL, progress=progress)
     except PointsNotFoundError:
         return DeletedVectors(0, None)
-    return DeletedVectors(result.changed, next((one.log for one in reversed(result.done) if one.log is not None), None))
+    return DeletedVectors(result.changed, result.log)
 
 
 def retrain_directory(
@@ -254,7 +255,7 @@ def folders(found: Sequence[Directory], below: str = "") -> list[Folder]:
             totals[outer] += one.vectors
             parts.setdefault(outer, set()).add(inner)
             inner = outer
-    shown = sorted(path for path in totals if path in own or len(parts.get(path, ())) > 1)
+    shown = [path for path in totals if path in own or len(parts.get(path, ())) > 1]
     made: list[Folder] = []
     above: list[str] = []
     for path in sorted(shown, key=lambda path: path.split("/")):
@@ -437,6 +438,5 @@ def _preset(settings: Settings, endpoint: str) -> str:
 def _moment(value: Any) -> str | None:
     """ISO 8601 in UTC, as the contract has it; a text of the database as it is."""
     if isinstance(value, datetime):
-        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return aware.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return aware(value).astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return None if value is None else str(value)

@@ -268,6 +268,17 @@ def allow(request: Request, found: Caller, role: str) -> Caller:
     return found
 
 
+def called(request: Request) -> str:
+    """Which endpoint a request is for, for the records."""
+    return f"{request.method} {request.url.path}"
+
+
+def acting(settings: Settings, request: Request) -> Settings:
+    """The settings, for a caller who is known: what they do is recorded with their name."""
+    caller: Caller = request.state.caller
+    return settings.acting(caller.user, {"endpoint": called(request)})
+
+
 def from_here(request: Request) -> bool:
     """Whether a browser says that a page of this console sent the request; other programs say nothing."""
     return request.headers.get("sec-fetch-site") in (None, "same-origin")

@@ -11,8 +11,8 @@ from pydantic.alias_generators import to_camel
 
 import qmigrate.commands.jobs as jobs
 import qmigrate.commands.requests as requests
-from qmigrate.console.access import Access, Caller
-from qmigrate.console.background import JobResponse, called, shown
+from qmigrate.console.access import Access, Caller, acting
+from qmigrate.console.background import JobResponse, shown
 from qmigrate.console.problems import VerbRoute
 from qmigrate.ledger.job_queue import QueuedJob
 from qmigrate.model.approval import CONSOLE, Person
@@ -81,12 +81,6 @@ def requests_router(settings: Settings, access: Access) -> APIRouter:
     _reading(router, settings)
     _deciding(router, settings, access)
     return router
-
-
-def acting(settings: Settings, request: Request) -> Settings:
-    """The settings, for who calls."""
-    caller: Caller = request.state.caller
-    return settings.acting(caller.user, {"endpoint": called(request)})
 
 
 def decide(settings: Settings, number: int, reason: str | None) -> tuple[requests.RequestRow, QueuedJob | None]:

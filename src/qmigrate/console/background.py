@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from starlette.routing import NoMatchFound
 
 import qmigrate.commands.jobs as jobs
+from qmigrate.console.access import called
 from qmigrate.console.problems import PlainJson, VerbRoute
 from qmigrate.errors import UsageError
 from qmigrate.ledger.job_queue import QueuedJob
@@ -90,11 +91,6 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
         "asked for",
     }
 }
-
-
-def called(request: Request) -> str:
-    """Which endpoint a request is for, for the records."""
-    return f"{request.method} {request.url.path}"
 
 
 class Background:

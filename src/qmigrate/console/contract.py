@@ -17,7 +17,8 @@ from pydantic.alias_generators import to_camel
 
 from qmigrate.commands import vectors
 from qmigrate.commands.reset import PHRASE
-from qmigrate.console.background import ACCEPTED, WAITING, Actor, Background, called
+from qmigrate.console.access import called
+from qmigrate.console.background import ACCEPTED, WAITING, Actor, Background
 from qmigrate.console.problems import VerbRoute
 from qmigrate.model.approval import APPLICATION
 from qmigrate.settings.load import Settings

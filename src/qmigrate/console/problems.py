@@ -115,10 +115,18 @@ class VerbRoute(APIRoute):
             try:
                 return await handle(request)
             except QmigrateError as error:
-                return answer(error, request)
+                return self.failed(request, error)
             except (HTTPException, RequestValidationError):
                 raise
             except Exception as error:  # the last resort: never a traceback in an answer
-                return unexpected(error)
+                return self.faulty(request, error)
 
         return handled
+
+    def failed(self, request: Request, error: QmigrateError) -> Response:
+        """The answer to a request whose verb has failed."""
+        return answer(error, request)
+
+    def faulty(self, _request: Request, error: Exception) -> Response:
+        """The answer to one that has come upon a fault."""
+        return unexpected(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -25,6 +25,7 @@ from qmigrate.console.schemas import answers
 from qmigrate.model.names import unknown
 from qmigrate.model.plan import Plan
 from qmigrate.settings.load import Settings
+from qmigrate.text import aware
 
 Limit = Annotated[int, Query(ge=1, le=10_000)]
 
@@ -113,9 +114,9 @@ def _records(router: APIRouter, settings: Settings) -> None:
         form: Annotated[str, Query(alias="format", pattern="^(json|jsonl|csv)$")] = "json",
     ) -> Response:
         """What was deleted and changed on purpose, newest first; `format=csv` for a spreadsheet, or `jsonl`."""
-        aware = since.replace(tzinfo=UTC) if since is not None and since.tzinfo is None else since
+        begin = None if since is None else aware(since)
         whole = audit.deletions(
-            settings, collection, since=aware, kind=kind, target=target, actor=actor, limit=limit + offset
+            settings, collection, since=begin, kind=kind, target=target, actor=actor, limit=limit + offset
         )
         found = audit.Deletions(whole.rows[offset:])
         return _json(found) if form == "json" else exported(found, form)

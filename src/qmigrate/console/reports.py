@@ -12,13 +12,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from qmigrate.commands.history import KINDS
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.runs import Run, RunFigures
 from qmigrate.console.pages.assets import ASSETS
-from qmigrate.console.pages.runs import ADVICE
+from qmigrate.console.pages.runs import PARTS
 from qmigrate.console.pages.words import environment
-from qmigrate.console.plots import HEIGHT, WIDTH, plots
+from qmigrate.console.plots import plots
 from qmigrate.model.plan import Plan, Step
 from qmigrate.model.report import VerificationReport
 
@@ -102,10 +101,7 @@ def report(about: About, ended: Ended, material: Material) -> str:
             "runs": [(run, plots(figures)) for run, figures in material.runs],
             "css": Markup(ASSETS.text("qmigrate.css")),  # noqa: S704  a file of this package
             "now": datetime.now(UTC),
-            "meanings": KINDS,
-            "advice": ADVICE,
-            "width": WIDTH,
-            "height": HEIGHT,
+            **PARTS,
         }
     )
 

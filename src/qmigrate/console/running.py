@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -13,6 +13,7 @@ from qmigrate.console.problems import PlainJson, VerbRoute
 from qmigrate.console.schemas import answers
 from qmigrate.console.streams import Streams, as_json
 from qmigrate.settings.load import Settings
+from qmigrate.text import aware
 
 #: The number of a run, as databases have it.
 Number = Annotated[int, Path(ge=1, lt=1 << 63)]
@@ -41,14 +42,13 @@ def runs_router(settings: Settings, streams: Streams) -> APIRouter:
         offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
     ) -> Response:
         """Every attempt, newest first: also what failed, was refused, or is being worked on."""
-        aware = since.replace(tzinfo=UTC) if since is not None and since.tzinfo is None else since
         found = running.runs(
             settings,
             collection=collection,
             states=state or (),
             verb=verb,
             actor=actor,
-            since=aware,
+            since=None if since is None else aware(since),
             limit=limit,
             offset=offset,
         )

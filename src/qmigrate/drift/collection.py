@@ -384,7 +384,7 @@ def _generations(state: CollectionState, around: Surroundings) -> Iterator[Findi
 def _way_back(state: CollectionState, row: Generation, around: Surroundings) -> Iterator[Finding]:
     """What has become of a generation that is kept without serving."""
     path = f"generation {row.physical}"
-    base = row.revisions[-1] if row.revisions else "base"
+    base = row.revision or "base"
     seen = around.kept.get(row.physical)
     unseen = state.hides and row.physical == state.name and around.capabilities.several
     if unseen or (seen is None and row.physical in around.physical):

@@ -131,7 +131,7 @@ def plan_loss(world: World, name: str, physical: str) -> Plan:
             f"{physical} is what the ledger has for {name}, which leads to {state.physical} now",
             hint="qmigrate check shows what to do",
         )
-    base = row.revisions[-1] if row.revisions else "base"
+    base = row.revision or "base"
     step, served = RecordLoss(physical, "it is not in Qdrant any more"), row.state == "live"
     meaning = f"which served {name}" if served else f"the way back to {base}"
     return _repair(state, step, f"{physical}, {meaning}, is gone", declared=None if served else state.declared)

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import tenacity
 
+from qmigrate.text import aware
+
 Result = TypeVar("Result")
 
 #: A server that asks for a longer pause is given up: a user should know.
@@ -41,8 +43,7 @@ def retry_after(header: str | None, now: datetime | None = None) -> float | None
         wanted = parsedate_to_datetime(text)
     except (TypeError, ValueError):
         return None
-    aware = wanted if wanted.tzinfo else wanted.replace(tzinfo=UTC)
-    return max(0.0, (aware - (now or datetime.now(UTC))).total_seconds())
+    return max(0.0, (aware(wanted) - (now or datetime.now(UTC))).total_seconds())
 
 
 def patiently(call: Callable[[], Result], *, retries: int) -> Result:

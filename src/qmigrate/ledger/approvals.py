@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, inspect, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, or_, select, update
 
 from qmigrate.ledger.codec import readable
 from qmigrate.ledger.fence import Fenced
@@ -211,7 +211,7 @@ class Requests:
 
     def forget_expired(self) -> int:
         """Take out of erasures that were asked for in vain whom they were about; of how many."""
-        if not self._is_there():
+        if not self._database.has(requests):
             return 0
         late = and_(requests.c.state.in_((PENDING, APPROVED)), requests.c.expires_at <= self._database.now())
         with self._database.writing() as connection:
@@ -228,7 +228,7 @@ class Requests:
         query = select(deletions.c.metadata, deletions.c.vector_count).where(
             deletions.c.collection == collection, since
         )
-        used = {row["run"] for row in self._ledger.rows(approved)} if self._is_there() else set()
+        used = {row["run"] for row in self._ledger.rows(approved)} if self._database.has(requests) else set()
         rows = self._ledger.rows(query)
         facts = [(row["metadata"] if isinstance(row["metadata"], dict) else {}, row["vector_count"]) for row in rows]
         return sum(int(count) for one, count in facts if one.get("run") not in used)
@@ -237,16 +237,10 @@ class Requests:
         self, where: ColumnElement[bool], limit: int | None = None, offset: int | None = None
     ) -> list[ApprovalRequest]:
         """None while there is no table yet: the ledger of an earlier qmigrate can be read."""
-        if not self._is_there():
+        if not self._database.has(requests):
             return []
         query = _query(self._ledger, where).limit(limit).offset(offset)
         return [_request(row) for row in self._ledger.rows(query)]
-
-    def _is_there(self) -> bool:
-        if not self._database.exists:
-            return False
-        with self._database.reading() as connection:
-            return inspect(connection).has_table(requests.name, schema=self._database.schema)
 
     def _read(self, connection: Connection, where: ColumnElement[bool]) -> list[ApprovalRequest]:
         return [_request(row) for row in connection.execute(_query(self._ledger, where)).mappings()]

@@ -15,10 +15,12 @@ from sqlalchemy import (
     Connection,
     Engine,
     Interval,
+    Table,
     Text,
     create_engine,
     event,
     func,
+    inspect,
     make_url,
     type_coerce,
 )
@@ -285,6 +287,7 @@ class Database:
         self._place = DatabaseAddress(parsed, self.file, schema, connections)
         self._secrets = _secrets(parsed)
         self._engine: Engine | None = None
+        self._seen: set[str] = set()
         self.label = f"sqlite {self.file}" if self.file else _postgres_label(parsed)
 
     def __repr__(self) -> str:
@@ -294,6 +297,18 @@ class Database:
     def exists(self) -> bool:
         """False only for a SQLite file that is not there yet."""
         return self.file is None or self.file.exists()
+
+    def has(self, table: Table) -> bool:
+        """Whether a table is there; the ledger of an earlier qmigrate lacks some. It is asked until it is there.
+
+        Raises:
+            LedgerError: the database can't be reached or read.
+        """
+        if table.name not in self._seen and self.exists:
+            with self.reading() as connection:
+                if inspect(connection).has_table(table.name, schema=self.schema):
+                    self._seen.add(table.name)
+        return table.name in self._seen
 
     def create(self) -> None:
         """Make the SQLite file when it is missing; PostgreSQL databases are made by their owners."""

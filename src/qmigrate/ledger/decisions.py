@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, inspect, select, update
+from sqlalchemy import Connection, and_, select, update
 
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.codec import readable
@@ -155,11 +155,7 @@ def ask_pace(ledger: LedgerReader, pace: Pace) -> None:
 
 def paces(ledger: LedgerReader, runs: list[int]) -> dict[int, Pace]:
     """Run -> what is asked of it; none in a ledger that an earlier qmigrate has made."""
-    database, table = ledger.database, tables.paces
-    if not runs or not ledger.ready():
+    table = tables.paces
+    if not runs or not ledger.database.has(table):
         return {}
-    with database.reading() as connection:
-        if not inspect(connection).has_table(table.name, schema=database.schema):
-            return {}
-        rows = connection.execute(select(table).where(table.c.run.in_(runs))).mappings()
-        return {row["run"]: Pace(**row) for row in rows}
+    return {row["run"]: Pace(**row) for row in ledger.rows(select(table).where(table.c.run.in_(runs)))}

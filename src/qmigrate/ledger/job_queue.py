@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, delete, inspect, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from qmigrate.ledger.codec import readable
@@ -79,7 +79,6 @@ class JobQueue:
     def __init__(self, ledger: LedgerReader) -> None:
         self._ledger = ledger
         self._database = ledger.database
-        self._is_there = False
 
     def add(self, kind: str, arguments: JsonObject, key: str | None = None) -> tuple[QueuedJob, bool]:
         """Ask for a job.
@@ -252,13 +251,7 @@ class JobQueue:
 
     def _rows(self, query: Select[Any]) -> list[Any]:
         """None while there is no table yet: the ledger of an earlier qmigrate can be read."""
-        if not self._is_there:
-            if not self._database.exists:
-                return []
-            with self._database.reading() as connection:
-                # Asked until it is there, and not before every look for work and every report.
-                self._is_there = inspect(connection).has_table(jobs.name, schema=self._database.schema)
-        return self._ledger.rows(query) if self._is_there else []
+        return self._ledger.rows(query) if self._database.has(jobs) else []
 
     def _change(self, where: ColumnElement[bool], **values: Any) -> bool:
         """Whether a row was changed; the table is there, since a row was read."""

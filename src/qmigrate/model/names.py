@@ -33,6 +33,12 @@ def generation_name(name: str, number: int) -> str:
     return f"{name}__g{number:04d}"
 
 
+def generation_word(physical: str) -> str:
+    """A generation for people: ``g0002``; the name of a plain collection."""
+    found = GENERATION.match(physical)
+    return f"g{found['number']}" if found else physical
+
+
 def rehearsal_name(name: str, number: int) -> str:
     """Physical name of a throwaway collection; each rehearsal starts with 1 again."""
     return f"{name}__r{number:04d}"

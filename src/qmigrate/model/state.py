@@ -212,6 +212,11 @@ class Generation:
     settings: JsonObject | None = field(default=None, compare=False)
 
     @property
+    def revision(self) -> str | None:
+        """The newest revision of `revisions`; None of one that was before any."""
+        return self.revisions[-1] if self.revisions else None
+
+    @property
     def never_served(self) -> bool:
         """Whether it was being built, or built and held, until it was abandoned."""
         before = (self.deletion or {}).get("state", self.state) if self.state == DELETING else self.state

@@ -55,7 +55,17 @@ class Recall:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownItem:
+class _OfField:
+    """Questions that are made of a payload field of points."""
+
+    field: str
+
+    def __post_init__(self) -> None:
+        _check_name(type(self).__name__, self.field)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownItem(_OfField):
     """Questions made of points: a text of each asks for its own point. Take one that isn't embedded, such as a title.
 
     Args:
@@ -65,18 +75,13 @@ class KnownItem:
         PlanError: it is not a name.
     """
 
-    field: str
-
-    def __post_init__(self) -> None:
-        _check_name("KnownItem", self.field)
-
     def describe(self) -> str:
         """A few words for people."""
         return f"{self.field} of points"
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class Sentence(_OfField):
     """Questions made of points: one sentence of a longer text asks for its own point.
 
     Args:
@@ -86,18 +91,13 @@ class Sentence:
         PlanError: it is not a name.
     """
 
-    field: str
-
-    def __post_init__(self) -> None:
-        _check_name("Sentence", self.field)
-
     def describe(self) -> str:
         """A few words for people."""
         return f"a sentence of {self.field} of points"
 
 
 @dataclass(frozen=True, slots=True)
-class SameValue:
+class SameValue(_OfField):
     """Questions made of points: each asks, by its own vector, for those with the same value. No embedder is needed.
 
     Args:
@@ -106,11 +106,6 @@ class SameValue:
     Raises:
         PlanError: it is not a name.
     """
-
-    field: str
-
-    def __post_init__(self) -> None:
-        _check_name("SameValue", self.field)
 
     def describe(self) -> str:
         """A few words for people."""

@@ -176,8 +176,7 @@ class CopyOf:
 
     Args:
         vector: its name; ``""`` is the unnamed one.
-        allow_normalised: copy out of a cosine vector into another distance, although a cosine vector keeps
-            only
+        allow_normalised: copy out of a cosine vector into another distance, although a cosine vector keeps only
             directions: the lengths of the originals are lost. Off by default.
         scale: the rule by which numbers become those that a uint8 vector keeps: ``Scale(-0.2, 0.2)``. Readers have to
             scale their queries by the same one.

@@ -219,7 +219,7 @@ def _held(state: CollectionState, holding: Holding, choice: GcWish) -> str | Non
     if row.held_until is not None and row.held_until <= choice.now:
         return None
     parent = state.parent()
-    back = row.revisions[-1] if row.revisions else "base"
+    back = row.revision or "base"
     way = f"the way back to {back}" if parent is not None and parent.physical == row.physical else "held"
     return way if row.held_until is not None else f"{way}, without an end: --now deletes it"
 

@@ -92,8 +92,7 @@ def plan_undo_reset(
         raise RefusedError(
             f"{left}, which fix {log} has left behind, is not at the revisions of {state.name}: {', '.join(newer)} was "
             "applied or undone since",
-            hint=f"first go to where it was: qmigrate rollback "
-            f"{quote(parent.revisions[-1] if parent.revisions else 'base')}",
+            hint=f"first go to where it was: qmigrate rollback {quote(parent.revision or 'base')}",
         )
     place = "shadow" if left == state.name else "alias"
     names = (state.name, *(state.live.schema.aliases if state.live else ()))

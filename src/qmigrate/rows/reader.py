@@ -33,7 +33,7 @@ from qmigrate.rows.keys import (
     unusual,
 )
 from qmigrate.rows.moment import Moment
-from qmigrate.text import quote
+from qmigrate.text import aware, quote
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -76,7 +76,7 @@ def _text_reaches(text: str, moment: datetime) -> bool:
         return date.fromisoformat(text) >= moment.astimezone(UTC).date()
     except ValueError:
         found = datetime.fromisoformat(text)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)) >= moment
+    return aware(found) >= moment
 
 
 def _latest(value: float) -> int:

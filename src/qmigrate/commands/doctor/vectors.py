@@ -16,6 +16,7 @@ from qmigrate.engine.points.checksums import Checksums
 from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.engine.points.transformation import is_model
 from qmigrate.errors import QmigrateError
+from qmigrate.evaluation.measures import overlap
 from qmigrate.evaluation.soundness import NAMED, Odd, Soundness
 from qmigrate.model.facts.soundness import VectorFinding, VectorHealth
 from qmigrate.model.facts.stored import plain
@@ -25,6 +26,7 @@ from qmigrate.model.transform import PointId
 from qmigrate.operations.values import Embed
 from qmigrate.operations.vector import RenameVector
 from qmigrate.ports import CountsTokens, Embedder, Stored
+from qmigrate.sequences import in_parts
 from qmigrate.settings.load import Settings
 from qmigrate.store import records
 from qmigrate.text import counted, quote
@@ -118,8 +120,8 @@ class _Examined:
             yield from self._store.scan(self._name, page=_PAGE)
             return
         ids = self._store.sample_ids(self._name, SAMPLE)
-        for first in range(0, len(ids), _PAGE):
-            yield self._store.fetch(self._name, ids[first : first + _PAGE])
+        for part in in_parts(ids, _PAGE):
+            yield self._store.fetch(self._name, part)
 
     def look(self, page: Sequence[Stored]) -> None:
         """See some points."""
@@ -376,5 +378,5 @@ def _searchable(message: Any) -> bool:
 
 
 def _recall(exact: Sequence[Sequence[PointId]], found: Sequence[Sequence[PointId]]) -> float:
-    shares = [len(set(one) & set(other)) / len(one) for one, other in zip(exact, found, strict=True) if one]
+    shares = [overlap(one, other, _K) for one, other in zip(exact, found, strict=True) if one]
     return sum(shares) / len(shares) if shares else 1.0

@@ -170,22 +170,22 @@ def _under_way(router: APIRouter, site: Site) -> None:
 
     @router.get("/plan/abort", dependencies=[site.allows("operator")])
     def ask(request: Request, name: str) -> Response:
-        run, working = _unfinished(site, name)
+        run = paces.unfinished(site.settings, name)
         if run is None:
             raise HTTPException(404, f"{name} has no unfinished run")
-        key = secrets.token_hex(16)
-        return site.render(request, "plan_abort.html", title="Abort", name=name, run=run, working=working, key=key)
+        facts: dict[str, Any] = {"name": name, "run": run.id, "working": run.leased, "key": secrets.token_hex(16)}
+        return site.render(request, "plan_abort.html", title="Abort", **facts)
 
     @router.post("/plan/abort", dependencies=[site.takes("operator")])
     def abort(request: Request) -> Response:
         form = form_of(request)
         name = form.text("name")
-        run, working = _unfinished(site, name)
-        if form.text("run") != str(run):
+        run = paces.unfinished(site.settings, name)
+        if run is None or form.text("run") != str(run.id):
             raise RefusedError(f"the unfinished run of {name} is another one than was shown", hint="qmigrate status")
-        if working:
-            paces.pace(site.acting(request), name, "stop", expected=run)
-        return _asked(site, request, form, "abort", {"collection": name, "run": run})
+        if run.leased:
+            paces.pace(site.acting(request), name, "stop", expected=run.id)
+        return _asked(site, request, form, "abort", {"collection": name, "run": run.id})
 
 
 def _jobs(router: APIRouter, site: Site) -> None:
@@ -261,12 +261,3 @@ def _rate(form: Form) -> float | None:
         return float(given.replace(",", ""))
     except ValueError:
         raise UsageError(f"a rate is a number of points per second, not {given!r}") from None
-
-
-def _unfinished(site: Site, name: str) -> tuple[int | None, bool]:
-    """The unfinished run of a collection, and whether a process works on it."""
-    seen = first.overview(site.settings)
-    working = [one.run for one in seen.underway if one.collection == name]
-    stopped = [one.run for one in seen.stopped if one.collection == name]
-    held = [one.run for one in seen.held if one.collection == name]
-    return next(iter([*working, *stopped, *held]), None), bool(working)

@@ -26,6 +26,8 @@ ADVICE: Mapping[str, str] = {
     "may_have_missed": "Send a request by a filter, made in those moments, again",
     "unknown": "Compare both values",
 }
+#: What the parts of a run need besides it, whatever the settings are.
+PARTS: Mapping[str, Any] = {"meanings": KINDS, "advice": ADVICE, "width": WIDTH, "height": HEIGHT}
 
 
 def runs_routes(site: Site) -> APIRouter:
@@ -66,7 +68,7 @@ def runs_routes(site: Site) -> APIRouter:
 
     @router.get("/runs/{number}", dependencies=allowed)
     def one(request: Request, number: Number) -> Response:
-        found, figures = running.run(site.settings, number), running.figures(site.settings, number)
+        found, figures = running.run_with_figures(site.settings, number)
         title = f"Run {number}: {found.summary.verb} of {found.summary.collection}"
         return site.render(request, "run.html", title=title, run=found, plots=plots(figures), **parts(site))
 
@@ -90,10 +92,4 @@ def runs_routes(site: Site) -> APIRouter:
 
 def parts(site: Site) -> dict[str, Any]:
     """What the parts of a run need besides it."""
-    return {
-        "meanings": KINDS,
-        "advice": ADVICE,
-        "fields": site.settings.console.fields,
-        "width": WIDTH,
-        "height": HEIGHT,
-    }
+    return {**PARTS, "fields": site.settings.console.fields}

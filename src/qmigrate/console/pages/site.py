@@ -9,23 +9,22 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import BaseRoute, Route
 
-from qmigrate.console.access import Access, Caller, allow, from_here
+from qmigrate.console.access import Access, Caller, acting, allow, from_here
 from qmigrate.console.pages.assets import ASSETS
 from qmigrate.console.pages.words import environment
-from qmigrate.console.problems import answer, status_of, unexpected
+from qmigrate.console.problems import VerbRoute, answer, status_of
 from qmigrate.errors import QmigrateError
 from qmigrate.settings.load import Settings
 
@@ -124,8 +123,7 @@ class Site:
 
     def acting(self, request: Request) -> Settings:
         """The settings, for who calls: what they do is recorded with their name."""
-        caller: Caller = request.state.caller
-        return self.settings.acting(caller.user, {"endpoint": f"{request.method} {request.url.path}"})
+        return acting(self.settings, request)
 
     def render(self, request: Request, template: str, status: int = 200, **facts: Any) -> HTMLResponse:
         """A page.
@@ -265,29 +263,21 @@ def _several(value: object) -> list[str]:
 def _route_of(site: Site) -> type[APIRoute]:
     """A class of routes whose errors of qmigrate are pages."""
 
-    class PageRoute(APIRoute):
+    class PageRoute(VerbRoute):
         """A route of a page."""
 
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            """The handler of FastAPI, with the errors shown."""
-            handle = super().get_route_handler()
+        def failed(self, request: Request, error: QmigrateError) -> Response:
+            """The error as a page."""
+            return site.failed(request, error)
 
-            async def handled(request: Request) -> Response:
-                try:
-                    return await handle(request)
-                except QmigrateError as error:
-                    return site.failed(request, error)
-                except (HTTPException, RequestValidationError):
-                    raise
-                except Exception as error:  # the last resort: never a traceback on a page
-                    response = unexpected(error)
-                    if not wants_page(request):
-                        return response
-                    return site.render(
-                        request, "error.html", 500, title="A fault", message="an unexpected error: the log of the "
-                        "server has it", hint=None, exit_code=1, kind=None,
-                    )
-
-            return handled
+        def faulty(self, _request: Request, error: Exception) -> Response:
+            """That there was one as a page, for a person."""
+            response = super().faulty(_request, error)
+            if not wants_page(_request):
+                return response
+            return site.render(
+                _request, "error.html", 500, title="A fault", message="an unexpected error: the log of the server has "
+                "it", hint=None, exit_code=1, kind=None,
+            )
 
     return PageRoute

@@ -80,11 +80,6 @@ def share(percent: float | None) -> str:
     return f"{percent:.0f} %" if percent in (0, 100) or percent < 99 else f"{int(percent * 10) / 10:.1f} %"
 
 
-def aware(value: datetime) -> datetime:
-    """A time without a zone is UTC."""
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
-
-
 def moment(value: datetime | None) -> str:
     """``2025-11-21 14:02 UTC``: in the zone of the server, which is named, since readers are in others."""
     return NOTHING if value is None else f"{text.moment(value)} {text.zone(value)}"
@@ -92,14 +87,14 @@ def moment(value: datetime | None) -> str:
 
 def iso(value: datetime) -> str:
     """For programs: the attribute of `<time>`."""
-    return aware(value).astimezone(UTC).isoformat(timespec="seconds")
+    return text.aware(value).astimezone(UTC).isoformat(timespec="seconds")
 
 
 def ago(value: datetime | None, now: datetime) -> str:
     """``3 min ago``, ``in 7 d``, ``now``."""
     if value is None:
         return NOTHING
-    seconds = (now - aware(value)).total_seconds()
+    seconds = (now - text.aware(value)).total_seconds()
     if abs(seconds) < 1:
         return "now"
     whole = text.took(abs(seconds))
