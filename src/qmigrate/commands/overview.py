@@ -9,12 +9,13 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from qmigrate.commands.condition import eta, percent
 from qmigrate.commands.held_runs import held_run
 from qmigrate.commands.readiness import Standing, standings
 from qmigrate.commands.results import Since
+from qmigrate.commands.runs import STAGES
 from qmigrate.commands.session import Session, notes_on, session
 from qmigrate.commands.status import written
 from qmigrate.engine.phases import phases_of
@@ -24,14 +25,14 @@ from qmigrate.ledger.codec import RunRow
 from qmigrate.ledger.decisions import paces
 from qmigrate.ledger.reader import present
 from qmigrate.ledger.writer import UNCHANGED
-from qmigrate.model.facts.phases import Fill, Proof, Swap
-from qmigrate.model.names import GENERATION, unknown
+from qmigrate.model.facts.phases import Fill, Swap
+from qmigrate.model.names import generation_word, unknown
 from qmigrate.model.plan import Build, EditPoints, GoLive, InPlace, RunCode
-from qmigrate.model.state import CollectionState, Generation, OpenRun, World
+from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.observe import observe
 from qmigrate.planner import plan_rollback
 from qmigrate.settings.load import Settings
-from qmigrate.text import quote
+from qmigrate.text import aware, quote
 
 #: How old a proof may be before what it says of the source is doubtful: a cut-over proves it again in any case.
 STALE = timedelta(hours=24)
@@ -41,20 +42,8 @@ _RECENT, _MOST = timedelta(hours=24), 100
 _PATIENCE = 2.0
 #: Seconds that a name takes to move back, and points per second that are carried; assumed where no run has shown it.
 _MOVE, _CARRIED = 0.5, 400.0
-#: Stages of a rebuild as people are shown them -> its phases.
-STAGES = ("snapshot", "fill", "index", "converge", "proof", "live")
-_STAGE_OF = {
-    "preflight": "snapshot",
-    "snapshot": "snapshot",
-    "shadow": "snapshot",
-    "fill": "fill",
-    "index": "index",
-    "quality": "converge",
-    "hold": "proof",
-    "swap": "live",
-    "sweep": "live",
-    "close": "live",
-}
+#: Kind of a step and phase of it -> the stage that people are shown.
+_STAGE_OF = {phase: stage for stage, belong in STAGES.items() for phase in belong}
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,10 +365,8 @@ def stages_of(run: OpenRun) -> tuple[tuple[str, str], ...]:
     place = last.step if last is not None else 0
     steps = run.job.steps
     if any(isinstance(step, Build) for step in steps):
-        at = _STAGE_OF.get(last.phase, "converge") if last is not None else STAGES[0]
-        if last is not None and last.phase == Proof.phase:
-            at = "converge" if isinstance(steps[place], Build) else "proof"
-        names: tuple[str, ...] = STAGES
+        names = tuple(STAGES)
+        at = _STAGE_OF.get((steps[place].kind, last.phase), "converge") if last is not None else names[0]
     else:
         names = tuple(dict.fromkeys(phase.name for phase in phases_of(steps[place]))) if steps else ()
         at = last.phase if last is not None else next(iter(names), "")
@@ -411,7 +398,7 @@ def _failed_at_once(world: World, newest: Mapping[str, RunRow]) -> Iterator[Stop
         state = world.collections.get(name)
         if run.state != UNCHANGED or run.verb != "upgrade" or state is None:
             continue
-        served = "nothing has the name yet" if state.physical is None else f"{named(state.physical)} serves as before"
+        served = f"{generation_word(state.physical)} serves as before" if state.physical else "nothing has the name yet"
         yield Stopped(
             collection=name,
             run=run.id,
@@ -428,7 +415,7 @@ def _failed_at_once(world: World, newest: Mapping[str, RunRow]) -> Iterator[Stop
 
 def untouched(state: CollectionState, run: OpenRun) -> str:
     """What an unfinished run has not changed, in words: what users read, above all."""
-    served = named(state.physical) if state.physical is not None else None
+    served = generation_word(state.physical) if state.physical is not None else None
     for place, step in enumerate(run.job.steps):
         moved = run.record(place, Swap.phase) if isinstance(step, GoLive) else None
         if moved is not None:
@@ -447,18 +434,14 @@ def _waiting(run: OpenRun, at: datetime) -> Waiting | None:
         return None
     return Waiting(
         collection=found.collection,
-        generation=named(found.physical),
+        generation=generation_word(found.physical),
         revisions=found.revisions,
         run=found.run,
         since=found.since,
-        stale=found.since is not None and at - _aware(found.since) > STALE,
+        stale=found.since is not None and at - aware(found.since) > STALE,
         refused=found.refused,
         command=f"qmigrate cutover {quote(found.collection)}",
     )
-
-
-def _aware(value: datetime) -> datetime:
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def _quarantine(states: Sequence[CollectionState], lost: dict[str, int]) -> Iterator[tuple[str, int]]:
@@ -472,15 +455,5 @@ def old_generations(state: CollectionState) -> Iterator[Old]:
     """Generations of a collection that are kept and don't serve, newest first."""
     for row in reversed(state.generations):
         if row.state in ("retired", "deleting") or (row.state == "building" and state.open_run is None):
-            yield Old(state.name, named(row.physical), row.state, _newest(row), row.changed_at, row.held_until)
-
-
-def _newest(row: Generation) -> str | None:
-    return row.revisions[-1] if row.revisions else None
-
-
-def named(physical: str) -> str:
-    """A generation for people: ``g0002``; the name of a plain collection."""
-    found = GENERATION.match(physical)
-    return f"g{found['number']}" if found else physical
-
+            name = generation_word(row.physical)
+            yield Old(state.name, name, row.state, row.revision, row.changed_at, row.held_until)
