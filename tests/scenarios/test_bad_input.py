@@ -202,7 +202,7 @@ def test_a_folder_without_rights(local, tmp_path):
         ("qdrant: [unclosed", ("qmigrate.yaml, line",)),
         ("qdrant:\n\turl: x\n", ("qmigrate.yaml, line 2",)),
         ("- a\n- b\n", ("must hold keys and values",)),
-        ("qdrnat: {}\n", ('unknown key "qdrnat"', 'did you mean "qdrant"?')),
+        ("qdrnat: {}\n", ('unknown key "qdrnat"', 'did you mean "qdrant"?', "; the file is qmigrate.yaml")),
         ("rebuild: {holdovr: 7d}\n", ('unknown key "rebuild.holdovr"', 'did you mean "holdover"?')),
         ("rebuild: {holdover: 7 fortnights}\n", ("rebuild.holdover must be a duration",)),
         ("scripts: a\nscripts: b\n", ('line 2: the key "scripts" is given twice',)),
@@ -228,6 +228,18 @@ def test_every_verb_fails_in_one_json_object(local, verb):
         check_error_json(said, VERBS[verb])
 
 
+NEW_WITH_MODEL = """
+from qdrant_client.models import Distance, VectorParams
+from qmigrate import Embed
+
+
+def upgrade():
+    params = VectorParams(size=4, distance=Distance.COSINE)
+    return [
+        op.CreateCollection("other", vectors={{"a": params}}),
+        op.AddVector("other", "b", params, values=Embed("wrods", text="x")),
+    ]
+"""
 BODIES = {
     "syntax": (SYNTAX, ("0002_rev.py, line", "SyntaxError")),
     "raises on import": (RAISES_EARLY, ("0002_rev.py, line", "there_is_no_such_name is not defined")),
@@ -243,7 +255,14 @@ BODIES = {
         '\ndef upgrade():\n    return [op.DropVector("{name}", "z")]\n',
         ("0002 (0002_rev.py)", "there is no vector z (vectors: a)"),
     ),
-    "unknown embedder": (ADD.replace('"words"', '"wrods"'), ("'wrods' is not configured (known: words)", "embedders:")),
+    "unknown embedder": (
+        ADD.replace('"words"', '"wrods"'),
+        ("'wrods' is not configured (known: words); did you mean", '"words"?', "embedders:"),
+    ),
+    "unknown embedder of a new collection": (
+        NEW_WITH_MODEL,
+        ("'wrods' is not configured", "embedders:"),
+    ),
 }
 
 

@@ -29,6 +29,7 @@ from qmigrate.revisions.readable import Recorded, read_all
 from qmigrate.settings.load import CONFIG_NAME, Settings
 from qmigrate.store import ConnectionSettings, connect
 from qmigrate.store.weigh import weigh
+from qmigrate.text import did_you_mean
 
 #: New objects between two passes over the young ones; a pass over this many takes a millisecond or two.
 _YOUNG = 50_000
@@ -143,7 +144,8 @@ def configured_embedder(name: str, configured: Mapping[str, Mapping[str, object]
     if name not in configured:
         known = ", ".join(sorted(configured)) or "none"
         raise EmbedError(
-            f"embedder {name!r} is not configured (known: {known})", hint="add it under embedders: in qmigrate.yaml"
+            f"embedder {name!r} is not configured (known: {known}){did_you_mean(name, configured)}",
+            hint="add it under embedders: in qmigrate.yaml",
         )
     return load(name, configured[name])
 

@@ -16,6 +16,7 @@ from qmigrate.operations.checks import shown
 from qmigrate.operations.values import FILL_ME
 from qmigrate.operations.vector_common import params_of
 from qmigrate.revisions.python_source import definition
+from qmigrate.text import did_you_mean
 
 
 def _size(project: Project) -> Iterator[Hit]:
@@ -39,7 +40,9 @@ def _unknown_embedder(project: Project) -> Iterator[Hit]:
     for use in each_operation(project):
         for value in use.operation.embeds().values():
             if project.embedder(use.name, value.embedder) is None:
-                yield Hit(use.source, use.span, f"embedder {value.embedder} is not configured")
+                known = {**project.embedders.get("", {}), **project.embedders.get(use.name, {})}
+                meant = did_you_mean(value.embedder, known)
+                yield Hit(use.source, use.span, f"embedder {value.embedder} is not configured{meant}")
 
 
 def _unpinned(project: Project) -> Iterator[Hit]:

@@ -195,28 +195,29 @@ class Settings:
         here = ValueContext(Path.cwd(), environ)
         file, data = (None, dict(content)) if content is not None else _read_file(config, here)
         source = ValueContext(file.parent if file else here.folder, environ, file is not None or content is not None)
-        _check_names(data, environ)
-        urls = {"qdrant": qdrant_url or environ.get("QMIGRATE_QDRANT_URL")}
-        urls["ledger"] = ledger_url or environ.get("QMIGRATE_LEDGER_URL")
-        _refuse_empty_sections(file, data, urls)
-        part = {name: read.mapping(data.get(name) or {}, name) for name in _SECTIONS if name not in _ALONE}
-        found = cls(
-            qdrant=_qdrant(part["qdrant"], urls["qdrant"], source),
-            ledger=_ledger(part["ledger"], urls["ledger"], here, source),
-            databases={name: _database(name, value, source) for name, value in part["databases"].items()},
-            sql=_sql(part["sql"], source),
-            declared=_declared(data.get("declared")),
-            revision_ids=_IDS(data.get("revision_ids") or "auto", "revision_ids"),
-            scripts=_scripts(data.get("scripts"), scripts or environ.get("QMIGRATE_SCRIPTS"), here, source),
-            embedders=_embedders(part["embedders"], "embedders", source),
-            fixes=_fixes(part["fixes"], source),
-            **{name: kind(**_values(kind, part[name], name, source)) for name, kind in _PLAIN.items()},
-            health=HealthSettings(**_values(HealthSettings, part["health"], "health", source) | health_of(environ)),
-            collections=_overrides(part["collections"], source),
-            folder=source.folder,
-            config=file,
-            actor=_actor(environ.get("QMIGRATE_ACTOR")) if actor is None else _actor(actor, "--actor"),
-        )
+        with read.naming(file):
+            _check_names(data, environ)
+            urls = {"qdrant": qdrant_url or environ.get("QMIGRATE_QDRANT_URL")}
+            urls["ledger"] = ledger_url or environ.get("QMIGRATE_LEDGER_URL")
+            _refuse_empty_sections(file, data, urls)
+            part = {name: read.mapping(data.get(name) or {}, name) for name in _SECTIONS if name not in _ALONE}
+            found = cls(
+                qdrant=_qdrant(part["qdrant"], urls["qdrant"], source),
+                ledger=_ledger(part["ledger"], urls["ledger"], here, source),
+                databases={name: _database(name, value, source) for name, value in part["databases"].items()},
+                sql=_sql(part["sql"], source),
+                declared=_declared(data.get("declared")),
+                revision_ids=_IDS(data.get("revision_ids") or "auto", "revision_ids"),
+                scripts=_scripts(data.get("scripts"), scripts or environ.get("QMIGRATE_SCRIPTS"), here, source),
+                embedders=_embedders(part["embedders"], "embedders", source),
+                fixes=_fixes(part["fixes"], source),
+                **{name: kind(**_values(kind, part[name], name, source)) for name, kind in _PLAIN.items()},
+                health=HealthSettings(**_values(HealthSettings, part["health"], "health", source) | health_of(environ)),
+                collections=_overrides(part["collections"], source),
+                folder=source.folder,
+                config=file,
+                actor=_actor(environ.get("QMIGRATE_ACTOR")) if actor is None else _actor(actor, "--actor"),
+            )
         if stores:
             _refuse_lost_ledger(found)
         return found

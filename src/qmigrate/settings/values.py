@@ -9,7 +9,8 @@ import ipaddress
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -89,20 +90,35 @@ def redact(url: str) -> str:
     return without_secrets(_CREDENTIALS.sub(masked, url))
 
 
+class UnknownKeyError(ConfigError):
+    """A key of the settings that is never read."""
+
+
 def check_keys(data: Mapping[Any, Any], known: Iterable[str], at: str) -> None:
     """Refuse keys that are never read.
 
     Raises:
-        ConfigError: naming the first one, and the key that was probably meant.
+        UnknownKeyError: naming the first one, and the key that was probably meant.
     """
     known = list(known)
     for name in data:
         if name not in known:
             where = f"{at}.{name}" if at else str(name)
-            raise ConfigError(
+            raise UnknownKeyError(
                 f'unknown key "{where}" in the settings{did_you_mean(name, known)}',
                 hint=f"known keys here: {', '.join(sorted(known))}",
             )
+
+
+@contextmanager
+def naming(file: Path | None) -> Iterator[None]:
+    """Have an unknown key say in which file it is."""
+    try:
+        yield
+    except UnknownKeyError as error:
+        if file is not None:
+            error.hint = f"{error.hint}; the file is {short_path(file)}"
+        raise
 
 
 def _wrong(at: str, wanted: str, value: Any) -> ConfigError:

@@ -36,6 +36,7 @@ TRIED = 8
 def check_build(step: Build, work: Work) -> Preflight:
     """Everything that can be known before the first write."""
     if step.source is None:
+        _check_names(work, step)
         return Preflight(embedders={}, models={})
     source = work.store.describe(step.source)
     if source is None:
@@ -64,6 +65,18 @@ def check_build(step: Build, work: Work) -> Preflight:
     models = {**carried, **fingerprints}
     found = source.schema.with_(aliases=())
     return Preflight(work.store.count(step.source), fingerprints, models, source=found)
+
+
+def _check_names(work: Work, step: Build) -> None:
+    """A new collection has no point to embed, but its first one would meet an embedder that isn't there.
+
+    Raises:
+        EmbedError: the settings don't have one that a revision names.
+    """
+    for operation in work.operations(step.ops):
+        for filling in operation.embeds().values():
+            if filling.embedder not in work.settings.embedders:
+                work.code.embedder(filling.embedder)
 
 
 def check_source(work: Work, source: LiveCollection, *, keeps_unknown: bool = False) -> None:
