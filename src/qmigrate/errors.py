@@ -304,13 +304,23 @@ class CollectionsFailedError(QmigrateError):
 
 
 class StoppedError(QmigrateError):
-    """Stopped at a checkpoint by a signal; the same command resumes from there."""
+    """Stopped at a checkpoint by a signal; the same command resumes from there.
+
+    Args:
+        asked_by: who has asked this very run to stop; None where its process is to end.
+    """
 
     exit_code = 130
 
-    def __init__(self, message: str, *, signal_number: int = 2) -> None:
+    def __init__(self, message: str, *, signal_number: int = 2, asked_by: str | None = None) -> None:
         super().__init__(message, hint="run the same command again: it continues from here")
         self.exit_code = 128 + signal_number
+        self.asked_by = asked_by
+
+    @property
+    def ends_process(self) -> bool:
+        """Whether the process is to end, so that another one may continue at once; else a person decides."""
+        return self.asked_by is None
 
 
 class BudgetError(StoppedError):
@@ -323,3 +333,8 @@ class BudgetError(StoppedError):
         self.hint = hint or self.hint
         self.facts = facts or {}
         self.exit_code = 12
+
+    @property
+    def ends_process(self) -> bool:
+        """Never: whoever continues is stopped by the same budget."""
+        return False

@@ -7,7 +7,7 @@ from tests.embed_server import EmbeddingServer
 from tests.harness import CREATE, Deployment, write
 from tests.scenarios.cli import call
 
-from qmigrate.commands import upgrade
+from qmigrate.commands import jobs, upgrade
 from qmigrate.model.transform import Point
 
 ADD = """
@@ -106,3 +106,13 @@ def test_texts_that_the_model_does_not_read_to_the_end(priced):
     cut = next(one for one in found if one["kind"] == "truncated")
     assert cut["ids"] == [4, 9, 14, 19, 24]
     assert "longer than the 6 tokens" in cut["detail"]
+
+
+def test_a_budget_ends_the_job_and_not_its_worker(priced):
+    """Whoever took the job next would be stopped by the same budget, and every job behind it would wait."""
+    limited(priced, tokens=TOKENS // 2)
+    job, _ = jobs.submit(priced.settings(), "upgrade", {})
+    jobs.submit(priced.settings(), "undo", {"log": 999})
+    assert jobs.work(priced.settings(), once=True).ended == 2
+    found = jobs.job(priced.settings(), job.id)
+    assert (found.state, found.error["exitCode"], "raise rebuild.budget" in found.error["hint"]) == ("failed", 12, True)

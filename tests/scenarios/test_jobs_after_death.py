@@ -168,7 +168,7 @@ def test_a_worker_that_wakes_up_begins_nothing(served, queue):  # noqa: F811
     with pytest.raises(LeaseHeldError):
         vectors.delete(acting, "directory", "/photos/2024", reason="x")
     assert late in served.made.contents()
-    assert queue.begun(job) == [], "nor is anything left that another command would finish"
+    assert not queue.begun(job), "nor is anything left that another command would finish"
     assert status.status(settings).collections[0].state != "interrupted"
 
 
@@ -182,7 +182,7 @@ def test_a_job_that_was_cancelled_while_its_worker_was_silent_stops(served, queu
     assert jobs.work(settings, once=True).ended == 1
     found = jobs.job(settings, job)
     assert (found.state, found.error["hint"]) == ("failed", "qmigrate history --all")
-    assert queue.begun(job) == [], "what the first one had begun is undone"
+    assert not queue.begun(job), "what the first one had begun is undone"
     assert len(served.made.contents()) == 6
 
 
@@ -223,7 +223,7 @@ def test_what_was_cancelled_between_two_tries_is_not_begun(served, queue):  # no
     assert jobs.cancel(settings, job).state == "processing"
     assert jobs.work(settings, once=True).ended == 1
     assert jobs.job(settings, job).state == "failed"
-    assert queue.begun(job) == []
+    assert not queue.begun(job)
     assert len(served.made.contents()) == 6
 
 
@@ -278,7 +278,7 @@ def test_what_a_cancelled_job_has_begun_is_undone(served, queue, kind):  # noqa:
     assert jobs.work(settings, once=True).ended == 1
     found = jobs.job(settings, job)
     assert (found.state, found.error["message"]) == ("failed", f"cancelled by kim; what was begun for {served.made.name} is undone")
-    assert queue.begun(job) == []
+    assert not queue.begun(job)
     assert len(served.made.contents()) == 6, "what was deleted so far is back"
     assert vectors.delete(settings, "directory", "/photos/2023", reason="y").deleted == 3, "nothing is in the way"
     assert len(served.made.contents()) == 3
@@ -295,7 +295,7 @@ def test_a_job_that_waits_for_another_try_is_undone_by_a_worker(served, queue): 
     assert (found.state, found.cancelled_by) == ("pending", "kim")
     assert jobs.work(settings, once=True).ended == 1, "it is due at once"
     assert "is undone" in jobs.job(settings, job).error["message"]
-    assert queue.begun(job) == []
+    assert not queue.begun(job)
     assert len(served.made.contents()) == 6
 
 

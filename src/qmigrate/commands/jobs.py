@@ -416,17 +416,21 @@ def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, 
         with _beating(queue, taken, holder, state):
             result = _done(settings, ledger, taken, state)
     except StoppedError as error:
-        if state.cancelled_by is None:
+        if state.cancelled_by is None and error.ends_process:
             # The worker is to end: another one continues.
             signals.signal = signals.signal or error.exit_code - 128
             queue.put_back(taken, holder, 0.0)
             return False
+        if state.cancelled_by is None:
+            # Load-bearing: a person has stopped it, or its budget is used up; the next worker must not continue.
+            return failed(_told(error) | _left_open(queue, taken, error))
         stopped = StoppedError(f"cancelled by {state.cancelled_by}; stopped at a checkpoint")
         with _beating(queue, taken, holder, state):
             more = _taken_back(settings, queue, taken, state)
         return failed(_told(stopped) | more)
     except (LeaseHeldError, UnavailableError) as error:
-        if taken.attempts < MOST_TRIES:
+        # A name that nothing has is one that another try doesn't find either.
+        if taken.attempts < MOST_TRIES and not isinstance(error, UsageError):
             queue.put_back(taken, holder, min(2.0**taken.attempts, _LONGEST_WAIT), _told(error))
             return False
         return failed(_told(error))
@@ -437,6 +441,14 @@ def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, 
         said = f"unexpected {type(error).__name__}: {without_secrets(str(error))}".rstrip(": ")
         return failed(_told(QmigrateError(said, hint="the worker's log has it")))
     return queue.end(taken, holder, COMPLETED, result=result, error=None, **state.now())
+
+
+def _left_open(queue: JobQueue, taken: QueuedJob, error: StoppedError) -> JsonObject:
+    """What is to be said of a job that was stopped, and of which something is left to be continued or aborted."""
+    begun = queue.begun(taken.id)
+    if error.asked_by is None or not begun:
+        return {}
+    return {"hint": f"qmigrate status: what was begun for {', '.join(begun)} is continued or aborted there"}
 
 
 #: Kinds whose interrupted run is undone when they are cancelled: else the next command would finish it.
@@ -456,8 +468,8 @@ def _taken_back(settings: Settings, queue: JobQueue, taken: QueuedJob, state: _R
         return {"hint": f"qmigrate status: what was begun for {', '.join(begun)} is continued or aborted there"}
     acting = settings.acting(taken.actor, {**settings.metadata, JOB: taken.id, ATTEMPT: taken.attempts})
     try:
-        for name in begun:
-            abort(acting, name)
+        for name, run in begun.items():
+            abort(acting, name, run=run)
     except QmigrateError as error:
         return {"hint": f"what was begun for {', '.join(begun)} could not be undone: {error.message}; qmigrate status"}
     said = f"cancelled by {state.cancelled_by}; what was begun for {', '.join(begun)} is undone"
@@ -485,7 +497,7 @@ def _done(settings: Settings, ledger: Ledger, taken: QueuedJob, progress: _Repor
             f"what this job had begun for {', '.join(ended)} was ended by another command since",
             hint="qmigrate status; ask for it again where it is still wanted",
         )
-    begun = queue.begun(taken.id) if kind.recovered is not None else []
+    begun = queue.begun(taken.id) if kind.recovered is not None else {}
     if begun:
         progress.check()
         with session(acting, writes=True, progress=progress) as opened, stop_on_signals() as stop:

@@ -253,7 +253,7 @@ def _operation(collection: str, edit: JsonObject) -> Operation:
     query: JsonObject = {name: sql[name] for name in ("sql", "key", "database", "parameters") if name in sql}
     shared: dict[str, Any] = {"filter": edit.get("filter"), "reason": edit.get("reason") or "", **query}
     if edit["kind"] == "orphans":
-        return DeleteOrphans(str(ExactName(collection)), **shared)
+        return DeleteOrphans(ExactName(collection), **shared)
     field, prefix = edit.get("prefix") or ("path", None)
     return DeletePoints(
         ExactName(collection),

@@ -140,7 +140,8 @@ class Ticker:
                 self._asked_at = time.monotonic()
                 self._reading.release()
         if self._asked is not None and self._asked.stopped:
-            raise StoppedError(f"stopped at a checkpoint, as {self._asked.actor} has asked")
+            who = self._asked.actor
+            raise StoppedError(f"stopped at a checkpoint, as {who} has asked", asked_by=who)
 
     def _learn(self) -> None:
         work = self._work

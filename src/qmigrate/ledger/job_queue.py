@@ -220,16 +220,16 @@ class JobQueue:
         with self._database.writing() as connection:
             return int(connection.execute(delete(jobs).where(old)).rowcount)
 
-    def begun(self, identifier: str) -> list[str]:
-        """Collections with a run that a job has begun, and that has not ended."""
+    def begun(self, identifier: str) -> dict[str, int]:
+        """Collections with a run that a job has begun, and that has not ended; each with the newest such run."""
         return self._with_runs(identifier, OPEN_STATES)
 
-    def done(self, identifier: str) -> list[str]:
-        """Collections for which a job has done what it was asked for."""
+    def done(self, identifier: str) -> dict[str, int]:
+        """Collections for which a job has done what it was asked for, each with its newest run."""
         return self._with_runs(identifier, ("done",))
 
-    def aborted(self, identifier: str) -> list[str]:
-        """Collections for which a person has ended what a job had begun."""
+    def aborted(self, identifier: str) -> dict[str, int]:
+        """Collections for which a person has ended what a job had begun, each with its newest run."""
         return self._with_runs(identifier, ("aborted",))
 
     def collections(self) -> dict[str, list[str]]:
@@ -241,10 +241,11 @@ class JobQueue:
                 found[job].append(row["collection"])
         return found
 
-    def _with_runs(self, identifier: str, states: Sequence[str]) -> list[str]:
+    def _with_runs(self, identifier: str, states: Sequence[str]) -> dict[str, int]:
         where = and_(runs.c.state.in_(states), runs.c.verb.not_in(_BESIDE))
-        rows = self._ledger.rows(select(runs.c.collection, runs.c.metadata).where(where).order_by(runs.c.id))
-        return list(dict.fromkeys(row["collection"] for row in rows if (row["metadata"] or {}).get(JOB) == identifier))
+        columns = (runs.c.id, runs.c.collection, runs.c.metadata)
+        rows = self._ledger.rows(select(*columns).where(where).order_by(runs.c.id))
+        return {row["collection"]: row["id"] for row in rows if (row["metadata"] or {}).get(JOB) == identifier}
 
     def _one(self, where: ColumnElement[bool]) -> QueuedJob | None:
         return next((_job(row) for row in self._rows(select(jobs).where(where))), None)
