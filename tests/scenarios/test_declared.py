@@ -256,3 +256,15 @@ def test_status_names_a_command_that_is_not_refused(three, bodies, command):
     rows = {row["name"]: row for row in call(three.root, "status", "--json").json["data"]["collections"]}
     assert rows["docs"]["next_command"] == command
     assert f"Next: {command}" in call(three.root, "status").out
+
+
+def test_only_one_collection_is_written_about(project):
+    """The others are declared as well, or not yet: none of them goes with --drops."""
+    project.revise("0002", 'def upgrade():\n    return [op.CreateCollection(name, {{"a": VectorParams(size=8, distance=Distance.COSINE)}}) for name in ("faces", "logs")]\n')
+    declared = {name: {"vectors": {"a": A}} for name in ("docs", "faces")}
+    (project.root / "collections.yaml").write_text(yaml.safe_dump({"collections": declared}))
+    made = call(project.root, *GENERATE, "--drops", "--only", "docs")
+    assert (made.code, files(project)[-1]) == (0, "0003_larger_words.py")
+    assert "op.DropVector(" in text_of(project, "0003")
+    assert "DropCollection" not in text_of(project, "0003")
+    assert "logs" in made.out

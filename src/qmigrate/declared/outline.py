@@ -77,12 +77,16 @@ class State:
     """Declaration and revisions side by side.
 
     Attributes:
-        wanted: declared collections by name.
+        wanted: declared collections by name, as far as they are meant.
         replayed: collections of the revisions by name; those that a declared name or glob is about, too.
+        others: the other declared collections; they stay as they are.
+        restricted: whether only some are meant: then nothing else goes.
     """
 
     wanted: Mapping[str, Wanted]
     replayed: Mapping[str, Replayed]
+    others: Mapping[str, Wanted] = field(default_factory=dict)
+    restricted: bool = False
 
     @classmethod
     def read(cls, declared: Iterable[Wanted], revisions: Revisions, only: Collection[str] | None = None) -> State:
@@ -102,9 +106,10 @@ class State:
             )
         names = {*created(revisions), *wanted}
         found = {name: made for name in sorted(names) if (made := replay(revisions, name)) is not None}
-        if only is not None:
-            wanted = {name: wanted[name] for name in sorted(only)}
-        return cls(wanted, found)
+        if only is None:
+            return cls(wanted, found)
+        chosen = {name: wanted.pop(name) for name in sorted(set(only))}
+        return cls(chosen, found, wanted, restricted=True)
 
     def holder(self, name: str) -> str:
         """The name under which revisions have a declared collection: its own, or the one that it was renamed from."""
@@ -114,8 +119,9 @@ class State:
 
     def alone(self) -> list[str]:
         """Collections of revisions that nothing declares."""
-        held = {self.holder(name) for name in self.wanted}
-        globs = [name for name in self.wanted if has_wildcard(name)]
+        every = {**self.wanted, **self.others}
+        held = {self.holder(name) for name in every} | {one.was for one in self.others.values()}
+        globs = [name for name in every if has_wildcard(name)]
         return [name for name in self.replayed if name not in held and not any(fits(name, one) for one in globs)]
 
     def questions(self) -> tuple[Rename, ...]:
@@ -218,7 +224,8 @@ def outline(state: State, answers: Answers) -> Outline:
         compared[name] = found
         pieces += [(wanted.name, one) for one in (*first, *found.pieces)]
     left = [name for name in state.alone() if name not in held]
-    if answers.drops:
+    if answers.drops and not state.restricted:
+        # Load-bearing: whoever names some collections has not asked for the others to go.
         pieces += [(name, dropped(name)) for name in left]
         left = []
     stages = {stage: tuple(one for _, one in pieces if one.stage == stage) for stage in Stage}
@@ -320,6 +327,12 @@ def _check(state: State, made: Outline, answers: Answers) -> None:
         added = _parts(after) - _parts(Replayed(wanted.schema)) - _parts(state.replayed.get(wanted.name))
         if added:
             raise _one_by_one(wanted.name, f"it would get {' '.join(min(added))}")
+    for name in sorted(map(state.holder, state.others)):
+        if name in state.replayed and made.after.get(name) != state.replayed[name]:
+            raise RefusedError(
+                f"{name} is not among those that were named, and what is declared for a glob would change it",
+                hint="leave --only out, or name it as well",
+            )
     free = [name for name in made.alone if name in made.after]
     for name in free:
         if made.after[name].schema != state.replayed[name].schema:

@@ -336,6 +336,39 @@ def test_a_collection_under_another_name():
     assert [one.operation.label() for one in outline(declared, Answers()).stages[Stage.ADD]] == ['SetAlias("texts", "docs")']
 
 
+def only(found: State, *names: str) -> State:
+    """The same, of these declared collections alone: ``--only``."""
+    chosen = {name: found.wanted[name] for name in names}
+    others = {name: one for name, one in found.wanted.items() if name not in chosen}
+    return State(chosen, found.replayed, others, restricted=True)
+
+
+def test_what_is_not_named_stays():
+    """Whoever names one collection drops nothing else: neither what is declared, nor what nothing declares."""
+    before = [op.CreateCollection(name, {"a": A, "b": B}) for name in ("docs", "faces", "logs", "old")]
+    after = [Collection("docs", {"a": A}), Collection("faces", {"a": A}), Collection("new", {"a": A, "b": B}, renamed_from="old")]
+    found = only(state(before, after), "docs")
+    made = outline(found, Answers(drops=True))
+    assert [one.operation.label() for pieces in made.stages.values() for one in pieces] == ['DropVector("docs", "b")']
+    assert (made.alone, made.kept) == (("logs",), ())
+
+
+def test_what_is_declared_is_no_earlier_name():
+    """Of a new collection that is named alone another declared one is not asked about."""
+    before, after = [op.CreateCollection("docs", {"a": A})], [Collection("docs", {"a": A}), Collection("texts", {"a": A})]
+    found = only(state(before, after), "texts")
+    assert not undecided(found, Answers())
+    assert [one.operation.label() for one in outline(found, Answers(drops=True)).stages[Stage.ADD]] == ['CreateCollection("texts")']
+
+
+def test_a_glob_that_is_named_changes_no_other_declared_collection():
+    """One that is declared by its name is as that says, although the glob means it, too."""
+    before = [op.CreateCollection("memory_*", {"a": A}), op.CreateCollection("memory_x", {"a": A})]
+    after = [Collection("memory_*", {"a": A}, payload_indexes={"kind": "keyword"}), Collection("memory_x", {"a": A})]
+    with pytest.raises(RefusedError, match="memory_x is not among those that were named"):
+        outline(only(state(before, after), "memory_*"), Answers())
+
+
 def test_collections_that_are_not_declared():
     """They are left alone; only with drops they go, in the last revision."""
     found = state([op.CreateCollection("docs", {"a": A}), op.CreateCollection("faces", {"f": B})], [Collection("docs", {"a": A})])
