@@ -8,10 +8,12 @@ from tests.harness import ADD, CREATE, Deployment, audit, make_point, write
 from tests.scenarios.test_approvals import asked_by, ruled, strict  # noqa: F401  fixtures
 from tests.scenarios.test_console import APPROVER, PATHS, Served, served, tokens  # noqa: F401  fixtures
 
-from qmigrate.commands import jobs, requests, reset, rollback, upgrade
+from qmigrate import op
+from qmigrate.commands import fix, jobs, requests, reset, rollback, upgrade
 from qmigrate.commands.overview import overview
 from qmigrate.console.access import COOKIE
 from qmigrate.errors import RefusedError
+from qmigrate.ports import PayloadEdit
 
 
 def approved(served: Served, kind: str, **arguments) -> int:  # noqa: F811
@@ -99,6 +101,30 @@ def test_a_job_aborts_the_run_that_was_shown_and_no_later_one(tmp_path):
     job, _ = jobs.submit(settings, "abort", {"collection": made.name, "run": later})
     assert jobs.work(settings, once=True).ended == 1
     assert (jobs.job(settings, job.id).state, held()) == ("completed", [])
+
+
+@pytest.mark.parametrize("kind", ["delete", "set"])
+def test_a_fix_is_undone_once(deployment, monkeypatch, kind):
+    """Two who ask at once both see that it was not undone yet, and the second one waits for the lease."""
+    settings, name = deployment.settings(), deployment.name
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(settings)
+    deployment.load(30)
+    one = {"must": [{"has_id": [1]}]}
+    written = op.SetPayload(name, {"kind": "new"}, filter=one, reason="r")
+    first = fix.fix(settings, op.DeletePoints(name, ids=[1, 2], reason="r") if kind == "delete" else written)
+    fix.undo(settings, first.log)
+    store = deployment.store()
+    if kind == "delete":
+        store.delete(name, [1])
+    else:
+        store.edit_payloads(name, [PayloadEdit([1], {"kind": "new"}, [])])
+    store.close()
+    since, rows = deployment.contents(), len(audit(deployment))
+    monkeypatch.setattr(fix, "fixed", lambda opened, log: opened.ledger.deletion(log))
+    with pytest.raises(RefusedError, match="was undone already, by fix 2"):
+        fix.undo(settings, first.log)
+    assert (deployment.contents(), len(audit(deployment))) == (since, rows), "what was written since the first undo"
 
 
 def test_a_role_that_was_taken_away_is_not_kept_by_a_cookie(served):  # noqa: F811

@@ -9,6 +9,7 @@ from qmigrate.archive import DeletedFacts
 from qmigrate.commands.session import Session, UserCode
 from qmigrate.engine.as_applied import refuse_changed
 from qmigrate.engine.fixes.erase.selection import ERASURE
+from qmigrate.engine.fixes.undo import refuse_undone
 from qmigrate.engine.points.dropped import AUDIT
 from qmigrate.errors import ArchiveError, DriftError, RefusedError, RevisionError
 from qmigrate.ledger import DeletionRow
@@ -107,15 +108,7 @@ def fixed(opened: Session, log: int) -> DeletionRow:
             f"fix {log} has kept nothing to restore the points from",
             hint="restore a snapshot: qmigrate snapshot list",
         )
-    for later in opened.ledger.deletions():
-        if later.id > log and later.told.undoes == log:
-            raise RefusedError(
-                f"fix {log} was undone already, by fix {later.id}",
-                # Of a reset that is about the points that were deleted again on the way back.
-                hint=f"undo that: qmigrate fix undo {quote(later.id)}"
-                if known(later.told.undo) and later.told.left_in is None
-                else None,
-            )
+    refuse_undone(opened.ledger, log)
     return row
 
 

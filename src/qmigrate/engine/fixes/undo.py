@@ -25,10 +25,10 @@ from qmigrate.engine.points.transformation import Maker, check_recorded, fill_in
 from qmigrate.engine.prove.rekey import IdTable, id_table
 from qmigrate.engine.work import Code, Tick, transform_of
 from qmigrate.errors import RefusedError
-from qmigrate.ledger import Fixed
+from qmigrate.ledger import Fixed, Ledger
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.facts.edits import UndoEdit
-from qmigrate.model.facts.stored import loaded
+from qmigrate.model.facts.stored import known, loaded
 from qmigrate.model.fix import Found, PointEdit, same_keys
 from qmigrate.model.payload_path import BLOCKED
 from qmigrate.model.report import VerificationReport
@@ -199,6 +199,9 @@ class BringBack:
         if self._edit.nothing:
             return
         place = self._place
+        if place.lease is not None:
+            # Load-bearing: another process may have been faster while this one waited for the lease.
+            refuse_undone(place.ledger, self._edit.log)
         found.points = place.store.count(place.address)
         if self._edit.emptied:
             found.counts["erased"] = self._edit.erased
@@ -389,6 +392,23 @@ class BringBack:
         raise RefusedError(f"{self._path.name} no longer has all points that are to be restored")
 
 
+def refuse_undone(ledger: Ledger, log: int | None) -> None:
+    """See that a fix was not undone: a second time would undo what was written since the first.
+
+    Raises:
+        RefusedError: it was.
+    """
+    for later in ledger.deletions() if log is not None else ():
+        if later.id > (log or 0) and later.told.undoes == log:
+            raise RefusedError(
+                f"fix {log} was undone already, by fix {later.id}",
+                # Of a reset that is about the points that were deleted again on the way back.
+                hint=f"undo that: qmigrate fix undo {quote(later.id)}"
+                if known(later.told.undo) and later.told.left_in is None
+                else None,
+            )
+
+
 def exported_by(settings: Settings, physical: str, edit: UndoEdit) -> Path:
     """Where a deletion has left its points.
 
@@ -438,6 +458,9 @@ class Undo(PayloadFix):
         place = self._place
         if self._edit.nothing:
             return
+        if place.lease is not None:
+            # Load-bearing: another process may have been faster while this one waited for the lease.
+            refuse_undone(place.ledger, self._edit.log)
         if not place.ledger.has_base(self._journal):
             if self._edit.drops:
                 return
