@@ -124,6 +124,19 @@ def test_questions_of_a_file_and_of_a_log(deployment, tmp_path):
     assert status.history(made.settings()).rows[0].report["compared"][0]["total"]["questions"] == 199
 
 
+@pytest.mark.parametrize("gate", ['KnownItem("title")', 'SameValue("pair")', '"asked.jsonl"'])
+def test_a_collection_without_a_point_is_not_compared(deployment, gate):
+    """A fresh environment, or a new tenant: nothing could be asked, and no search can be worse."""
+    deployment.extra["embedders"] = {"old": {"type": "hashing", "size": 64}}
+    deployment.__post_init__()
+    (deployment.root / "asked.jsonl").write_text(json.dumps({"query": "bano", "relevant": [1]}))
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.revise("0003", CHANGE.format(model="old", gate=f'{gate}, old_embedder="old"'), down="0001")
+    upgrade.upgrade(deployment.settings())
+    assert (deployment.row().revision, status.history(deployment.settings()).rows[0].report.get("compared")) == ("0003", None)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [

@@ -139,3 +139,18 @@ def test_a_vector_that_few_points_have_is_measured(deployment):
     deployment.revise("0002", FEW)
     upgrade.upgrade(deployment.settings())
     assert quality_of(deployment)["queries"] == 1
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+def test_a_search_that_finds_nothing_has_no_recall(deployment):
+    """Where no point has the vector an index finds all of it, and that means nothing."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(3)
+    (deployment.root / "queries.jsonl").write_text(json.dumps([1.0] * 16))
+    values = 'values=Empty(), quality=Recall("queries.jsonl", at_least=0.9)'
+    deployment.revise("0002", f'def upgrade():\n    return [op.AddVector("{{name}}", "b", VectorParams(size=16, distance=Distance.COSINE), {values})]')
+    upgrade.upgrade(deployment.settings())
+    found = quality_of(deployment)
+    assert (found["recall"], found["queries"], "no other point has the vector" in found["why"]) == (None, 1, True)

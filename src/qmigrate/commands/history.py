@@ -147,7 +147,7 @@ def as_jsonl(found: Deletions) -> str:
 
 def _cell(value: object) -> object:
     """A spreadsheet must not take a text for a formula."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@"):
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return "'" + value
     return value.isoformat() if hasattr(value, "isoformat") else value
 

@@ -96,19 +96,20 @@ def compared(answered: Sequence[Answered], rule: Rule, sides: Sides, *, unanswer
     )
 
 
-#: The measures of the old search, those of the new one, and the overlap.
-_COLUMNS = 2 * len(MEASURES) + 1
+#: The measures of the old search, those of the new one, whether the old one has found anything, and the overlap.
+_COLUMNS = 2 * len(MEASURES) + 2
 
 
 def _row(one: Answered, rule: Rule) -> list[float]:
     before, after = (measured(found, one.question.relevant, rule.k) for found in (one.before, one.after))
-    return [*before, *after, overlap(one.before, one.after, rule.k)]
+    return [*before, *after, float(bool(one.before[: rule.k])), overlap(one.before, one.after, rule.k)]
 
 
 def _columns(rows: Floats, measure: str) -> tuple[Floats, Floats]:
     """The measure of the gate: of the old search, and of the new one."""
     if measure == OVERLAP:
-        return np.ones(len(rows)), rows[:, -1]
+        # A question to which the old search finds nothing shows nothing of the new one.
+        return rows[:, -2], rows[:, -1] * rows[:, -2]
     place = MEASURES.index(measure)
     return rows[:, place], rows[:, place + len(MEASURES)]
 
@@ -152,7 +153,8 @@ def _decided(total: Segment, segments: Sequence[Segment], rule: Rule) -> tuple[b
     if total.state == GO:
         return True, f"the new search reaches {asked}{share}"
     if total.ratio is None:
-        return False, "the old search finds nothing that is relevant, so there is nothing to compare with"
+        found = "nothing" if rule.measure == OVERLAP else "nothing that is relevant"
+        return False, f"the old search finds {found}, so there is nothing to compare with"
     more = f"; about {total.needed:,} would decide" if total.needed else ""
     questions = counted(total.questions, "question")
     return False, f"{questions} don't show whether the new search reaches {asked}{share}{more}"

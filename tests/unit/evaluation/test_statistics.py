@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from qmigrate.evaluation.comparison import Answered, Rule, Sides, compared
+from qmigrate.evaluation.questions import Question
 from qmigrate.evaluation.statistics import GO, NO_GO, UNDECIDED, figures, judged
 
 SEEDS = 100
@@ -84,3 +86,12 @@ def test_intervals_hold_what_they_say():
         assert one.value == pytest.approx(drawn.mean(), abs=1e-6)
     assert 254 <= inside <= 286
     assert figures(drawn, 0.9) == figures(drawn, 0.9)
+
+
+@pytest.mark.parametrize(("answered", "go", "said"), [(0, False, "finds nothing"), (200, True, "reaches 0.98"), (5, False, "5 questions don't show")])
+def test_a_question_without_an_old_result_shows_nothing_of_the_new_search(answered, go, said):
+    """However many of these there are: an overlap with nothing is no agreement."""
+    found = [Answered(Question(text="x"), [1, 2], [1, 2], (0.1, 0.1)) for _ in range(answered)]
+    found += [Answered(Question(text="x"), [], [1, 2], (0.1, 0.1)) for _ in range(500)]
+    made = compared(found, Rule(10, "overlap", 0.98, 0.95), Sides("b", "a", "a file"))
+    assert (made.go, said in made.reason) == (go, True), made.reason

@@ -73,15 +73,18 @@ class Asking:
     alone: Callable[[Callable[[], Any]], Any]
 
 
-def compare(step: Build, work: Work, vector: str, gate: Compare, filling: Any) -> Compared:
-    """Both searches on the same questions.
+def compare(step: Build, work: Work, vector: str, gate: Compare, filling: Any) -> Compared | None:
+    """Both searches on the same questions; None of a collection without a point, as in a fresh environment.
 
     Raises:
         UsageError: the questions can't be read, or there is nothing to compare with.
         VerificationError: the new search may not serve.
     """
-    before, after = sides_of(step, work, vector, gate, filling)
     work.progress.begin(work.collection, "compare", None)
+    if not work.store.count(reach(work, str(step.source))) and not work.store.count(step.target):
+        work.progress.end("not compared: there is no point")
+        return None
+    before, after = sides_of(step, work, vector, gate, filling)
 
     def alone(call: Callable[[], Any]) -> Any:
         with work.code.turn.of(work, work.tick):

@@ -69,7 +69,8 @@ def measured(step: Build, work: Work, gates: Sequence[tuple[str, Gate, Any]]) ->
     searched, compared = [], []
     for vector, gate, filling in gates:
         if isinstance(gate, Compare):
-            compared.append(compare(step, work, vector, gate, filling))
+            found = compare(step, work, vector, gate, filling)
+            compared += [found] if found is not None else []
         else:
             searched.append(measure_quality(step, work, vector, gate, filling))
     return Quality(tuple(searched), tuple(compared) or None)
@@ -95,6 +96,9 @@ def measure_quality(step: Build, work: Work, vector: str, gate: Recall, filling:
     exact = work.store.nearest(step.target, vector, queries, limit=more, exact=True)
     before = _before(step, work, vector, ids, more)
     recall = _shared(exact, found, ids, gate.k)
+    if recall is None:
+        why = "there is nothing to be found: no other point has the vector"
+        return replace(facts, queries=len(queries), why=why)
     overlap = _shared(before, exact, ids, gate.k) if before is not None else None
     work.progress.end(f"recall@{gate.k} {recall:.3f}")
     facts = replace(facts, recall=round(recall, 4), overlap=None if overlap is None else round(overlap, 4))
@@ -190,8 +194,11 @@ def _query(value: Any, where: str, size: Any) -> Any:
 
 def _shared(
     wanted: Sequence[Sequence[PointId]], found: Sequence[Sequence[PointId]], ids: Sequence[PointId], k: int
-) -> float:
-    """How many of the first `k` of one search are among those of the other, on average; a point itself is left out."""
+) -> float | None:
+    """How many of the first `k` of one search are among those of the other, on average; a point itself is left out.
+
+    None where the first search finds nothing: then nothing is known of the other one.
+    """
     shares = []
     for place, (one, other) in enumerate(zip(wanted, found, strict=True)):
         own = ids[place] if ids else None
@@ -199,4 +206,4 @@ def _shared(
         there = {identifier for identifier in other if identifier != own}
         if best:
             shares.append(len(there.intersection(best)) / len(best))
-    return sum(shares) / len(shares) if shares else 1.0
+    return sum(shares) / len(shares) if shares else None
