@@ -16,7 +16,7 @@ from tests.scenarios.test_console import served, tokens  # noqa: F401  fixtures
 from qmigrate import op
 from qmigrate.commands import audit as archiving
 from qmigrate.commands import fix, gc
-from qmigrate.errors import UnavailableError
+from qmigrate.errors import UnavailableError, UnknownNameError
 from qmigrate.ledger import Ledger
 
 
@@ -152,3 +152,25 @@ def test_a_lost_answer_to_the_commit_leaves_the_only_copy(old, monkeypatch):
     assert found.problem == "the connection was lost"
     assert len(kept) == found.rows == 2
     assert set(before) <= {*kept, *ids(old)}
+
+
+def test_a_number_is_never_that_of_another_fix(served):  # noqa: F811
+    """Where all rows are archived, too: who has noted a number, and undoes it, means the fix of then."""
+    served.made.extra["fixes"] = {**served.made.extra["fixes"], "audit": "90d"}
+    served.made.__post_init__()
+
+    def deleted(number: int, **more) -> int:
+        wish = op.DeletePoints(served.made.name, ids=[served.ids[number]], reason="r", max_share=1, **more)
+        return fix.fix(served.made.settings(), wish).log
+
+    noted = [deleted(number, export=False) for number in range(3)]
+    change(served, "UPDATE vector_deletion_logs SET created_at = '2020-01-01 00:00:00'")
+    # Nothing is found, so nothing is recorded; what is too old to be undone goes.
+    fix.fix(served.made.settings(), op.SetPayload(served.made.name, {"seen": 1}, filter={"must": [{"has_id": [999]}]}, reason="r"))
+    assert gc.gc(served.made.settings()).audit.rows == 3
+    assert deleted(3) > max(noted)
+    there = served.made.contents()
+    for number in noted:
+        with pytest.raises(UnknownNameError, match="there is no fix"):
+            fix.undo(served.made.settings(), number)
+    assert served.made.contents() == there

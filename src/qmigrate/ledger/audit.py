@@ -42,7 +42,20 @@ def remove_rows(ledger: LedgerReader, rows: Sequence[JsonObject], file: str, fac
         RefusedError: a row is not what was written into the file; nothing was removed.
     """
     table, gone = tables.deletions, 0
+    values = {
+        "deletion_type": ARCHIVED,
+        "deletion_target": codec.readable(file),
+        "vector_count": 0,
+        "deletion_reason": f"{len(rows):,} rows of the audit, older than {facts['before']}",
+        "metadata": {"audit": facts},
+        "created_at": ledger.database.now(),
+        "actor": codec.readable(ledger.actor),
+        "collection": None,
+    }
     with ledger.database.writing() as connection:
+        # Load-bearing: before they go. SQLite gives the numbers of the newest rows that went again, and a number that a
+        # person has noted would be that of another fix.
+        key = connection.execute(table.insert().values(**values)).inserted_primary_key
         for first in range(0, len(rows), _AT_ONCE):
             some = {int(row["id"]): row for row in rows[first : first + _AT_ONCE]}
             where = table.c.id.in_(some)
@@ -52,17 +65,6 @@ def remove_rows(ledger: LedgerReader, rows: Sequence[JsonObject], file: str, fac
             gone += connection.execute(delete(table).where(where)).rowcount
         if gone != len(rows):
             raise _changed(file)
-        values = {
-            "deletion_type": ARCHIVED,
-            "deletion_target": codec.readable(file),
-            "vector_count": 0,
-            "deletion_reason": f"{len(rows):,} rows of the audit, older than {facts['before']}",
-            "metadata": {"audit": facts},
-            "created_at": ledger.database.now(),
-            "actor": codec.readable(ledger.actor),
-            "collection": None,
-        }
-        key = connection.execute(table.insert().values(**values)).inserted_primary_key
     return int(key[0]) if key is not None else 0
 
 
