@@ -7,16 +7,9 @@ Importing it loads no client library, no numpy and no SQL.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
-from qmigrate import operations as op
-from qmigrate.declared.collection import Collection
-from qmigrate.model.transform import Scale
-from qmigrate.operations.app_sql import Checksum, WriteBack
-from qmigrate.operations.quality import Compare, KnownItem, Logged, Recall, SameValue, Sentence
-from qmigrate.operations.rekey import Uuid5
-from qmigrate.operations.values import FILL_ME, Compute, CopyOf, Embed, Empty, Shorten
-from qmigrate.operations.variables import variable
 from qmigrate.version import __version__
 
 if TYPE_CHECKING:
@@ -26,10 +19,30 @@ if TYPE_CHECKING:
 
     from qdrant_client import AsyncQdrantClient, QdrantClient
 
+    from qmigrate import operations as op
     from qmigrate.commands.ensure import Ensured
     from qmigrate.commands.expect import Expected
+    from qmigrate.declared.collection import Collection
+    from qmigrate.model.transform import Scale
+    from qmigrate.operations.app_sql import Checksum, WriteBack
+    from qmigrate.operations.quality import Compare, KnownItem, Logged, Recall, SameValue, Sentence
+    from qmigrate.operations.rekey import Uuid5
+    from qmigrate.operations.values import FILL_ME, Compute, CopyOf, Embed, Empty, Shorten
+    from qmigrate.operations.variables import variable
     from qmigrate.ports import Embedder
     from qmigrate.settings.load import Settings
+
+#: Module -> what is taken from it when it is first asked for: the command line imports this package for its help, too.
+_FROM = {
+    "declared.collection": ("Collection",),
+    "model.transform": ("Scale",),
+    "operations.app_sql": ("Checksum", "WriteBack"),
+    "operations.quality": ("Compare", "KnownItem", "Logged", "Recall", "SameValue", "Sentence"),
+    "operations.rekey": ("Uuid5",),
+    "operations.values": ("FILL_ME", "Compute", "CopyOf", "Embed", "Empty", "Shorten"),
+    "operations.variables": ("variable",),
+}
+_MODULES = {name: f"{__name__}.{module}" for module, names in _FROM.items() for name in names}
 
 __all__ = [  # noqa: RUF022  in plain order
     "Checksum",
@@ -55,6 +68,22 @@ __all__ = [  # noqa: RUF022  in plain order
     "op",
     "variable",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What is public and not loaded yet."""
+    if name == "op":
+        found: object = importlib.import_module(f"{__name__}.operations")
+    elif name in _MODULES:
+        found = getattr(importlib.import_module(_MODULES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=None)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def ensure(

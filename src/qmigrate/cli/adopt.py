@@ -82,7 +82,7 @@ lock_timeout = click.option(
 )
 
 
-@click.command(short_help="Take existing collections under management.")
+@click.command()
 @click.argument("pattern")
 @click.option("--alias", metavar="NAME", help="Alias of the collection that the application uses from now on.")
 @take_over
@@ -130,7 +130,7 @@ def adopt(  # noqa: PLR0913  the options of the verb
     return result.exit_code
 
 
-@click.command(short_help="Record that collections are at a revision.")
+@click.command()
 @click.argument("revision")
 @click.option("--only", multiple=True, metavar="NAME", help="Just this collection; may be repeated.")
 @take_over

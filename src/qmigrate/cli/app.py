@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from qmigrate.cli import (
-    adopt,
-    completion,
-    cutover,
-    evaluate,
-    export,
-    fix,
-    gc,
-    init,
-    inspect,
-    jobs,
-    orphans,
-    repair,
-    requests,
-    reset,
-    retrain,
-    revision,
-    serve,
-    show,
-    snapshot,
-    stats,
-    upgrade,
-)
-from qmigrate.cli import check as checking
-from qmigrate.cli import metrics as monitoring
-from qmigrate.cli import schema as documents
+from qmigrate.cli import completion
 from qmigrate.cli.help import ALIASES, ELSEWHERE, EXIT_CODES, epilog_of
 from qmigrate.cli.shell import Options, Shell, echo, global_options
 from qmigrate.errors import ConfigError, PlanError, QmigrateError, RefusedError, RevisionError, without_secrets
 from qmigrate.text import closest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from click.shell_completion import CompletionItem
 
 
 USAGE = 2
@@ -206,11 +185,111 @@ class _UnknownVerbError(click.UsageError):
         super().__init__(f"there is no verb {word!r}", ctx)
 
 
+#: Verb -> the module that has it, and its line in the help; in the order in which they are used.
+VERBS: Mapping[str, tuple[str, str]] = {
+    "init": ("init", "Write qmigrate.yaml and the folder of the revisions."),
+    "revision": ("revision", "Write the next revision file."),
+    "adopt": ("adopt", "Take existing collections under management."),
+    "stamp": ("adopt", "Record that collections are at a revision."),
+    "plan": ("upgrade", "Show what an upgrade would do."),
+    "upgrade": ("upgrade", "Bring every collection to a revision."),
+    "rollback": ("upgrade", "Go back to an earlier revision."),
+    "abort": ("upgrade", "Undo what unfinished runs have begun."),
+    "cutover": ("cutover", "Go live with what is built and held."),
+    "status": ("inspect", "Show the state of every collection."),
+    "history": ("inspect", "Show what was applied and rolled back."),
+    "heads": ("show", "Show the newest revisions."),
+    "branches": ("show", "Show where the revisions branch."),
+    "show": ("show", "Show one revision: what it does, and where it was applied."),
+    "edit": ("show", "Open the file of a revision in your editor."),
+    "verify": ("inspect", "Compare every point of two collections."),
+    "evaluate": ("evaluate", "Compare search by two vectors on the same questions."),
+    "try-models": ("evaluate", "Try embedders on a sample, before one is chosen."),
+    "doctor": ("inspect", "Check everything that a migration needs."),
+    "wait": ("inspect", "Wait until Qdrant and the ledger answer."),
+    "check": ("check", "Compare live and recorded; --offline: lint the revisions."),
+    "schema": ("schema", "Document what collections look like, and their changelog."),
+    "snapshot": ("snapshot", "Make, list, restore and delete snapshots and archives."),
+    "gc": ("gc", "Delete old generations past their holdover."),
+    "fix": ("fix", "Change or delete points on purpose: counted, recorded, undone."),
+    "export": ("export", "Show the points of exports and archives."),
+    "metrics": ("metrics", "Print figures for monitoring, as OpenMetrics."),
+    "serve": ("serve", "Serve the HTTP API."),
+    "jobs": ("jobs", "Show, and cancel, what is done in the background."),
+    "worker": ("jobs", "Do the jobs that the HTTP API was asked for."),
+    "requests": ("requests", "Show and run what needs another person's approval."),
+    "approve": ("requests", "Approve what another person has asked for."),
+    "reject": ("requests", "Reject what was asked for, or take an approval back."),
+    "repair": ("repair", "Record a decision that only a human can make."),
+    "completion": ("completion", "Print or install the completion of a shell."),
+}
+#: Verbs of a group that have modules of their own.
+_FURTHER = {"fix": ("orphans", "stats", "reset", "retrain")}
+
+
+class _Verbs(MutableMapping[str, click.Command]):
+    """The commands of :data:`VERBS`; each is loaded when it is first asked for, so that the help loads none."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, click.Command] = {}
+
+    def __getitem__(self, verb: str) -> click.Command:
+        if verb not in self._loaded:
+            module, line = VERBS[verb]
+            command = _command(module, verb)
+            command.short_help = line
+            if isinstance(command, click.Group):
+                for name in _FURTHER.get(verb, ()):
+                    command.add_command(_command(name, name))
+            _complete(verb, command)
+            self._loaded[verb] = command
+        return self._loaded[verb]
+
+    def __setitem__(self, verb: str, command: click.Command) -> None:
+        self._loaded[verb] = command
+
+    def __delitem__(self, verb: str) -> None:
+        del self._loaded[verb]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VERBS)
+
+    def __len__(self) -> int:
+        return len(VERBS)
+
+
+def _command(module: str, verb: str) -> click.Command:
+    found: click.Command = getattr(importlib.import_module(f"qmigrate.cli.{module}"), verb.replace("-", "_"))
+    return found
+
+
+def _complete(verb: str, command: click.Command) -> None:
+    """What a verb has that is derived from its name: its exit codes, and what its arguments may name."""
+    if isinstance(command, click.Group):
+        for name, one in command.commands.items():
+            _complete(f"{verb} {name}", one)
+        return
+    command.epilog = epilog_of(verb)
+    completion.offer_names(command, verb)
+
+
 class _Root(click.Group):
     """Lists the verbs in the order in which they are used, and knows what they are called elsewhere."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  likewise
+        """The lines of :data:`VERBS`, as click writes those of commands that are loaded."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Verbs with their lines; none is loaded for it."""
+        from click.shell_completion import CompletionItem
+
+        verbs = [CompletionItem(verb, help=line) for verb, (_, line) in VERBS.items() if verb.startswith(incomplete)]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Also ``--version``, once all other options are known, which say where the server is."""
@@ -231,7 +310,7 @@ class _Root(click.Group):
         return super().resolve_command(ctx, [verb, *others])
 
 
-@click.group(cls=_Root, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Root, commands=_Verbs(), epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version", is_flag=True, expose_value=False, callback=_ask_version, help="Versions of tool, client and server."
 )
@@ -241,66 +320,6 @@ def root() -> None:
 
     Every option here may also come after the verb. stdout carries the result, stderr everything else.
     """
-
-
-#: In the order in which they are used, which is that of the help.
-VERBS = (
-    init.init,
-    revision.revision,
-    adopt.adopt,
-    adopt.stamp,
-    upgrade.plan,
-    upgrade.upgrade,
-    upgrade.rollback,
-    upgrade.abort,
-    cutover.cutover,
-    inspect.status,
-    inspect.history,
-    show.heads,
-    show.branches,
-    show.show,
-    show.edit,
-    inspect.verify,
-    evaluate.evaluate,
-    evaluate.try_models,
-    inspect.doctor,
-    inspect.wait,
-    checking.check,
-    documents.schema,
-    snapshot.snapshot,
-    gc.gc,
-    fix.fix,
-    export.export,
-    monitoring.metrics,
-    serve.serve,
-    jobs.jobs,
-    jobs.worker,
-    requests.requests,
-    requests.approve,
-    requests.reject,
-    repair.repair,
-    completion.completion,
-)
-for verb in VERBS:
-    root.add_command(verb)
-fix.fix.add_command(orphans.orphans)
-fix.fix.add_command(stats.stats)
-fix.fix.add_command(reset.reset)
-fix.fix.add_command(retrain.retrain)
-
-
-def _complete(group: click.Group, words: tuple[str, ...] = ()) -> None:
-    """What each verb has that is derived from its name: its exit codes, and what its arguments may name."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            _complete(command, (*words, name))
-            continue
-        verb = " ".join((*words, name))
-        command.epilog = epilog_of(verb)
-        completion.offer_names(command, verb)
-
-
-_complete(root)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -119,7 +119,7 @@ def _annotated(level: str, subject: str, one: Finding) -> str:
 FORMATS = ("text", "json", "github", "sarif")
 
 
-@click.command(short_help="Compare live and recorded; --offline: lint the revisions.")
+@click.command()
 @click.option("--offline", is_flag=True, help="Read the revision files only: no server, no ledger.")
 @click.option("--declared", is_flag=True, help="Compare the revisions with what is declared: no server, no ledger.")
 @click.option("--strict", is_flag=True, help="Unmanaged names count as drift; offline, warnings count as errors.")

@@ -51,7 +51,7 @@ class Completion:
     file: Path | None = None
 
 
-@click.command(short_help="Print or install the completion of a shell.")
+@click.command()
 @click.argument("shell_name", metavar="bash|zsh|fish", type=click.Choice(SHELLS))
 @click.option("--install", is_flag=True, help="Write it where the shell looks for it, instead of printing it.")
 @with_shell

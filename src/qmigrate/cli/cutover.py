@@ -54,7 +54,7 @@ def _waiting(held: Held) -> Text:
     return Text.assemble((held.collection, "bold"), f"  {revisions}  goes live as {held.physical}{since}")
 
 
-@click.command(short_help="Go live with what is built and held.")
+@click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "every", is_flag=True, help="Everything that is held.")
 @dry_run

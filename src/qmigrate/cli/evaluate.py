@@ -126,7 +126,7 @@ def queries_of(given: dict[str, Any]) -> Queries:
     return made
 
 
-@click.command(short_help="Compare search by two vectors on the same questions.")
+@click.command()
 @click.argument("a")
 @click.argument("b")
 @question_options
@@ -196,7 +196,7 @@ def show_tried(console: Console, found: TriedModels) -> None:
             console.print(f"  {one.embedder}: {counted(one.failed, 'item')} without a vector")
 
 
-@click.command("try-models", short_help="Try embedders on a sample, before one is chosen.")
+@click.command("try-models")
 @click.argument("collection")
 @click.option("--embedder", "embedders", multiple=True, required=True, metavar="NAME", help="One to try; repeat it.")
 @click.option("--text", metavar="FIELD", help='What is embedded: a field, or "{title} {body}".')

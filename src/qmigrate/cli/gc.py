@@ -169,7 +169,7 @@ def _spared(entry: Spared) -> list[Text]:
     return [*lines, Text(f"        → {entry.hint}")] if entry.hint else lines
 
 
-@click.command(short_help="Delete old generations past their holdover.")
+@click.command()
 @click.argument("pattern", default="*")
 @click.option("--dry-run", is_flag=True, help="Show what would go and what stays, and delete nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask.")

@@ -34,7 +34,7 @@ _TYPED = ("QMIGRATE_QDRANT_URL", "QMIGRATE_QDRANT_GRPC_PORT", "QMIGRATE_QDRANT_G
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-@click.command(short_help="Write qmigrate.yaml and the folder of the revisions.")
+@click.command()
 @click.option("--agents", is_flag=True, help="Write the rules for AI assistants into AGENTS.md, and nothing else.")
 @click.option("--guided", is_flag=True, help="Ask for Qdrant, SQL and an embedder, and try each.")
 @with_shell

@@ -354,7 +354,7 @@ PENDING = 3
 DIFFERENT = 5
 
 
-@click.command(short_help="Show the state of every collection.")
+@click.command()
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when a revision is pending.")
 @click.option("--count-writes", is_flag=True, help="Count what was written since, also where that takes its time.")
 @with_shell
@@ -370,7 +370,7 @@ def status(shell: Shell, exit_code: bool, count_writes: bool) -> int:
     return PENDING if exit_code and found.pending else 0
 
 
-@click.command(short_help="Show what was applied and rolled back.")
+@click.command()
 @click.argument("collection", required=False)
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Rows at most.")
 @click.option("--all", "attempts", is_flag=True, help="Also attempts that came to nothing: failed, aborted, refused.")
@@ -435,7 +435,7 @@ def _show_audit(shell: Shell, collection: str | None, limit: int, given: dict[st
     shell.show(found, show_deletions)
 
 
-@click.command(short_help="Compare every point of two collections.")
+@click.command()
 @click.argument("a")
 @click.argument("b")
 @html_option
@@ -451,7 +451,7 @@ def verify(shell: Shell, a: str, b: str) -> int:
     return 0 if report.holds else DIFFERENT
 
 
-@click.command(short_help="Check everything that a migration needs.")
+@click.command()
 @click.option("--timeout", type=Duration(), default="60s", show_default=True, help="Start no check after this.")
 @click.option("--vectors", is_flag=True, help="Instead: are the vectors sound, and does search find them?")
 @click.option("--only", multiple=True, metavar="NAME", help="With --vectors: of this collection; may be repeated.")
@@ -477,7 +477,7 @@ def doctor(shell: Shell, timeout: float, vectors: bool, only: tuple[str, ...], e
     return found.exit_code
 
 
-@click.command(short_help="Wait until Qdrant and the ledger answer.")
+@click.command()
 @click.option("--timeout", type=Duration(), default="60s", show_default=True, help="Longest time to wait.")
 @with_shell
 def wait(shell: Shell, timeout: float) -> None:

@@ -55,7 +55,7 @@ def show_job(console: Console, one: QueuedJob) -> None:
             console.print(f"  → {one.error['hint']}", soft_wrap=True)
 
 
-@click.command(short_help="Show, and cancel, what is done in the background.")
+@click.command()
 @click.argument("identifier", required=False, metavar="[JOB]")
 @click.option("--cancel", is_flag=True, help="Let it not begin, or stop at its next checkpoint.")
 @click.option("--state", "states", multiple=True, metavar="STATE", help="Only these; may be repeated.")
@@ -74,7 +74,7 @@ def jobs(shell: Shell, identifier: str | None, cancel: bool, states: tuple[str, 
     shell.show(command.cancel(settings, identifier) if cancel else command.job(settings, identifier), show_job)
 
 
-@click.command(short_help="Do the jobs that the HTTP API was asked for.")
+@click.command()
 @click.option("--once", is_flag=True, help="End where no job is left that is due.")
 @with_shell
 def worker(shell: Shell, once: bool) -> int:

@@ -10,7 +10,7 @@ from qmigrate.cli.layout import note_lines
 from qmigrate.cli.shell import Shell, with_shell
 
 
-@click.command(short_help="Print figures for monitoring, as OpenMetrics.")
+@click.command()
 @click.option(
     "--textfile",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from qmigrate.model.plan import Plan
 
 
-@click.command(short_help="Record a decision that only a human can make.")
+@click.command()
 @click.option("--accept", metavar="REVISION", help="Accept that an applied revision file has changed.")
 @click.option("--reason", metavar="TEXT", help="Why, for the record; goes with --accept.")
 @click.option("--changed-meaning", is_flag=True, help="With --accept: also when its meaning has changed.")

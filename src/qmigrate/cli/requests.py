@@ -80,7 +80,7 @@ class _Listing(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group("requests", cls=_Listing, short_help="Show and run what needs another person's approval.")
+@click.group("requests", cls=_Listing)
 def requests() -> None:
     """Deletions above fixes.approval: who asked, who approved, and what came of it. Alone it lists them."""
 
@@ -126,7 +126,7 @@ def run(shell: Shell, number: int, yes: bool, **given: Any) -> None:
     shell.show(done, show_run)
 
 
-@click.command(short_help="Approve what another person has asked for.")
+@click.command()
 @click.argument("number", type=click.IntRange(min=1))
 @click.option("--reason", metavar="TEXT", help="For the record.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
@@ -144,7 +144,7 @@ def approve(shell: Shell, number: int, reason: str | None, yes: bool) -> None:
     shell.show(command.approve(settings, number, reason=reason, agent=agent), show_request)
 
 
-@click.command(short_help="Reject what was asked for, or take an approval back.")
+@click.command()
 @click.argument("number", type=click.IntRange(min=1))
 @click.option("--reason", required=True, metavar="TEXT", help="Why, for who asked.")
 @with_shell

@@ -34,7 +34,7 @@ class _Given:
     dry_run: bool
 
 
-@click.command(short_help="Write the next revision file.")
+@click.command()
 @click.option("-m", "--message", help="What changes, in a few words.")
 @click.option("--merge", is_flag=True, help="Join several heads.")
 @click.option("--autogenerate", is_flag=True, help="Write what makes the declared collections of the revisions so far.")

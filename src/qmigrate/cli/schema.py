@@ -197,7 +197,7 @@ def _text(text: str) -> str:
     return " ".join(text.split())
 
 
-@click.command(short_help="Document what collections look like, and their changelog.")
+@click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--live", is_flag=True, help="As Qdrant has it; the default, where it can be reached.")
 @click.option("--recorded", is_flag=True, help="As the ledger has it: what revisions declared and nothing else.")

@@ -9,7 +9,7 @@ import click
 from qmigrate.cli.shell import Shell, with_shell
 
 
-@click.command(short_help="Serve the HTTP API.")
+@click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
 @click.option("--port", type=click.IntRange(0, 65535), default=6380, show_default=True, help="0 for any free one.")
 @click.option("--no-worker", is_flag=True, help="Leave jobs to qmigrate worker.")

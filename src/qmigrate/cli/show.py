@@ -47,7 +47,7 @@ def show_one(console: Console, found: ShownRevision) -> None:
         console.print(line, soft_wrap=True)
 
 
-@click.command(short_help="Show the newest revisions.")
+@click.command()
 @with_shell
 def heads(shell: Shell) -> None:
     """Show the revisions that none follows: one, unless two branches wait for revision --merge."""
@@ -56,7 +56,7 @@ def heads(shell: Shell) -> None:
     shell.show(command.heads(shell.settings(stores=False)), show_revisions)
 
 
-@click.command(short_help="Show where the revisions branch.")
+@click.command()
 @with_shell
 def branches(shell: Shell) -> None:
     """Show the revisions that more than one follows."""
@@ -65,7 +65,7 @@ def branches(shell: Shell) -> None:
     shell.show(command.branches(shell.settings(stores=False)), show_revisions)
 
 
-@click.command(short_help="Show one revision: what it does, and where it was applied.")
+@click.command()
 @click.argument("revision", default="head")
 @with_shell
 def show(shell: Shell, revision: str) -> None:
@@ -75,7 +75,7 @@ def show(shell: Shell, revision: str) -> None:
     shell.show(command.show(shell.settings(stores=False), revision), show_one)
 
 
-@click.command(short_help="Open the file of a revision in your editor.")
+@click.command()
 @click.argument("revision", default="head")
 @with_shell
 def edit(shell: Shell, revision: str) -> None:

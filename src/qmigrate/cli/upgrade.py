@@ -57,7 +57,7 @@ def _flags(**given: bool) -> list[str]:
     return [f"--{name.replace('_', '-')}" for name, wanted in given.items() if wanted]
 
 
-@click.command(cls=TargetCommand, short_help="Show what an upgrade would do.")
+@click.command(cls=TargetCommand)
 @click.argument("target", default="head")
 @only
 @plan_file.out_option
@@ -80,7 +80,7 @@ def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> 
     return made.exit_code
 
 
-@click.command(cls=TargetCommand, short_help="Bring every collection to a revision.")
+@click.command(cls=TargetCommand)
 @click.argument("target", default="head")
 @only
 @dry_run
@@ -164,7 +164,7 @@ def _check_named(shell: Shell, target: str, only: tuple[str, ...]) -> None:
         shell.request.require(settings, f"revision {revision} has no way back ({why})")
 
 
-@click.command(cls=TargetCommand, short_help="Go back to an earlier revision.")
+@click.command(cls=TargetCommand)
 @click.argument("target", default="-1")
 @only
 @click.option("--carry-writes", is_flag=True, help="Carry back what was written since.")
@@ -213,7 +213,7 @@ def rollback(
     return result.exit_code
 
 
-@click.command(short_help="Undo what unfinished runs have begun.")
+@click.command()
 @click.argument("collection", required=False)
 @lock_timeout
 @with_shell

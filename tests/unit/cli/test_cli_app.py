@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 import qmigrate.commands
 import qmigrate.commands.metrics  # it is not faked, and imports what is
 from qmigrate import errors
+from qmigrate.cli.app import VERBS as TABLE
 from qmigrate.cli.app import root, run
 from qmigrate.cli.shell import Duration
 from qmigrate.commands.adopt import Adopted, AdoptResult
@@ -95,15 +97,44 @@ def result(verb: str = "upgrade") -> UpgradeResult:
 
 
 def test_help_is_light():
-    """Neither --help nor a usage error loads a client library, SQL, numpy, a model or rich."""
+    """--help and a usage error load no client library, SQL, numpy or model, and of qmigrate no verb and no operation."""
     heavy = ["torch", "numpy", "grpc", "sqlalchemy", "qdrant_client", "alembic", "rich", "yaml", "httpx", "PIL"]
-    for args in (["--help"], ["upgrade", "--help"]):
+    ours = {"qmigrate.operations", "qmigrate.model", "qmigrate.settings", "qmigrate.commands", "msgspec"}
+    verbs = {f"qmigrate.cli.{module}" for module, _ in TABLE.values()} - {"qmigrate.cli.completion"}
+    for args, unloaded in (
+        (["--help"], {*heavy, *ours, *verbs}),
+        (["frobnicate"], {*heavy, *ours, *verbs} - {"rich"}),
+        (["upgrade", "--help"], {*heavy, "qmigrate.operations", "qmigrate.cli.inspect", "qmigrate.cli.fix"}),
+    ):
         code = (
             f"import sys; from qmigrate.cli.app import run; code = run({args!r}); "
-            f"print(code, *[name for name in {heavy!r} if name in sys.modules])"
+            f"print(code, *[name for name in {sorted(unloaded)!r} if name in sys.modules])"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.splitlines()[-1] == "0"
+        assert done.stdout.splitlines()[-1] == ("2" if args == ["frobnicate"] else "0")
+
+
+def test_the_lines_of_the_help_are_those_of_the_verbs():
+    """Every verb of the table is a command of its name, has its line, and groups have what is under them."""
+    assert list(root.commands) == list(TABLE)
+    for verb, (_, line) in TABLE.items():
+        command = root.commands[verb]
+        assert (command.name, command.get_short_help_str(200)) == (verb, line)
+    fix = root.commands["fix"]
+    assert isinstance(fix, click.Group)
+    assert {"orphans", "stats", "reset", "retrain", "sync", "delete", "undo", "quarantine"} == set(fix.commands)
+
+
+def test_what_a_shell_completes_for_a_verb_loads_none_of_them():
+    """While a person types, the table answers."""
+    code = (
+        "import sys; from qmigrate.cli.app import main; import atexit; "
+        "atexit.register(lambda: print(*[one for one in sys.modules if one.startswith('qmigrate.cli.up')], file=sys.stderr)); "
+        "main([])"
+    )
+    asked = {**os.environ, "_QMIGRATE_COMPLETE": "bash_complete", "COMP_WORDS": "qmigrate up", "COMP_CWORD": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=asked)
+    assert (done.stdout, done.stderr) == ("plain,upgrade\n", "\n")
 
 
 def test_the_module_is_the_command(here):
