@@ -23,16 +23,22 @@ FAILED = 255
 
 def main(arguments: list[str]) -> int:
     """Run Alembic with `arguments`; returns the exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    before = signal.signal(signal.SIGTERM, _terminated)
     # gRPC would write every try of a connection to stderr, besides the one error that reports it.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         alembic(["--raiseerr", *arguments], prog="python -m qmigrate.alembic")
+    except _Terminated as stopped:
+        error = StoppedError("stopped between two steps, as asked", signal_number=stopped.number)
+        sys.stderr.write(f"FAILED: {error}\n")
+        return error.exit_code
     except (CommandError, QmigrateError) as error:
         sys.stderr.write(visible(f"FAILED: {error}\n"))
         if not isinstance(error, CommandError) and error.hint:
             sys.stderr.write(visible(f"  → {error.hint}\n"))
         return exit_code(error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 
@@ -49,9 +55,17 @@ def exit_code(error: BaseException) -> int:
     return FAILED
 
 
+class _Terminated(BaseException):
+    """A signal, as no error: what is left out where it can't be had, such as an estimate, would pass over an error."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def _terminated(number: int, _frame: FrameType | None) -> None:
     """While nothing of qmigrate runs, which has a handler of its own: SQL is rolled back and the lock is given up."""
-    raise StoppedError("stopped between two steps, as asked", signal_number=number)
+    raise _Terminated(number)
 
 
 if __name__ == "__main__":
