@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmigrate.cli.layout import Text, columns, short
+from qmigrate.cli.report import html_option
 from qmigrate.cli.shell import Number, Shell, with_shell
 from qmigrate.text import counted, number, size, took
 
@@ -135,6 +136,7 @@ def queries_of(given: dict[str, Any]) -> Queries:
 @click.option("--confidence", type=_SURE, default=0.95, show_default=True, help="Of the decision.")
 @click.option("--embedder-a", metavar="NAME", help="Of the questions for A.  [default: the one that filled it]")
 @click.option("--embedder-b", metavar="NAME", help="Of the questions for B.")
+@html_option
 @with_shell
 def evaluate(shell: Shell, a: str, b: str, **given: Any) -> int:
     """Compare search in A with search in B on the same questions, and say whether B may take its place.
@@ -204,6 +206,7 @@ def show_tried(console: Console, found: TriedModels) -> None:
 @click.option("--sample", type=click.IntRange(20, 100_000), default=2000, show_default=True, help="Points at random.")
 @functools.partial(question_options, without=("same_value", "by", "count"))
 @click.option("--at-least", type=_SHARE, default=0.98, show_default=True, help="Share of the first one's nDCG.")
+@html_option
 @with_shell
 def try_models(shell: Shell, collection: str, **given: Any) -> int:
     """Embed a sample of COLLECTION by each embedder, and ask each the same questions.

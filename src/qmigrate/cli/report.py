@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qmigrate.console.reports import Ended, Material
+    from qmigrate.model.facts.comparison import Compared
 
 #: Exit code of Ctrl-C where no checkpoint takes care of it.
 _INTERRUPTED = 130
@@ -155,6 +156,7 @@ class _Report:
             found = replace(found, plan=shown)
         elif isinstance(shown, VerificationReport):
             found = replace(found, verification=shown)
+        found = self._with_searches(found, shown, error)
         if self.since is None or self.shell.options.verb != "upgrade":
             return found
         try:
@@ -165,8 +167,66 @@ class _Report:
         except QmigrateError as trouble:
             return replace(found, notes=(f"The runs of this command can't be read: {trouble.message}",))
 
+    def _with_searches(self, found: Material, shown: Any, error: BaseException | None) -> Material:
+        """With the searches that were compared, and what may be shown of the points among their misses."""
+        from qmigrate.commands.try_models import TriedModels
+
+        compared = list(_compared(shown, error))
+        if isinstance(shown, TriedModels):
+            found = replace(found, tried=shown)
+        if not compared:
+            return found
+        import qmigrate.commands.evaluate as evaluate
+        from qmigrate.console.comparisons import Searches
+
+        made, notes = [], list[str]()
+        for title, names, one in compared:
+            points: dict[Any, dict[str, Any]] = {}
+            ids = [each for miss in one.misses for each in (*miss.relevant, *miss.before, *miss.after)]
+            try:
+                points = evaluate.shown_points(self.shell.settings(), names, ids)
+                hidden = not self.shell.settings().console.fields
+            except QmigrateError as trouble:
+                hidden = False
+                notes.append(f"The payloads of {title} can't be read: {trouble.message}")
+            made.append(Searches(title, one, points, hidden))
+        return replace(found, compared=made, notes=(*found.notes, *notes))
+
     def _is_dry(self) -> bool:
         return bool(self.ctx.params.get("dry_run"))
+
+
+def _compared(shown: Any, error: BaseException | None) -> Iterator[tuple[str, tuple[str, ...], Compared]]:
+    """Title, collections and figures of every comparison of two searches that a command has made."""
+    from qmigrate.commands.evaluate import Evaluated
+    from qmigrate.commands.results import UpgradeResult
+    from qmigrate.commands.try_models import TriedModels
+    from qmigrate.model.facts.comparison import Compared
+    from qmigrate.model.facts.phases import Quality
+    from qmigrate.model.facts.stored import loaded
+
+    failed = error.failed.values() if isinstance(error, CollectionsFailedError) else [error]
+    for one in failed:
+        if isinstance(one, VerificationError) and isinstance(one.facts.get("compared"), dict):
+            found, name = loaded(Compared, one.facts["compared"]), str(one.facts.get("collection", ""))
+            yield f"Search in {name}: {_sides(found)}", (name,), found
+    if isinstance(shown, Evaluated):
+        yield f"Search: {shown.a} → {shown.b}", (shown.a, shown.b), shown.result
+    if isinstance(shown, UpgradeResult):
+        for outcome in shown.outcomes:
+            for found in [each for facts in outcome.learned(Quality) for each in facts.compared or ()]:
+                yield f"Search in {outcome.collection}: {_sides(found)}", (outcome.collection,), found
+    if isinstance(shown, TriedModels):
+        for model in shown.models:
+            if model.compared is not None:
+                title = f"Search in the sample: {shown.models[0].embedder} → {model.embedder}"
+                yield title, (shown.collection,), model.compared
+
+
+def _sides(found: Compared) -> str:
+    """The vectors; before and after where both are called the same."""
+    old, new = (one or "(unnamed)" for one in (found.old_vector, found.vector))
+    return f"{old} → {new}" if old != new else f"{new}, before and after"
 
 
 def _failure(error: BaseException) -> Ended:

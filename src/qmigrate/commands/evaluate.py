@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,12 @@ from qmigrate.engine.build.comparison import Asking, Side, ask, model_of, size_o
 from qmigrate.errors import UsageError
 from qmigrate.model.facts.comparison import Compared
 from qmigrate.model.names import unknown
+from qmigrate.model.transform import PointId
 from qmigrate.observe import known_names
 from qmigrate.operations.quality import Compare, SameValue
 from qmigrate.ports import Progress
 from qmigrate.settings.load import Settings
+from qmigrate.store import records
 
 #: Between a collection and a vector: neither has it in its name.
 _BETWEEN = "/"
@@ -70,6 +72,28 @@ def evaluate(
         found = ask(Asking(opened.store, settings, opened.progress, tick, alone), before, after, wanted)
         opened.progress.end(found.reason)
     return Evaluated(a, b, found)
+
+
+def shown_points(
+    settings: Settings | None, names: Sequence[str], ids: Iterable[PointId]
+) -> dict[PointId, dict[str, Any]]:
+    """What of the payloads of points may be shown: the fields of ``console.fields``; nothing where it names none.
+
+    Args:
+        names: collections, the first one that has a point counts; a vector may stand behind a slash.
+    """
+    settings = settings or Settings.load()
+    fields, wanted = settings.console.fields, list(dict.fromkeys(ids))
+    found: dict[PointId, dict[str, Any]] = {}
+    if not fields or not wanted:
+        return found
+    with session(settings, writes=False, partial=True, readable=True) as opened:
+        for name in dict.fromkeys(one.partition(_BETWEEN)[0] for one in names):
+            lacking = [one for one in wanted if one not in found]
+            for stored in opened.store.fetch(name, lacking, payload=list(fields), vectors=False) if lacking else ():
+                payload = records.payload_of(stored)
+                found[records.point_id(stored)] = {key: payload[key] for key in fields if key in payload}
+    return found
 
 
 def _side(opened: Session, given: str, model: str | None, *, texts: bool) -> Side:

@@ -14,6 +14,8 @@ from markupsafe import Markup
 
 from qmigrate.commands.results import UpgradeResult
 from qmigrate.commands.runs import Run, RunFigures
+from qmigrate.commands.try_models import TriedModels
+from qmigrate.console.comparisons import Searches, drawings, milliseconds, segments_of, times
 from qmigrate.console.pages.assets import ASSETS
 from qmigrate.console.pages.runs import PARTS
 from qmigrate.console.pages.words import environment
@@ -73,7 +75,9 @@ class Material:
     Attributes:
         plan: what would be done, or was to be.
         result: of an upgrade.
-        verification: of a comparison.
+        verification: of a comparison of points.
+        compared: old and new searches on the same questions: of `evaluate`, of a gate, of models that were tried.
+        tried: of `try-models`.
         runs: that the command has begun or resumed, each with its figures.
         fields: of payloads that may be shown.
         strategy: how a job works, in a word or two.
@@ -83,6 +87,8 @@ class Material:
     plan: Plan | None = None
     result: UpgradeResult | None = None
     verification: VerificationReport | None = None
+    compared: Sequence[Searches] = ()
+    tried: TriedModels | None = None
     runs: Sequence[tuple[Run, RunFigures]] = ()
     fields: tuple[str, ...] = ()
     strategy: Callable[[Iterable[Step]], str] = field(default=lambda _: "")
@@ -102,14 +108,25 @@ def report(about: About, ended: Ended, material: Material) -> str:
             "css": Markup(ASSETS.text("qmigrate.css")),  # noqa: S704  a file of this package
             "now": datetime.now(UTC),
             **PARTS,
+            **_DRAWING,
         }
     )
+
+
+#: What the parts of a comparison need besides it.
+_DRAWING: dict[str, Any] = {
+    "drawings": drawings, "times": times, "segments_of": segments_of, "milliseconds": milliseconds
+}
 
 
 def _state(ended: Ended, material: Material) -> str:
     """In a word."""
     if ended.message is not None:
+        if material.compared and not all(one.found.go for one in material.compared):
+            return "no-go"
         return "refused" if ended.exit_code == _REFUSED else "failed"
+    if material.result is None and material.tried is None and material.compared:
+        return "go" if all(one.found.go for one in material.compared) else "no-go"
     if material.verification is not None:
         return "done" if material.verification.holds else "failed"
     if material.plan is not None and material.result is None:

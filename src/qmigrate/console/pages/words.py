@@ -14,6 +14,8 @@ from qmigrate import text
 
 #: What stands for a value that isn't known.
 NOTHING = "–"
+#: Letters of a value that stands in a line.
+_LONG = 120
 
 
 def environment() -> Environment:
@@ -31,7 +33,7 @@ def environment() -> Environment:
     made.tests["a_command"] = is_command
     made.filters.update(
         number=number, size=size, took=took, rate=rate, share=share, ago=ago, moment=moment, iso=iso,
-        counted=text.counted, state=state, pretty=pretty, quote=text.quote,
+        counted=text.counted, state=state, pretty=pretty, quote=text.quote, short=short,
     )
     return made
 
@@ -103,6 +105,13 @@ def ago(value: datetime | None, now: datetime) -> str:
     return f"{shown} ago" if seconds > 0 else f"in {shown}"
 
 
+def short(value: Any) -> str:
+    """A value of a payload in one line of at most 120 letters."""
+    said = value if isinstance(value, str) else json.dumps(text.to_plain(value), ensure_ascii=False)
+    shown = " ".join(said.split())
+    return shown if len(shown) <= _LONG else f"{shown[:_LONG]}…"
+
+
 def pretty(value: Any) -> str:
     """Plain JSON over several lines."""
     return json.dumps(text.to_plain(value), indent=2, ensure_ascii=False, sort_keys=True)
@@ -111,10 +120,10 @@ def pretty(value: Any) -> str:
 #: State of a collection, a run, a job, a request -> how a page shows it. Colours carry no meaning alone: the word is
 #: always there. Red is for users who are hurt, and for nothing else.
 _LOOKS = {
-    "ready": "good", "done": "good", "completed": "good", "live": "good", "approved": "good",
+    "ready": "good", "done": "good", "completed": "good", "live": "good", "approved": "good", "go": "good",
     "running": "busy", "processing": "busy", "pending": "busy",
     "held": "wait", "drift": "wait", "interrupted": "wait", "failed": "wait", "stale": "wait", "refused": "wait",
-    "rejected": "wait", "expired": "wait", "moved": "wait", "ended": "wait",
+    "rejected": "wait", "expired": "wait", "moved": "wait", "ended": "wait", "no-go": "wait",
     "down": "bad",
 }
 

@@ -106,7 +106,7 @@ def no_go(found: Compared, collection: str) -> VerificationError:
         "The live collection was not touched",
         hint="qmigrate upgrade --json shows every figure and miss; more or other questions: change quality= in the "
         f"revision, after qmigrate abort {quote(collection)}, which also drops the new model",
-        facts={"compared": plain(found)},
+        facts={"compared": plain(found), "collection": collection},
     )
 
 
