@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qmigrate.commands.session import Session, session
 from qmigrate.embed import price_of, together_of
 from qmigrate.embed.stream import Failure, embed_all
-from qmigrate.engine.build.comparison import made_of
+from qmigrate.engine.build.comparison import item_of, made_of
 from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.errors import UsageError
 from qmigrate.evaluation import questions as made
@@ -161,7 +161,7 @@ def _sample(opened: Session, collection: str, wanted: TryWanted, filling: Embed)
     questions = [
         one
         for one in _questions(opened, wanted.queries, points)
-        if one.text is not None and any(identifier in there for identifier in one.relevant)
+        if item_of(one) is not None and any(identifier in there for identifier in one.relevant)
     ]
     if not questions:
         raise UsageError("there is no question about any of the sampled points", hint="take a larger --sample")
@@ -192,7 +192,7 @@ def _tried(
     began = time.perf_counter()
     vectors = embed_all(embedder, sample.items, size=None)
     speed = len(sample.items) / max(time.perf_counter() - began, 1e-9)
-    asked = embed_all(embedder, [one.text for one in sample.questions], size=None)
+    asked = embed_all(embedder, [item_of(one) for one in sample.questions], size=None)
     ranking, size, failed = _ranked(name, sample, vectors, asked, wanted.k)
     first = before[0][1] if before else ranking
     rule = Rule(wanted.k, "ndcg", wanted.at_least, 0.95)

@@ -16,7 +16,7 @@ from qmigrate.errors import UsageError
 from qmigrate.model.transform import Payload, PointId
 
 #: Keys of a question in a file.
-QUERY, RELEVANT = "query", "relevant"
+QUERY, IMAGE, RELEVANT = "query", "image", "relevant"
 #: Words that a sentence must have to be asked for.
 _WORDS = 5
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
@@ -27,8 +27,9 @@ class Question:
     """One question.
 
     Attributes:
-        text: what both embedders get; None where a vector is given.
-        vector: what is searched by as it is, by both; None where a text is.
+        text: what both embedders get; None where an image or a vector is given.
+        image: the same as the name of an image: a path, a URL or base64, as an embedder of images takes it.
+        vector: what is searched by as it is, by both; None where a text or an image is.
         relevant: id -> grade of what should be found; empty where that is not known.
         segment: the value of the field that questions are grouped by; empty where they are not.
         own: the point that asks by its own vector of each side, and is left out of what is found.
@@ -39,11 +40,14 @@ class Question:
     relevant: Mapping[PointId, float] = field(default_factory=dict)
     segment: str = ""
     own: PointId | None = None
+    image: str | None = None
 
     def shown(self) -> str:
-        """For people: its text, or which point asks."""
+        """For people: its text, the name of its image, or which point asks."""
         if self.text is not None:
             return self.text
+        if self.image is not None:
+            return f"image {self.image}"
         return f"point {self.own}" if self.own is not None else "a vector"
 
 
@@ -51,7 +55,8 @@ def from_file(path: Path, by: str | None) -> list[Question]:
     """The questions of a file: JSON Lines, or CSV where its name ends so.
 
     ``{"query": "red shoes", "relevant": [7, 12], "language": "en"}``; instead of a list of ids an object of id and
-    grade. A query may be a list of numbers. A CSV file has a row for each, or one for each relevant point of it.
+    grade. A query may be a list of numbers; instead of it ``image`` names an image. A CSV file has a row for each, or one
+    for each relevant point of it.
 
     Args:
         by: key of what they are grouped by, or None.
@@ -73,25 +78,31 @@ def from_rows(rows: Iterable[Mapping[str, Any]], by: str | None, where: str) -> 
     """The questions of a log: rows of the same query are one question, whose relevant points are those of all.
 
     Args:
-        rows: with ``query``, and where it is known ``relevant``: an id, or several with blanks between them.
+        rows: with ``query`` (a text) or ``image`` (the name of one), and where it is known ``relevant``: an id, or
+            several with blanks between them.
         by: column of what they are grouped by, or None.
         where: they come from, for messages.
 
     Raises:
         UsageError: a column lacks, or is not what it should be.
     """
-    found: dict[tuple[str, str], dict[PointId, float]] = {}
+    found: dict[tuple[str, str, str], dict[PointId, float]] = {}
     for number, row in enumerate(rows, start=1):
         at = f"row {number:,} of {where}"
-        for name in (QUERY, *([by] if by else [])):
+        for name in (QUERY if IMAGE not in row else IMAGE, *([by] if by else [])):
             if name not in row:
                 columns = ", ".join([QUERY, RELEVANT, *([by] if by else [])])
                 raise UsageError(f"{at} has no column {name!r}", hint=f"name the columns: {columns}")
-        text = str(row[QUERY] or "").strip()
-        if text:
-            relevant = found.setdefault((text, _segment(row, by)), {})
+        text, image = (str(row.get(name) or "").strip() for name in (QUERY, IMAGE))
+        if text and image:
+            raise UsageError(f"{at} has both a {QUERY} and an {IMAGE}", hint="one question is one of them")
+        if text or image:
+            relevant = found.setdefault((text, image, _segment(row, by)), {})
             relevant.update(_relevant(row.get(RELEVANT), at))
-    return [Question(text, relevant=relevant, segment=segment) for (text, segment), relevant in found.items()]
+    return [
+        Question(text or None, relevant=relevant, segment=segment, image=image or None)
+        for (text, image, segment), relevant in found.items()
+    ]
 
 
 def known_items(points: Iterable[tuple[PointId, Payload]], key: str, by: str | None) -> list[Question]:
@@ -132,21 +143,22 @@ def _unmistakable(found: Iterable[tuple[PointId, str, str]]) -> list[Question]:
 def _of_line(value: Any, by: str | None, at: str) -> Question:
     if isinstance(value, str):
         value = {QUERY: value}
-    query = value.get(QUERY) if isinstance(value, Mapping) else None
+    query, image = (value.get(QUERY), value.get(IMAGE)) if isinstance(value, Mapping) else (None, None)
+    image = image.strip() if isinstance(image, str) and image.strip() else None
     text = query.strip() if isinstance(query, str) and query.strip() else None
     numbers = (
         [float(one) for one in query]
         if isinstance(query, list) and query and all(_is_number(one) for one in query)
         else None
     )
-    if text is None and numbers is None:
+    if sum(one is not None for one in (text, numbers, image)) != 1:
+        what = 'has no "query" that is a text or a list of numbers' if image is None else "has both a query and an image"
         raise UsageError(
-            f'{at} has no "query" that is a text or a list of numbers',
-            hint='{"query": "red shoes", "relevant": [7, 12]}',
+            f"{at} {what}", hint='{"query": "red shoes", "relevant": [7, 12]}, or instead of the query "image": "a.jpg"'
         )
     if by is not None and by not in value:
         raise UsageError(f"{at} has no {by!r}, by which the questions are grouped")
-    return Question(text, numbers, _relevant(value.get(RELEVANT), at), _segment(value, by))
+    return Question(text, numbers, _relevant(value.get(RELEVANT), at), _segment(value, by), image=image)
 
 
 def _relevant(value: Any, at: str) -> dict[PointId, float]:

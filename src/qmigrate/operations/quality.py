@@ -117,8 +117,8 @@ class Logged:
     """Questions of a log in SQL.
 
     Args:
-        sql: one SELECT with a column ``query``, and where it is known ``relevant``: the id of a point that a user
-            took. Several rows may have one query.
+        sql: one SELECT with a column ``query`` (a text) or ``image`` (the name of one), and where it is known
+            ``relevant``: the id of a point that a user took. Several rows may have one query.
         database: name under ``databases:`` in the settings.
         parameters: values of the query's ``:parameters``.
 

@@ -115,7 +115,7 @@ class Query:
 
     Attributes:
         sql: one SELECT, without ORDER BY.
-        key: its column with the point's id.
+        key: its column with the point's id; empty where :meth:`Rows.every` alone reads it.
         columns: its columns that are needed besides the key.
         parameters: values of its ``:parameters``.
         of_values: the key is not an id of a point, but an id of the application that points have in a payload field.
@@ -330,7 +330,8 @@ class Rows:
     def every(self) -> Iterator[dict[str, Any]]:
         """Every row with all its columns, in no order; the key needn't be a point's id."""
         with self._database.connected() as connection:
-            self._columns(connection, ())
+            if self.query.key:
+                self._columns(connection, ())
             with closing(self._execute(connection, self._wrapped("SELECT *"), streams=True)) as result:
                 while True:
                     with self._database.explained():

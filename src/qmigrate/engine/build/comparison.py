@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from qmigrate.embed.inputs import ImageName
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.transformation import is_model
@@ -188,7 +189,7 @@ def ask(asking: Asking, before: Side, after: Side, gate: Compare) -> Compared:
     pairs = list(zip(_vectors(asking, before, found), _vectors(asking, after, found), strict=True))
     asked = [(one, pair) for one, pair in zip(found, pairs, strict=True) if _both(pair)]
     if not asked:
-        raise UsageError(f"none of the questions of {where} could be asked: no text was embedded by both models")
+        raise UsageError(f"none of the questions of {where} could be asked: nothing was embedded by both models")
     _each(asking, before, after, asked[:_WARM_UP], gate.k)
     answered = _each(asking, before, after, asked, gate.k)
     rule = Rule(gate.k, gate.measure, gate.at_least, gate.confidence)
@@ -203,7 +204,7 @@ def check(work: Work, gate: Compare, before: Side, after: Side) -> None:
     """
     if isinstance(gate.queries, str):
         found = _usable(made.from_file(work.settings.folder / gate.queries, gate.by), gate, gate.queries)
-        if not any(one.text is not None for one in found):
+        if all(item_of(one) is None for one in found):
             return
     if not isinstance(gate.queries, SameValue):
         for side in (before, after):
@@ -226,7 +227,7 @@ def _usable(found: list[Question], gate: Compare, where: str) -> list[Question]:
 def _model(side: Side) -> Embedder:
     if side.embedder is None:
         raise UsageError(
-            f"the questions are texts, and no embedder is known for vector {side.shown!r} of {side.name}",
+            f"the questions have to be embedded, and no embedder is known for vector {side.shown!r} of {side.name}",
             hint="name the one of the settings that makes vectors of the questions: embedder= for the new vector, "
             "old_embedder= for the old one; or ask by vectors: SameValue(…)",
         )
@@ -258,19 +259,25 @@ def _each(
 
 def _vectors(asking: Asking, side: Side, questions: Sequence[Question]) -> list[Any]:
     """What a search gets for each question; None where it can't be had."""
-    texts = [one.text for one in questions if one.text is not None]
+    items = [item for one in questions if (item := item_of(one)) is not None]
     embedded: Iterator[Any] = iter(())
-    if texts:
+    if items:
         embedder = _model(side)
-        embedded = iter(asking.alone(lambda: embed_all(embedder, texts, size=side.size)))
+        embedded = iter(asking.alone(lambda: embed_all(embedder, items, size=side.size)))
     own = {one.own for one in questions if one.own is not None}
     stored = _stored(asking.store, side, sorted(own, key=records.order_key)) if own else {}
     found: list[Any] = []
     for one in questions:
-        vector = next(embedded) if one.text is not None else one.vector if one.own is None else stored.get(one.own)
+        given = one.vector if one.own is None else stored.get(one.own)
+        vector = next(embedded) if item_of(one) is not None else given
         fits = one.vector is None or side.size is None or len(one.vector) == side.size
         found.append(vector if fits and not isinstance(vector, Failure) else None)
     return found
+
+
+def item_of(question: Question) -> Any:
+    """What an embedder gets of a question: its text, or the name of its image; None where a vector asks."""
+    return ImageName(question.image) if question.image is not None else question.text
 
 
 def _stored(store: Store, side: Side, ids: Sequence[PointId]) -> dict[PointId, Any]:
@@ -304,7 +311,8 @@ def made_of(settings: Settings, wanted: str | Logged, by: str | None) -> list[Qu
     """
     if isinstance(wanted, str):
         return made.from_file(settings.folder / wanted, by)
-    query = Query(wanted.sql, made.QUERY, (), wanted.parameters, of_values=True)
+    # Which columns there have to be depends on what asks: a text or an image.
+    query = Query(wanted.sql, "", (), wanted.parameters)
     with closing(Rows(settings.database(wanted.database), query, name=wanted.database)) as rows:
         return made.from_rows(rows.every(), by, f"the log in {wanted.database}")
 
