@@ -55,8 +55,8 @@ def from_file(path: Path, by: str | None) -> list[Question]:
     """The questions of a file: JSON Lines, or CSV where its name ends so.
 
     ``{"query": "red shoes", "relevant": [7, 12], "language": "en"}``; instead of a list of ids an object of id and
-    grade. A query may be a list of numbers; instead of it ``image`` names an image. A CSV file has a row for each, or one
-    for each relevant point of it.
+    grade. A query may be a list of numbers; instead of it ``image`` may name an image. A CSV file has a row for each
+    question, or one for each relevant point of it.
 
     Args:
         by: key of what they are grouped by, or None.
@@ -152,7 +152,8 @@ def _of_line(value: Any, by: str | None, at: str) -> Question:
         else None
     )
     if sum(one is not None for one in (text, numbers, image)) != 1:
-        what = 'has no "query" that is a text or a list of numbers' if image is None else "has both a query and an image"
+        none = 'has no "query" that is a text or a list of numbers'
+        what = none if image is None else "has both a query and an image"
         raise UsageError(
             f"{at} {what}", hint='{"query": "red shoes", "relevant": [7, 12]}, or instead of the query "image": "a.jpg"'
         )

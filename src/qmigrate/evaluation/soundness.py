@@ -132,6 +132,10 @@ class Soundness:
             self.copies.add([identifier] if first[2] else [first[0], identifier])
             self._seen[key] = (first[0], first[1], True)
 
+    def first(self, count: int) -> list[PointId]:
+        """Some of the points that were seen, but for those whose vector has no direction."""
+        return [one for one, _ in self._kept[:count]]
+
     @property
     def constant(self) -> tuple[int, ...]:
         """Dimensions that have the same value in all vectors; none where too few were seen."""

@@ -14,6 +14,8 @@ from qmigrate.model.schema import JsonObject
 
 #: What :class:`Checksum` does with a point that SQL has no checksum for.
 MISSING = ("accept", "fail")
+#: What the checksum of a :class:`Checksum` is of.
+KINDS = ("input", "python-floats")
 #: What a :class:`WriteBack` may name.
 NAMES = frozenset(
     {"id", "now", "collection", "vector", "revision", "generation", "fingerprint", "model", "checksum"}
@@ -33,6 +35,12 @@ class Checksum:
         field: a payload field that holds the checksum of what the point was made of. It is compared then, and no file
             is read. None: the digest of the input is made, of the bytes of an image's file, or of a text in UTF-8.
         algorithm: of that digest, as :mod:`hashlib` calls it.
+        kind: what it is a digest of. ``input``: of what the point is made of. ``python-floats``: of the vector that a
+            model had returned, as ``"".join(str(v) for v in vector)`` with Python's floats, before it was stored. The
+            model is run again on the input of each point for that; a stored vector can't prove it where the server has
+            normalised it. The same input proves itself where the model gives the same numbers to the last bit, which
+            another device, library or batch may not.
+        embedder: of the settings, that made the vectors of ``python-floats``; None for the one that fills the vector.
         missing: what a point is for which SQL has none (no row, or NULL): ``accept`` or ``fail``.
         database: name under ``databases:`` in the settings.
         parameters: values of the query's ``:parameters``.
@@ -47,6 +55,8 @@ class Checksum:
     column: str = "checksum"
     field: str | None = None
     algorithm: str = "sha256"
+    kind: str = "input"
+    embedder: str | None = None
     missing: str = "accept"
     database: str = "app"
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -59,13 +69,20 @@ class Checksum:
         _check_parameters("Checksum", self.sql, self.parameters, frozenset())
         if self.missing not in MISSING:
             raise PlanError(f"Checksum: missing must be one of {', '.join(MISSING)}, not {self.missing!r}")
+        if self.kind not in KINDS:
+            raise PlanError(f"Checksum: kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        if self.embedder is not None:
+            _check_names("Checksum", embedder=self.embedder)
+            if self.kind == "input":
+                raise PlanError("Checksum: embedder= makes the vectors of kind=\"python-floats\", and of no other kind")
         known = isinstance(self.algorithm, str) and self.algorithm in hashlib.algorithms_guaranteed
         if not known or hashlib.new(self.algorithm).digest_size == 0:
             raise PlanError(f"Checksum: there is no algorithm {self.algorithm!r}", hint='for example "sha256", "md5"')
 
     def describe(self) -> str:
         """A few words for people."""
-        return f"checked by {self.algorithm} in {self.database}"
+        what = f"{self.algorithm} of the vector" if self.kind == "python-floats" else self.algorithm
+        return f"checked by {what} in {self.database}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from qdrant_client import models
 
+from qmigrate import Checksum, Compare, CopyOf, Embed, KnownItem, Logged, Recall, SameValue, Scale, op
 from qmigrate.model.schema import DISABLED, Change, CollectionSchema, changed, changes
 from qmigrate.operations.checks import index_problem, value_problem
 from qmigrate.operations.collection import CreateCollection
+from qmigrate.operations.text.operation import operation_source
 from qmigrate.operations.text.source import WIDTH, CodeWriter, change_source, create_source, drop_source
 from qmigrate.parameters.catalogue import catalogue
 from qmigrate.parameters.kinds import Each, Fields, Listed, Number, Whole, Words
@@ -311,3 +314,18 @@ def test_every_table_is_covered():
     """The strategies of this file make values that operations take, so the round trips mean something."""
     assert value_problem({"m": 4}, catalogue().create.known["hnsw_config"], "x") is None
     assert set(CreateCollection.settings()) >= set(SERVER_DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        op.AlterVector("c", "a", models.VectorParams(size=4, distance=models.Distance.EUCLID, datatype=models.Datatype.UINT8), values=CopyOf("a", scale=Scale(-0.2, 0.2, tolerance=0.1)), quality=Compare(SameValue("n"), measure="overlap"), cutover="hold"),
+        op.Reembed("c", "a", values=Embed("m", text="t", checksum=Checksum("SELECT id, s FROM a", column="s", kind="python-floats", embedder="o")), quality=Compare(Logged("SELECT query FROM log", database="other"), old_vector="")),
+        op.AddVector("c", "a", models.VectorParams(size=4, distance=models.Distance.DOT), values=CopyOf("", allow_normalised=True), quality=Recall(at_least=0.9, k=5)),
+        op.Reembed("c", "a", values=Embed("m", image="i"), quality=Compare(KnownItem("title"), by="language", at_least=1.02)),
+    ],
+    ids=lambda one: one.describe()[:40],
+)
+def test_what_fills_a_vector_and_what_it_must_find_are_written(operation):
+    """Scales, checksums and gates with every argument: executing the text gives the same operation."""
+    assert executed(operation_source(operation)) == [operation]

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from qmigrate.commands.doctor.deployment import Deployment, some
 from qmigrate.commands.results import Check
-from qmigrate.embed.stream import Failure, embed_all
-from qmigrate.engine.points.checksums import Checksums
+from qmigrate.embed.stream import Failure
+from qmigrate.engine.points.checksums import (
+    Checksums,
+    digests_of_vector,
+    embed_alone,
+    recorded_digest,
+    shows,
+    vectors_as_returned,
+)
 from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.engine.points.transformation import is_model
-from qmigrate.errors import QmigrateError
+from qmigrate.engine.work import OneAtATime
+from qmigrate.errors import EmbedError, QmigrateError
 from qmigrate.evaluation.measures import overlap
 from qmigrate.evaluation.soundness import NAMED, Odd, Soundness
 from qmigrate.model.facts.soundness import VectorFinding, VectorHealth
 from qmigrate.model.facts.stored import plain
 from qmigrate.model.names import unknown
 from qmigrate.model.state import LiveCollection
-from qmigrate.model.transform import PointId
+from qmigrate.model.transform import Payload, PointId
 from qmigrate.operations.values import Embed
 from qmigrate.operations.vector import RenameVector
 from qmigrate.ports import CountsTokens, Embedder, Stored
@@ -58,6 +67,42 @@ class _Context:
 
     settings: Settings
     code: Any
+
+
+@dataclass(slots=True)
+class _Inputs:
+    """What was seen of the inputs of one vector that an embedder fills.
+
+    Attributes:
+        checked: points whose input was compared with SQL; `other`: those that it is another one of.
+        reason: of the first of them.
+        texts: that were counted; `cut`: those that are longer than the model reads.
+        longest: tokens of the longest one.
+        failed: why nothing more of them is known, or None.
+    """
+
+    checked: int = 0
+    other: Odd = field(default_factory=Odd)
+    reason: str = ""
+    texts: int = 0
+    cut: Odd = field(default_factory=Odd)
+    longest: int = 0
+    failed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """Points that were embedded again.
+
+    Attributes:
+        points: with their inputs, and what the model makes of them now, as it returns it; no failures.
+    """
+
+    points: Sequence[tuple[Stored, Any, Any]]
+
+    def ids(self) -> list[PointId]:
+        """Of all of them."""
+        return [records.point_id(stored) for stored, _, _ in self.points]
 
 
 def checks(patient: Deployment, wanted: VectorsWanted) -> Iterator[Check]:
@@ -113,6 +158,10 @@ class _Examined:
         self._some: list[Stored] = []
         self._filled = fillings(patient, name)
         self._models: dict[str, Embedder] = {}
+        self._inputs = {vector: _Inputs() for vector in self._filled if vector in live.schema.vector_names()}
+        #: For :class:`Checksums`: one examination is one caller.
+        self.turn = OneAtATime()
+        self._checksums = Checksums(_Context(self._settings, self))
 
     def pages(self, *, every: bool) -> Iterator[Sequence[Stored]]:
         """Points of a sample, or all."""
@@ -140,6 +189,39 @@ class _Examined:
                 payloads.append(records.payload_digest(stored))
             if rows:
                 seen.add(ids, np.stack(rows), payloads)
+        for vector, inputs in self._inputs.items():
+            if inputs.failed is None:
+                try:
+                    self._read(vector, inputs, page)
+                except QmigrateError as error:
+                    inputs.failed = error.message
+
+    def _read(self, vector: str, inputs: _Inputs, page: Sequence[Stored]) -> None:
+        """The inputs of a page, next to SQL's checksums and to what the model reads of a text."""
+        filling = self._filled[vector]
+        points = [one for one in page if vector in records.vector_messages(one)]
+        found = [embed_input(filling, records.payload_of(one)) for one in points]
+        usable = [place for place, item in enumerate(found) if item is not None and not isinstance(item, Failure)]
+        ids, items = [records.point_id(points[place]) for place in usable], [found[place] for place in usable]
+        if filling.checksum is not None and not _of_vectors(filling):
+            payload_of = partial(_payload_at, [points[place] for place in usable])
+            checked = self._checksums.checked(filling, ids, payload_of, items)
+            failures = {one: made for one, made in zip(ids, checked, strict=True) if isinstance(made, Failure)}
+            inputs.checked += len(ids)
+            inputs.other.add(list(failures))
+            inputs.reason = inputs.reason or next((made.message for made in failures.values()), "")
+        texts = [(one, item) for one, item in zip(ids, items, strict=True) if type(item) is str]
+        if not texts:
+            return
+        embedder = self._embedder(filling.embedder)
+        if not isinstance(embedder, CountsTokens):
+            return
+        tokens, most = embedder.count_tokens([text for _, text in texts]), embedder.max_tokens
+        if tokens is None or most is None:
+            return
+        inputs.texts += len(texts)
+        inputs.longest = max(inputs.longest, *tokens)
+        inputs.cut.add([one for (one, _), number in zip(texts, tokens, strict=True) if number > most])
 
     def by_numbers(self) -> Iterator[VectorFinding]:
         """What the numbers alone show."""
@@ -159,8 +241,9 @@ class _Examined:
                 yield self._finding(vector, "unnormalised", odd, what, again)
             if seen.constant:
                 named = some([str(one) for one in seen.constant])
+                every = Odd(seen.vectors, seen.first(NAMED))
                 what = f"{counted(len(seen.constant), 'dimension')} with the same value in every point: {named}"
-                yield self._finding(vector, "constant", Odd(), what, again, suspicion=True)
+                yield self._finding(vector, "constant", every, what, again, suspicion=True)
             if seen.copies.points:
                 what = f"{self._of(seen.copies)} they have exactly the vector of another point with another payload"
                 other = seen.copies.ids[-1]
@@ -196,13 +279,29 @@ class _Examined:
 
     def by_models(self) -> Iterator[VectorFinding]:
         """What comparing with the recorded model shows: vectors of something else, texts that are cut off."""
-        for vector, filling in self._filled.items():
-            if vector not in self._live.schema.vector_names():
-                continue
+        for vector, inputs in self._inputs.items():
+            filling = self._filled[vector]
+            yield from self._of_inputs(vector, filling, inputs)
             try:
                 yield from self._by_model(vector, filling)
             except QmigrateError as error:
                 self.notes.append(f"vector {vector!r} is not compared with its model: {error.message}")
+
+    def _of_inputs(self, vector: str, filling: Embed, inputs: _Inputs) -> Iterator[VectorFinding]:
+        if inputs.failed is not None:
+            self.notes.append(f"what vector {vector!r} was made of is not examined: {inputs.failed}")
+        if inputs.other.points:
+            seen = f"{inputs.other.points:,} of {counted(inputs.checked, 'point')} that were compared"
+            what = f"{seen}: not what SQL has: {inputs.reason}"
+            yield self._finding(vector, "checksum", inputs.other, what, self._again(vector))
+        if inputs.cut.points:
+            most = getattr(self._embedder(filling.embedder), "max_tokens", None)
+            what = (
+                f"{inputs.cut.points:,} of {counted(inputs.texts, 'text')} are longer than the {most:,} tokens that "
+                f"the model reads (up to {inputs.longest:,}): what is behind them is not in the vector"
+            )
+            command = "embed parts of the texts as points of their own, or take a model that reads more"
+            yield self._finding(vector, "truncated", inputs.cut, what, command)
 
     def _by_model(self, vector: str, filling: Embed) -> Iterator[VectorFinding]:
         embedder = self._embedder(filling.embedder)
@@ -213,69 +312,80 @@ class _Examined:
                 "embedded again to be compared"
             )
             return
-        points = [one for one in self._some if vector in records.vector_messages(one)]
-        found = [embed_input(filling, records.payload_of(one)) for one in points]
-        pairs = zip(points, found, strict=True)
-        usable = [(one, item) for one, item in pairs if item is not None and not isinstance(item, Failure)]
-        yield from self._by_checksum(vector, filling, [one for one, _ in usable], [item for _, item in usable])
-        yield from self._cut_off(vector, embedder, usable)
-        made = embed_all(embedder, [item for _, item in usable], size=None)
+        again = self._made_again(vector, filling)
+        if _of_vectors(filling):
+            yield from self._by_vector_checksum(vector, filling, again)
         stale, foreign = Odd(), Odd()
         worst = 1.0
-        for (stored, _), fresh in zip(usable, made, strict=True):
+        for stored, _, fresh in again.points:
             message = records.vector_messages(stored)[vector]
-            if isinstance(fresh, Failure | Mapping) or message.WhichOneof("vector") == "sparse":
+            if isinstance(fresh, Mapping) or message.WhichOneof("vector") == "sparse":
                 continue
             alike = _alike(records.array_of(message), fresh)
             worst = min(worst, alike)
             if alike < _SAME:
                 (foreign if alike < _FOREIGN else stale).add([records.point_id(stored)])
-        again = self._again(vector)
-        seen = f"of {counted(len(usable), 'point')} that were embedded again by {filling.embedder}"
+        command = self._again(vector)
+        seen = f"of {counted(len(again.points), 'point')} that were embedded again by {filling.embedder}"
         if foreign.points:
             what = f"{foreign.points:,} {seen} have nothing to do with it (cosine down to {worst:.2f}): another model's"
-            yield self._finding(vector, "other-model", foreign, what, again)
+            yield self._finding(vector, "other-model", foreign, what, command)
         if stale.points:
             what = f"{stale.points:,} {seen} are of another text (cosine below {_SAME}): it changed after the embedding"
-            yield self._finding(vector, "stale", stale, what, again)
+            yield self._finding(vector, "stale", stale, what, command)
 
-    def _by_checksum(
-        self, vector: str, filling: Embed, points: Sequence[Stored], items: Sequence[Any]
-    ) -> Iterator[VectorFinding]:
-        if filling.checksum is None:
-            return
-        ids = [records.point_id(one) for one in points]
-        context = _Context(self._settings, self)
-        checked = Checksums(context).checked(filling, ids, lambda at: records.payload_of(points[at]), items)
-        odd = Odd()
-        odd.add([identifier for identifier, one in zip(ids, checked, strict=True) if isinstance(one, Failure)])
-        if odd.points:
-            first = next(one.message for one in checked if isinstance(one, Failure))
-            what = f"{self._of(odd)} not what SQL has: {first}"
-            yield self._finding(vector, "checksum", odd, what, self._again(vector))
+    def _made_again(self, vector: str, filling: Embed) -> _Again:
+        points = [one for one in self._some if vector in records.vector_messages(one)]
+        found = [embed_input(filling, records.payload_of(one)) for one in points]
+        pairs = zip(points, found, strict=True)
+        usable = [(one, item) for one, item in pairs if item is not None and not isinstance(item, Failure)]
+        made = vectors_as_returned(self._embedder(filling.embedder), [item for _, item in usable])
+        triples = zip(usable, made, strict=True)
+        return _Again([(*one, fresh) for one, fresh in triples if not isinstance(fresh, EmbedError)])
+
+    def _by_vector_checksum(self, vector: str, filling: Embed, again: _Again) -> Iterator[VectorFinding]:
+        """SQL's checksums of vectors, next to what is stored and to what the model that they are of makes again."""
+        wanted = filling.checksum
+        assert wanted is not None  # noqa: S101  the caller looked
+        name, own = wanted.embedder or filling.embedder, wanted.embedder in (None, filling.embedder)
+        embedder, known = self._embedder(name), self._checksums.known(wanted, again.ids())
+        items = [item for _, item, _ in again.points]
+        made = [fresh for _, _, fresh in again.points] if own else vectors_as_returned(embedder, items)
+        as_stored, by_model, neither = 0, 0, Odd()
+        for (stored, item, _), fresh in zip(again.points, made, strict=True):
+            expected = recorded_digest(known.get(records.point_id(stored)), wanted.algorithm)
+            if expected is None:
+                continue
+            row = records.array_of(records.vector_messages(stored)[vector]) if own else None
+            if expected in digests_of_vector(row, wanted.algorithm):
+                as_stored += 1
+            elif shows(expected, fresh, wanted.algorithm, partial(embed_alone, embedder, item)):
+                by_model += 1
+            else:
+                neither.add([records.point_id(stored)])
+        proven, whole = as_stored + by_model, as_stored + by_model + neither.points
+        where = f"{wanted.column} in {wanted.database}"
+        shown = f"{as_stored:,} as stored, {by_model:,} embedded by {name} again"
+        if not whole:
+            self.notes.append(f"vector {vector!r}: there is no valid {where} of the points that were seen")
+        elif proven >= neither.points:
+            self.notes.append(f"vector {vector!r}: {proven:,} of {whole:,} have their {where}: {shown}")
+            if neither.points:
+                what = (
+                    f"{neither.points:,} of {counted(whole, 'point')}: neither the stored vector nor what {name} "
+                    f"makes of its input again has its {where}, and the others have it ({shown})"
+                )
+                yield self._finding(vector, "checksum", neither, what, self._again(vector), suspicion=True)
+        else:
+            self.notes.append(
+                f"vector {vector!r}: {neither.points:,} of {whole:,} can't be proven by their {where}: {name} returns "
+                "other numbers here. Another device, library or batch changes the last digits as well as another input "
+                "does, and a stored cosine vector is normalised"
+            )
 
     def embedder(self, name: str) -> Embedder:
         """For :class:`Checksums`."""
         return self._embedder(name)
-
-    def _cut_off(
-        self, vector: str, embedder: Embedder, usable: Sequence[tuple[Stored, Any]]
-    ) -> Iterator[VectorFinding]:
-        texts = [(records.point_id(one), item) for one, item in usable if type(item) is str]
-        if not texts or not isinstance(embedder, CountsTokens):
-            return
-        tokens, most = embedder.count_tokens([text for _, text in texts]), embedder.max_tokens
-        if tokens is None or most is None:
-            return
-        odd = Odd()
-        odd.add([identifier for (identifier, _), number in zip(texts, tokens, strict=True) if number > most])
-        if odd.points:
-            what = (
-                f"{odd.points:,} of {counted(len(texts), 'text')} are longer than the {most:,} tokens that the model "
-                f"reads (up to {max(tokens):,}): what is behind them is not in the vector"
-            )
-            command = "embed parts of the texts as points of their own, or take a model that reads more"
-            yield self._finding(vector, "truncated", odd, what, command)
 
     def by_searching(self) -> Iterator[VectorFinding]:
         """Whether the index finds what an exact search finds, and by which ef it would."""
@@ -290,21 +400,27 @@ class _Examined:
             if not queries:
                 continue
             exact = self._nearest(vector, queries, None, exact=True)
-            recall = _recall(exact, self._nearest(vector, queries, None, exact=False))
+            found = self._nearest(vector, queries, None, exact=False)
+            recall, lacking = _recall(exact, found), Odd()
             if recall >= _RECALL:
                 continue
+            asked = zip(usable, exact, found, strict=False)
+            lacking.add([records.point_id(one) for one, best, got in asked if overlap(best, got, _K) < 1])
             enough = next(
                 (ef for ef in _EFS if _recall(exact, self._nearest(vector, queries, ef, exact=False)) >= _RECALL), None
             )
             way = f"hnsw_ef={enough} in the search gives it" if enough else f"no hnsw_ef up to {_EFS[-1]:,} gives it"
-            what = f"the index finds {recall:.3f} of what an exact search finds (k={_K}); for {_RECALL} {way}"
+            what = (
+                f"the index finds {recall:.3f} of what an exact search finds (k={_K}), by the vectors of "
+                f"{len(queries):,} points, of which {lacking.points:,} miss something; for {_RECALL} {way}"
+            )
             command = (
                 f"search with SearchParams(hnsw_ef={enough}); or a finer index in a revision: "
                 if enough
                 else "a finer index in a revision: "
             )
             command += f'op.UpdateCollection("{self._name}", hnsw_config=HnswConfigDiff(m=32, ef_construct=256))'
-            yield self._finding(vector, "recall", Odd(), what, command)
+            yield self._finding(vector, "recall", lacking, what, command)
 
     def _nearest(self, vector: str, queries: Sequence[Any], ef: int | None, *, exact: bool) -> list[list[PointId]]:
         return self._store.nearest(self._name, vector, queries, limit=_K, exact=exact, ef=ef)
@@ -357,6 +473,15 @@ def fillings(patient: Deployment, name: str) -> dict[str, Embed]:
                 if isinstance(value, Embed):
                     found[vector] = value
     return found
+
+
+def _of_vectors(filling: Embed) -> bool:
+    """Whether SQL's checksum is of a vector, which a model has to make again."""
+    return filling.checksum is not None and filling.checksum.kind == "python-floats" and filling.checksum.field is None
+
+
+def _payload_at(points: Sequence[Stored], place: int) -> Payload:
+    return records.payload_of(points[place])
 
 
 def _alike(one: Any, other: Any) -> float:

@@ -1,4 +1,4 @@
-"""Whether what is embedded is what the application's SQL has a checksum of. It embeds nothing and writes nothing."""
+"""Whether what is embedded is what the application's SQL has a checksum of. It writes nothing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from qmigrate.embed.inputs import ImageName, read_input
 from qmigrate.embed.staged import OpensImages
@@ -75,6 +78,60 @@ def recorded_digest(value: Any, algorithm: str) -> bytes | None:
     return found if found is not None and len(found) == size else None
 
 
+def digests_of_vector(vector: Any, algorithm: str) -> frozenset[bytes]:
+    """The digests of a vector as its Python floats, one text after the other: ``"".join(str(v) for v in vector)``.
+
+    Of what a model returns, as it is, and of the same as float32, which is what most libraries make floats of.
+
+    Args:
+        vector: a list, an array or a tensor of one row; anything else has none.
+        algorithm: as :mod:`hashlib` calls it.
+    """
+    try:
+        values = vector.tolist() if hasattr(vector, "tolist") else list(vector)
+        with np.errstate(over="ignore"):
+            rounded = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError):
+        return frozenset()
+    if rounded.ndim != 1:
+        return frozenset()
+    texts = {"".join(map(str, map(float, one))) for one in (values, rounded.tolist())}
+    return frozenset(hashlib.new(algorithm, text.encode(), usedforsecurity=False).digest() for text in texts)
+
+
+def vectors_as_returned(embedder: Embedder, items: Sequence[Any]) -> list[Any]:
+    """What a model returns for items, with none of its numbers changed; an error in the place of what it refuses.
+
+    Raises:
+        QmigrateError: the model can't be asked at all, as where its server is away.
+    """
+    made: list[Any] = []
+    for first in range(0, len(items), max(1, embedder.max_batch)):
+        part = items[first : first + max(1, embedder.max_batch)]
+        try:
+            made += list(embedder.embed(part))
+        except EmbedError as error:
+            made += [error] if len(part) == 1 else [embed_alone(embedder, one) for one in part]
+    return made
+
+
+def shows(expected: bytes, vector: Any, algorithm: str, alone: Callable[[], Any]) -> bool:
+    """Whether a vector that a model returns has a digest of Python floats; in a batch its last bits may be others.
+
+    Args:
+        alone: embeds the same input by itself; called where the vector of the batch hasn't the digest.
+    """
+    return expected in digests_of_vector(vector, algorithm) or expected in digests_of_vector(alone(), algorithm)
+
+
+def embed_alone(embedder: Embedder, item: Any) -> Any:
+    """What a model returns for one item, or why it refuses it."""
+    try:
+        return embedder.embed([item])[0]
+    except EmbedError as error:
+        return error
+
+
 #: Where an item fails that is another one by now.
 STAGE = "checksum"
 
@@ -124,7 +181,9 @@ class Checksums:
         places = [place for place, item in enumerate(made) if item is not None and not isinstance(item, Failure)]
         if wanted is None or not places:
             return made
-        known = self._known(wanted, [ids[place] for place in places])
+        known = self.known(wanted, [ids[place] for place in places])
+        if wanted.kind == "python-floats" and wanted.field is None:
+            return self._by_vectors(filling, ids, made, places, known)
         for place in places:
             payload = payload_of(place) if wanted.field is not None else {}
             trouble = self._trouble(filling, known.get(ids[place]), payload, made[place])
@@ -132,7 +191,8 @@ class Checksums:
                 made[place] = trouble
         return made
 
-    def _known(self, wanted: Checksum, ids: Sequence[PointId]) -> dict[PointId, Any]:
+    def known(self, wanted: Checksum, ids: Sequence[PointId]) -> dict[PointId, Any]:
+        """What SQL has for points, as it is there; those without a row are left out."""
         query = Query(wanted.sql, wanted.key, (wanted.column,), wanted.parameters)
         url = self._place.settings.database(wanted.database)
         with self._lock, closing(Rows(url, query, name=wanted.database)) as rows:
@@ -154,16 +214,48 @@ class Checksums:
             self._unusual += [(query, found)] if found.rows else []
         return found
 
+    def _by_vectors(
+        self, filling: Embed, ids: Sequence[PointId], made: list[Any], places: Sequence[int], known: dict[PointId, Any]
+    ) -> list[Any]:
+        """Of kind ``python-floats``: the model is run again on what there is a valid digest for."""
+        wanted, code = filling.checksum, self._place.code
+        assert wanted is not None  # noqa: S101  the caller looked
+        assert code is not None  # noqa: S101
+        expected, where = dict[int, bytes](), f"{wanted.column} in {wanted.database}"
+        for place in places:
+            found = self._recorded(wanted, known.get(ids[place]))
+            if isinstance(found, Failure):
+                made[place] = found
+            elif found is not None:
+                expected[place] = found
+        name = wanted.embedder or filling.embedder
+        embedder, asked = code.embedder(name), list(expected)
+        with code.turn.of(self._place):
+            again = vectors_as_returned(embedder, [made[place] for place in asked]) if asked else []
+            for place, vector in zip(asked, again, strict=True):
+                item = made[place]
+                if isinstance(vector, EmbedError):
+                    made[place] = Failure(0, "embed", vector.message)
+                elif not shows(expected[place], vector, wanted.algorithm, partial(embed_alone, embedder, item)):
+                    made[place] = Failure(0, STAGE, f"embedded by {name} again, its vector doesn't match its {where}")
+        return made
+
+    def _recorded(self, wanted: Checksum, known: Any) -> bytes | Failure | None:
+        """The digest that SQL has; None where there need be none."""
+        where = f"{wanted.column} in {wanted.database}"
+        if known is None:
+            return None if wanted.missing == "accept" else Failure(0, STAGE, f"there is no {where} for it")
+        found = recorded_digest(known, wanted.algorithm)
+        return found or Failure(0, STAGE, f"its {where} is not a valid {wanted.algorithm} digest")
+
     def _trouble(self, filling: Embed, known: Any, payload: Payload, item: Any) -> Failure | None:
         wanted, code = filling.checksum, self._place.code
         assert wanted is not None  # noqa: S101  the caller looked
         assert code is not None  # noqa: S101
         where = f"{wanted.column} in {wanted.database}"
-        if known is None:
-            return None if wanted.missing == "accept" else Failure(0, STAGE, f"there is no {where} for it")
-        expected = recorded_digest(known, wanted.algorithm)
-        if expected is None:
-            return Failure(0, STAGE, f"its {where} is not a valid {wanted.algorithm} digest")
+        expected = self._recorded(wanted, known)
+        if not isinstance(expected, bytes):
+            return expected
         if wanted.field is not None:
             found = recorded_digest(read_input(payload, wanted.field), wanted.algorithm)
             if found is None:

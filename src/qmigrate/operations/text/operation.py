@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import singledispatch
 from typing import Any
 
 from qmigrate.errors import PlanError
-from qmigrate.operations.app_sql import Checksum, WriteBack
 from qmigrate.operations.base import Operation
 from qmigrate.operations.checks import is_sparse
 from qmigrate.operations.collection import CreateCollection, DropCollection, Reshard, SetAlias, UpdateCollection
@@ -37,7 +36,10 @@ def operation_source(operation: Operation, comments: tuple[str, ...] = ()) -> Co
 
 
 #: Names of ``qmigrate`` that operations hold.
-_OWN = frozenset({"Checksum", "CopyOf", "Embed", "Empty", "FILL_ME", "WriteBack", "variable"})
+_OWN = frozenset({
+    *("Checksum", "CopyOf", "Embed", "Empty", "FILL_ME", "Scale", "WriteBack", "variable"),
+    *("Compare", "KnownItem", "Logged", "Recall", "SameValue", "Sentence"),
+})
 
 
 @singledispatch
@@ -143,13 +145,16 @@ def _setting(value: Any, kind: Any, used: set[str]) -> Code:
 
 
 def _vector_parts(operation: Operation, used: set[str]) -> dict[str, Code]:
-    """``values=`` and ``cutover=`` of an operation that has them."""
+    """``values=``, ``cutover=`` and ``quality=`` of an operation that has them."""
     parts: dict[str, Code] = {}
     values, cutover = getattr(operation, "values", None), getattr(operation, "cutover", None)
+    quality = getattr(operation, "quality", None)
     if values is not None:
         parts["values"] = _value(values, operation, used)
     if cutover is not None:
         parts["cutover"] = literal(cutover)
+    if quality is not None:
+        parts["quality"] = _own(quality, used)
     return parts
 
 
@@ -161,23 +166,32 @@ def _value(value: object, operation: Operation, used: set[str]) -> Code:
         used.add("Empty")
         return Group("Empty(", (), ")")
     if isinstance(value, CopyOf):
-        used.add("CopyOf")
-        named = {"allow_normalised": literal(True)} if value.allow_normalised else {}
-        return call("CopyOf", literal(value.vector), **named)
+        return _own(value, used)
     if isinstance(value, Embed) and not callable(value.spec):
         used.add("Embed")
         parts = {name: getattr(value, name) for name in ("text", "image", "on_failure")}
         named = {name: literal(one) for name, one in parts.items() if one is not None}
-        beside = {name: _sql(getattr(value, name), used) for name in ("checksum", "write_back") if getattr(value, name)}
+        beside = {name: _own(getattr(value, name), used) for name in ("checksum", "write_back") if getattr(value, name)}
         return call("Embed", literal(value.embedder), **named, **beside)
     raise PlanError(f"{operation.label()}: what fills the vector can't be written as text")
 
 
-def _sql(value: Checksum | WriteBack, used: set[str]) -> Code:
-    """With the arguments that are not as they are anyway."""
+def _own(value: Any, used: set[str]) -> Code:
+    """A value of this library, with the arguments that are not as they are anyway; those of it in the same way."""
     name = type(value).__name__
+    if name not in _OWN:
+        raise PlanError(f"{name} can't be written as the text of a revision")
     used.add(name)
-    given = {one.name: getattr(value, one.name) for one in fields(value) if one.name != "sql"}
-    usual = type(value)(value.sql)
-    said = {key: literal(one) for key, one in given.items() if one != getattr(usual, key)}
-    return call(name, literal(value.sql), **said)
+    first: list[Code] = []
+    named: dict[str, Code] = {}
+    for one in fields(value):
+        given = getattr(value, one.name)
+        usual = one.default if one.default_factory is MISSING else one.default_factory()
+        if given == usual:
+            continue
+        code = literal(given) if not hasattr(type(given), "__dataclass_fields__") else _own(given, used)
+        if one.default is MISSING and not one.kw_only:
+            first.append(code)
+        else:
+            named[one.name] = code
+    return call(name, *first, **named)
