@@ -24,6 +24,7 @@ class EmbeddingServer:
         limit: this many requests are answered as usual; later ones are asked to come back.
         bad: texts for which a request is answered 400.
         model: what it has; with `renames` OpenAI's answers name that one too, whatever was asked for.
+        reads: tokens of a text, as it reports them.
         together: requests that are kept until this many of them are under way.
     """
 
@@ -33,6 +34,7 @@ class EmbeddingServer:
         self.limit: int | None = None
         self.bad: set[str] = set()
         self.model = "tiny"
+        self.reads = 512
         self.renames = False
         self.most = 0
         self.together = threading.Barrier(1)
@@ -87,10 +89,13 @@ class EmbeddingServer:
 
     def _usual(self, path: str, body: dict) -> tuple[int, dict[str, str], str]:
         if path == "/info":
-            return 200, {}, json.dumps({"model_id": self.model, "model_sha": "abc", "model_dtype": "float32", "version": "1.8"})
+            return 200, {}, json.dumps({"model_id": self.model, "model_sha": "abc", "model_dtype": "float32", "version": "1.8", "max_input_length": self.reads})
         texts = body.get("input") or body.get("inputs")
         if self.bad & set(texts):
             return 400, {}, json.dumps({"error": {"message": "input is too long"}})
+        if path == "/tokenize":
+            # A token per word, and one at each end.
+            return 200, {}, json.dumps([[{"id": place} for place in range(len(text.split()) + 2)] for text in texts])
         made = [vector(text) for text in texts]
         if path == "/embed":
             return 200, {}, json.dumps(made)

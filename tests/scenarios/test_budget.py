@@ -18,14 +18,26 @@ POINTS = 600
 
 
 @pytest.fixture
-def priced(deployment):
+def server():
+    """Where texts are embedded, stopped at the end."""
+    made = EmbeddingServer()
+    yield made
+    made.close()
+
+
+def sent(server: EmbeddingServer) -> int:
+    """How many texts it was asked for."""
+    return sum(len(body.get("input", ())) for _, _, body in server.seen)
+
+
+@pytest.fixture
+def priced(deployment, server):
     """Points with texts of three to seven words, and an embedder behind HTTP with a price and a tokenizer."""
     tokenizers = pytest.importorskip("tokenizers")
     words = tokenizers.models.WordLevel({"[UNK]": 0, "word": 1}, unk_token="[UNK]")
     made = tokenizers.Tokenizer(words)
     made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     made.save(str(deployment.root / "tokenizer.json"))
-    server = EmbeddingServer()
     far = {"type": "http", "url": server.url, "model": "tiny", "price": 20, "tokenizer": "tokenizer.json", "max_tokens": 6}
     deployment.extra["embedders"] = {"far": far}
     deployment.__post_init__()
@@ -36,8 +48,7 @@ def priced(deployment):
     write(store, deployment.name, [Point(one + 1, {"text": text}, {"a": [1.0 + one, *[1.0] * 7]}) for one, text in enumerate(texts)])
     store.close()
     deployment.revise("0002", ADD)
-    yield deployment
-    server.close()
+    return deployment
 
 
 TOKENS = sum(3 + one % 5 for one in range(1, POINTS + 1))
@@ -49,7 +60,7 @@ def limited(made: Deployment, **budget: object) -> None:
     made.__post_init__()
 
 
-def test_a_plan_has_the_cost(priced):
+def test_a_plan_has_the_cost(priced, server):
     """Tokens within a range that holds the truth, requests and money; nothing is sent for it but a model's name."""
     found = upgrade.plan(priced.settings()).collections[0].costs[0]
     assert (found.embedder, found.items, found.requests, found.price) == ("far", POINTS, 19, 20)
@@ -59,7 +70,13 @@ def test_a_plan_has_the_cost(priced):
     assert found.money[0] <= TOKENS / 1e6 * 20 <= found.money[1]
     shown = call(priced.root, "plan").out
     assert "far: 600 items" in shown
-    assert "(20 for a million)" in shown
+    assert "(20 for a million), time unknown" in shown, "a service is asked for nothing that was not asked for"
+    before = sent(server)
+    call(priced.root, "plan", "--no-trial")
+    looked = sent(server) - before
+    assert before == 2 * looked, "but for the few texts of a plan that looks for what would be refused"
+    assert "(20 for a million), ~ " in call(priced.root, "plan", "--trial").out
+    assert 3 * looked < sent(server) - before <= 3 * looked + 600
 
 
 @pytest.mark.parametrize("budget", [{"tokens": TOKENS // 2}, {"money": TOKENS / 2 / 1e6 * 20}], ids=["tokens", "money"])

@@ -260,11 +260,14 @@ def test_an_estimate_is_shown_and_compared(made):
     assert item.seconds > 600
     assert item.speed == "assumed"
     assert item.unmeasured == ("words",)
-    said = call(made.root, "plan").out
+    said = call(made.root, "plan", "--no-trial").out
     assert "time unknown" in said
-    assert "words has not filled enough vectors here to tell; it is measured during the first minute" in said
-    data = call(made.root, "plan", "--json").json["data"]["collections"][0]
+    assert "words has not filled enough vectors here to tell; qmigrate plan --trial tries some items" in said
+    data = call(made.root, "plan", "--no-trial", "--json").json["data"]["collections"][0]
     assert (data["seconds"], data["speed"]) == (item.seconds, "assumed")
+    data = call(made.root, "plan", "--json").json["data"]["collections"][0]
+    assert (data["speed"], data["unmeasured"], data["costs"][0]["speed"]) == ("a trial", [], "a trial")
+    assert data["costs"][0]["seconds"] < 60, "it needs no service, so it is tried"
     before = left(made)
     words = ("expected to take", "5 min of --max-estimate", made.name, "QMIGRATE_MAX_ESTIMATE=")
     refused(made.root, ("upgrade", "--max-estimate", "5m"), 3, *words)
@@ -290,7 +293,7 @@ def test_speeds_are_kept_per_embedder(made):
         (item,) = plan.collections
         assert item.unmeasured == unknown
         assert item.speed == ("assumed" if unknown else "earlier runs")
-        assert ("the time is unknown: more" in call(made.root, "plan").out) == bool(unknown)
+        assert ("the time is unknown: more" in call(made.root, "plan", "--no-trial").out) == bool(unknown)
 
 
 def test_the_guard_measures_what_has_never_run(made, monkeypatch):

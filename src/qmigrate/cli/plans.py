@@ -58,7 +58,7 @@ def _unmeasured(plan: Plan) -> list[str]:
     if not names:
         return []
     have = "has" if len(names) == 1 else "have"
-    when = "it is measured during the first minute, and by upgrade --max-estimate before it starts"
+    when = "qmigrate plan --trial tries some items; upgrade --max-estimate does before it starts"
     return [f"the time is unknown: {', '.join(names)} {have} not filled enough vectors here to tell; {when}"]
 
 
@@ -122,24 +122,40 @@ def _group(group: list[CollectionPlan], verb: str) -> list[Text]:
         *[Text(f"  {line}") for line in item.lines],
         *labelled("why", item.reasons),
         *labelled("readers", item.incompatible or clear),
-        *labelled("cost", [_cost(one) for found in group for one in found.costs]),
+        *labelled("room", _room(group)),
+        *labelled("embed", [_cost(one) for found in group for one in found.costs]),
         *(labelled("held", _held(group)) if item.holds else ()),
         *(labelled("back" if verb == "upgrade" else "forth", (item.way_back,)) if item.way_back else ()),
     ]
 
 
 def _cost(one: EmbeddingCost) -> str:
-    """``large: 12,000 texts, 1.1 to 1.3 M tokens, 375 requests, 0.14 to 0.17 (0.13 for a million)``."""
-    if one.tokens is None:
-        why = "its tokens can't be counted here" if one.price is not None else "it has no price, and no tokenizer"
-        return f"{one.embedder}: {counted(one.items, 'item')}, cost unknown: {why}"
-    words = [counted(one.items, "item"), f"{number(one.tokens[0])} to {number(one.tokens[1])} tokens"]
+    """``large: 12,000 items, 1.1 to 1.3 M tokens, 375 requests, 0.14 to 0.17 (0.13 for a million), ~ 8 min``."""
+    words = [counted(one.items, "item")]
+    if one.tokens is not None:
+        same = one.tokens[0] == one.tokens[1]
+        words.append(f"{number(one.tokens[0])}{'' if same else f' to {number(one.tokens[1])}'} tokens")
     words += [counted(one.requests, "request")] if one.requests is not None else []
-    if one.money is None:
-        words.append("cost unknown: it has no price")
-    else:
+    if one.money is not None:
         words.append(f"{one.money[0]:.2f} to {one.money[1]:.2f} ({one.price:g} for a million)")
+    elif one.price is not None:
+        words.append("cost unknown: its tokens can't be counted here")
+    elif one.requests is not None:
+        words.append("cost unknown: it has no price")
+    words.append("time unknown" if one.seconds is None else f"~ {took(one.seconds)} by {one.speed}")
     return f"{one.embedder}: {', '.join(words)}"
+
+
+def _room(group: Sequence[CollectionPlan]) -> list[str]:
+    """What the new generations need, and until when the old one is there as well."""
+    lines = []
+    for item in group:
+        if item.bytes is None or item.memory is None:
+            continue
+        name = f"{item.job.collection}: " if len(group) > 1 else ""
+        until = "on disk, next to the old generation until gc deletes that"
+        lines.append(f"{name}~ {size(item.bytes)} {until}; ~ {size(item.memory)} in memory for vectors and index")
+    return lines
 
 
 def _held(group: list[CollectionPlan]) -> tuple[str, ...]:

@@ -61,9 +61,14 @@ def _flags(**given: bool) -> list[str]:
 @click.argument("target", default="head")
 @only
 @plan_file.out_option
+@click.option(
+    "--trial/--no-trial",
+    default=None,
+    help="Try embedders that never ran here on some items, to know the time.  [default: those that need no service]",
+)
 @html_option
 @with_shell
-def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> int:
+def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None, trial: bool | None) -> int:
     """Show what an upgrade to TARGET would do, and write nothing anywhere.
 
     Exits as the upgrade would where that refuses before its first write.
@@ -75,7 +80,7 @@ def plan(shell: Shell, target: str, only: tuple[str, ...], out: Path | None) -> 
 
     if out is not None:
         return plan_file.plan_to(shell, out, target, only)
-    made = command.plan(shell.settings(), target, only or None)
+    made = command.plan(shell.settings(), target, only or None, trial=trial)
     shell.show(made, functools.partial(show_plan, command=_again("upgrade", target, "head", only), only=only))
     return made.exit_code
 

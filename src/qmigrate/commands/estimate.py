@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 
@@ -26,15 +26,16 @@ from qmigrate.planner.estimate import (
     ASSUMED,
     FEWEST_POINTS,
     MEASURED,
+    TRIED,
     Copy,
     Speed,
     cost_of,
+    rate_of,
     seconds_of_changes,
     seconds_of_clone,
     seconds_of_copy,
 )
 from qmigrate.ports import CountsTokens
-from qmigrate.sequences import in_parts
 from qmigrate.settings.load import Settings
 from qmigrate.store import records
 from qmigrate.text import took
@@ -43,18 +44,29 @@ from qmigrate.text import took
 LISTED = 10e-6
 #: Rows of the history that speeds are looked for in.
 _ROWS = 200
-#: Points that an embedder is measured with: a few first, since a model is loaded and warmed up by its first batch.
-_WARM_UP, _MEASURED_POINTS, _AT_ONCE = 8, 128, 32
+#: Points that an embedder is measured with at most, and of one batch: each is twice as large as the one before, since
+#: a model is warmed up by its first batch, and a device is only as fast as its batches are large.
+_MEASURED_POINTS, _AT_ONCE = 510, 256
+#: Types of embedders that are tried only where that is asked for: texts would go to a service, or to code that may.
+_SENDING = frozenset({"http", "callable"})
+#: Seconds of such a trial, in which a plan is waited for.
+_LONGEST_TRIAL = 3.0
 #: Points by whose texts tokens are estimated.
 _COUNTED = 512
 #: An image or a long text may take seconds each: what is measured after this many seconds is enough.
 _LONGEST_MEASUREMENT = 10.0
 
 
-def with_estimates(opened: Session, world: World, plan: Plan) -> Plan:
-    """The plan with seconds for each collection that it has work for."""
+def with_estimates(opened: Session, world: World, plan: Plan, *, trial: bool | None = False) -> Plan:
+    """The plan with seconds for each collection that it has work for, with room, and with what embedding costs.
+
+    Args:
+        trial: whether embedders that no earlier run shows the speed of are tried on a handful of items: all of them,
+            none, or with None those that send nothing to a service.
+    """
     known = _speeds(opened)
-    return replace(plan, collections=tuple(_estimated(opened, world, known, item) for item in plan.collections))
+    found = (_estimated(opened, world, known, item, trial) for item in plan.collections)
+    return replace(plan, collections=tuple(found))
 
 
 def with_pauses(opened: Session, world: World, plan: Plan) -> Plan:
@@ -166,26 +178,34 @@ def _measured_rate(opened: Session, world: World, plan: Plan) -> float | None:
     return min((rate for rate in rates.values() if rate > 0), default=None)
 
 
-def _measured(opened: Session, collection: str, physical: str, filling: Embed) -> float:
-    """Points per second, on a sample of the live collection; 0 where nothing could be measured."""
+def _measured(
+    opened: Session, collection: str, physical: str, filling: Embed, longest: float = _LONGEST_MEASUREMENT
+) -> float:
+    """Points per second, on a sample of the live collection; 0 where nothing could be measured.
+
+    Args:
+        longest: seconds; what was measured by then is enough.
+    """
     settings = opened.settings.for_collection(collection)
     try:
-        ids = opened.store.sample_ids(physical, _WARM_UP + _MEASURED_POINTS)
+        ids = opened.store.sample_ids(physical, _MEASURED_POINTS)
         points = opened.store.fetch(physical, ids, vectors=False)
         found = [embed_input(filling, records.payload_of(point)) for point in points]
         # What is unknown without the run is left to it: it names the point.
         items = [item for item in found if item is not None and not isinstance(item, Failure)]
-        if len(items) <= _WARM_UP:
-            return 0.0
         embedder = opened.embedder(filling.embedder, settings.embedders)
-        done, began = 0, time.monotonic()
+        rate, began, first = 0.0, time.monotonic(), 0
         with Pipeline(embedder, None) as pipeline, suppress(_EnoughError):
-            pipeline.submit(items[:_WARM_UP], _bounded(began)).result(_bounded(began))
-            began = time.monotonic()
-            for part in in_parts(items[_WARM_UP:], _AT_ONCE):
-                pipeline.submit(part, _bounded(began)).result(_bounded(began))
-                done += len(part)
-        return done / max(time.monotonic() - began, 1e-6)
+            while first < len(items):
+                # 2, 4, 8, …: the largest batch that there was time for shows the speed.
+                part = items[first : first + min(first + 2, _AT_ONCE)]
+                started = time.monotonic()
+                pipeline.submit(part, _bounded(began, longest)).result(_bounded(began, longest))
+                # A short rest at the end is no measure, but where there is no other one.
+                if first == 0 or len(part) * 2 >= min(first + 2, _AT_ONCE):
+                    rate = len(part) / max(time.monotonic() - started, 1e-6)
+                first += len(part)
+        return rate
     except QmigrateError:
         # What can't be embedded is reported by the upgrade itself, with the point's id.
         return 0.0
@@ -195,12 +215,12 @@ class _EnoughError(Exception):
     """A measurement has taken long enough."""
 
 
-def _bounded(began: float) -> Tick:
+def _bounded(began: float, longest: float) -> Tick:
     """What is called while a measurement waits: it ends one that takes too long, such as a model that is stuck."""
 
     def tick(count: int = 0, note: str = "") -> None:
         del count, note
-        if time.monotonic() - began > _LONGEST_MEASUREMENT:
+        if time.monotonic() - began > longest:
             raise _EnoughError
 
     return tick
@@ -212,32 +232,74 @@ def _allowing(seconds: float) -> str:
     return f"{minutes}m" if minutes < 120 else f"{minutes // 60 + 1}h"
 
 
-def _estimated(opened: Session, world: World, known: Sequence[Speed], item: CollectionPlan) -> CollectionPlan:
+def _estimated(
+    opened: Session, world: World, known: Sequence[Speed], item: CollectionPlan, trial: bool | None
+) -> CollectionPlan:
     job = _Estimated(opened, world, item.job)
+    unmeasured = _unmeasured(job, known)
+    rates = {} if trial is False else _tried(job, unmeasured, everything=trial is True)
+    told = replace(item, unmeasured=tuple(name for name in unmeasured if name not in rates))
+    if rates:
+        # Of the embedders of a build each does its part of the work.
+        each = sum(1 / rate for rate in rates.values()) / len(rates)
+        estimates = replace(opened.settings.estimates, embed=1 / each)
+        job = _Estimated(replace(opened, settings=replace(opened.settings, estimates=estimates)), world, item.job)
     seconds, speed = _seconds(job, known, item.job.steps)
-    measured = _bytes(job, item) if item.bytes is not None else None
-    told = replace(
-        item, seconds=round(seconds, 1), speed=speed, unmeasured=_unmeasured(job, known), costs=tuple(_costs(job))
-    )
-    return told if measured is None else replace(told, bytes=measured)
+    if rates and speed == ASSUMED and not told.unmeasured:
+        speed = TRIED
+    costs = tuple(_costs(job, known, rates, trial))
+    told = replace(told, seconds=round(seconds, 1), speed=speed, costs=costs)
+    if item.bytes is None:
+        return told
+    measured = _bytes(job)
+    return told if measured is None else replace(told, bytes=measured[0], memory=measured[1])
 
 
-def _costs(job: _Estimated) -> Iterator[EmbeddingCost]:
-    """What its embedders cost: of those that have a price or a tokenizer, or that a budget limits."""
+def _tried(job: _Estimated, names: Sequence[str], *, everything: bool) -> dict[str, float]:
+    """Embedder -> points per second here, of those that may be tried and that do anything."""
+    settings = job.opened.settings.for_collection(job.job.collection)
+    state = job.world.collections.get(job.job.collection)
+    found: dict[str, float] = {}
+    if state is None or state.physical is None:
+        return found
+    for step in job.copies():
+        for filling in job.fillings(step):
+            name = filling.embedder
+            sends = settings.embedders.get(name, {}).get("type") in _SENDING
+            if name not in names or name in found or (sends and not everything):
+                continue
+            rate = _measured(job.opened, job.job.collection, state.physical, filling, _LONGEST_TRIAL)
+            if rate > 0:
+                found[name] = rate
+    return found
+
+
+def _costs(
+    job: _Estimated, known: Sequence[Speed], tried: Mapping[str, float], trial: bool | None
+) -> Iterator[EmbeddingCost]:
+    """What each of its embedders has to do, and what that costs.
+
+    Args:
+        trial: as :func:`with_estimates` has it: also which tokens are counted that no price or budget is about.
+    """
     settings = job.opened.settings.for_collection(job.job.collection)
     state = job.world.collections.get(job.job.collection)
     if job.live is None or state is None or state.physical is None:
         return
-    for step in job.job.steps:
-        if not isinstance(step, Build) or step.source is None or step.fill != "copy":
-            continue
+    for step in job.copies():
         for filling in job.fillings(step):
             config = settings.embedders.get(filling.embedder, {})
-            price = price_of(config)
-            if price is None and settings.rebuild.budget is None and not config.get("tokenizer"):
-                continue
-            counted = _tokens(job.opened, settings, state.physical, filling)
-            yield cost_of(filling.embedder, job.live.points, counted, price, together_of(config))
+            points, price = job.live.points, price_of(config)
+            free = trial if trial is not None else config.get("type") not in _SENDING
+            asked = free or price is not None or settings.rebuild.budget is not None or bool(config.get("tokenizer"))
+            counted = _tokens(job.opened, settings, state.physical, filling) if asked else None
+            cost = cost_of(filling.embedder, points, counted, price, together_of(config))
+            rate, speed = rate_of(job.key(filling), job.job.collection, known), MEASURED
+            if rate is None:
+                rate, speed = tried.get(filling.embedder), TRIED
+            if rate is not None:
+                cost = replace(cost, seconds=round(points / rate, 1), speed=speed)
+            yield cost
 
 
 def _tokens(opened: Session, settings: Settings, physical: str, filling: Embed) -> list[int] | None:
@@ -264,11 +326,10 @@ def _unmeasured(job: _Estimated, known: Sequence[Speed]) -> tuple[str, ...]:
     # Of runs before that was recorded nothing else is known than how many vectors they filled.
     before = {speed.embeds for speed in known if not speed.models and speed.collection == job.job.collection}
     found: set[str] = set()
-    for step in job.job.steps:
-        if isinstance(step, Build) and step.source is not None and step.fill == "copy":
-            fillings = job.fillings(step)
-            if len(fillings) not in before:
-                found |= {one.embedder for one in fillings if job.key(one) not in shown}
+    for step in job.copies():
+        fillings = job.fillings(step)
+        if len(fillings) not in before:
+            found |= {one.embedder for one in fillings if job.key(one) not in shown}
     return tuple(sorted(found))
 
 
@@ -294,6 +355,11 @@ class _Estimated:
         live = self.live.schema if self.live else None
         return next((one.schema for one in builds if one.target == source), live)
 
+    def copies(self) -> list[Build]:
+        """Its builds that are copied from points, which is where anything is embedded."""
+        builds = (step for step in self.job.steps if isinstance(step, Build))
+        return [step for step in builds if step.source is not None and step.fill == "copy"]
+
     def fillings(self, build: Build) -> list[Embed]:
         """What the operations of a build embed."""
         found = self._transform(build)
@@ -306,11 +372,19 @@ class _Estimated:
 
     def weight(self, build: Build) -> int:
         """Bytes of a point of a target: the points of today, by a sample, and the new vectors as declared."""
-        state, live, found = self.world.collections.get(self.job.collection), self.live, Weight()
-        if live is not None and state is not None:
-            found = self.opened.weighed(self.job.collection if state.kind == "alias" else live.physical)
         transform = self._transform(build)
-        return found.per_point(build.schema, transform.vectors if transform is not None else None)
+        return self._today().per_point(build.schema, transform.vectors if transform is not None else None)
+
+    def in_memory(self, build: Build) -> int:
+        """Bytes of the same that a server wants in memory."""
+        transform = self._transform(build)
+        return self._today().in_memory(build.schema, transform.vectors if transform is not None else None)
+
+    def _today(self) -> Weight:
+        state, live = self.world.collections.get(self.job.collection), self.live
+        if live is None or state is None:
+            return Weight()
+        return self.opened.weighed(self.job.collection if state.kind == "alias" else live.physical)
 
     def _transform(self, build: Build) -> PointTransform | None:
         """What its operations make of a point; None where nothing is there to be made from."""
@@ -321,12 +395,16 @@ class _Estimated:
         return self._planned[build.target]
 
 
-def _bytes(job: _Estimated, item: CollectionPlan) -> int | None:
-    """What the generations that a plan builds from live points take, together; None where it builds none so."""
-    builds = [step for step in item.job.steps if isinstance(step, Build) and step.fill in ("copy", "clone")]
+def _bytes(job: _Estimated) -> tuple[int, int | None] | None:
+    """Bytes of the generations that a plan builds from live points, together, and what the last one wants in memory.
+
+    None where it builds none so; nothing is known of the memory in local mode, which has no index.
+    """
+    builds = [step for step in job.job.steps if isinstance(step, Build) and step.fill in ("copy", "clone")]
     if not builds or job.live is None:
         return None
-    return sum(job.live.points * job.weight(step) for step in builds)
+    points, local = job.live.points, job.world.capabilities.local
+    return sum(points * job.weight(step) for step in builds), None if local else points * job.in_memory(builds[-1])
 
 
 def _seconds(job: _Estimated, known: Sequence[Speed], steps: Sequence[Step]) -> tuple[float, str]:

@@ -168,12 +168,19 @@ def _command(target: str, names: Iterable[str]) -> str:
 
 
 def plan(
-    settings: Settings | None = None, target: str = "head", only: Iterable[str] | None = None, *, models: bool = True
+    settings: Settings | None = None,
+    target: str = "head",
+    only: Iterable[str] | None = None,
+    *,
+    models: bool = True,
+    trial: bool | None = False,
 ) -> Plan:
     """What `upgrade` would do. Sends no write to Qdrant or SQL.
 
     Args:
         models: load the models that fill vectors, and look for what an upgrade would refuse.
+        trial: try embedders that no earlier run shows the speed of on a handful of items; None for those alone that
+            send nothing to a service.
 
     Raises:
         PlanError: an operation can't be done.
@@ -181,16 +188,19 @@ def plan(
     """
     settings = settings or Settings.load()
     with session(settings, writes=False, partial=True) as opened:
-        made = planned(opened, target, only, models=models)
+        made = planned(opened, target, only, models=models, trial=trial)
         return replace(made, notes=(*opened.store.capabilities.silent, *made.notes))
 
 
-def planned(opened: Session, target: str, only: Iterable[str] | None, *, models: bool = False) -> Plan:
+def planned(
+    opened: Session, target: str, only: Iterable[str] | None, *, models: bool = False, trial: bool | None = False
+) -> Plan:
     """The same in a session that is open, with an estimate for each collection.
 
     Args:
         models: load the models that fill vectors, so that the plan says what changes, and what an upgrade would refuse
             before its first write.
+        trial: as :func:`plan` has it.
 
     Raises:
         UsageError: the target lies behind.
@@ -201,7 +211,7 @@ def planned(opened: Session, target: str, only: Iterable[str] | None, *, models:
     made = _plan(opened, world, target, chosen_names(opened, only))
     for item in made.collections:
         check_ownership(world, item.job.collection)
-    counted = with_counts(opened, world, with_pauses(opened, world, with_estimates(opened, world, made)))
+    counted = with_counts(opened, world, with_pauses(opened, world, with_estimates(opened, world, made, trial=trial)))
     noted = with_models(opened, world, counted, load=models)
     if not models:
         return noted

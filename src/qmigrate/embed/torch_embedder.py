@@ -88,6 +88,15 @@ class TorchEmbedder(ABC, Generic[Kept]):
         """Tokens of one batch, padded; None where items are all alike."""
         return None
 
+    @property
+    def max_tokens(self) -> int | None:
+        """See :class:`~qmigrate.ports.CountsTokens`; loads the model."""
+        return self._longest(self._ready())
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
+        """See :class:`~qmigrate.ports.CountsTokens`; loads the model."""
+        return self._counted(self._ready(), texts)
+
     def prepare(self, items: Sequence[Any]) -> list[Any]:
         """Items as a batch is made of them, or an ``EmbedError`` in the place of one that can't be opened.
 
@@ -122,6 +131,14 @@ class TorchEmbedder(ABC, Generic[Kept]):
         except Exception as error:
             self._was_short = out_of_memory(error)
             raise
+
+    def _longest(self, loaded: Kept) -> int | None:  # noqa: ARG002
+        """Most tokens of a text that the model reads; None where it doesn't say."""
+        return None
+
+    def _counted(self, loaded: Kept, texts: Sequence[str]) -> list[int] | None:  # noqa: ARG002
+        """Tokens of each text, by the model's own tokenizer and without an end; None where it can't say."""
+        return None
 
     def _weight(self, one: Any) -> int:  # noqa: ARG002
         """The length of a prepared item, where batches are padded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import importlib.util
@@ -162,3 +163,15 @@ def give_back() -> None:
     torch = importlib.import_module("torch")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def tokens_of(tokenizer: Any, texts: Sequence[str]) -> list[int] | None:
+    """How many tokens texts have with those that a model adds, however long they are; None where it isn't known.
+
+    Args:
+        tokenizer: of transformers. It is not changed: one keeps what it was last called with as a state of its own.
+    """
+    if not callable(tokenizer) or not hasattr(tokenizer, "model_input_names"):
+        return None
+    found = copy.deepcopy(tokenizer)(list(texts), truncation=False, padding=False, verbose=False)
+    return [len(one) for one in found["input_ids"]]

@@ -373,6 +373,8 @@ class EmbeddingCost:
         requests: to its server, at least; None where it has none.
         price: of a million tokens, as the settings have it; None where they have none.
         money: least and most; None where tokens or price are unknown.
+        seconds: that embedding takes at the speed that was measured; None where none was.
+        speed: what that is taken from: ``earlier runs`` or ``a trial``; empty where it is unknown.
     """
 
     embedder: str
@@ -381,6 +383,8 @@ class EmbeddingCost:
     requests: int | None = None
     price: float | None = None
     money: tuple[float, float] | None = None
+    seconds: float | None = None
+    speed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,14 +397,16 @@ class CollectionPlan:
         reasons: why each strategy, one line each.
         points: exact count of the source, or None.
         bytes: estimated size of what is copied, or None.
+        memory: bytes that vectors and indexes of what is built want in the server's memory, or None.
         incompatible: reader-incompatible changes, one line each.
         way_back: how it can be undone.
         holds: whether it is built and proven, and then waits for `qmigrate cutover`.
         seconds: how long it is expected to take, or None.
-        speed: what that is taken from: ``earlier runs`` or ``assumed``.
-        unmeasured: embedders that have not run here before: how long they take is unknown, and `seconds` a guess.
+        speed: what that is taken from: ``earlier runs``, ``a trial`` of its embedders, or ``assumed``.
+        unmeasured: embedders that have not run here before, and were not tried: how long they take is unknown, and
+            `seconds` a guess.
         edits: what each of its data fixes would change now: counts and a sample.
-        costs: of its embedders that have a price, or whose tokens can be counted.
+        costs: of each of its embedders: items, tokens, requests, money and time, as far as they are known.
     """
 
     job: Job
@@ -416,6 +422,7 @@ class CollectionPlan:
     unmeasured: tuple[str, ...] = ()
     edits: tuple[JsonObject, ...] = ()
     costs: tuple[EmbeddingCost, ...] = ()
+    memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from qmigrate.settings.sections import EstimateSettings
 
 #: Below this many points a run shows more about its fixed part than about its speed.
 FEWEST_POINTS = 500
-MEASURED, ASSUMED = "earlier runs", "assumed"
+MEASURED, TRIED, ASSUMED = "earlier runs", "a trial", "assumed"
 #: How much faster a payload index is built than an HNSW graph of one vector.
 _PAYLOAD_INDEX = 50
 
@@ -110,6 +110,19 @@ def seconds_of_changes(
         elif not change.light():
             found += points * _values(schema) / rates.index
     return found
+
+
+def rate_of(model: str, collection: str, speeds: Sequence[Speed]) -> float | None:
+    """Points per second of one embedder, of the newest run that had no other one; None where there is none.
+
+    Args:
+        model: as in :class:`Measured`.
+        collection: whose own runs come first.
+    """
+    fitting = [one for one in speeds if one.models == (model,) and one.points >= FEWEST_POINTS and one.fill > 0]
+    own = [one for one in fitting if one.collection == collection]
+    found = next(iter(own or fitting), None)
+    return None if found is None else found.points / found.fill
 
 
 def _nearest(wanted: Copy, speeds: Sequence[Speed]) -> Speed | None:

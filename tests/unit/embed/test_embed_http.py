@@ -13,6 +13,7 @@ from qmigrate.embed import fingerprint_digest, load
 from qmigrate.embed.patience import retry_after
 from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.errors import DriftError, EmbedderError, EmbedError
+from qmigrate.ports import CountsTokens
 
 KEY = "sk-very-secret-0001"
 
@@ -179,3 +180,17 @@ def test_a_server_that_gets_another_model_is_told_by_its_first_answer(server, mo
 def test_retry_after_is_a_number_or_a_date(header, seconds):
     """Both forms of the header are read; anything else is as if it weren't there."""
     assert retry_after(header, datetime(2026, 11, 21, 12, tzinfo=UTC)) == seconds
+
+
+def test_tokens_are_counted_by_the_server_that_has_the_model(server):
+    """TEI counts without embedding, with what the model adds; OpenAI's dialect has no such thing, and neither has an older server."""
+    tei = embedder(server, api="tei", prompt="query: ")
+    assert isinstance(tei, CountsTokens)
+    assert tei.count_tokens([f"one two {'x ' * number}" for number in range(40)]) == [5 + number for number in range(40)]
+    assert tei.max_tokens == 512
+    assert embedder(server, api="tei", max_tokens=8).max_tokens == 8
+    assert all(path != "/embed" for path, _, _ in server.seen)
+    server.script.append((404, {}, "not found"))
+    assert embedder(server, api="tei").count_tokens(["a"]) is None
+    assert embedder(server).count_tokens(["a"]) is None
+    assert embedder(server).max_tokens is None

@@ -22,6 +22,7 @@ from qmigrate.embed.stream import Failure, embed_all
 from qmigrate.embed.torch_models import Batches
 from qmigrate.errors import ConfigError, DriftError, EmbedError
 from qmigrate.model.transform import Point
+from qmigrate.ports import CountsTokens
 
 MISSING = [one for one in ("torch", "open_clip", "sentence_transformers") if importlib.util.find_spec(one) is None]
 if MISSING:
@@ -309,3 +310,19 @@ def test_a_collection_is_filled_by_open_clip_and_remembers_by_which(clip, tmp_pa
     found = {payload["n"]: vectors["pic"] for payload, vectors in made.contents().values()}
     assert np.abs(np.vstack([found[n] for n in range(len(names))]) - wanted).max() < 1e-4
     assert made.row().state == "ready"
+
+
+def test_tokens_are_counted_by_the_models_own_tokenizer(clip, sentences):
+    """With what the model adds and with its prompt, also of a text that it doesn't read to the end; vectors stay the same."""
+    texts = ["red", "red blue green cat", "dog " * 60]
+    one = load("s", {"type": "sentence_transformers", "model": str(sentences), "device": "cpu"})
+    assert isinstance(one, CountsTokens)
+    before = np.vstack(one.embed(texts))
+    assert (one.count_tokens(texts), one.max_tokens) == ([3, 6, 62], 24)
+    assert np.array_equal(np.vstack(one.embed(texts)), before)
+    asked = load("s", {"type": "sentence_transformers", "model": str(sentences), "device": "cpu", "method": "encode_document"})
+    # "red : " comes before each.
+    assert asked.count_tokens(texts) == [5, 8, 64]
+    seen = open_clip_embedder(clip)
+    assert (seen.count_tokens(["a cat", "word " * 90]), seen.max_tokens) == ([4, 92], 16)
+    assert open_clip_embedder(clip, prompt="a photo of ").count_tokens(["a cat"]) == [7]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.conftest import clean
 from tests.harness import ADD, CREATE, Deployment, write
+from tests.scenarios.cli import call
 
 from qmigrate.commands import estimate, gc, upgrade
 from qmigrate.model.schema import CollectionSchema
@@ -142,3 +144,49 @@ def test_what_a_build_makes_of_a_point_is_planned_once(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "transform_of", transform_of)
     (item,) = upgrade.plan(made.settings()).collections
     assert (item.seconds is not None, item.bytes is not None, len(planned)) == (True, True, 1)
+
+
+HUNDRED = {"size": 100, "distance": "Dot"}
+#: (what, vector, config of the collection, bytes in memory besides those of an id)
+MEMORY = (
+    ("float32 and its graph", HUNDRED, {}, 400 + 128),
+    ("m of the collection", HUNDRED, {"hnsw_config": {"m": 32}}, 400 + 256),
+    ("m of the vector", {**HUNDRED, "hnsw_config": {"m": 8}}, {"hnsw_config": {"m": 32}}, 400 + 64),
+    ("no graph", {**HUNDRED, "hnsw_config": {"m": 0}}, {}, 400),
+    ("on disk", {**HUNDRED, "on_disk": True}, {}, 128),
+    ("cold", {**HUNDRED, "on_disk": False, "memory": "cold"}, {}, 128),
+    ("all on disk", {**HUNDRED, "on_disk": True, "hnsw_config": {"on_disk": True}}, {}, 0),
+    ("float16", {**HUNDRED, "datatype": "float16"}, {}, 200 + 128),
+    ("int8 next to the originals", HUNDRED, {"quantization_config": {"scalar": {"type": "int8"}}}, 400 + 100 + 128),
+    ("int8, originals on disk", {**HUNDRED, "on_disk": True}, {"quantization_config": {"scalar": {"type": "int8", "always_ram": True}}}, 100 + 128),
+    ("quantized on disk", {**HUNDRED, "on_disk": True}, {"quantization_config": {"scalar": {"type": "int8"}}}, 128),
+    ("binary", {**HUNDRED, "on_disk": True, "quantization_config": {"binary": {"always_ram": True}}}, {}, 12.5 + 128),
+    ("two bits", {**HUNDRED, "on_disk": True, "quantization_config": {"binary": {"always_ram": True, "encoding": "two_bits"}}}, {}, 25 + 128),
+    ("x16", {**HUNDRED, "on_disk": True, "quantization_config": {"product": {"compression": "x16", "always_ram": True}}}, {}, 25 + 128),
+)
+
+
+@pytest.mark.parametrize(("vector", "config", "wanted"), [row[1:] for row in MEMORY], ids=[row[0] for row in MEMORY])
+def test_what_a_server_wants_in_memory(vector, config, wanted):
+    """Vectors and graphs as they are declared: what lies on disk is none of it."""
+    found = Weight().in_memory(CollectionSchema(vectors={"a": vector}, config=config)) - Weight().in_memory(CollectionSchema())
+    assert found == round(wanted)
+
+
+def test_a_plan_says_what_its_index_wants(qdrant_server, tmp_path):
+    """The new vector and both graphs; in local mode there is no index, and nothing is said."""
+    for place, there in (({"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port}, True), ({"path": str(tmp_path / "q")}, False)):
+        made = Deployment(tmp_path / str(there), place, f"sqlite:///{tmp_path}/{there}.db")
+        made.revise("0001", CREATE)
+        upgrade.upgrade(made.settings())
+        made.load(50)
+        made.revise("0002", ADD)
+        try:
+            (item,) = upgrade.plan(made.settings()).collections
+            # 8 and 16 values of 4 bytes, two graphs and an id.
+            assert item.memory == (50 * (32 + 64 + 2 * 128 + 50) if there else None)
+            said = call(made.root, "plan", "--no-trial").out
+            assert ("in memory for vectors and index" in said) == there
+        finally:
+            if there:
+                clean(made)

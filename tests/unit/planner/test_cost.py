@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from qmigrate.planner.estimate import cost_of
+from qmigrate.planner.estimate import Speed, cost_of, rate_of
 
 
 def test_the_range_holds_the_truth():
@@ -32,3 +32,18 @@ def test_everything_counted_is_exact():
 def test_what_is_unknown_stays_so(counted, price):
     """No tokens, or no price."""
     assert cost_of("e", 10, counted, price, None).money is None
+
+
+def test_the_speed_of_one_embedder_is_that_of_a_run_that_had_no_other():
+    """Its own collection's newest first; of runs with several models nothing is known of one of them."""
+    few = {"total": 1000, "prove": 1.0, "index": 1.0, "embeds": 1, "width": 100}
+    runs = [
+        Speed(points=1000, fill=1.0, models=("a:1", "b:1"), collection="docs", **few),
+        Speed(points=1000, fill=2.0, models=("a:1",), collection="other", **few),
+        Speed(points=100, fill=0.1, models=("a:1",), collection="docs", **few),
+        Speed(points=1000, fill=4.0, models=("a:1",), collection="docs", **few),
+        Speed(points=1000, fill=8.0, models=("a:1",), collection="docs", **few),
+    ]
+    assert rate_of("a:1", "docs", runs) == 250
+    assert rate_of("a:1", "new", runs) == 500
+    assert rate_of("b:1", "docs", runs) is None

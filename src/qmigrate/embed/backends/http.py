@@ -209,6 +209,14 @@ class _OpenAi:
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise self._server.strange("/embeddings with something that is not a list of embeddings") from error
 
+    def most(self) -> int | None:
+        """Unknown: the server doesn't report it."""
+        return None
+
+    def tokens(self, texts: list[str]) -> list[int] | None:  # noqa: ARG002
+        """Unknown: the server doesn't count without embedding."""
+        return None
+
     def check(self) -> None:
         """Nothing: every answer names its model."""
 
@@ -238,6 +246,23 @@ class _Tei:
         self.normalisation = "l2" if self._normalize else None
         self._wanted = options.text("model")
         self._info: JsonObject | None = None
+        self._most: int | None = None
+
+    def most(self) -> int | None:
+        """Tokens of a text that it reads."""
+        self.identity()
+        return self._most
+
+    def tokens(self, texts: list[str]) -> list[int] | None:
+        """Of each text, by ``POST <url>/tokenize``; None where the server has no such thing."""
+        try:
+            answer = self._server.send("POST", "/tokenize", {"inputs": texts, "add_special_tokens": True})
+        except (EmbedError, EmbedderError):
+            # An older one has no such thing; one that is away says so when it is asked for vectors.
+            return None
+        if not isinstance(answer, list) or not all(isinstance(one, list) for one in answer):
+            raise self._server.strange("/tokenize with something that is not a list of tokens")
+        return [len(one) for one in answer]
 
     def identity(self) -> JsonObject:
         """What its vectors depend on, as far as the server reports it."""
@@ -267,6 +292,8 @@ class _Tei:
         found = self._server.send("GET", "/info")
         if not isinstance(found, dict) or "model_id" not in found:
             raise self._server.strange("/info with something that names no model")
+        told = found.get("max_input_length")
+        self._most = told if type(told) is int and told > 0 else None
         return {
             "library": "text-embeddings-inference",
             "library_version": found.get("version"),
@@ -339,7 +366,7 @@ class _Http:
         self.max_batch = self._batch * self._concurrency
         self.size = options.integer("size", dialect.size)
         options.number("price")
-        self.max_tokens = options.integer("max_tokens", None, highest=10_000_000)
+        self._max_tokens = options.integer("max_tokens", None, highest=10_000_000)
         self._tokens = _Tokens(options)
 
     def fingerprint(self) -> JsonObject:
@@ -377,8 +404,23 @@ class _Http:
         return [vector for part in made for vector in part]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
-        """See :class:`~qmigrate.ports.CountsTokens`; None without a tokenizer."""
-        return self._tokens.count([(self._prompt or "") + text for text in texts])
+        """See :class:`~qmigrate.ports.CountsTokens`; by the file of the tokenizer, else by a server that counts."""
+        whole = [(self._prompt or "") + text for text in texts]
+        found = self._tokens.count(whole)
+        if found is not None:
+            return found
+        made: list[int] = []
+        for first in range(0, len(whole), self._batch):
+            part = self._dialect.tokens(whole[first : first + self._batch])
+            if part is None:
+                return None
+            made += part
+        return made if whole else None
+
+    @property
+    def max_tokens(self) -> int | None:
+        """As configured, else as the server reports it."""
+        return self._max_tokens if self._max_tokens is not None else self._dialect.most()
 
     def _some(self, items: list[Any]) -> list[Any]:
         """Vectors of one request; halved until the text is found that the server refuses."""

@@ -20,6 +20,7 @@ from qmigrate.embed.torch_models import (
     fetched,
     library,
     require,
+    tokens_of,
     weights_digest,
 )
 from qmigrate.errors import EmbedError
@@ -89,6 +90,18 @@ class _OpenClip(TorchEmbedder[_Clip]):
             (lambda one: one.ndim == 3, partial(self._images, loaded)),
             (lambda one: one.ndim == 1, partial(self._texts, loaded)),
         )
+
+    def _longest(self, loaded: _Clip) -> int | None:
+        found = getattr(loaded.tokenizer, "context_length", None)
+        return found if isinstance(found, int) else None
+
+    def _counted(self, loaded: _Clip, texts: Sequence[str]) -> list[int] | None:
+        tokenizer, whole = loaded.tokenizer, [self._prompt + text for text in texts]
+        if hasattr(tokenizer, "encode") and hasattr(tokenizer, "sot_token_id"):
+            # Its own one of CLIP: what comes before and behind a text is not in it yet.
+            return [len(tokenizer.encode(text)) + 2 for text in whole]
+        clean = getattr(tokenizer, "clean_fn", str)
+        return tokens_of(getattr(tokenizer, "tokenizer", None), [clean(text) for text in whole])
 
     def _text(self, loaded: _Clip, text: str) -> Any:
         return np.asarray(loaded.tokenizer([self._prompt + text])[0])

@@ -16,7 +16,15 @@ from PIL import Image
 from qmigrate.embed.options import Options
 from qmigrate.embed.staged import Prepared, out_of_memory
 from qmigrate.embed.torch_embedder import Loaded, TorchEmbedder, is_text
-from qmigrate.embed.torch_models import Run, architecture_digest, choose_device, library, require, weights_digest
+from qmigrate.embed.torch_models import (
+    Run,
+    architecture_digest,
+    choose_device,
+    library,
+    require,
+    tokens_of,
+    weights_digest,
+)
 from qmigrate.errors import EmbedError, QmigrateError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
@@ -167,6 +175,17 @@ class _SentenceTransformers(TorchEmbedder[_Model]):
         if not (loaded.tokens.works and all(map(is_text, items))):
             return super().prepare(items)
         return [Prepared(one, 0, one.weight, 16 * one.weight) for one in loaded.tokens.of(items)]
+
+    def _longest(self, loaded: _Model) -> int | None:
+        found = getattr(loaded.model, "max_seq_length", None)
+        return found if isinstance(found, int) else None
+
+    def _counted(self, loaded: _Model, texts: Sequence[str]) -> list[int] | None:
+        prompts = loaded.model.prompts
+        usual = {"encode_document": "document", "encode_query": "query"}.get(self._method)
+        named = self._prompt_name or (usual if prompts.get(usual) else loaded.model.default_prompt_name)
+        prompt = self._prompt if self._prompt is not None else prompts.get(named)
+        return tokens_of(getattr(loaded.model, "tokenizer", None), [(prompt or "") + text for text in texts])
 
     def _encoders(self, loaded: _Model) -> Sequence[tuple[Callable[[Any], bool], Run]]:
         encode = partial(self._encoded, loaded)
