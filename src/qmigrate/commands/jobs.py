@@ -30,6 +30,7 @@ from qmigrate.commands.session import opened_ledger, session
 from qmigrate.commands.upgrade import upgrade
 from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.errors import (
+    ApprovalNeededError,
     LeaseHeldError,
     QmigrateError,
     RefusedError,
@@ -60,8 +61,9 @@ _log = logging.getLogger(__name__)
 
 Arguments = Mapping[str, Any]
 #: Arguments that no caller gives: of a cut-over, what was held when it was asked for; of what runs since another person
-#: has approved it, the number of that request.
-_HELD, _APPROVED = "held", "approved"
+#: has approved it, the number of that request; where approvals are asked for, what has logged in who asked.
+_HELD, _APPROVED, _PROVEN = "held", "approved", "proven"
+OWN = frozenset({_HELD, _APPROVED, _PROVEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +257,9 @@ def submit(settings: Settings, kind: str, arguments: Arguments, *, key: str | No
     asked = dict(arguments)
     with opened_ledger(settings) as ledger:
         held = {_HELD: _held_now(ledger)} if kind == "cutover" else {}
-        found, new = JobQueue(ledger).add(kind, {**asked, **held}, key)
+        # The worker knows its own user only: a request for an approval names who has really asked.
+        proven = {_PROVEN: settings.called.proven} if settings.called.proven and settings.asks_approvals else {}
+        found, new = JobQueue(ledger).add(kind, {**asked, **held, **proven}, key)
     same = _asked_for(found.arguments)
     if not new and (found.kind, same, found.actor) != (kind, asked, ledger.actor):
         raise UsageError(f"the idempotency key {key!r} belongs to another request, the job {found.id}")
@@ -296,7 +300,7 @@ def submit_approved(settings: Settings, number: int) -> QueuedJob | None:
 
 def _asked_for(arguments: Arguments) -> JsonObject:
     """The arguments that a caller has given."""
-    return {name: value for name, value in arguments.items() if name not in (_HELD, _APPROVED)}
+    return {name: value for name, value in arguments.items() if name not in OWN}
 
 
 def _check(kind: str, arguments: Arguments) -> None:
@@ -482,7 +486,7 @@ def _done(settings: Settings, ledger: Ledger, taken: QueuedJob, progress: _Repor
     acting = settings.acting(taken.actor, {**settings.metadata, JOB: taken.id, ATTEMPT: taken.attempts})
     if taken.kind != "request":
         # What needs an approval asks for this very job again once it has one.
-        acting = acting.called_by(again={"kind": taken.kind, "arguments": _asked_for(taken.arguments)})
+        acting = acting.called_by(taken.arguments.get(_PROVEN), again={"kind": taken.kind, "arguments": _asked_for(taken.arguments)})
     number = taken.arguments.get(_APPROVED)
     if number is not None and not (queue.begun(taken.id) or queue.done(taken.id)):
         by = requests.approved_run(settings, number)
@@ -597,4 +601,6 @@ def _beating(queue: JobQueue, taken: QueuedJob, holder: str, state: _Reported) -
 
 def _told(error: QmigrateError) -> JsonObject:
     found = {"message": error.message, "hint": error.hint, "type": type(error).__name__, "exitCode": error.exit_code}
+    if isinstance(error, ApprovalNeededError):
+        found["request"] = error.facts.get("request")
     return {key: value for key, value in found.items() if value is not None}

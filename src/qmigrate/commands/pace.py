@@ -35,6 +35,7 @@ class Paced:
         rate: most points per second; None for what the settings say.
         paused: whether it stands still.
         host: where it runs.
+        by: who has asked for that, or None.
     """
 
     collection: str
@@ -43,6 +44,7 @@ class Paced:
     rate: float | None
     paused: bool
     host: str
+    by: str | None = None
 
 
 def pace(
@@ -74,7 +76,23 @@ def pace(
         paused = ask == "pause" or (ask not in ("resume", "full") and now is not None and now.paused)
         asked = Pace(run.id, epoch, paused, ask == "stop", _rate(ledger, run, now, ask, rate), ledger.actor)
         ask_pace(ledger, asked)
-    return Paced(collection, run.id, ask, asked.rate, asked.paused, run.host)
+    return Paced(collection, run.id, ask, asked.rate, asked.paused, run.host, asked.actor)
+
+
+def asked(settings: Settings, collection: str, run: int) -> Paced | None:
+    """What is asked of a run now; ``ask`` is ``full`` where nothing is. None where no process works on that run."""
+    with opened_ledger(settings) as ledger:
+        try:
+            found, epoch = _worked_on(ledger, collection)
+        except RefusedError:
+            return None
+        now = paces(ledger, [run]).get(run)
+    if found.id != run:
+        return None
+    if now is None or now.epoch != epoch:
+        return Paced(collection, run, "full", None, False, found.host)
+    word = "stop" if now.stopped else "pause" if now.paused else "slower" if now.rate else "full"
+    return Paced(collection, run, word, now.rate, now.paused, found.host, now.actor)
 
 
 def unfinished(settings: Settings, collection: str) -> OpenRun | None:

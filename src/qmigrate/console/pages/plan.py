@@ -166,6 +166,8 @@ def _under_way(router: APIRouter, site: Site) -> None:
             "full": "goes on at full speed",
             "stop": "stops at its next checkpoint",
         }[found.ask]
+        if run is not None and form.text("back") == "run":
+            return site.done(request, "/runs", run, said=f"It {said}, within some seconds.")
         return site.done(request, "/", said=f"The run of {found.collection} {said}, within some seconds.")
 
     @router.get("/plan/abort", dependencies=[site.allows("operator")])
@@ -197,7 +199,7 @@ def _jobs(router: APIRouter, site: Site) -> None:
 
     @router.get("/jobs/{identifier}", dependencies=[site.allows("viewer")])
     def one(request: Request, identifier: str) -> Response:
-        return site.render(request, "job.html", title="Job", job=jobs.job(site.settings, identifier))
+        return site.render(request, "job.html", title="Job", job=jobs.job(site.settings, identifier), own=jobs.OWN)
 
     @router.post("/jobs/{identifier}/cancel", dependencies=[site.takes("operator")])
     def cancel(request: Request, identifier: str) -> Response:

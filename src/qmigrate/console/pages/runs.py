@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+import qmigrate.commands.pace as paces
 import qmigrate.commands.runs as running
 from qmigrate.commands.history import KINDS
 from qmigrate.console.pages.site import Site
@@ -70,7 +71,9 @@ def runs_routes(site: Site) -> APIRouter:
     def one(request: Request, number: Number) -> Response:
         found, figures = running.run_with_figures(site.settings, number)
         title = f"Run {number}: {found.summary.verb} of {found.summary.collection}"
-        return site.render(request, "run.html", title=title, run=found, plots=plots(figures), **parts(site))
+        name, working = found.summary.collection, found.summary.state == "running"
+        asked = paces.asked(site.settings, name, number) if working else None
+        return site.render(request, "run.html", title=title, run=found, plots=plots(figures), asked=asked, **parts(site))
 
     @router.get("/runs/{number}/figures", dependencies=allowed)
     def figures(number: Number) -> Response:
