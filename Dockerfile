@@ -3,6 +3,7 @@
 #
 #   docker build -t image-search .                     the service
 #   docker build -t image-search:gpu --target gpu .    the same with torch and OpenCLIP, for a job that embeds on a GPU
+#   docker build -t image-search:console --target console .    the same with `qmigrate serve`, for the people on call
 ARG PYTHON=3.13.9-slim-bookworm@sha256:b685a4fa58bb19d1814d78a1ec0f0208f351452724f78b20212c984d6e124a34
 
 FROM python:${PYTHON} AS build
@@ -26,11 +27,15 @@ FROM build AS build-gpu
 RUN pip --python /opt/venv/bin/python install --require-hashes -r requirements/image-gpu.lock \
     && find /opt/venv -type d -name tests -prune -exec rm -rf {} + && find /opt/venv -name '*.pyi' -delete
 
+FROM build AS build-console
+RUN pip --python /opt/venv/bin/python install --require-hashes -r requirements/image-console.lock \
+    && find /opt/venv -type d -name tests -prune -exec rm -rf {} + && find /opt/venv -name '*.pyi' -delete
+
 FROM python:${PYTHON} AS base
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN groupadd --system --gid 10001 image-search \
     && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /app image-search \
-    && install -d -o 10001 -g 10001 /weights \
+    && install -d -o 10001 -g 10001 /weights /app/.qmigrate /app/.qmigrate/exports \
     && pip uninstall --yes --quiet pip
 WORKDIR /app
 # Owned by root: the service can't change what it runs.
@@ -53,6 +58,15 @@ COPY --from=build-gpu /opt/venv /opt/venv
 # What torch compiles goes to /tmp, the only other place that can be written to.
 ENV HF_HOME=/weights TORCH_HOME=/weights/torch TRITON_CACHE_DIR=/tmp/triton XDG_CACHE_HOME=/tmp/cache NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 VOLUME /weights
+
+FROM base AS console
+COPY --from=build-console /opt/venv /opt/venv
+# Exports of what was deleted, by which it is undone, are its only files: they live on a volume.
+VOLUME /app/.qmigrate/exports
+EXPOSE 6380
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:6380/health/livez', timeout=4)"]
+CMD ["qmigrate", "serve", "--host", "0.0.0.0"]
 
 # The last target is what `docker build .` makes.
 FROM base AS service

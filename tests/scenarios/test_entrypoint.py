@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -110,6 +112,36 @@ def test_empty_stores_come_up_and_the_service_answers(deployed):
     # The ledger's tables are in the same database, and none of Alembic's business.
     clean, said = deployed.run(*ALEMBIC, "check", QMIGRATE_ON_START="off")
     assert clean == 0, said
+
+
+@pytest.mark.nightly
+def test_the_console_is_there_before_the_service_and_after_it(deployed):
+    """With the command, the variables and the health check of docker-compose.yml: a token logs in, pages answer."""
+    text = (ROOT / "Dockerfile").read_text()
+    command = json.loads(re.search(r'CMD (\["qmigrate", "serve".*\])', text)[1])
+    beside = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["console"]
+    port, token = free_port(), "t" * 40
+    given = {name: value for name, value in beside["environment"].items() if name == "QMIGRATE_ON_START"}
+    console = deployed.start(*command, "--port", str(port), CONSOLE_TOKEN=token, **given)
+    _, _, *asked = beside["healthcheck"]["test"]
+    check = [sys.executable, *(part.replace(":6380/", f":{port}/") for part in asked)]
+    console.wait_for(lambda: subprocess.run(check, capture_output=True, timeout=30, check=False).returncode == 0)
+    browser = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=browser, timeout=30) as client:
+        assert client.get("/").status_code == 401
+        entered = client.post("/login", data={"token": token})
+        # As a browser does it on loopback: kept although the connection has no TLS.
+        client.headers["Cookie"] = entered.headers["set-cookie"].partition(";")[0]
+        empty = client.get("/")
+        assert (empty.status_code, "Nothing is under management yet" in empty.text) == (200, True)
+        ended, said = deployed.run("true")
+        assert ended == 0, said
+        assert "Every name is served" in client.get("/").text
+        assert "image_assets" in client.get("/directories").text
+        assert client.get("/api/v1/me").json()["user"] == "on-call"
+    console.process.send_signal(signal.SIGTERM)
+    assert console.ends() == 0, console.said
+    assert token not in console.said
 
 
 @pytest.mark.nightly

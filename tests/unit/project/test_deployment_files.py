@@ -49,7 +49,7 @@ def test_every_stage_starts_from_a_pinned_python_and_ends_without_root():
     starts = stages()
     assert {start for start in starts.values() if start not in starts} == {"python:${PYTHON}"}
     assert list(starts)[-1] == "service"
-    assert starts["gpu"] == starts["service"] == "base"
+    assert starts["gpu"] == starts["console"] == starts["service"] == "base"
     users = [arguments for name, arguments in instructions() if name == "USER"]
     assert users == ["10001:10001"]
     # The group of the user has that number too: files of a volume are the group's (fsGroup).
@@ -73,7 +73,7 @@ def test_the_image_installs_pinned_versions_with_hashes_and_keeps_no_installer()
 
 
 @pytest.mark.parametrize(
-    ("lock", "extras"), [("image.lock", ()), ("image-gpu.lock", ("open-clip",)), ("build.lock", None)]
+    ("lock", "extras"), [("image.lock", ()), ("image-gpu.lock", ("open-clip",)), ("image-console.lock", ("console",)), ("build.lock", None)]
 )
 def test_the_locks_satisfy_what_the_project_declares(lock, extras):
     """scripts/lock has been run since a dependency changed; every pinned version has hashes."""
@@ -152,6 +152,8 @@ def test_the_services_of_compose_are_pinned_checked_and_waited_for():
         for volume in service.get("volumes", []):
             source = volume.rsplit(":/", 1)[0]
             assert source in COMPOSE["volumes"] or source.startswith("${IMAGES"), volume
+        for published in service.get("ports", []):
+            assert published.startswith("127.0.0.1:"), name
     # A job is the image without its command, and not healthy by answering requests.
     for job, target in (("migrate", "gpu"), ("migrate-cpu", "service")):
         assert services[job]["command"] == []
@@ -163,6 +165,27 @@ def test_the_services_of_compose_are_pinned_checked_and_waited_for():
             assert service["read_only"] is True, name
             assert [re.match(r"/tmp:size=\d+[mg]", one) is not None for one in service["tmpfs"]] == [True], name
             assert any("/data/images" in volume for volume in service["volumes"]), name
+
+
+def test_the_console_is_beside_the_service_and_knows_who_calls():
+    """It needs a token, migrates nothing by itself, keeps exports on a volume, and is healthy where it answers."""
+    console = COMPOSE["services"]["console"]
+    settings = yaml.safe_load((ROOT / "qmigrate.yaml").read_text())["console"]
+    named = {one["env"] for one in settings["tokens"]}
+    assert named
+    for name in named:
+        assert console["environment"][name] == f"${{{name}:?set it in .env}}", "without one it doesn't start"
+        assert f'echo "{name}=$(openssl rand' in GUIDE
+    assert console["environment"]["QMIGRATE_ON_START"] == "off"
+    assert "exports:/app/.qmigrate/exports" in console["volumes"]
+    text = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
+    target = text[text.index("FROM base AS console") :].split("\nFROM ")[0]
+    assert 'CMD ["qmigrate", "serve", "--host", "0.0.0.0"]' in target
+    assert "VOLUME /app/.qmigrate/exports" in target
+    kind, program, *asked = console["healthcheck"]["test"]
+    assert (kind, program) == ("CMD", "python")
+    assert asked[1] in target.replace("\\'", "'"), "the image has the same health check"
+    assert "console" not in COMPOSE["services"]["image-search"].get("depends_on", {})
 
 
 @pytest.mark.parametrize(
@@ -198,7 +221,7 @@ def test_every_variable_that_is_set_is_one_that_somebody_reads():
     read = set(re.findall(r"\$\{(QMIGRATE_\w+)", SCRIPT)) | {"ALEMBIC_CONFIG"}
     read |= set(re.findall(r'"(QMIGRATE_[A-Z_]+)"', (ROOT / "src" / "qmigrate" / "settings/load.py").read_text()))
     assert {"QMIGRATE_ON_START", "QMIGRATE_WAIT", "QMIGRATE_MAX_ESTIMATE", "QMIGRATE_LOCK_TIMEOUT"} <= read
-    for service in ("image-search", "migrate", "migrate-cpu"):
+    for service in ("image-search", "console", "migrate", "migrate-cpu"):
         given = set(COMPOSE["services"][service]["environment"])
         assert {name for name in given if name.startswith("QMIGRATE_")} <= read
     assert set(re.findall(r"(?:QMIGRATE|ALEMBIC)_[A-Z_]+[A-Z]", GUIDE + SCRIPT)) <= read
