@@ -336,5 +336,5 @@ class BudgetError(StoppedError):
 
     @property
     def ends_process(self) -> bool:
-        """Never: whoever continues is stopped by the same budget."""
+        """Never: what continues is stopped by the same budget."""
         return False

@@ -126,7 +126,7 @@ def test_texts_that_the_model_does_not_read_to_the_end(priced):
 
 
 def test_a_budget_ends_the_job_and_not_its_worker(priced):
-    """Whoever took the job next would be stopped by the same budget, and every job behind it would wait."""
+    """The next worker of the job would be stopped by the same budget, and every job behind it would wait."""
     limited(priced, tokens=TOKENS // 2)
     job, _ = jobs.submit(priced.settings(), "upgrade", {})
     jobs.submit(priced.settings(), "undo", {"log": 999})

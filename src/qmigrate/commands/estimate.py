@@ -201,7 +201,7 @@ def _measured(
                 part = items[first : first + min(first + 2, _AT_ONCE)]
                 started = time.monotonic()
                 pipeline.submit(part, _bounded(began, longest)).result(_bounded(began, longest))
-                # A short rest at the end is no measure, but where there is no other one.
+                # A short rest at the end says little; it counts where there is nothing else.
                 if first == 0 or len(part) * 2 >= min(first + 2, _AT_ONCE):
                     rate = len(part) / max(time.monotonic() - started, 1e-6)
                 first += len(part)

@@ -225,7 +225,7 @@ def outline(state: State, answers: Answers) -> Outline:
         pieces += [(wanted.name, one) for one in (*first, *found.pieces)]
     left = [name for name in state.alone() if name not in held]
     if answers.drops and not state.restricted:
-        # Load-bearing: whoever names some collections has not asked for the others to go.
+        # Load-bearing: a command that names some collections does not ask for the others to go.
         pieces += [(name, dropped(name)) for name in left]
         left = []
     stages = {stage: tuple(one for _, one in pieces if one.stage == stage) for stage in Stage}

@@ -344,7 +344,7 @@ def only(found: State, *names: str) -> State:
 
 
 def test_what_is_not_named_stays():
-    """Whoever names one collection drops nothing else: neither what is declared, nor what nothing declares."""
+    """A command that names one collection drops nothing else: neither what is declared, nor what nothing declares."""
     before = [op.CreateCollection(name, {"a": A, "b": B}) for name in ("docs", "faces", "logs", "old")]
     after = [Collection("docs", {"a": A}), Collection("faces", {"a": A}), Collection("new", {"a": A, "b": B}, renamed_from="old")]
     found = only(state(before, after), "docs")

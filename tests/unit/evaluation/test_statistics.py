@@ -90,7 +90,7 @@ def test_intervals_hold_what_they_say():
 
 @pytest.mark.parametrize(("answered", "go", "said"), [(0, False, "finds nothing"), (200, True, "reaches 0.98"), (5, False, "5 questions don't show")])
 def test_a_question_without_an_old_result_shows_nothing_of_the_new_search(answered, go, said):
-    """However many of these there are: an overlap with nothing is no agreement."""
+    """However many of these there are: an overlap with nothing agrees in nothing."""
     found = [Answered(Question(text="x"), [1, 2], [1, 2], (0.1, 0.1)) for _ in range(answered)]
     found += [Answered(Question(text="x"), [], [1, 2], (0.1, 0.1)) for _ in range(500)]
     made = compared(found, Rule(10, "overlap", 0.98, 0.95), Sides("b", "a", "a file"))
