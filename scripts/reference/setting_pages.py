@@ -131,7 +131,7 @@ def known(*path: str) -> set[str]:
         try:
             Settings.load(config=file, environ={}, stores=False)
         except ConfigError as error:
-            return set((error.hint or "").partition("known keys here: ")[2].split(", "))
+            return set((error.hint or "").partition("known keys here: ")[2].partition(";")[0].split(", "))
     raise AssertionError(f"an unknown key is accepted in {path}")
 
 

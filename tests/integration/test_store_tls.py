@@ -179,9 +179,9 @@ def test_the_command_line_says_it_once(rpc, tmp_path):
     """No line of gRPC's own log appears with the one error."""
     code = (
         "import sys\n"
-        "from qmigrate.cli import app\n"
+        "from qmigrate.cli import app\nfrom qmigrate.cli.shell import with_shell\n"
         "@app.root.command('probe')\n"
-        "@app.checking.with_shell\n"
+        "@with_shell\n"
         "def probe(shell):\n"
         "    from qmigrate.store.address import ConnectionSettings\n"
         "    from qmigrate.store.server.points import Points\n"

@@ -486,7 +486,8 @@ def _done(settings: Settings, ledger: Ledger, taken: QueuedJob, progress: _Repor
     acting = settings.acting(taken.actor, {**settings.metadata, JOB: taken.id, ATTEMPT: taken.attempts})
     if taken.kind != "request":
         # What needs an approval asks for this very job again once it has one.
-        acting = acting.called_by(taken.arguments.get(_PROVEN), again={"kind": taken.kind, "arguments": _asked_for(taken.arguments)})
+        again = {"kind": taken.kind, "arguments": _asked_for(taken.arguments)}
+        acting = acting.called_by(taken.arguments.get(_PROVEN), again=again)
     number = taken.arguments.get(_APPROVED)
     if number is not None and not (queue.begun(taken.id) or queue.done(taken.id)):
         by = requests.approved_run(settings, number)
@@ -600,7 +601,7 @@ def _beating(queue: JobQueue, taken: QueuedJob, holder: str, state: _Reported) -
 
 
 def _told(error: QmigrateError) -> JsonObject:
-    found = {"message": error.message, "hint": error.hint, "type": type(error).__name__, "exitCode": error.exit_code}
+    found: JsonObject = {"message": error.message, "hint": error.hint, "type": type(error).__name__, "exitCode": error.exit_code}
     if isinstance(error, ApprovalNeededError):
         found["request"] = error.facts.get("request")
     return {key: value for key, value in found.items() if value is not None}

@@ -155,9 +155,9 @@ def test_warnings_of_libraries_are_shown_too():
     """A log record, a warning and the end of a thread that no code asked for go through the same escape."""
     code = (
         "import logging, sys, threading, warnings, click\n"
-        "from qmigrate.cli import app\n"
+        "from qmigrate.cli import app\nfrom qmigrate.cli.shell import with_shell\n"
         "@app.root.command('probe')\n"
-        "@app.checking.with_shell\n"
+        "@with_shell\n"
         "def probe(shell):\n"
         f"    logging.getLogger('lib').warning({EVIL!r})\n"
         f"    warnings.warn({EVIL!r}, UserWarning, stacklevel=1)\n"

@@ -73,7 +73,8 @@ def runs_routes(site: Site) -> APIRouter:
         title = f"Run {number}: {found.summary.verb} of {found.summary.collection}"
         name, working = found.summary.collection, found.summary.state == "running"
         asked = paces.asked(site.settings, name, number) if working else None
-        return site.render(request, "run.html", title=title, run=found, plots=plots(figures), asked=asked, **parts(site))
+        shown = {"run": found, "plots": plots(figures), "asked": asked, **parts(site)}
+        return site.render(request, "run.html", title=title, **shown)
 
     @router.get("/runs/{number}/figures", dependencies=allowed)
     def figures(number: Number) -> Response:
