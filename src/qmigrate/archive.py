@@ -213,8 +213,8 @@ def check_digest(path: Path, found: str, digest: str) -> None:
     if found != digest:
         raise ArchiveError(
             f"{path.name} is another archive than the one that was chosen: it was replaced since",
-            hint="put that one back under this name and run the command again; where a run has begun, qmigrate abort "
-            "ends it",
+            hint="put that one back under this name and run the command again; where a run has begun, an abort of "
+            "it ends that",
         )
 
 

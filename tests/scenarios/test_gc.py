@@ -356,8 +356,12 @@ def test_one_generation_goes_and_every_other_way_back_stays(deployment):
     assert physical(made) == ["__g0001", "__g0002", "__g0003"]
     with pytest.raises(NotFoundError, match="no generation 'nothing' among those that are kept"):
         command.gc(made.settings(), made.name, now=True, generations=["nothing"])
-    shown = call(made.root, "gc", made.name, "--now", "--generation", f"{made.name}__g0001", "--dry-run", "--json")
+    typed = ("gc", made.name, "--now", "--generation", f"{made.name}__g0001")
+    shown = call(made.root, *typed, "--dry-run", "--json")
     assert [one["generation"] for one in shown.json["data"]["going"]] == [f"{made.name}__g0001"]
+    refused, again = call(made.root, *typed), " ".join(("qmigrate", *typed))
+    assert refused.code == 10
+    assert f"{again} --dry-run shows them; {again} --yes deletes them" in " ".join(refused.err.split()), "about no more"
     done = call(made.root, "gc", made.name, "--now", "--generation", f"{made.name}__g0001", "--yes")
     assert done.code == 0, done.text
     assert physical(made) == ["__g0002", "__g0003"]

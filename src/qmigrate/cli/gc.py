@@ -213,7 +213,7 @@ def gc(  # noqa: PLR0913  the options of the verb
         shell.show(found, functools.partial(show_preview, command=again))
         # Nothing goes, and something was to: the dry run has reported it.
         return 0 if dry_run else found.exit_code
-    _consent(shell, found, yes, now=now)
+    _consent(shell, found, yes, now=now, command=again)
     with shell.progress() as progress:
         result = command.gc(
             settings,
@@ -231,8 +231,11 @@ def gc(  # noqa: PLR0913  the options of the verb
     return result.exit_code
 
 
-def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool) -> None:
+def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool, command: str) -> None:
     """Show what goes, then ask; without a terminal it is refused instead.
+
+    Args:
+        command: as it was typed: about less it would delete what nobody has named.
 
     Raises:
         RefusedError: no consent.
@@ -250,14 +253,12 @@ def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool) -> None:
         parts.append(f"{counted(found.audit.rows, 'row')} of the audit from the ledger, once a file has them")
     what = " and ".join(parts)
     held = " There is no way back to what is still held." if now else ""
-    look = "qmigrate gc --now --dry-run" if now else "qmigrate gc --dry-run"
-    go = "qmigrate gc --now --yes" if now else "qmigrate gc --yes"
     ask(
         shell,
         f"Delete {what}?{held}",
         refusal=RefusedError(
             f"deleting {what} needs consent",
-            hint=f"{look} shows them; {go} deletes them",
+            hint=f"{command} --dry-run shows them; {command} --yes deletes them",
         ),
         otherwise="nothing was deleted",
         lines=lambda: preview(found),

@@ -32,7 +32,7 @@ from qmigrate.ports import Progress
 from qmigrate.revisions.graph import Revisions
 from qmigrate.revisions.new import NewFile, compose, initialise, new_id, write_new
 from qmigrate.settings.load import Settings
-from qmigrate.text import counted
+from qmigrate.text import counted, quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,7 +402,7 @@ def _notes_of_before(target: Target) -> list[str]:
     was = row.physical if row.physical != target.live.physical else f"{row.physical}, with the seal that it lacks now"
     now = f"about {target.live.points:,} points are adopted now"
     said = f"{target.name} was {was}: another client has moved or recreated it, and {now}"
-    return [f"{said}. Earlier generations stay until qmigrate gc --now"]
+    return [f"{said}. Earlier generations stay until qmigrate gc {quote(target.name)} --now"]
 
 
 def _notes(verdict: Verdict) -> list[str]:

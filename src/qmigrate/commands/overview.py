@@ -387,7 +387,7 @@ def _stopped(world: World, run: OpenRun) -> Stopped:
         message=(run.error or "failed") if failed else f"{ended}: {run.host}",
         phase=last,
         started_at=run.started_at,
-        command="qmigrate abort" if run.verb == "abort" else "qmigrate upgrade",
+        command=f"qmigrate abort {quote(name)}" if run.verb == "abort" else "qmigrate upgrade",
         untouched=untouched(world.collections[name], run),
     )
 

@@ -170,5 +170,6 @@ def _refuse_other_ids(opened: Session, world: World, row: DeletionRow) -> None:
             raise RefusedError(
                 f"revision {revision.id} gave the points of {name} other ids since fix {row.id}, which has them under "
                 "the earlier ids",
-                hint=f"go back to {then} first (qmigrate rollback), or restore a snapshot: qmigrate snapshot list",
+                hint=f"go back to {then} first (qmigrate rollback --only {quote(name)}), or restore a snapshot: "
+                "qmigrate snapshot list",
             )

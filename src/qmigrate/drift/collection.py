@@ -239,8 +239,9 @@ def _seal(
             f"{live.physical} has no seal: its metadata was rewritten, or it was deleted and recreated "
             f"(about {counted(live.points, 'point')} now)",
             f"where its points are what they were: {again}",
-            f"where it was recreated: {again}, then back to what is kept (qmigrate rollback --discard-writes) or "
-            f"qmigrate snapshot restore {quote(state.name)} SNAPSHOT; no gc before that",
+            f"where it was recreated: {again}, then back to what is kept (qmigrate rollback --only "
+            f"{quote(state.name)} --discard-writes) or qmigrate snapshot restore {quote(state.name)} SNAPSHOT; no gc "
+            "before that",
             recorded=f"revision {wanted.revision}",
         )
         return

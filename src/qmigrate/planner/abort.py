@@ -180,7 +180,7 @@ def _refuse_moved(state: CollectionState, run: OpenRun, step: GoLive) -> None:
     if state.physical == step.target and step.target != step.source:
         raise RefusedError(
             f"{state.name} is live on {step.target or 'no collection'} already, so run {run.id} can only be finished",
-            hint="finish it: qmigrate upgrade; then go back: qmigrate rollback",
+            hint=f"finish it: qmigrate upgrade; then go back: qmigrate rollback --only {quote(state.name)}",
         )
 
 
@@ -194,7 +194,7 @@ def _refuse_served(state: CollectionState, run: OpenRun, position: int, world: W
         f"run {run.id} had moved {state.name} to {step.target} before another client moved it elsewhere: writes to "
         f"{step.target} while it served exist only there",
         hint=f"point the alias {quote(state.name)} to {quote(step.target)} again: then qmigrate upgrade finishes "
-        "the run, and qmigrate rollback --carry-writes goes back with what was written\n"
+        f"the run, and qmigrate rollback --only {quote(state.name)} --carry-writes goes back with what was written\n"
         f"if it is not needed: delete {quote(step.target)} in Qdrant, then qmigrate abort {quote(state.name)}",
     )
 

@@ -173,7 +173,8 @@ def _untouchable(state: CollectionState, holding: Holding, ledger_id: str, *, pr
     """What no decision of a person changes."""
     row = holding.row
     if state.open_run is not None and not (preview and state.open_run.job.repeatable):
-        return f"{state.open_run.verb} run {state.open_run.id} is not finished: qmigrate upgrade, or qmigrate abort"
+        run, end = state.open_run, f"qmigrate abort {quote(state.name)}"
+        return f"{run.verb} run {run.id} is not finished: qmigrate upgrade, or {end}"
     if holding.physical == state.physical or (row is not None and row.state == "live"):
         return "it serves"
     if holding.names:

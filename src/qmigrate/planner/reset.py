@@ -79,7 +79,8 @@ def plan_undo_reset(
     if state.physical != told.generation:
         raise RefusedError(
             f"{state.name} was rebuilt since fix {log}: {state.physical} serves now, not {told.generation}",
-            hint="go back to that first (qmigrate rollback), or restore a snapshot: qmigrate snapshot list",
+            hint=f"go back to that first (qmigrate rollback --only {quote(state.name)}), or restore a snapshot: "
+            "qmigrate snapshot list",
         )
     if parent is None or parent.physical != left:
         raise RefusedError(
@@ -92,7 +93,8 @@ def plan_undo_reset(
         raise RefusedError(
             f"{left}, which fix {log} has left behind, is not at the revisions of {state.name}: {', '.join(newer)} was "
             "applied or undone since",
-            hint=f"first go to where it was: qmigrate rollback {quote(parent.revision or 'base')}",
+            hint=f"first go to where it was: qmigrate rollback {quote(parent.revision or 'base')} --only "
+            f"{quote(state.name)}",
         )
     place = "shadow" if left == state.name else "alias"
     names = (state.name, *(state.live.schema.aliases if state.live else ()))

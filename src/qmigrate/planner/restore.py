@@ -81,7 +81,8 @@ def plan_undo(state: CollectionState, moments: Sequence[Moment], *, writes: str 
     if not was_restored(moments, state.physical):
         raise RefusedError(
             f"what serves {state.name} now was not restored, so there is no restore to undo",
-            hint="qmigrate rollback undoes a revision; qmigrate history shows what was done",
+            hint=f"qmigrate rollback --only {quote(state.name)} undoes a revision; qmigrate history shows what was "
+            "done",
         )
     parent = state.parent()
     if parent is None:

@@ -35,6 +35,28 @@ def test_commands_parse(file):
     assert wrong == {}
 
 
+#: Where these are said of all collections: the names of verbs, and commands that are exact for what was just done.
+WIDE = frozenset({"cli/app.py", "cli/help.py", "commands/rollback.py", "commands/upgrade.py"})
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(hints.SOURCE).as_posix())
+def test_what_takes_something_away_names_of_what(file):
+    """Typed as it is said, none ends the runs, deletes the generations or goes back of collections that it isn't about."""
+    if file.relative_to(hints.SOURCE).as_posix() in WIDE:
+        return
+    found = [command for _, text in hints.texts(file) for command in hints.commands(text) if is_wide(command)]
+    assert found == []
+
+
+def is_wide(command: str) -> bool:
+    """Whether it is about every collection, and ends, deletes or goes back."""
+    _, verb, *words = command.split()
+    named = bool(words) and not words[0].startswith("-")
+    if verb == "rollback":
+        return not {"--only", "…"} & set(words)
+    return not named and (verb == "abort" or (verb == "gc" and bool({"--yes", "--now", "--discard-writes"} & set(words))))
+
+
 def test_the_collector_finds_what_there_is():
     """It is not blind: some hundred commands, in most rooms, and it refuses what can't be typed."""
     found = {(file, command) for file in FILES for _, text in hints.texts(file) for command in hints.commands(text)}
@@ -42,6 +64,7 @@ def test_the_collector_finds_what_there_is():
     assert len({file.parent for file, _ in found}) > 20
     for command in ("qmigrate upgarde", "qmigrate repair --acept 1", "qmigrate gc --generation", "qmigrate plan … --only x"):
         assert hints.problem(command)
+    assert all(map(is_wide, ("qmigrate abort", "qmigrate gc --now --yes", "qmigrate rollback base --discard-writes")))
     assert list(hints.commands("see: qmigrate status shows it; or qmigrate rollback -1 --only 'a b', then (qmigrate gc)")) == [
         "qmigrate status",
         "qmigrate rollback -1 --only 'a b'",

@@ -342,7 +342,8 @@ class BringBack:
             raise RefusedError(
                 f"{self._path.name} holds points of {header.physical} without the revisions that they were at, and "
                 f"{place.collection} was rebuilt since: {physical} may need other vectors or payloads",
-                hint=f"go back to it first (qmigrate rollback), or write them by hand: zstd -dc {quote(self._path)}",
+                hint=f"go back to it first (qmigrate rollback --only {quote(place.collection)}), or write them by "
+                f"hand: zstd -dc {quote(self._path)}",
             )
         return self._opened(header), header
 
@@ -504,7 +505,8 @@ class Undo(PayloadFix):
             raise RefusedError(
                 f"fix {self._edit.log} has changed points of {then}, and those of {live} are other ones: one of "
                 "the two began empty, by a reset or as a new collection",
-                hint="go back to where it was first (qmigrate fix undo of the reset, or qmigrate rollback)",
+                hint="go back to where it was first (qmigrate fix undo of the reset, or "
+                f"qmigrate rollback --only {quote(place.collection)})",
             )
 
     def _window(self, found: Found, entries: Sequence[PointEdit]) -> Iterator[PointEdit]:

@@ -404,11 +404,12 @@ def _foreign_alias(work: Work, step: GoLive, serving: str | None) -> RepairNeede
         return RepairNeededError(
             f"{work.collection} {seen}; this run had moved it to {step.target}: another client moved it elsewhere",
             hint=f"writes to {step.target} while it served exist only there: point the alias {quote(work.collection)} "
-            "there again, then qmigrate upgrade finishes this run; qmigrate rollback --carry-writes goes back",
+            "there again, then qmigrate upgrade finishes this run; qmigrate rollback --only "
+            f"{quote(work.collection)} --carry-writes goes back",
         )
     return RepairNeededError(
         f"{work.collection} {seen}; this run expected {step.source or 'a free name'}: another client moved it",
-        hint="qmigrate status shows what is where; qmigrate abort ends this run",
+        hint=f"qmigrate status shows what is where; qmigrate abort {quote(work.collection)} ends this run",
     )
 
 

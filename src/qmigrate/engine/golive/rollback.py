@@ -494,7 +494,7 @@ def _refuse_now(step: GoLive, work: Work) -> None:
         raise RefusedError(
             f"{work.collection} got other ids on the way from {step.target} to {step.source}: what was written since "
             "can't be carried back afterwards, so it has to be counted first",
-            hint=f"qmigrate rollback without --now counts it; {_discarding(step, work)} loses it",
+            hint=f"the rollback without --now counts it; {_discarding(step, work)} loses it",
         )
     way = _way(step, work)
     if way.lost:

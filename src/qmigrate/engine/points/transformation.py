@@ -38,7 +38,6 @@ AGAIN = 256
 LOCAL_GRID = 2.0**-20
 #: Datatypes that don't keep every value: see :func:`qmigrate.store.records.cut_off`.
 NARROW = ("uint8", "float16")
-_REPAIR = "repair the function, then: qmigrate upgrade; if a run is unfinished, qmigrate abort first"
 
 
 @dataclass(slots=True)
@@ -183,7 +182,7 @@ class Maker:
             raise PlanError(
                 f"vector {vector!r} of point {records.point_id(stored)} of {self._work.collection} would get the value "
                 f"{lost.value:g}: {lost.why}. The live collection was not touched",
-                hint=f"{lost.hint}; if a run is unfinished, qmigrate abort first",
+                hint=f"{lost.hint}; {self._abort_first()}",
             )
 
     def finish(self, begun: Begun) -> Made:
@@ -290,7 +289,7 @@ class Maker:
                 raise PlanError(
                     f"the payload function {self._functions()} failed for point {records.point_id(stored)} of "
                     f"{self._work.collection}: {type(error).__name__}: {error}",
-                    hint=_REPAIR,
+                    hint=self._repair(),
                 ) from error
 
     def _ready(self, stored: Stored, values: Mapping[str, Any], payload: Payload | None) -> Ready:
@@ -306,8 +305,14 @@ class Maker:
         return PlanError(
             f"what the payload function {self._functions()} returned for point {records.point_id(stored)} of "
             f"{self._work.collection} can't be stored as payload: {type(error).__name__}: {error}",
-            hint=_REPAIR,
+            hint=self._repair(),
         )
+
+    def _repair(self) -> str:
+        return f"repair the function, then: qmigrate upgrade; {self._abort_first()}"
+
+    def _abort_first(self) -> str:
+        return f"if a run is unfinished, qmigrate abort {quote(self._work.collection)} first"
 
     def _functions(self) -> str:
         return ", ".join(getattr(function, "__name__", "?") for function in self.transform.payload)

@@ -310,4 +310,4 @@ def _way_on(work: Work, report: VerificationReport, sides: Sides, *, carrying: b
             "they were written while it went back, and the change has no inverse: "
             f"qmigrate abort {quote(work.collection)}, then the rollback again, which counts them"
         )
-    return "qmigrate rollback tries again"
+    return f"qmigrate rollback --only {quote(work.collection)} tries again"

@@ -37,7 +37,6 @@ from qmigrate.text import quote
 
 #: Makes the digest of a point, as the base has it.
 Digest = Callable[[Any], bytes]
-_HINT = "copy what you need from it, then: qmigrate gc --discard-writes deletes it anyway"
 
 
 def check_left(work: Work, physical: str) -> RetireCheck:
@@ -71,7 +70,7 @@ def check_left(work: Work, physical: str) -> RetireCheck:
         guard = TokenGuard(work, address) if blind else None
         found = _written_since(work, physical, leaving, now, guard)
         if found.count:
-            raise _refusal(physical, found)
+            raise _refusal(work, physical, found)
         if guard is not None and _holds_tokens(work, guard):
             work.progress.end("as it was left")
             return _facts(work, now, delta, time.monotonic() - guard.age)
@@ -83,7 +82,7 @@ def check_left(work: Work, physical: str) -> RetireCheck:
     raise RefusedError(
         f"in {MOST_ROUNDS} passes it could not be proven that no client writes to {physical}, an old generation of "
         f"{work.collection}, under its own name",
-        hint=f"find the client that uses the name {physical} and stop it; or {_HINT}",
+        hint=f"find the client that uses the name {physical} and stop it; or {_way_on(work, physical)}",
         facts={"generation": physical},
     )
 
@@ -199,6 +198,12 @@ def differing(points: Iterable[Found], digest: Digest, guard: TokenGuard | None 
     return found
 
 
+def _way_on(work: Work, physical: str) -> str:
+    """What deletes this generation all the same, and no other one."""
+    command = f"qmigrate gc {quote(work.collection)} --now --generation {quote(physical)} --discard-writes"
+    return f"copy what you need from it, then: {command} deletes it anyway"
+
+
 def _refuse_unknown(work: Work, physical: str, leaving: Leaving | None, now: OperationIds) -> None:
     """Without a base: what was given up on purpose may go, unless operation ids show that it was written to since."""
     given_up = leaving is not None and leaving.given_up
@@ -214,17 +219,17 @@ def _refuse_unknown(work: Work, physical: str, leaving: Leaving | None, now: Ope
         else "the ledger has nothing to compare it with, so it is unknown whether it was written to since"
     )
     raise RefusedError(
-        f"{physical} was left unchanged: {why}", hint=_HINT, facts={"generation": physical}
+        f"{physical} was left unchanged: {why}", hint=_way_on(work, physical), facts={"generation": physical}
     )
 
 
-def _refusal(physical: str, found: Findings) -> RefusedError:
+def _refusal(work: Work, physical: str, found: Findings) -> RefusedError:
     named = ", ".join(f"{identifier} ({how})" for identifier, how in found.named)
     more = f", … {found.count:,} in all" if found.count > len(found.named) else ""
     return RefusedError(
         f"another client wrote to {physical} after it was left: {found.count:,} points differ from what was carried "
         f"over: {named}{more}",
-        hint=_HINT,
+        hint=_way_on(work, physical),
         facts={"generation": physical, "writes": {"count": found.count, "named": [list(one) for one in found.named]}},
     )
 
