@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
-from tests.bench.bench_copy import Ours, Server, load
 from tests.bench.killed import killed
+from tests.bench.servers import Ours, Server, load
 from tests.bench.writers import writers
 from tests.harness import Deployment, counts
 

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 from qdrant_client import QdrantClient, models
-from tests.bench.bench_copy import Server
+from tests.bench.servers import Server
 from tests.harness import by_hand
 
 from qmigrate import op

@@ -19,7 +19,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import Table, insert, select
-from tests.bench.bench_copy import Server
+from tests.bench.servers import Server
 from tests.harness import CREATE, Deployment
 
 from qmigrate.commands import upgrade

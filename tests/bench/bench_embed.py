@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 from qdrant_client import QdrantClient, models
 from tests.bench.bench_clone import Ways
-from tests.bench.bench_copy import Server
+from tests.bench.servers import Server
 from tests.bench.small_models import FIXED, ArrivalOrder, Fixed, transformer, uneven_texts
 from tests.harness import by_hand
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 from qdrant_client import QdrantClient, grpc, models
 from sqlalchemy import create_engine, text
-from tests.bench.bench_copy import Server
+from tests.bench.servers import Server
 from tests.conftest_postgres import NONE_FOUND, found_postgres, fresh_database
 
 from qmigrate import fix, op

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from qdrant_client import QdrantClient, models
-from tests.bench.bench_copy import Server
+from tests.bench.servers import Server
 
 from qmigrate.commands import rollback, upgrade
 from qmigrate.commands.adopt import adopt

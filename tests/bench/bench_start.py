@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
-from tests.bench.bench_copy import Server
+from tests.bench.servers import Server
 from tests.conftest_postgres import NONE_FOUND, found_postgres, fresh_database
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.bench_copy import Server
+from tests.bench.servers import Server
 from tests.conftest import clean
 from tests.harness import ADD, Deployment, loaded_on
 

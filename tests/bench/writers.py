@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qdrant_client import QdrantClient, models
-from tests.bench.bench_copy import Server
+from tests.bench.servers import Server
 from tests.conftest import clean
 from tests.conftest_qdrant import free_port, running
 from tests.harness import ADD, CREATE, Deployment, make_point
