@@ -601,7 +601,8 @@ def _beating(queue: JobQueue, taken: QueuedJob, holder: str, state: _Reported) -
 
 
 def _told(error: QmigrateError) -> JsonObject:
-    found: JsonObject = {"message": error.message, "hint": error.hint, "type": type(error).__name__, "exitCode": error.exit_code}
+    found: JsonObject = {"message": error.message, "hint": error.hint, "type": type(error).__name__}
+    found["exitCode"] = error.exit_code
     if isinstance(error, ApprovalNeededError):
         found["request"] = error.facts.get("request")
     return {key: value for key, value in found.items() if value is not None}

@@ -418,8 +418,8 @@ def test_settings_that_are_wrong_are_2(here, capsys):
 @pytest.mark.parametrize(
     ("args", "call"),
     [
-        (["plan", "0003", "--only", "a", "--only", "b"], ("plan", ("0003", ("a", "b")), {})),
-        (["plan"], ("plan", ("head", None), {})),
+        (["plan", "0003", "--only", "a", "--only", "b"], ("plan", ("0003", ("a", "b")), {"trial": None})),
+        (["plan"], ("plan", ("head", None), {"trial": None})),
         (
             ["upgrade", "+1", "--no-snapshot", "--lock-timeout", "5m"],
             (
