@@ -235,7 +235,7 @@ def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool, command: st
     """Show what goes, then ask; without a terminal it is refused instead.
 
     Args:
-        command: as it was typed: about less it would delete what nobody has named.
+        command: as it was typed: about less it would delete what no user has named.
 
     Raises:
         RefusedError: no consent.

@@ -102,8 +102,7 @@ def _retrain(settings: Settings, given: Arguments, progress: Progress) -> JsonOb
 
 
 def _orphans(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    agreed = given.get("most")
-    return asdict(vectors.delete_orphans(settings, reason=given["reason"], most=agreed, progress=progress))
+    return asdict(vectors.delete_orphans(settings, reason=given["reason"], most=given.get("most"), progress=progress))
 
 
 def _reset(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
@@ -400,10 +399,7 @@ def work(settings: Settings | None = None, *, once: bool = False, stop: threadin
                 wait = _BEAT
             if once:
                 break
-            if stop is not None:
-                stop.wait(wait)
-            else:
-                time.sleep(wait)
+            (time.sleep if stop is None else stop.wait)(wait)
     return Worked(ended)
 
 
@@ -427,18 +423,17 @@ def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, 
             return False
         if state.cancelled_by is None:
             # Load-bearing: a person has stopped it, or its budget is used up; the next worker must not continue.
-            return failed(_told(error) | _left_open(queue, taken, error))
+            return failed(_told(error) | (_left_open(queue, taken) if error.asked_by is not None else {}))
         stopped = StoppedError(f"cancelled by {state.cancelled_by}; stopped at a checkpoint")
         with _beating(queue, taken, holder, state):
             more = _taken_back(settings, queue, taken, state)
         return failed(_told(stopped) | more)
-    except (LeaseHeldError, UnavailableError) as error:
+    except QmigrateError as error:
         # A name that nothing has is one that another try doesn't find either.
-        if taken.attempts < MOST_TRIES and not isinstance(error, UsageError):
+        later = isinstance(error, LeaseHeldError | UnavailableError) and not isinstance(error, UsageError)
+        if later and taken.attempts < MOST_TRIES:
             queue.put_back(taken, holder, min(2.0**taken.attempts, _LONGEST_WAIT), _told(error))
             return False
-        return failed(_told(error))
-    except QmigrateError as error:
         return failed(_told(error))
     except Exception as error:  # whatever a function of the application raises
         _log.exception("job %s: unexpected %s", taken.id, type(error).__name__)
@@ -447,12 +442,10 @@ def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, 
     return queue.end(taken, holder, COMPLETED, result=result, error=None, **state.now())
 
 
-def _left_open(queue: JobQueue, taken: QueuedJob, error: StoppedError) -> JsonObject:
-    """What is to be said of a job that was stopped, and of which something is left to be continued or aborted."""
-    begun = queue.begun(taken.id)
-    if error.asked_by is None or not begun:
-        return {}
-    return {"hint": f"qmigrate status: what was begun for {', '.join(begun)} is continued or aborted there"}
+def _left_open(queue: JobQueue, taken: QueuedJob) -> JsonObject:
+    """What is to be said of what a job that was stopped has begun, where nothing takes it back."""
+    begun = ", ".join(queue.begun(taken.id))
+    return {"hint": f"qmigrate status: what was begun for {begun} is continued or aborted there"} if begun else {}
 
 
 #: Kinds whose interrupted run is undone when they are cancelled: else the next command would finish it.
@@ -469,7 +462,7 @@ def _taken_back(settings: Settings, queue: JobQueue, taken: QueuedJob, state: _R
     if not begun:
         return {"hint": "qmigrate status"}
     if taken.kind not in _TAKEN_BACK:
-        return {"hint": f"qmigrate status: what was begun for {', '.join(begun)} is continued or aborted there"}
+        return _left_open(queue, taken)
     acting = settings.acting(taken.actor, {**settings.metadata, JOB: taken.id, ATTEMPT: taken.attempts})
     try:
         for name, run in begun.items():
@@ -603,6 +596,5 @@ def _beating(queue: JobQueue, taken: QueuedJob, holder: str, state: _Reported) -
 def _told(error: QmigrateError) -> JsonObject:
     found: JsonObject = {"message": error.message, "hint": error.hint, "type": type(error).__name__}
     found["exitCode"] = error.exit_code
-    if isinstance(error, ApprovalNeededError):
-        found["request"] = error.facts.get("request")
+    found["request"] = error.facts.get("request") if isinstance(error, ApprovalNeededError) else None
     return {key: value for key, value in found.items() if value is not None}
