@@ -103,3 +103,18 @@ def test_models_are_tried_on_a_sample(deployment):
         answer = call(made.root, "try-models", made.name, *wrong, *more)
         assert answer.code != 0
         assert words in answer.err
+
+
+def test_models_are_tried_by_what_belongs_together(deployment):
+    """Points with the same value find each other, by the vectors that each model makes; figures are per segment too."""
+    made = filled(deployment)
+    args = ("--embedder", "old", "--embedder", "blind", "--text", "{title} {body}", "--same-value", "pair", "--by", "language")
+    said = call(made.root, "try-models", made.name, *args, "--json")
+    assert said.code == 0, said.text
+    data = said.json["data"]
+    old, blind = data["models"]
+    # Every pair but those whose second point the first and the last number lack.
+    assert data["questions"] == POINTS // 2 - 1
+    assert old["figures"]["recall_1"]["value"] > 0.9
+    assert [one["name"] for one in blind["compared"]["segments"]] == ["de", "en"]
+    assert sum(one["questions"] for one in blind["compared"]["segments"]) == data["questions"]

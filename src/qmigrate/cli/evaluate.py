@@ -204,7 +204,7 @@ def show_tried(console: Console, found: TriedModels) -> None:
 @click.option("--text", metavar="FIELD", help='What is embedded: a field, or "{title} {body}".')
 @click.option("--image", metavar="FIELD", help="The same for images.")
 @click.option("--sample", type=click.IntRange(20, 100_000), default=2000, show_default=True, help="Points at random.")
-@functools.partial(question_options, without=("same_value", "by", "count"))
+@functools.partial(question_options, without=("count",))
 @click.option("--at-least", type=_SHARE, default=0.98, show_default=True, help="Share of the first one's nDCG.")
 @html_option
 @with_shell
@@ -217,12 +217,13 @@ def try_models(shell: Shell, collection: str, **given: Any) -> int:
 
     wanted = command.TryWanted(
         embedders=tuple(given["embedders"]),
-        queries=queries_of({**given, "same_value": None}),
+        queries=queries_of(given),
         text=given["text"],
         image=given["image"],
         sample=given["sample"],
         k=given["results"],
         at_least=given["at_least"],
+        by=given["by"],
     )
     with shell.progress() as progress:
         found = command.try_models(shell.settings(), collection, wanted, progress=progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qmigrate.commands.session import Session, session
 from qmigrate.embed import price_of, together_of
 from qmigrate.embed.stream import Failure, embed_all
-from qmigrate.engine.build.comparison import item_of, made_of
+from qmigrate.engine.build.comparison import ALIKE, item_of, made_of
 from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.errors import UsageError
 from qmigrate.evaluation import questions as made
@@ -49,6 +49,7 @@ class TryWanted:
         sample: points at random.
         k: results that count.
         at_least: share of the first one's nDCG that another one has to reach.
+        by: what the questions are grouped by, as in ``Compare``.
     """
 
     embedders: tuple[str, ...]
@@ -58,6 +59,7 @@ class TryWanted:
     sample: int = 2000
     k: int = 10
     at_least: float = 0.98
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,23 +162,31 @@ def _sample(opened: Session, collection: str, wanted: TryWanted, filling: Embed)
     there = {identifier for identifier, _ in usable}
     questions = [
         one
-        for one in _questions(opened, wanted.queries, points)
-        if item_of(one) is not None and any(identifier in there for identifier in one.relevant)
+        for one in _questions(opened, wanted, points)
+        if (item_of(one) is not None or one.own in there) and any(identifier in there for identifier in one.relevant)
     ]
     if not questions:
         raise UsageError("there is no question about any of the sampled points", hint="take a larger --sample")
     return _Sample([one for one, _ in usable], [item for _, item in usable], questions)
 
 
-def _questions(opened: Session, wanted: Queries, points: Sequence[tuple[PointId, Payload]]) -> list[Question]:
-    if isinstance(wanted, KnownItem):
-        return made.known_items(points, wanted.field, None)
-    if isinstance(wanted, Sentence):
-        return made.sentences(points, wanted.field, None)
-    if isinstance(wanted, SameValue):
-        raise UsageError("SameValue asks by stored vectors, and a model that is tried has none yet")
-    assert isinstance(wanted, str | Logged)  # noqa: S101  there are no others
-    return made_of(opened.settings, wanted, None)
+def _questions(
+    opened: Session, wanted: TryWanted, points: Sequence[tuple[PointId, Payload]]
+) -> list[Question]:
+    queries, by = wanted.queries, wanted.by
+    if isinstance(queries, KnownItem):
+        return made.known_items(points, queries.field, by)
+    if isinstance(queries, Sentence):
+        return made.sentences(points, queries.field, by)
+    if isinstance(queries, SameValue):
+        groups: dict[str | int, list[tuple[PointId, Payload]]] = {}
+        for identifier, payload in points:
+            value = payload.get(queries.field)
+            if isinstance(value, str | int):
+                groups.setdefault(value, []).append((identifier, payload))
+        return made.alike([one for one in groups.values() if len(one) <= ALIKE], by)
+    assert isinstance(queries, str | Logged)  # noqa: S101  there are no others
+    return made_of(opened.settings, queries, by)
 
 
 def _tried(
@@ -192,7 +202,7 @@ def _tried(
     began = time.perf_counter()
     vectors = embed_all(embedder, sample.items, size=None)
     speed = len(sample.items) / max(time.perf_counter() - began, 1e-9)
-    asked = embed_all(embedder, [item_of(one) for one in sample.questions], size=None)
+    asked = _asked(embedder, sample, vectors)
     ranking, size, failed = _ranked(name, sample, vectors, asked, wanted.k)
     first = before[0][1] if before else ranking
     rule = Rule(wanted.k, "ndcg", wanted.at_least, 0.95)
@@ -215,6 +225,14 @@ def _tried(
     return model, ranking
 
 
+def _asked(embedder: Embedder, sample: _Sample, vectors: Sequence[Any]) -> list[Any]:
+    """What each question searches by: its text or image embedded, or the vector of the point that asks."""
+    items = [item for one in sample.questions if (item := item_of(one)) is not None]
+    embedded = iter(embed_all(embedder, items, size=None) if items else ())
+    own = dict(zip(sample.ids, vectors, strict=True))
+    return [next(embedded) if item_of(one) is not None else own[cast("PointId", one.own)] for one in sample.questions]
+
+
 def _ranked(
     name: str, sample: _Sample, vectors: Sequence[Any], asked: Sequence[Any], k: int
 ) -> tuple[_Ranking, int, int]:
@@ -227,13 +245,15 @@ def _ranked(
     rows = _unit(np.stack([vector for _, vector in kept]))
     results: list[Sequence[PointId]] = []
     took = []
-    for one in asked:
+    for question, one in zip(sample.questions, asked, strict=True):
         began = time.perf_counter()
         if isinstance(one, Failure):
             results.append(())
         else:
-            order = np.argsort(-(rows @ _unit(np.asarray(one)[None, :])[0]), kind="stable")[:k]
-            results.append([kept[place][0] for place in order.tolist()])
+            order = np.argsort(-(rows @ _unit(np.asarray(one)[None, :])[0]), kind="stable")[: k + 1]
+            # A point finds itself.
+            best = [kept[place][0] for place in order.tolist()]
+            results.append([identifier for identifier in best if identifier != question.own][:k])
         took.append(time.perf_counter() - began)
     return _Ranking(results, took), int(rows.shape[1]), len(vectors) - len(kept)
 

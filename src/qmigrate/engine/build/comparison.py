@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 #: Points that are read for each question that is made of one: some have no such text, or share it.
 _SPARE = 3
 #: Points with one value, at most: what more of them share doesn't show that they belong together.
-_ALIKE = 20
+ALIKE = 20
 #: Questions that are asked before the first one that is timed: caches are cold.
 _WARM_UP = 5
 
@@ -332,8 +332,8 @@ def _groups(
     for value in values:
         where = {"must": [{"key": field, "match": {"value": value}}]}
         keys = [gate.by] if gate.by else False
-        page = next(asking.store.scan(name, page=_ALIKE + 1, payload=keys, vectors=False, where=where), ())
-        if 1 < len(page) <= _ALIKE:
+        page = next(asking.store.scan(name, page=ALIKE + 1, payload=keys, vectors=False, where=where), ())
+        if 1 < len(page) <= ALIKE:
             yield [(records.point_id(stored), records.payload_of(stored)) for stored in page]
             found += 1
         asking.tick()
