@@ -38,12 +38,13 @@ def show_evaluated(console: Console, found: Evaluated) -> None:
 def show_compared(console: Console, found: Compared) -> None:
     """The same without its head."""
     rows = [_row(one, found) for one in (found.total, *found.segments)]
-    header = ("", "questions", f"recall@1, {found.k}", "MRR", f"nDCG@{found.k}", "overlap", "p50, p95 ms", "")
+    header = ("", "questions", f"recall@1, {found.k}", "MRR", f"nDCG@{found.k}", "overlap", "p50, p95, p99 ms", "")
     console.print()
     for line in columns(rows, header=header, right={1}):
         console.print(line)
     if found.misses:
-        console.print(f"\n  answered worse ({number(min(len(found.misses), _MISSES))} of the worst; all: --json)")
+        shown = number(min(len(found.misses), _MISSES))
+        console.print(f"\n  answered worse ({shown} of the worst; all: --html FILE, --json)")
     for miss in found.misses[:_MISSES]:
         console.print(Text(f"  {short(miss.question, _LETTERS)}", style="bold"))
         for label, ids in (("relevant", miss.relevant), ("before", miss.before), ("now", miss.after)):
@@ -57,6 +58,7 @@ def show_compared(console: Console, found: Compared) -> None:
 
 def _row(one: Segment, found: Compared) -> tuple[Text | str, ...]:
     before, after = one.before, one.after
+    times = [f"{getattr(before, name):.1f} → {getattr(after, name):.1f}" for name in ("p50", "p95", "p99")]
     return (
         one.name or "all",
         number(one.questions),
@@ -64,7 +66,7 @@ def _row(one: Segment, found: Compared) -> tuple[Text | str, ...]:
         _pair(before.mrr, after.mrr),
         _pair(before.ndcg, after.ndcg, ends=True),
         f"{one.overlap.value:.2f}",
-        f"{before.p50:.1f} → {after.p50:.1f} · {before.p95:.1f} → {after.p95:.1f}",
+        " · ".join(times),
         one.state if one is not found.total else "",
     )
 

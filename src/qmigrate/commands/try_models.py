@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -230,7 +230,7 @@ def _asked(embedder: Embedder, sample: _Sample, vectors: Sequence[Any]) -> list[
     items = [item for one in sample.questions if (item := item_of(one)) is not None]
     embedded = iter(embed_all(embedder, items, size=None) if items else ())
     own = dict(zip(sample.ids, vectors, strict=True))
-    return [next(embedded) if item_of(one) is not None else own[cast("PointId", one.own)] for one in sample.questions]
+    return [own[one.own] if one.own is not None else next(embedded) for one in sample.questions]
 
 
 def _ranked(

@@ -270,9 +270,9 @@ class _Examined:
             lacking = self._store.count(self._name, without_vector=vector)
             if not lacking:
                 continue
-            ids = [
-                records.point_id(one) for one in self._some if vector not in records.vector_messages(one)
-            ][:NAMED]
+            where = {"must_not": [{"has_vector": vector}]}
+            page = next(self._store.scan(self._name, page=NAMED, payload=False, vectors=False, where=where), ())
+            ids = [records.point_id(one) for one in page][:NAMED]
             what = f"{counted(lacking, 'point')} of {self.total:,} have no such vector"
             command = f"qmigrate fix quarantine {quote(self._name)} --retry, where they could not be embedded; else "
             yield self._finding(vector, "missing", Odd(lacking, ids), what, command + self._again(vector))

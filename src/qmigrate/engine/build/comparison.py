@@ -105,8 +105,8 @@ def no_go(found: Compared, collection: str) -> VerificationError:
     return VerificationError(
         f"NO-GO for search by vector {found.vector!r} of {collection}: {found.reason}. "
         "The live collection was not touched",
-        hint="qmigrate upgrade --json shows every figure and miss; more or other questions: change quality= in the "
-        f"revision, after qmigrate abort {quote(collection)}, which also drops the new model",
+        hint="qmigrate upgrade --json shows every figure and miss, --html FILE as a page; more or other questions: "
+        f"change quality= in the revision, after qmigrate abort {quote(collection)}, which also drops the new model",
         facts={"compared": plain(found), "collection": collection},
     )
 
