@@ -57,15 +57,17 @@ SAME_RIGHT = {
         # Without a server.
         *("--autogenerate", "--rename", "--different", "--drops", "--dry-run"),
     },
-    "plan": {"--only", "--out", "--html"},
+    "plan": {"--only", "--out", "--html", "--trial"},
     "status": {"--exit-code", "--count-writes"},
     "history": {"--all", "--limit", "--deletions", "--since", "--type", "--target", "--csv", "--carried"},
     "verify": {"--html"},
     "try-models": {
+        *("--html", "--same-value", "--by"),
         "--embedder", "--text", "--image", "--sample", "--queries", "--sql", "--database", "--known-item", "--sentence",
         "--results", "--at-least",
     },
     "evaluate": {
+        "--html",
         "--queries", "--sql", "--database", "--known-item", "--sentence", "--same-value", "--by", "--count", "--results",
         "--at-least", "--measure", "--confidence", "--embedder-a", "--embedder-b",
     },
