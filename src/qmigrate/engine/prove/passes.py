@@ -142,7 +142,14 @@ class Sample:
     def offer(self, key: bytes, stored: Stored, counterpart: Stored) -> None:
         """Keep the pair when its id is picked."""
         if xxhash.xxh3_64_intdigest(key, self._seed) < self.share * 2**64:
-            self.pairs.append((stored, counterpart))
+            self.pairs.append((_alone(stored), _alone(counterpart)))
+
+
+def _alone(stored: Stored) -> Stored:
+    """A copy: a message that was read as a part of an answer keeps the memory of the entire answer."""
+    made = type(stored)()
+    made.CopyFrom(stored)
+    return made
 
 
 def last_pass(work: Work, sides: Sides, sample: Sample) -> VerificationReport:
