@@ -388,8 +388,10 @@ def test_a_way_back_is_not_deleted_early_by_one_person(strict):
     assert ["another person has to approve" in one.reason for one in spared] == [True]
     (waiting,) = requests.requests(strict.made.settings(), ["pending"]).rows
     assert (waiting.kind, waiting.changes) == ("gc", 6)
-    requests.approve(asked_by(strict, "anna"), waiting.id)
-    assert len(gc.gc(asked_by(strict, "otto"), now=True).collected) == 1
+    approved, name = requests.approve(asked_by(strict, "anna"), waiting.id), strict.made.name
+    left = approved.what["generation"]
+    assert approved.command == f"qmigrate gc {name} --now --generation {left}", "no other one was approved"
+    assert len(gc.gc(asked_by(strict, "otto"), name, now=True, generations=[left]).collected) == 1
     assert requests.request(strict.made.settings(), waiting.id).state == "done"
 
 
