@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import sqlite3
 import threading
 import time
@@ -17,7 +18,9 @@ from tests.conftest import clean
 from tests.harness import ADD, CREATE, Deployment, write
 from tests.scenarios.cli import call
 
-from qmigrate.commands import upgrade
+from qmigrate.commands import jobs, upgrade
+from qmigrate.commands.examined import examination
+from qmigrate.commands.session import opened_ledger
 from qmigrate.embed import load
 from qmigrate.model.transform import Point
 
@@ -87,6 +90,22 @@ def test_planted_faults_are_found(sound):
     assert (found["b.missing"]["points"], found["b.missing"]["ids"]) == (1, [lacking])
     assert "qmigrate fix delete" in found["a.copies"]["command"]
     assert 'op.Reembed("' in found["b.stale"]["command"]
+    examined(sound, found, [copied, of, stale, foreign, lacking])
+
+
+def examined(made: Deployment, found: dict, points: list) -> None:
+    """A job finds the same by a sample, and keeps no point's id: an erasure would have to find it there."""
+    jobs.submit(made.settings().acting("kim"), "examine", {"collection": made.name})
+    assert jobs.work(made.settings(), once=True).ended == 1
+    with opened_ledger(made.settings()) as ledger:
+        seen = examination(ledger, made.name)
+    assert (seen.state, seen.by, seen.health.points) == ("completed", "kim", 80)
+    # Not every point is embedded again for a sample.
+    assert {"a.copies", "b.missing"} <= {f"{one.vector}.{one.kind}" for one in seen.health.findings} <= set(found)
+    kept = json.dumps(jobs.jobs(made.settings()).rows[0].result)
+    assert "(ids" not in kept
+    assert not re.search(rf"--id|'({'|'.join(map(str, points))})'", kept)
+    assert any(one.command == f"qmigrate doctor --vectors --only {made.name}" for one in seen.health.findings)
 
 
 def test_what_can_not_be_asked_is_named(sound):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import qmigrate.commands.status as state_of
 from qmigrate.commands.check import check
+from qmigrate.commands.examined import Examination, examination
 from qmigrate.commands.overview import WayBack, way_back
 from qmigrate.commands.readiness import Standing, standings
 from qmigrate.commands.results import HistoryEntry
@@ -85,6 +86,8 @@ class CollectionView:
         findings: drift first, each with what is recorded and what is live.
         days: what was deleted and applied, by day, oldest first.
         back: the way back, or None.
+        vectors: what the newest examination of its vectors has found; None where none was asked for.
+        proven: day -> points that upgrades and rollbacks have proven.
         notes: what a person should know.
     """
 
@@ -97,6 +100,8 @@ class CollectionView:
     findings: tuple[Finding, ...]
     days: tuple[summary.Day, ...]
     back: WayBack | None
+    vectors: Examination | None = None
+    proven: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -112,6 +117,7 @@ def collection(settings: Settings, name: str) -> CollectionView:
         state = world.collections.get(name)
         if name not in rows or state is None:
             raise unknown("collection", name, list(rows))
+        vectors = examination(opened.ledger, name)
         since = summary.went_live(opened.ledger).get(name)
         generations = tuple(_generations(opened, world, state))
         days = summary.days(opened.ledger, name, present(opened.ledger) - _DAYS)
@@ -119,7 +125,8 @@ def collection(settings: Settings, name: str) -> CollectionView:
         notes = (*world.capabilities.silent, *notes_on(opened.problems))
     found = schema(settings, [name], source="live").collections if state.live is not None else ()
     compared = check(settings, only=[name], models=False)
-    last = _last(state_of.history(settings, name, _ROWS).rows)
+    history = state_of.history(settings, name, _ROWS).rows
+    last = _last(history)
     return CollectionView(
         name=name,
         standing=rows[name],
@@ -130,8 +137,19 @@ def collection(settings: Settings, name: str) -> CollectionView:
         findings=tuple(one for row in compared.collections for one in row.findings),
         days=tuple(days),
         back=back,
+        vectors=vectors,
+        proven=_proven(history),
         notes=notes,
     )
+
+
+def _proven(rows: tuple[HistoryEntry, ...]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for row in rows:
+        if row.report is not None and row.points:
+            day = f"{row.created_at:%Y-%m-%d}"
+            found[day] = found.get(day, 0) + row.points
+    return found
 
 
 def _last(rows: tuple[HistoryEntry, ...]) -> dict[str, HistoryEntry]:

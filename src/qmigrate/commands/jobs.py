@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import qmigrate.commands.examined as examined
 import qmigrate.commands.fix as fix
 import qmigrate.commands.requests as requests
 import qmigrate.commands.vectors as vectors
@@ -87,18 +88,13 @@ class JobKind:
 
 
 def _delete(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    agreed, reason = given.get("most"), given["reason"]
-    return asdict(
-        vectors.delete(settings, given["endpoint"], given["value"], reason=reason, most=agreed, progress=progress)
-    )
+    more: Any = {"reason": given["reason"], "most": given.get("most"), "progress": progress}
+    return asdict(vectors.delete(settings, given["endpoint"], given["value"], **more))
 
 
 def _retrain(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    agreed, reason = given.get("expect"), given["reason"]
-    found = vectors.retrain_directory(
-        settings, given["path_prefix"], given["category_id"], reason=reason, expect=agreed, progress=progress
-    )
-    return asdict(found)
+    more: Any = {"reason": given["reason"], "expect": given.get("expect"), "progress": progress}
+    return asdict(vectors.retrain_directory(settings, given["path_prefix"], given["category_id"], **more))
 
 
 def _orphans(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
@@ -106,8 +102,7 @@ def _orphans(settings: Settings, given: Arguments, progress: Progress) -> JsonOb
 
 
 def _reset(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    agreed = given.get("expect")
-    return asdict(vectors.delete_all(settings, reason=given["reason"], expect=agreed, progress=progress))
+    return asdict(vectors.delete_all(settings, reason=given["reason"], expect=given.get("expect"), progress=progress))
 
 
 def _undo(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
@@ -211,6 +206,7 @@ KINDS: Mapping[str, JobKind] = {
     ),
     "reset": JobKind(_reset, _of_deletion, *_all("reason", agreed="expect")),
     "undo": JobKind(_undo, _of_deletion, *_all("log")),
+    examined.KIND: JobKind(examined.examine, None, *_all("collection")),
     "request": JobKind(_request, _of_deletion, *_all("request")),
     "upgrade": JobKind(_upgrade, None, frozenset({"target", "only", "hold", "allow_gap"})),
     "abort": JobKind(_abort, None, frozenset({"collection", "run"}), frozenset({"collection"})),

@@ -127,6 +127,11 @@ class JobQueue:
             query = query.where(jobs.c.state.in_(states))
         return [_job(row) for row in self._rows(query)]
 
+    def of_kind(self, kind: str, limit: int) -> list[QueuedJob]:
+        """Jobs of one kind, newest first."""
+        query = select(jobs).where(jobs.c.kind == kind).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(limit)
+        return [_job(row) for row in self._rows(query)]
+
     def take(self, holder: str, ttl: float, retries: int | None = None) -> QueuedJob | None:
         """The oldest job that no worker is at: a pending one that is due, or one whose worker is silent.
 

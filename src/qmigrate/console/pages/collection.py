@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 import qmigrate.commands.collection as one
+import qmigrate.commands.jobs as jobs
 import qmigrate.commands.status as state
-from qmigrate.console.pages.site import Site
+from qmigrate.commands.examined import KIND
+from qmigrate.console.pages.site import Site, form_of
 
 
 def collection_routes(site: Site) -> APIRouter:
@@ -32,8 +35,19 @@ def collection_routes(site: Site) -> APIRouter:
             title=name,
             found=found,
             vectors=_vectors(schema) if schema is not None else [],
+            once=secrets.token_hex(16),
+            kept=site.settings.console.keep_jobs,
             config=_flat(schema.config) if schema is not None else [],
         )
+
+    @router.post("/examine", dependencies=[site.takes("operator")])
+    def examine(request: Request) -> Response:
+        form = form_of(request)
+        name = form.text("name")
+        # It has to be one: a job would find that out much later.
+        one.collection(site.settings, name)
+        jobs.submit(site.acting(request), KIND, {"collection": name}, key=form.text("key") or None)
+        return site.done(request, "/collections", name, said="A job examines its vectors.")
 
     return router
 
