@@ -1,8 +1,10 @@
-"""Pictures of the terminal for the README and the pages: real commands in a real terminal, stored as SVG.
+"""Pictures for the README and the pages: real commands in a real terminal, stored as SVG, and the console in a browser.
 
 ``python scripts/pictures.py`` makes a project in a temporary folder (local mode, SQLite, a slow model), types the
 commands in a pseudo-terminal and writes docs/images/{plan,upgrade,status}.svg; work under way is taken while it is.
-No font and nothing else is loaded from elsewhere.
+A headless Chromium of this machine shows the first page of the same project's console: docs/images/console.png, which
+also holds what the page says as text, so that a test can compare it with today's. No font and nothing else is loaded
+from elsewhere.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import io
 import os
 import re
 import select
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -28,6 +31,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     import pyte
+    from fastapi.testclient import TestClient
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
@@ -97,6 +101,14 @@ for name, count in (("articles", {POINTS}), ("notes", 40), ("drafts", 12)):
     ])
 client.close()
 """
+#: What an application writes after the cut-over: the price of the way back.
+LATER = LOAD.partition("client.create_collection")[0] + """
+client.set_payload("articles", {"text": "corrected"}, points=[1, 2])
+client.delete("articles", [3])
+client.close()
+"""
+#: The first page, with later writes counted; its size in CSS pixels, and the colours of its picture.
+PAGE, PAGE_SIZE, COLOURS_OF_PAGE = "/?count=1", (1120, 760), 96
 #: Names that pyte has for colours -> names that rich has.
 COLOURS = {"brown": "yellow", "brightbrown": "bright_yellow"}
 THEME = TerminalTheme(
@@ -142,11 +154,12 @@ class Terminal:
         self.screen = pyte.Screen(WIDTH, HEIGHT)
         self.stream = pyte.ByteStream(self.screen)
 
-    def type(self, command: str, until: Callable[[list[str]], bool] | None = None) -> Text:
+    def type(self, command: str, until: Callable[[list[str]], bool] | None = None, ends: int = 0) -> Text:
         """Run a command.
 
         Args:
             until: take the picture as soon as the screen is so, while the command runs on.
+            ends: the exit code that it has to end with.
 
         Returns:
             The screen with the command above it.
@@ -162,7 +175,8 @@ class Terminal:
         fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
         words = [sys.executable, "-m", "qmigrate", *command.split()[1:]]
         environ = {name: one for name, one in os.environ.items() if not name.startswith("QMIGRATE_")}
-        environ |= {"TERM": "xterm-256color", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{self.folder}"}
+        environ |= {"TERM": "xterm-256color", "QMIGRATE_ACTOR": "kim"}
+        environ["PYTHONPATH"] = f"{ROOT / 'src'}{os.pathsep}{self.folder}"
         for name in ("NO_COLOR", "COLUMNS", "LINES", "CI"):
             environ.pop(name, None)
         process = subprocess.Popen(words, cwd=self.folder, stdin=side, stdout=side, stderr=side, env=environ)
@@ -172,7 +186,7 @@ class Terminal:
             if until is not None and seen is None and until(list(self.screen.display)):
                 seen = self._text(command)
         os.close(main)
-        if process.wait() != 0:
+        if process.wait() != ends:
             raise SystemExit(f"{command} ended with {process.returncode}:\n" + "\n".join(self.screen.display))
         if until is not None and seen is None:
             raise SystemExit(f"{command} ended before the picture could be taken")
@@ -237,14 +251,86 @@ def filling(lines: list[str]) -> bool:
     return found is not None and 45 <= int(found[1]) <= 80 and "left" in "\n".join(lines)
 
 
-def pictures() -> dict[str, str]:
-    """Name -> SVG, of a project that is made for them."""
+def pictures() -> dict[str, str | bytes]:
+    """File -> SVG or PNG, of a project that is made for them."""
     with TemporaryDirectory() as made:
         terminal = project(Path(made) / "shop")
         plan = terminal.type("qmigrate plan")
         upgrade = terminal.type("qmigrate upgrade --only articles", until=filling)
         status = terminal.type("qmigrate status")
-    return {"plan": svg("plan", plan), "upgrade": svg("upgrade", upgrade), "status": svg("status", status)}
+        held(terminal)
+        made_of_page = console(terminal.folder)
+    texts = {"plan": plan, "upgrade": upgrade, "status": status}
+    return {f"{name}.svg": svg(name, text) for name, text in texts.items()} | {"console.png": made_of_page}
+
+
+def held(terminal: Terminal) -> None:
+    """Something to see on the first page: later writes, and a generation that waits for its cut-over."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", LATER], cwd=terminal.folder, env=environ, check=True)
+    terminal.type("qmigrate upgrade --hold", ends=11)
+
+
+def console(folder: Path) -> bytes:
+    """The first page of a project's console, as a browser shows it; its text is in the picture, too."""
+    from fastapi.testclient import TestClient
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+    from playwright.sync_api import Route, sync_playwright
+
+    client, browser = entered(folder), shutil.which("chromium") or shutil.which("google-chrome")
+    assert isinstance(client, TestClient)
+
+    def answer(route: Route) -> None:
+        """From the console itself, without a port; the folder differs from run to run, and is nothing to read."""
+        found = client.get(route.request.url.removeprefix("http://console"))
+        kind = found.headers["content-type"]
+        body = cut(found.text) if "html" in kind else found.content
+        route.fulfill(status=found.status_code, content_type=kind, body=body)
+
+    def cut(text: str) -> str:
+        return text.replace(f"{folder.resolve()}/", "")
+
+    said = cut(client.get(PAGE).text)
+    with sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        context = opened.new_context(
+            java_script_enabled=False, color_scheme="light", viewport={"width": PAGE_SIZE[0], "height": PAGE_SIZE[1]}
+        )
+        page = context.new_page()
+        page.route("**/*", answer)
+        page.goto(f"http://console{PAGE}")
+        taken = page.screenshot(full_page=True)
+        opened.close()
+    text = PngInfo()
+    text.add_itxt("Description", "\n".join(words(said)), zip=True)
+    made = io.BytesIO()
+    few = Image.open(io.BytesIO(taken)).convert("RGB").quantize(COLOURS_OF_PAGE, dither=Image.Dither.NONE)
+    few.save(made, "PNG", optimize=True, pnginfo=text)
+    return made.getvalue()
+
+
+def entered(folder: Path) -> TestClient:
+    """A browser at the console of a project, which has logged in."""
+    from fastapi.testclient import TestClient
+
+    from qmigrate.console import create_app
+    from qmigrate.console.access import Access
+    from qmigrate.settings.load import Settings
+
+    settings = Settings.load(config=folder / "qmigrate.yaml")
+    access = Access.of(settings)
+    app = create_app(settings, access=access)
+    client = TestClient(app, base_url="https://console", headers={"Accept": "text/html"})
+    client.get("/login", params={"token": access.link_token("kim", "operator")})
+    return client
+
+
+def words(page: str) -> list[str]:
+    """What a page says, text by text."""
+    main = page[page.index("<main") : page.index("</main>")]
+    texts = (html.unescape(one) for one in re.findall(r">([^<]+)<", main))
+    return [" ".join(one.split()) for one in texts if one.strip()]
 
 
 def svg(name: str, shown: Text) -> str:
@@ -271,8 +357,8 @@ def main() -> None:
     """Make the pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures().items():
-        (IMAGES / f"{name}.svg").write_text(picture, encoding="utf-8")
-        print(f"wrote docs/images/{name}.svg")
+        (IMAGES / name).write_bytes(picture if isinstance(picture, bytes) else picture.encode())
+        print(f"wrote docs/images/{name}")
 
 
 if __name__ == "__main__":

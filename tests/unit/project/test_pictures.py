@@ -8,8 +8,10 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 from tests.scenarios.cli import SOURCE, call, environment
 from tests.scenarios.pages import shape
 
@@ -41,7 +43,7 @@ def said(tmp_path_factory):
         cwd=folder, env=environment(wide), check=True, timeout=60, capture_output=True, text=True,
     ).stderr  # fmt: skip
     status = call(folder, "status", env=wide).out
-    return {"plan": plan, "upgrade": upgrade, "status": status.replace(f"{folder}/", "")}
+    return {"plan": plan, "upgrade": upgrade, "status": status.replace(f"{folder}/", ""), "folder": folder}
 
 
 def form(line: str) -> str:
@@ -77,9 +79,52 @@ def test_a_picture_asks_no_other_host(file):
     assert not re.search(r"<script|@import|@font-face|<image|xlink", text)
 
 
+#: A picture of a page takes no longer to load than the page.
+LARGEST = 150_000
+
+
+def page() -> list[str]:
+    """What the console's first page said when its picture was made."""
+    with Image.open(ROOT / "docs" / "images" / "console.png") as found:
+        assert found.format == "PNG"
+        assert found.width == PICTURES["PAGE_SIZE"][0]
+        return found.text["Description"].splitlines()
+
+
+def test_the_picture_of_the_console_is_small_and_names_nobody():
+    """Made by the script, of its own project: names, states and commands, and no folder of a machine."""
+    assert 10_000 < (ROOT / "docs" / "images" / "console.png").stat().st_size <= LARGEST
+    said = page()
+    for words in ("Every name is served", "3 later writes can be carried", "qmigrate cutover notes", "The last 24 hours"):
+        assert words in said
+    assert "kim" in " ".join(said)
+    assert not re.search(r"/tmp|/dev/shm|/home|root@", " ".join(said))
+
+
+@pytest.mark.nightly
+def test_the_picture_of_the_console_shows_what_the_page_says(said, monkeypatch):
+    """Text by text, but for figures; who changes the page runs scripts/pictures.py."""
+    monkeypatch.setenv("QMIGRATE_ACTOR", "kim")
+    terminal = SimpleNamespace(folder=said["folder"], type=lambda command, ends: typed(said["folder"], command, ends))
+    PICTURES["held"](terminal)
+    client = PICTURES["entered"](said["folder"])
+    now = PICTURES["words"](client.get(PICTURES["PAGE"]).text.replace(f"{said['folder'].resolve()}/", ""))
+    # The project's first commands here were typed by whoever runs the tests.
+    by = [re.sub(r"^in 0, \S+$", "in 0, kim", shape(one)) for one in now]
+    assert [shape(one) for one in page()] == by
+
+
+def typed(folder: Path, command: str, ends: int) -> None:
+    """Type a command of the script, as its terminal does."""
+    path = os.pathsep.join([str(SOURCE), str(folder)])
+    variables = environment({"PYTHONPATH": path, "QMIGRATE_ACTOR": "kim"})
+    words = [sys.executable, "-m", "qmigrate", *command.split()[1:]]
+    assert subprocess.run(words, cwd=folder, env=variables, timeout=60, check=False, capture_output=True).returncode == ends
+
+
 def test_every_picture_is_shown():
     """No file is left of a picture that no page has, and the README has those of the terminal."""
     pages = {page: page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}
-    used = {Path(name).stem for text in pages.values() for name in re.findall(r"images/([\w-]+\.svg)", text)}
-    assert used == set(IMAGES)
-    assert {"plan", "upgrade", "status"} <= set(re.findall(r"images/(\w+)\.svg", pages[ROOT / "README.md"]))
+    used = {Path(name).stem for text in pages.values() for name in re.findall(r"images/([\w-]+\.(?:svg|png))", text)}
+    assert used == {*IMAGES, "console"}
+    assert {"plan", "upgrade", "status", "console"} <= set(re.findall(r"images/(\w+)\.\w", pages[ROOT / "README.md"]))
