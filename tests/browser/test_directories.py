@@ -30,6 +30,7 @@ def dialog(page, scripts: bool):
     return page.locator("dialog #ask" if scripts else "main #ask")
 
 
+@pytest.mark.nightly
 def test_a_directory_is_deleted(console, opened, scripts):
     """Look, say why, press; then the job, and what it has done."""
     page = opened(console)
@@ -67,6 +68,7 @@ def test_a_question_can_be_left(console, opened, scripts):
     assert not jobs.jobs(console.made.settings()).rows
 
 
+@pytest.mark.nightly
 def test_starting_over_takes_the_phrase(console, opened, scripts):
     """The browser keeps a form back that lacks it."""
     page = opened(console)

@@ -9,7 +9,7 @@ import time
 import pytest
 from tests.browser.conftest import listening
 from tests.conftest import clean
-from tests.harness import ADD, CREATE, Deployment
+from tests.harness import ADD, CREATE, Deployment, make_point, write
 from tests.scenarios.console_states import States
 from tests.scenarios.test_approvals import ruled
 from tests.scenarios.test_console import PATHS, Served
@@ -171,6 +171,37 @@ def test_a_failed_run_is_aborted_by_clicks(tmp_path, opened):
     assert [one for one in overview.overview(made.settings()).stopped if one.collection == states.failed] == []
 
 
+def test_vectors_are_examined_by_clicks(tmp_path, opened, scripts):
+    """Nothing is known before; a job looks, and the page has what it found, for as long as the job is kept."""
+    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db")
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(30)
+    store = made.store()
+    zero = make_point(7)
+    zero.vectors["a"] = [0.0] * 8
+    write(store, made.name, [zero])
+    store.close()
+    with listening(made) as console:
+        page, vera = opened(console), opened(console, "viewer", "vera")
+        for one in (page, vera):
+            one.get_by_role("link", name="Collections").click()
+            one.get_by_role("link", name=made.name).click()
+            one.get_by_text("Not known: nobody has asked").wait_for()
+        assert vera.get_by_role("button", name="Examine").count() == 0
+        page.get_by_role("button", name="Examine").click()
+        page.get_by_role("status").filter(has_text="A job examines its vectors").wait_for()
+        page.get_by_text("examines a sample now").wait_for()
+        worked(made)
+        renewed(page, scripts)
+        page.get_by_text("30 of 30 points seen").wait_for()
+        row = page.get_by_role("table", name="What is odd about vectors").get_by_role("row", name="zero")
+        assert "all zeros" in row.inner_text()
+        assert "(ids" not in row.inner_text(), "an erasure would have to find them"
+        vera.reload()
+        vera.get_by_text("for kim: 30 of 30 points seen").wait_for()
+
+
 @pytest.fixture
 def strict(tmp_path) -> Served:
     """Two points may go by one person's decision; its examples show one field."""
@@ -268,14 +299,12 @@ def test_two_browsers_see_one_run(qdrant_server, tmp_path, monkeypatch, opened, 
                 page.get_by_role("region", name="running").get_by_role("link", name="run").click()
                 page.locator(".badge", has_text="running").first.wait_for()
             assert vera.locator("#controls button").count() == 0
-            for wish, answer, said in (
-                ("Slower", "at most", f"{states.ran}: at most"), ("Pause", "pauses at its next checkpoint", f"{states.ran}: paused"),
-            ):
+            for wish, answer in (("Slower", "at most"), ("Pause", "pauses at its next checkpoint")):
                 kim.get_by_role("button", name=wish).click()
                 kim.get_by_role("status").filter(has_text=answer).wait_for()
                 kim.get_by_text("kim has asked it to").wait_for()
             (tmp_path / "gate" / "open").touch()
-            wait_for(lambda: any(said in line for line in lines))
+            wait_for(lambda: any(f"{states.ran}: paused" in line for line in lines))
             assert not ended
             for wish in ("Go on", "Full speed"):
                 kim.get_by_role("button", name=wish).click()

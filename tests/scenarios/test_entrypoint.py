@@ -133,7 +133,7 @@ def test_the_console_is_there_before_the_service_and_after_it(deployed):
         # As a browser does it on loopback: kept although the connection has no TLS.
         client.headers["Cookie"] = entered.headers["set-cookie"].partition(";")[0]
         empty = client.get("/")
-        assert (empty.status_code, "Nothing is under management yet" in empty.text) == (200, True)
+        assert (empty.status_code, "2 names to come: nothing is there yet" in empty.text) == (200, True)
         ended, said = deployed.run("true")
         assert ended == 0, said
         assert "Every name is served" in client.get("/").text

@@ -61,6 +61,11 @@ class Serving:
     since: datetime | None
     standing: Standing
 
+    @property
+    def to_come(self) -> bool:
+        """Whether it is not there, and was never meant to be: a revision that isn't applied creates it."""
+        return self.serves and self.standing.generation is None
+
 
 @dataclass(frozen=True, slots=True)
 class WayBack:
@@ -220,6 +225,11 @@ class Overview:
     def hurt(self) -> tuple[Serving, ...]:
         """Names that don't serve."""
         return tuple(one for one in self.serving if not one.serves)
+
+    @property
+    def to_come(self) -> int:
+        """How many names revisions have yet to create."""
+        return sum(one.to_come for one in self.serving)
 
     @property
     def pending(self) -> tuple[Standing, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -79,6 +79,10 @@ _PLOTS: tuple[tuple[str, Callable[[Sample], dict[str, float | None]], Callable[[
 )
 
 
+#: Name of a plot -> what stands behind its values where a script says them; none behind plain numbers.
+UNITS: Mapping[str, str] = {"Points per second": "/s", "Busy share per stage": " %", "Memory of the process": "B"}
+
+
 def plots(figures: RunFigures) -> tuple[Plot, ...]:
     """What there is to draw; nothing of what was never known, or only once."""
     samples = figures.samples
@@ -93,7 +97,11 @@ def columns(made: Iterable[Plot], figures: RunFigures) -> dict[str, Any]:
     return {
         "at": [one.at for one in figures.samples],
         "plots": [
-            {"name": one.name, "lines": [{"name": line.name, "values": line.values} for line in one.lines]}
+            {
+                "name": one.name,
+                "unit": UNITS.get(one.name, ""),
+                "lines": [{"name": line.name, "values": line.values} for line in one.lines],
+            }
             for one in made
         ],
     }

@@ -2,7 +2,8 @@
 (() => {
   const place = document.getElementById("plots");
   if (!place || !window.uPlot) return;
-  const short = (_, value) => value == null ? "–" : new Intl.NumberFormat("en", { notation: "compact" }).format(value);
+  const short = (unit) => (_, value) => value == null ? "–"
+    : new Intl.NumberFormat("en", { notation: "compact" }).format(unit === " %" ? value * 100 : value) + unit;
   let found, drawn = [];
   const draw = () => {
     if (!found?.plots.length) return;
@@ -17,17 +18,19 @@
       return figure;
     });
     place.replaceChildren(...figures);
-    drawn = found.plots.map(({ lines }, at) => new uPlot({
+    drawn = found.plots.map(({ lines, unit }, at) => new uPlot({
       width: figures[at].clientWidth,
       height: 170,
-      scales: { y: { range: (_, low, high) => [0, high * 1.05 || 1] } },
-      axes: [{ ...axis, space: 60, values: "{HH}:{mm}:{ss}" }, { ...axis, values: (_, all) => all.map((one) => short(0, one)) }],
+      scales: { y: { range: (_, low, high) => [0, unit === " %" ? 1 : high * 1.05 || 1] } },
+      // The newest values, where nothing is under the pointer.
+      hooks: { setLegend: [(one) => one.legend.idx == null && one.setLegend({ idx: found.at.length - 1 }, false)] },
+      axes: [{ ...axis, space: 60, size: 30, values: "{HH}:{mm}:{ss}" }, { ...axis, size: 56, values: (_, all) => all.map((one) => short(unit)(0, one)) }],
       series: [{ label: "at", value: "{HH}:{mm}:{ss}" }, ...lines.map(({ name }, index) => ({
-        label: name || "value",
+        label: name || "now",
         stroke: colour(["link", "good", "wait", "text", "dim"][index % 5]),
         dash: index ? [2 * index + 2, 3] : [],
         points: { show: false },
-        value: short,
+        value: short(unit),
       }))],
     }, [found.at, ...lines.map((one) => one.values)], figures[at]));
   };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,14 +33,16 @@ def environment() -> Environment:
     )
     made.tests["a_command"] = is_command
     made.filters.update(
-        number=number, size=size, took=took, rate=rate, share=share, ago=ago, moment=moment, iso=iso,
+        number=number, size=size, took=took, rate=rate, share=share, ago=ago, moment=moment, clock=clock, iso=iso,
+        parted=parted, words=words,
         counted=text.counted, state=state, pretty=pretty, quote=text.quote, short=short,
     )
     return made
 
 
 #: A hint that is a command from the first word to the last, with nothing said about it behind.
-_WORD = r"(?:'[^']*'|[a-z]+(?=$| \S*[^a-z\s:;,]\S*(?<![:;,])(?: |$))|--?[a-z][\w-]*|\S*[^a-z\s:;,]\S*(?<![:;,]))"
+_QUOTED = r"'[^']*'|\"[^\"]*\""
+_WORD = rf"(?:{_QUOTED}|[a-z]+(?=$| \S*[^a-z\s:;,]\S*(?<![:;,])(?: |$))|--?[a-z][\w-]*|\S*[^a-z\s:;,]\S*(?<![:;,]))"
 _COMMAND = re.compile(rf"(?:qmigrate|alembic|pip)(?: {_WORD})+")
 
 
@@ -87,6 +90,11 @@ def moment(value: datetime | None) -> str:
     return NOTHING if value is None else f"{text.moment(value)} {text.zone(value)}"
 
 
+def clock(value: datetime) -> str:
+    """``14:02:11``, in the zone of :func:`moment`."""
+    return f"{text.aware(value).astimezone():%H:%M:%S}"
+
+
 def iso(value: datetime) -> str:
     """For programs: the attribute of `<time>`."""
     return text.aware(value).astimezone(UTC).isoformat(timespec="seconds")
@@ -110,6 +118,23 @@ def short(value: Any) -> str:
     said = value if isinstance(value, str) else json.dumps(text.to_plain(value), ensure_ascii=False)
     shown = " ".join(said.split())
     return shown if len(shown) <= _LONG else f"{shown[:_LONG]}…"
+
+
+def parted(line: str) -> tuple[str, str]:
+    """What a fix is for, and its command: ``restore it:``, ``qmigrate repair docs``. Either may be empty."""
+    if is_command(line):
+        return "", line.strip()
+    why, colon, typed = line.partition(": ")
+    return (f"{why}:", typed.strip()) if colon and is_command(typed) else (line, "")
+
+
+def words(value: Any) -> Any:
+    """A value of a schema without brackets and quotes: ``type keyword, is_tenant true``."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {words(one)}" for name, one in value.items() if one is not None)
+    if isinstance(value, list | tuple):
+        return ", ".join(str(words(one)) for one in value)
+    return json.dumps(value) if isinstance(value, bool) else value
 
 
 def pretty(value: Any) -> str:
