@@ -172,7 +172,7 @@ def test_a_failed_run_is_aborted_by_clicks(tmp_path, opened):
 
 
 def test_vectors_are_examined_by_clicks(tmp_path, opened, scripts):
-    """Nothing is known before; a job looks, and the page has what it found, for as long as the job is kept."""
+    """Nothing is known before; a job examines them, and the page has what it found, for as long as the job is kept."""
     made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db")
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings())
@@ -187,7 +187,7 @@ def test_vectors_are_examined_by_clicks(tmp_path, opened, scripts):
         for one in (page, vera):
             one.get_by_role("link", name="Collections").click()
             one.get_by_role("link", name=made.name).click()
-            one.get_by_text("Not known: nobody has asked").wait_for()
+            one.get_by_text("Not known: it was not asked for here").wait_for()
         assert vera.get_by_role("button", name="Examine").count() == 0
         page.get_by_role("button", name="Examine").click()
         page.get_by_role("status").filter(has_text="A job examines its vectors").wait_for()
@@ -224,7 +224,7 @@ def test_asked_approved_run_proven_and_undone_by_clicks(strict, opened, scripts)
         renewed(kim, scripts)
         kim.get_by_role("link", name="Request 1").click()
         kim.get_by_role("heading", name="Request 1").wait_for()
-        assert kim.get_by_role("button", name="Approve and run").count() == 0, "nobody approves what they have asked for"
+        assert kim.get_by_role("button", name="Approve and run").count() == 0, "who has asked for it does not approve it"
         assert strict.paths() == set(PATHS)
         anna.get_by_role("link", name="Requests").click()
         anna.get_by_role("row", name="pending").get_by_role("link", name="1").click()
@@ -277,7 +277,7 @@ def test_the_audit_is_filtered_and_exported_by_clicks(tmp_path, opened):
         with page.expect_download() as sent:
             page.get_by_role("link", name="JSON Lines").click()
         assert [json.loads(line)["actor"] for line in sent.value.path().read_text().splitlines()] == ["kim"]
-        page.get_by_label("Who").fill("nobody")
+        page.get_by_label("Who").fill("lou")
         page.get_by_role("button", name="Filter").click()
         page.get_by_text("No row fits.").wait_for()
         page.get_by_role("link", name="Show all").click()
@@ -286,7 +286,7 @@ def test_the_audit_is_filtered_and_exported_by_clicks(tmp_path, opened):
 
 @pytest.mark.server
 def test_two_browsers_see_one_run(qdrant_server, tmp_path, monkeypatch, opened, scripts):
-    """Paused, slowed and let on by one, and seen by the other: by events with scripts, and after a reload without."""
+    """Paused, slowed and resumed by one person, and seen by the other: by events with scripts, and after a reload without."""
     made = Deployment(tmp_path / "project", {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port, "timeout": 5}, f"sqlite:///{tmp_path}/ledger.db")
     states = States(made, points=200)
     monkeypatch.setattr(executor, "ASKED_EVERY", 0.0)

@@ -1,4 +1,4 @@
-"""A console that dies in the middle of its own job and is started again: who looks at the page loses nothing."""
+"""A console that dies in the middle of its own job and is started again: the page that asked for it loses nothing."""
 
 from __future__ import annotations
 

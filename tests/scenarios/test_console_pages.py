@@ -118,7 +118,7 @@ def test_a_name_may_hold_anything(tmp_path):
 def test_a_collection_shows_all_of_it(states):
     """Schema, revisions with what each did, generations with sizes, days."""
     page = Browser(states.made).get(f"/collections/{states.served}")
-    for words in ("Schema", "Revisions", "Generations", "Points per day, the last 30 days", "40 0 2", "Vectors' health", "Not known: nobody has asked for it here within 30 d", "add vector b 16 cosine", "copy in", "43", "cosine" if "cosine" in page.text else "Cosine"):
+    for words in ("Schema", "Revisions", "Generations", "Points per day, the last 30 days", "40 0 2", "Vectors' health", "Not known: it was not asked for here within 30 d", "add vector b 16 cosine", "copy in", "43", "cosine" if "cosine" in page.text else "Cosine"):
         assert words in page.text, words
     found = collection(states.made.settings(), states.served)
     assert [(one.revision, one.state) for one in found.revisions if one.state != "passed"] == [("0002", "applied"), ("0001", "applied")]

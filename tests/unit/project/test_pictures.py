@@ -109,7 +109,7 @@ def test_the_picture_of_the_console_shows_what_the_page_says(said, monkeypatch):
     PICTURES["held"](terminal)
     client = PICTURES["entered"](said["folder"])
     now = PICTURES["words"](client.get(PICTURES["PAGE"]).text.replace(f"{said['folder'].resolve()}/", ""))
-    # The project's first commands here were typed by whoever runs the tests.
+    # The project's first commands here were typed by the user who runs the tests.
     by = [re.sub(r"^in 0, \S+$", "in 0, kim", shape(one)) for one in now]
     assert [shape(one) for one in page()] == by
 

@@ -70,9 +70,8 @@ def runs_routes(site: Site) -> APIRouter:
     @router.get("/runs/{number}", dependencies=allowed)
     def one(request: Request, number: Number) -> Response:
         found, figures = running.run_with_figures(site.settings, number)
-        title = f"Run {number}: {found.summary.verb} of {found.summary.collection}"
-        name, working = found.summary.collection, found.summary.state == "running"
-        asked = paces.asked(site.settings, name, number) if working else None
+        name, title = found.summary.collection, f"Run {number}: {found.summary.verb} of {found.summary.collection}"
+        asked = paces.asked(site.settings, name, number) if found.summary.state == "running" else None
         shown = {"run": found, "plots": plots(figures), "asked": asked, **parts(site)}
         return site.render(request, "run.html", title=title, **shown)
 
