@@ -53,10 +53,16 @@ def _backend(module: str, keys: str, *sizes: str, size: int | None = None) -> Ba
 HTTP_BATCH = 32
 #: Of every embedder that takes images; see ``sources.py``.
 _IMAGES = "image_roots image_hosts image_networks image_base64 image_timeout image_max_bytes"
+#: Of every embedder whose model sentence-transformers loads.
+_SENTENCES = (
+    "model prompt prompt_name max_seq_length revision cache_folder local_files_only trust_remote_code dtype device "
+    "batch_size threads"
+)
 
 _BACKENDS: Mapping[str, Backend] = {
     "hashing": _backend("hashing", "size", "size", size=256),
     "bm25": _backend("bm25", "language task k1 b average"),
+    "qdrant": _backend("qdrant", "model options size version", "size"),
     "pixels": _backend("pixels", f"size {_IMAGES}", "size", size=512),
     "callable": _backend("function", "function size max_batch version sys_path", "size"),
     "http": _backend(
@@ -73,9 +79,12 @@ _BACKENDS: Mapping[str, Backend] = {
     ),
     "sentence_transformers": _backend(
         "sentence_transformers",
-        "model method prompt prompt_name normalize_embeddings truncate_dim max_seq_length revision cache_folder "
-        f"local_files_only trust_remote_code dtype device batch_size threads exif_transpose {_IMAGES}",
+        f"{_SENTENCES} method normalize_embeddings truncate_dim exif_transpose {_IMAGES}",
         "truncate_dim",
+    ),
+    "splade": _backend("splade", f"{_SENTENCES} task max_active_dims"),
+    "colbert": _backend(
+        "colbert", f"{_SENTENCES} task normalize_embeddings max_rows document_length query_length"
     ),
 }
 

@@ -139,6 +139,23 @@ class Options:
             raise self.wrong(key, "a list of strings", value)
         return tuple(value)
 
+    def table(self, key: str) -> dict[str, Any]:
+        """Names and their values, as plain JSON; empty where it is absent.
+
+        Raises:
+            EmbedError: it is something else.
+        """
+        value = self._config.get(key)
+        if value is None:
+            return {}
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            value = repr(value)
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise self.wrong(key, "names and their values", value)
+        return dict(value)
+
     def flag(self, key: str, default: bool | None) -> bool | None:
         """True or false; `default` where it is absent.
 

@@ -60,9 +60,10 @@ class TorchEmbedder(ABC, Generic[Kept]):
         return self._batch or self._usual_batch()
 
     @property
-    def size(self) -> int:
-        """Length of its vectors; loads the model."""
-        return int(self.fingerprint()["size"])
+    def size(self) -> int | None:
+        """Length of its vectors, None where they are sparse; loads the model."""
+        size = self.fingerprint()["size"]
+        return None if size is None else int(size)
 
     def fingerprint(self) -> JsonObject:
         """Library, architecture, a digest of the weights in memory, preprocessing and precision; loads the model."""

@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: A float32 row, float32 rows of a multivector, or a sparse ``{"indices", "values"}``.
-Vector = NDArray[np.float32] | dict[str, list[Any]]
+from qmigrate.model.inference import ServerText
+
+#: A float32 row, float32 rows of a multivector, or a sparse ``{"indices", "values"}``; a text where a server makes it.
+Vector = NDArray[np.float32] | dict[str, list[Any]] | ServerText
+
+#: Numbers of one multivector, all rows together, that a server takes.
+MOST_NUMBERS = 1024 * 1024
 
 
 def as_vector(value: Any) -> Vector:
@@ -18,6 +23,8 @@ def as_vector(value: Any) -> Vector:
     Raises:
         ValueError: it is not a vector; the message completes "it …".
     """
+    if isinstance(value, ServerText):
+        return value
     if isinstance(value, Mapping):
         if set(value) != {"indices", "values"}:
             raise ValueError('is an object without exactly "indices" and "values"')
@@ -54,10 +61,14 @@ def wrong(vector: Vector, size: int | None) -> str | None:
         vector: from :func:`as_vector`.
         size: wanted length of a row; None accepts any. A sparse vector has none.
     """
+    if isinstance(vector, ServerText):
+        return None
     if isinstance(vector, dict):
         return _sparse_wrong(vector)
     if vector.size == 0:
         return "is empty"
+    if vector.ndim == 2 and vector.size > MOST_NUMBERS:
+        return f"has {len(vector):,} rows of {vector.shape[1]:,} values, and a server takes {MOST_NUMBERS:,} numbers"
     if size is not None and vector.shape[-1] != size:
         return f"has {vector.shape[-1]:,} values instead of {size:,}"
     if not np.isfinite(vector).all():

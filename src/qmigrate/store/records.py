@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from qdrant_client import grpc
 
 from qmigrate.model.payload_path import selected
+from qmigrate.model.inference import ServerText
 from qmigrate.model.transform import Payload, Point, PointId, PointTransform, Scale, VectorValue
 from qmigrate.ports import Ready, Stored
 from qmigrate.sequences import in_parts
@@ -399,6 +400,8 @@ def without_payload(ready: Ready) -> Ready:
 
 def vector_wire(value: Any) -> bytes:
     """A ``Vector`` message as bytes; a float32 row goes in as it is, since extending a field is ten times slower."""
+    if isinstance(value, ServerText):
+        return bytes(grpc.Vector(document=_document(value)).SerializeToString())
     if isinstance(value, Mapping):
         message = grpc.Vector(
             sparse=grpc.SparseVector(values=list(value["values"]), indices=list(value["indices"]))
@@ -412,6 +415,8 @@ def vector_wire(value: Any) -> bytes:
 
 def vector_input(value: Any) -> Any:
     """A ``VectorInput`` to search by: what :func:`vector_wire` takes."""
+    if isinstance(value, ServerText):
+        return grpc.VectorInput(document=_document(value))
     if isinstance(value, Mapping):
         sparse = grpc.SparseVector(values=list(value["values"]), indices=list(value["indices"]))
         return grpc.VectorInput(sparse=sparse)
@@ -419,6 +424,11 @@ def vector_input(value: Any) -> Any:
         return grpc.VectorInput(dense=grpc.DenseVector(data=list(map(float, value))))
     rows = [grpc.DenseVector(data=list(map(float, row))) for row in value]
     return grpc.VectorInput(multi_dense=grpc.MultiDenseVector(vectors=rows))
+
+
+def _document(value: ServerText) -> Any:
+    options = {name: exact.new_value(one) for name, one in value.options.items()}
+    return grpc.Document(text=value.text, model=value.model, options=options)
 
 
 def with_vectors(identifier: PointId, vectors: Mapping[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import qmigrate.embed.pipeline as pipeline_module
 from qmigrate.embed.inputs import ImageName
 from qmigrate.embed.pipeline import Pipeline
 from qmigrate.embed.staged import Prepared, StagedEmbedder, Underway
@@ -123,6 +124,30 @@ def test_equal_items_are_embedded_once_per_window() -> None:
     assert sorted(embedder.opened) == ["a", "a", "b", "missing"]
     assert [one.index if isinstance(one, Failure) else one.tolist() for one in made] == [[1, 1]] * 5 + [5, 6]
     assert [one.index if isinstance(one, Failure) else one.tolist() for one in again] == [[1, 1], 1]
+
+
+def test_what_is_kept_for_equal_items_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of late interaction are large: only as many are kept as fit, the latest ones."""
+
+    class Rows:
+        size, max_batch = 4, 4
+
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def fingerprint(self) -> dict[str, Any]:
+            return {"type": "rows"}
+
+        def embed(self, items: Sequence[Any]) -> Any:
+            self.asked += items
+            return [np.ones((16, 4), dtype=np.float32) for _ in items]
+
+    monkeypatch.setattr(pipeline_module, "KEPT_BYTES", 3 * 16 * 4 * 4)
+    embedder = Rows()
+    with Pipeline(embedder, 4) as pipeline:
+        for text in ["a", "b", "c", "d", "d", "c", "b", "a"]:
+            assert pipeline.submit([text], nothing).result(nothing)[0].shape == (16, 4)
+    assert embedder.asked == ["a", "b", "c", "d", "a"]
 
 
 def test_too_much_under_way_waits() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from qmigrate.embed.inputs import kind_of
 from qmigrate.embed.options import Options
 from qmigrate.embed.staged import Prepared, out_of_memory
 from qmigrate.embed.torch_embedder import Loaded, TorchEmbedder, is_text
@@ -129,15 +130,22 @@ def build(options: Options) -> Embedder:
     Raises:
         EmbedError: the library is missing, or a value is wrong.
     """
+    method = options.choice("method", METHODS)
+    return SentenceModel(options, model_of(options, "sentence-transformers/all-MiniLM-L6-v2"), method)
+
+
+def model_of(options: Options, example: str) -> str:
+    """The model that an embedder names: one of the hub, or a folder.
+
+    Raises:
+        EmbedError: the library is missing, it names none, or the type of its numbers is unknown.
+    """
     require(options, "sentence_transformers", "sentence-transformers")
     model = options.text("model")
     if model is None:
-        raise EmbedError(
-            f"embedder {options.name!r} names no model",
-            hint="for example model: sentence-transformers/all-MiniLM-L6-v2",
-        )
+        raise EmbedError(f"embedder {options.name!r} names no model", hint=f"for example model: {example}")
     options.choice("dtype", DTYPES)
-    return _SentenceTransformers(options, model, options.choice("method", METHODS))
+    return model
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +155,17 @@ class _Model(Loaded):
     tokens: Tokens
 
 
-class _SentenceTransformers(TorchEmbedder[_Model]):
-    """Prepared texts are texts that bring their tokens along, prepared images are images; the library does the rest."""
+class SentenceModel(TorchEmbedder[_Model]):
+    """Prepared texts are texts that bring their tokens along, prepared images are images; the library does the rest.
+
+    Other kinds of models that the library loads are subclasses: what is different is what :meth:`_vectors` returns.
+
+    Args:
+        method: of the model, which makes vectors.
+    """
+
+    #: The type of embedder, and the class of the library.
+    kind, made_by = "sentence_transformers", "SentenceTransformer"
 
     def __init__(self, options: Options, model: str, method: str) -> None:
         super().__init__(options)
@@ -204,18 +221,19 @@ class _SentenceTransformers(TorchEmbedder[_Model]):
     def _encoded(self, loaded: _Model, part: Sequence[Any]) -> Any:
         return self._encoded_by(loaded.model, part)
 
+    def _vectors(self, model: Any, part: Sequence[Any]) -> Any:
+        """What the library makes of items."""
+        kept = {"normalize_embeddings": self._normalize, "truncate_dim": self._truncate}
+        return self._asked(model, part, convert_to_numpy=True, **kept)
+
+    def _asked(self, model: Any, part: Sequence[Any], **more: Any) -> Any:
+        """Call the method of the model that makes vectors."""
+        more |= {"prompt": self._prompt, "prompt_name": self._prompt_name}
+        return getattr(model, self._method)(list(part), batch_size=len(part), show_progress_bar=False, **more)
+
     def _encoded_by(self, model: Any, part: Sequence[Any]) -> Any:
         try:
-            return getattr(model, self._method)(
-                list(part),
-                batch_size=len(part),
-                show_progress_bar=False,
-                prompt=self._prompt,
-                prompt_name=self._prompt_name,
-                normalize_embeddings=self._normalize,
-                truncate_dim=self._truncate,
-                convert_to_numpy=True,
-            )
+            return self._vectors(model, part)
         except Exception as error:  # a model that takes no images, a text its tokenizer can't take
             if out_of_memory(error):
                 raise
@@ -231,8 +249,31 @@ class _SentenceTransformers(TorchEmbedder[_Model]):
         wanted = options.choice("dtype", DTYPES)
         if wanted == "auto":
             wanted = "bfloat16" if device.startswith("cuda") else "float32"
+        model = self._found(package, torch)
+        longest = options.integer("max_seq_length", None)
+        if longest is not None:
+            model.max_seq_length = longest
+        if self._prompt_name is not None and self._prompt_name not in model.prompts:
+            known = ", ".join(sorted(model.prompts)) or "none"
+            raise options.wrong("prompt_name", f"one of {known}", self._prompt_name)
+        fingerprint = self._fingerprint(model, package.__version__, wanted)
+        placed = model.to(device=device, dtype=getattr(torch, wanted)).eval()
+        tokens = Tokens(placed, lambda texts: self._compared(placed, texts))
+        return _Model(placed, self._batches(device), fingerprint, tokens)
+
+    def _compared(self, model: Any, texts: Sequence[Any]) -> Any:
+        """Vectors of texts in a form in which those of two calls can be compared."""
+        return self._encoded_by(model, texts)
+
+    def _found(self, package: Any, torch: Any) -> Any:
+        """The model, where it is one of this kind."""
+        return self._open(package, torch)
+
+    def _open(self, package: Any, torch: Any) -> Any:
+        """The model as its files have it."""
+        options = self._options
         try:
-            model = package.SentenceTransformer(
+            return getattr(package, self.made_by)(
                 self._model,
                 # In full and on the host, so that the digest is of the weights and not of a rounding of them.
                 device="cpu",
@@ -247,20 +288,10 @@ class _SentenceTransformers(TorchEmbedder[_Model]):
                 f"embedder {options.name!r}: {self._model} can't be loaded: {type(error).__name__}: {error}",
                 hint="check model, revision and cache_folder of this embedder in qmigrate.yaml",
             ) from error
-        longest = options.integer("max_seq_length", None)
-        if longest is not None:
-            model.max_seq_length = longest
-        if self._prompt_name is not None and self._prompt_name not in model.prompts:
-            known = ", ".join(sorted(model.prompts)) or "none"
-            raise options.wrong("prompt_name", f"one of {known}", self._prompt_name)
-        fingerprint = self._fingerprint(model, package.__version__, wanted)
-        placed = model.to(device=device, dtype=getattr(torch, wanted)).eval()
-        tokens = Tokens(placed, lambda texts: self._encoded_by(placed, texts))
-        return _Model(placed, self._batches(device), fingerprint, tokens)
 
     def _fingerprint(self, model: Any, version: str, precision: str) -> JsonObject:
         return {
-            "type": "sentence_transformers",
+            "type": self.kind,
             "library": "sentence-transformers",
             "library_version": version,
             "architecture": architecture_digest(model),
@@ -280,6 +311,35 @@ class _SentenceTransformers(TorchEmbedder[_Model]):
             "prompt": self._prompt if self._prompt is not None else model.prompts.get(named),
             "prompts": dict(model.prompts) if self._method != "encode" else {},
         }
+
+
+class TextModel(SentenceModel):
+    """Kinds of texts only, which the library also makes of the files of other models: by weights that it makes up."""
+
+    def _prepared(self, loaded: _Model, item: Any) -> Any:
+        if not is_text(item):
+            return EmbedError(f"embedder {self._options.name!r} takes texts, not {kind_of(item)}")
+        return super()._prepared(loaded, item)
+
+    def _whole(self, package: Any, torch: Any) -> Any:
+        """The model, whose weights are all in its files.
+
+        Raises:
+            EmbedError: two loads differ, so something was made up.
+        """
+        digests = []
+        for seed in (1, 2):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                model = self._open(package, torch)
+            digests.append(weights_digest(model.state_dict()))
+        if digests[0] != digests[1]:
+            raise EmbedError(
+                f"embedder {self._options.name!r}: the files of {self._model} are not those of a model of type "
+                f"{self.kind}: what they lack, the library fills with random numbers at each load",
+                hint="name a model that was saved as one; for dense vectors: type: sentence_transformers",
+            )
+        return model
 
 
 def _dimension(model: Any) -> int:

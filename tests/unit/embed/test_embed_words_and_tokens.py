@@ -1,0 +1,173 @@
+"""SPLADE and ColBERT by real libraries: models made small on the spot, loaded as the product loads them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import numpy as np
+import pytest
+
+from qmigrate.embed import load
+from qmigrate.embed.inputs import ImageName
+from qmigrate.embed.pipeline import Pipeline
+from qmigrate.embed.stream import Failure, embed_all
+from qmigrate.errors import EmbedError
+
+MISSING = [one for one in ("torch", "sentence_transformers") if importlib.util.find_spec(one) is None]
+if MISSING:
+    pytest.skip(f"not installed: {', '.join(MISSING)}; scripts/test --embed installs them", allow_module_level=True)
+
+#: The libraries warn of their own old ways.
+pytestmark = pytest.mark.filterwarnings("ignore")
+#: What is not on this machine is missing, not fetched.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+NAMES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "green", "cat", "dog", "boat", ".", ",", ":"]
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+TEXTS = ["red cat", "a green boat, a dog.", "blue", "red red dog : cat cat cat boat"]
+
+
+def bert(folder, kind):
+    """A folder with a BERT of random weights and its tokenizer."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)
+    torch.manual_seed(7)
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(NAMES))
+    config = transformers.BertConfig(vocab_size=len(NAMES), max_position_embeddings=40, **SIZES)
+    getattr(transformers, kind)(config).save_pretrained(folder)
+    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def splade(tmp_path_factory):
+    """A masked language model, which is all that SPLADE needs, and what the library makes of it."""
+    from sentence_transformers import SparseEncoder
+
+    folder = tmp_path_factory.mktemp("splade")
+    model = SparseEncoder(bert(folder / "bert", "BertForMaskedLM"), device="cpu")
+    model.save(str(folder / "model"))
+    return str(folder / "model")
+
+
+@pytest.fixture(scope="module")
+def colbert(tmp_path_factory):
+    """A model of two layers, a projection to 8 values, a prefix for questions, and tokens that don't count."""
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Dense, Normalize, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+    from torch import nn
+
+    folder = tmp_path_factory.mktemp("colbert")
+    transformer = Transformer(bert(folder / "bert", "BertModel"), document_length=24)
+    dense = Dense(32, 8, bias=False, activation_function=nn.Identity(), module_input_name="token_embeddings")
+    modules = [transformer, dense, MultiVectorMask([".", ","]), Normalize(module_input_name="token_embeddings")]
+    model = MultiVectorEncoder(modules=modules, prompts={"query": "red : ", "document": "blue : "}, device="cpu")
+    model.save(str(folder / "model"))
+    return str(folder / "model")
+
+
+def made(kind, folder, **more):
+    """An embedder of a folder."""
+    return load("words", {"type": kind, "model": folder, "device": "cpu", "batch_size": 2, **more})
+
+
+def both(embedder, texts):
+    """The vectors of one call, which the pipeline gives as well."""
+    found = embed_all(embedder, texts, size=embedder.size)
+    with Pipeline(embedder, embedder.size) as pipeline:
+        streamed = pipeline.submit(texts, lambda: None).result(lambda: None)
+    for one, other in zip(found, streamed, strict=True):
+        assert type(one) is type(other)
+        if isinstance(one, dict):
+            assert one["indices"] == other["indices"]
+            assert np.allclose(one["values"], other["values"], atol=1e-4)
+        elif not isinstance(one, Failure):
+            assert np.allclose(one, other, atol=1e-4)
+    return found
+
+
+def test_splade_gives_the_words_that_the_library_gives(splade):
+    """Indices are places in the vocabulary, values the library's own; nothing that is 0 is kept."""
+    from sentence_transformers import SparseEncoder
+
+    wanted = SparseEncoder(splade, device="cpu").encode_document(TEXTS, convert_to_sparse_tensor=False).numpy()
+    embedder = made("splade", splade)
+    assert embedder.size is None
+    found = both(embedder, TEXTS)
+    for vector, row in zip(found, wanted, strict=True):
+        assert vector["indices"] == np.flatnonzero(row).tolist()
+        assert np.allclose(vector["values"], row[vector["indices"]], atol=1e-5)
+    assert 0 < len(found[0]["indices"]) <= len(NAMES)
+    few = embed_all(made("splade", splade, max_active_dims=2), TEXTS, size=None)
+    assert {len(one["indices"]) for one in few} == {2}
+    assert all(set(one["indices"]) <= set(other["indices"]) for one, other in zip(few, found, strict=True))
+
+
+def test_colbert_gives_a_row_for_each_token_that_counts(colbert):
+    """Punctuation of a document has none, every row has length 1, and a question has the other prefix."""
+    from sentence_transformers import MultiVectorEncoder
+
+    library = MultiVectorEncoder(colbert, device="cpu")
+    documents, questions = made("colbert", colbert), made("colbert", colbert, task="query")
+    assert (documents.size, questions.size) == (8, 8)
+    for embedder, wanted in ((documents, library.encode_document(TEXTS)), (questions, library.encode_query(TEXTS))):
+        found = both(embedder, TEXTS)
+        assert [len(one) for one in found] == [len(one) for one in wanted]
+        assert all(np.allclose(one, other.numpy(), atol=1e-4) for one, other in zip(found, wanted, strict=True))
+        assert all(np.allclose(np.linalg.norm(one, axis=1), 1, atol=1e-4) for one in found)
+    rows = [len(one) for one in embed_all(documents, ["red cat", "red , cat ."], size=8)]
+    assert rows == [6, 6]
+    assert len(embed_all(questions, ["red , cat ."], size=8)[0]) == 8
+
+
+def test_what_has_too_many_tokens_is_a_failure_of_that_item(colbert):
+    """``max_rows`` bounds what a point may hold; ``document_length`` cuts it off before."""
+    long = " ".join(["cat"] * 14)
+    found = embed_all(made("colbert", colbert, max_rows=10), ["red cat", long], size=8)
+    assert len(found[0]) == 6
+    assert isinstance(found[1], Failure)
+    assert "has 18 tokens that count, and max_rows is 10" in found[1].message
+    cut = embed_all(made("colbert", colbert, max_rows=10, document_length=10), ["red cat", long], size=8)
+    assert [len(one) for one in cut] == [6, 10]
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("splade", ({"max_active_dims": 3}, {"task": "query"})), ("colbert", ({"task": "query"}, {"document_length": 10}))],
+)
+def test_what_decides_the_vectors_is_in_the_fingerprint(splade, colbert, kind, told):
+    """The same files give the same one; a length, a task or a bound gives another one."""
+    folder = {"splade": splade, "colbert": colbert}[kind]
+    first = made(kind, folder).fingerprint()
+    assert first == made(kind, folder, threads=2).fingerprint()
+    assert first["type"] == kind
+    for more in told:
+        assert made(kind, folder, **more).fingerprint() != first
+
+
+@pytest.mark.parametrize("kind", ["splade", "colbert"])
+def test_the_files_of_another_kind_of_model_are_refused(tmp_path, kind):
+    """The library would make up what they lack, anew at each load: no two runs would have the same vectors."""
+    folder = bert(tmp_path / "bert", "BertModel")
+    with pytest.raises(EmbedError, match=f"not those of a model of type {kind}: what they lack, .* random numbers"):
+        made(kind, folder).fingerprint()
+
+
+@pytest.mark.parametrize("kind", ["splade", "colbert"])
+def test_only_texts_are_taken(splade, colbert, kind):
+    """The name of an image is a failure of that item, and never embedded as a text."""
+    found = embed_all(made(kind, {"splade": splade, "colbert": colbert}[kind]), ["red", ImageName("a.png")], size=None)
+    assert not isinstance(found[0], Failure)
+    assert "takes texts, not an image" in found[1].message
+
+
+@pytest.mark.parametrize(("kind", "key"), [("splade", "task"), ("colbert", "max_rows"), ("colbert", "query_length")])
+def test_a_wrong_value_is_named(kind, key):
+    """It needs no model to be found out."""
+    with pytest.raises(EmbedError, match=f"{key} must be"):
+        made(kind, "nowhere", **{key: "many"})
