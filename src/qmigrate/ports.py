@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmigrate.model.ids import Page
+from qmigrate.model.inference import ServerText
 from qmigrate.model.names import EpochAlias, Permit
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
@@ -260,12 +261,30 @@ class Store(Protocol):
         """Up to `count` ids at random, unsorted; of points that have a vector, where one is named."""
 
     def nearest(
-        self, name: str, vector: str, queries: Sequence[Any], *, limit: int, exact: bool, ef: int | None = None
+        self,
+        name: str,
+        vector: str,
+        queries: Sequence[Any],
+        *,
+        limit: int,
+        exact: bool,
+        ef: int | None = None,
+        among: Sequence[PointId] | None = None,
     ) -> list[list[PointId]]:
         """The nearest points of each query, by one vector; `exact` does without the index.
 
         Args:
-            queries: each a dense vector, rows of a multivector, or a sparse ``{"indices", "values"}``.
+            queries: each a dense vector, rows of a multivector, a sparse ``{"indices", "values"}``, or a text that the
+                server makes one of.
+            among: ids that alone may be found; None for all.
+        """
+
+    def why_no_inference(self, name: str, vector: str, text: ServerText) -> str | None:
+        """Why the server makes no vector of a text; None where it does.
+
+        Args:
+            name: of a collection to ask in; nothing is written.
+            vector: one of its vectors, of whatever kind.
         """
 
     def facet(self, name: str, field: str, most: int) -> dict[str | int | bool, int] | None:
@@ -508,6 +527,14 @@ class CountsTokens(Protocol):
 
     def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
         """How many tokens each text has, those that the model adds among them; None where that is not known."""
+
+
+@runtime_checkable
+class ByServer(Protocol):
+    """An embedder that leaves it to the server to make the vectors."""
+
+    def for_server(self, text: str) -> ServerText:
+        """What stands for the vector of a text."""
 
 
 class Progress(Protocol):

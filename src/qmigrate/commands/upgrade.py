@@ -71,6 +71,7 @@ def _notes(opened: Session, world: World, item: CollectionPlan, *, load: bool) -
                 made = known_size(configured.get(filling.embedder, {}))
                 check_size(name, step, vector, filling.embedder, made)
                 yield from _random(name, vector, filling, configured)
+                yield from _by_server(name, vector, filling, configured)
                 if load and vector in recorded:
                     yield from _change(opened, name, vector, filling, configured, recorded[vector])
         recorded = {target: recorded[source] for target, source in transform.vectors.items() if source in recorded}
@@ -82,6 +83,17 @@ def _random(name: str, vector: str, filling: Embed, configured: Mapping[str, Map
         yield (
             f"{name}: vector {vector or '(unnamed)'} is filled by {filling.embedder} with random weights "
             f"(seed {seed}): for trials only, its searches mean nothing"
+        )
+
+
+def _by_server(
+    name: str, vector: str, filling: Embed, configured: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    found = configured.get(filling.embedder, {})
+    if found.get("type") == "qdrant":
+        yield (
+            f"{name}: vector {vector or '(unnamed)'} is made by the server itself, by {found.get('model')}: it shows "
+            "none of them beforehand, so the proof asks for a sample of points by their own texts"
         )
 
 

@@ -147,7 +147,8 @@ def chosen(
 #: What is under way at most: items from submission to their vector, and bytes of opened items.
 MOST_ITEMS = 8192
 MOST_BYTES = 512 * 2**20
-#: Bytes of vectors that are kept for equal inputs; a multivector of a long text has a hundred times those of a dense one.
+#: Bytes of vectors that are kept for equal inputs; a multivector of a long text has a hundred times those of a dense
+#: one.
 KEPT_BYTES = 128 * 2**20
 #: Batches that wait for the device, and those that the device is at or that wait to be delivered.
 AHEAD = 2

@@ -14,7 +14,7 @@ from qmigrate.model.inference import ServerText
 Vector = NDArray[np.float32] | dict[str, list[Any]] | ServerText
 
 #: Numbers of one multivector, all rows together, that a server takes.
-MOST_NUMBERS = 1024 * 1024
+MOST_NUMBERS = 1024 * 1024 - 1
 
 
 def as_vector(value: Any) -> Vector:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PointId = int | str
 Payload = dict[str, Any]
 #: A vector as plain values: dense, sparse ``{"indices", "values"}``, or rows of a multivector.
-VectorValue = list[float] | dict[str, list[Any]] | list[list[float]]
+VectorValue = list[float] | dict[str, Any] | list[list[float]]
 #: How far a payload double may be from what was written, in units of its last place: a server parses the JSON that it
 #: has stored by a multiplication or two, each of which rounds.
 LAST_DIGITS = 4

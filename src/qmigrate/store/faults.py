@@ -77,6 +77,14 @@ def is_unclear(error: BaseException) -> bool:
     return not isinstance(error, DeniedError | NotFoundError | ConflictError | RefusedRequestError)
 
 
+#: How a server words it that has no inference service; it says so as an internal error, which would be tried again.
+_NO_INFERENCE = "InferenceService URL not configured"
+_INFERENCE = (
+    "inference.address in the server's own configuration names such a service (Qdrant Cloud has one); without it only "
+    "model: qdrant/bm25 works, or another type of embedder"
+)
+
+
 def of_response(response: httpx.Response, label: str) -> StoreError:
     """The error that a REST answer of 300 and above stands for."""
     text = _server_text(response)
@@ -93,6 +101,8 @@ def of_response(response: httpx.Response, label: str) -> StoreError:
         return LimitedError(f"{where} limits requests: {text}", retry_after=wait)
     if code in (400, 422):
         return RefusedRequestError(f"{where} refused a request: {text}")
+    if _NO_INFERENCE in text:
+        return RefusedRequestError(f"{where} makes no vectors of texts: {text}", hint=_INFERENCE)
     if code in (408, 500, 502, 503, 504, 507):
         return TransientError(f"{where} failed a request with {code}: {text}", answered=_from_qdrant(response))
     return StoreError(f"{where} answered {code}: {text}", hint="is this address Qdrant's own, or a proxy's?")
@@ -211,6 +221,8 @@ def of_rpc(error: grpc.RpcError, label: str, timeout: float) -> StoreError:
         return RefusedRequestError(f"{where} refused a request: {text}")
     if code is grpc.StatusCode.UNIMPLEMENTED or re.search(r"http2 header with status: 4\d\d", text):
         return StoreError(f"{where} can't be used: what answers there doesn't speak Qdrant's gRPC ({text})", hint=_PORT)
+    if _NO_INFERENCE in text:
+        return RefusedRequestError(f"{where} makes no vectors of texts: {text}", hint=_INFERENCE)
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.ABORTED, grpc.StatusCode.UNKNOWN):
         return TransientError(f"{where} failed a request: {text}")
     return StoreError(f"{where} answered {code.name}: {text}")

@@ -17,8 +17,8 @@ import xxhash
 from numpy.typing import NDArray
 from qdrant_client import grpc
 
-from qmigrate.model.payload_path import selected
 from qmigrate.model.inference import ServerText
+from qmigrate.model.payload_path import selected
 from qmigrate.model.transform import Payload, Point, PointId, PointTransform, Scale, VectorValue
 from qmigrate.ports import Ready, Stored
 from qmigrate.sequences import in_parts
@@ -255,9 +255,10 @@ def vector_value(message: Any) -> VectorValue:
         return {"indices": list(message.sparse.indices), "values": list(message.sparse.values)}
     if kind == "multi_dense":
         return [list(row.data) for row in message.multi_dense.vectors]
-    if kind == "dense":
-        return list(message.dense.data)
-    return list(message.data)
+    if kind == "document":
+        options = {name: plain_value(value) for name, value in message.document.options.items()}
+        return {"text": message.document.text, "model": message.document.model, "options": options}
+    return list(message.dense.data if kind == "dense" else message.data)
 
 
 def vectors_of(stored: Stored) -> dict[str, VectorValue]:

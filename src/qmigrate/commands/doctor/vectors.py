@@ -29,6 +29,7 @@ from qmigrate.evaluation.measures import overlap
 from qmigrate.evaluation.soundness import NAMED, Odd, Soundness
 from qmigrate.model.facts.soundness import VectorFinding, VectorHealth
 from qmigrate.model.facts.stored import plain
+from qmigrate.model.inference import ServerText
 from qmigrate.model.names import unknown
 from qmigrate.model.state import LiveCollection
 from qmigrate.model.transform import Payload, PointId
@@ -319,7 +320,7 @@ class _Examined:
         worst = 1.0
         for stored, _, fresh in again.points:
             message = records.vector_messages(stored)[vector]
-            if isinstance(fresh, Mapping) or message.WhichOneof("vector") == "sparse":
+            if isinstance(fresh, Mapping | ServerText) or message.WhichOneof("vector") == "sparse":
                 continue
             alike = _alike(records.array_of(message), fresh)
             worst = min(worst, alike)

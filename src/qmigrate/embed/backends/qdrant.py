@@ -62,4 +62,8 @@ class _ByServer:
     def _one(self, item: Any) -> ServerText:
         if not isinstance(item, str) or isinstance(item, ImageName):
             raise EmbedError(f"embedder {self._name!r} takes texts, not {kind_of(item)}")
-        return ServerText(item, self._model, self._options)
+        return self.for_server(item)
+
+    def for_server(self, text: str) -> ServerText:
+        """See :class:`~qmigrate.ports.ByServer`."""
+        return ServerText(text, self._model, self._options)

@@ -22,6 +22,7 @@ from qmigrate.model.schema import FOUR_BITS, JsonObject, rounds_again
 from qmigrate.model.state import OPERATION_IDS_SINCE, LiveCollection
 from qmigrate.model.transform import PointTransform
 from qmigrate.operations.values import Embed
+from qmigrate.ports import ByServer
 from qmigrate.store import records
 from qmigrate.text import counted, did_you_mean
 
@@ -174,6 +175,8 @@ def _wait_until_green(work: Work, physical: str) -> None:
 def _check_embed(work: Work, step: Build, vector: str, filling: Embed, transform: PointTransform) -> JsonObject:
     embedder = work.code.embedder(filling.embedder)
     check_size(work.collection, step, vector, filling.embedder, embedder.size)
+    if isinstance(embedder, ByServer):
+        _check_server(work, str(step.source), filling.embedder, embedder)
     fields = sorted(filling.fields())
     # A template leaves missing parts out, so only the fill can say whether anything remains of a point's text.
     # A payload function may make the field, or take it away.
@@ -183,6 +186,23 @@ def _check_embed(work: Work, step: Build, vector: str, filling: Embed, transform
     elif transform.keeps_payload:
         _tell_missing(work, str(step.source), fields, vector)
     return embedder.fingerprint()
+
+
+def _check_server(work: Work, source: str, name: str, embedder: ByServer) -> None:
+    """See that the server makes vectors by the model of an embedder.
+
+    Raises:
+        EmbedError: it doesn't.
+    """
+    live = work.store.describe(source)
+    there = sorted(live.schema.vector_names()) if live is not None else []
+    why = work.store.why_no_inference(source, there[0] if there else "", embedder.for_server("a text to try it with"))
+    if why is not None:
+        raise EmbedError(
+            f"embedder {name!r} leaves it to the server to make vectors, and it doesn't: {why}",
+            hint="configure the inference service of the server, or take an embedder of another type: bm25 makes the "
+            "same words as qdrant/bm25",
+        )
 
 
 def check_size(collection: str, step: Build, vector: str, embedder: str, size: int | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from qmigrate.engine.prove.recorded import WORTH_IT
 from qmigrate.engine.work import Work
 from qmigrate.errors import RefusedError, VerificationError
 from qmigrate.model.facts.phases import DeltaPass, Proof
+from qmigrate.model.inference import ServerText
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import FOUR_BITS
 from qmigrate.model.transform import PointId
@@ -46,7 +48,7 @@ def lowest_cosine(one: Any, other: Any) -> float:
 def _pair(one: Vector, other: Vector) -> float:
     if isinstance(one, dict) and isinstance(other, dict):
         return _sparse(one, other)
-    if isinstance(one, dict) or isinstance(other, dict) or one.shape != other.shape:
+    if isinstance(one, dict | ServerText) or isinstance(other, dict | ServerText) or one.shape != other.shape:
         return INCOMPARABLE
     rows, others = np.atleast_2d(one).astype(np.float64), np.atleast_2d(other).astype(np.float64)
     if not len(rows):
@@ -74,6 +76,8 @@ def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 LOWEST_COSINE = 0.999
 #: The same where the stored one has four bits a value.
 LOWEST_OF_FOUR_BITS = 0.95
+#: Of the points that a server embeds, the share that their own texts must find, and among how many of the nearest.
+LOWEST_FOUND, NEAR = 0.9, 3
 #: A source pass that changed no more than this is close enough for the last one.
 SMALL_PASS = 100
 #: A delta pass that reads more than this share of what the one before has read makes no headway: under steady writes
@@ -195,7 +199,7 @@ def _pass(work: Work, sides: Sides, passes: int, *, carrying: bool, quiet: bool 
     report.passes = passes
     if not carrying:
         _refuse_writes(work, report.repaired)
-    _embed_again(sides, sample, report)
+    _embed_again(work, sides, sample, report)
     work.progress.end(_summary(report))
     if not report.holds:
         raise _failed(work, report, sides, carrying=carrying)
@@ -251,20 +255,46 @@ def _refuse_writes(work: Work, changed: int) -> None:
         )
 
 
-def _embed_again(sides: Sides, sample: Sample, report: VerificationReport) -> None:
+def _embed_again(work: Work, sides: Sides, sample: Sample, report: VerificationReport) -> None:
     """Embed a sample a second time: a model that answers differently would make the proof of presence worthless."""
     filled = sides.maker.transform.filled if sides.maker else ()
     if sides.maker is None or not filled:
         return
+    texts: dict[str, dict[PointId, ServerText]] = {name: {} for name in filled}
     for stored, counterpart in sample.pairs:
         messages = records.vector_messages(counterpart)
         for name in filled:
             if name in messages:
                 again = sides.maker.vector_for(name, stored)
+                if isinstance(again, ServerText):
+                    texts[name][records.point_id(counterpart)] = again
+                    continue
                 params = sides.maker.schema.vectors.get(name, {})
                 lowest = LOWEST_OF_FOUR_BITS if params.get("datatype") == FOUR_BITS else LOWEST_COSINE
                 _compare((records.point_id(stored), name), messages[name], again, lowest, report)
         report.sampled += 1
+    for name, asked in texts.items():
+        _ask_by_text(work, sides.target, (name, asked), report)
+
+
+def _ask_by_text(
+    work: Work, target: str, which: tuple[str, Mapping[PointId, ServerText]], report: VerificationReport
+) -> None:
+    """See that points whose vectors a server has made are found by their own texts, among all that were picked.
+
+    It shows no vector that it makes, so these can't be compared. A model may embed questions in another way than
+    documents, so not every single one has to come first.
+    """
+    name, asked = which
+    if not asked:
+        return
+    ids = list(asked)
+    best = work.store.nearest(reach(work, target), name, list(asked.values()), limit=NEAR, exact=True, among=ids)
+    words = {one: asked[one].text for one in ids}
+    missed = [one for one, found in zip(ids, best, strict=True) if words[one] not in {words[other] for other in found}]
+    if len(missed) > len(ids) * (1 - LOWEST_FOUND):
+        for one in missed:
+            report.failures.add(one, f"vector {name!r} isn't found by its own text: it was made of another one")
 
 
 def _compare(

@@ -363,12 +363,25 @@ class LocalStore(Absent):
         return [point.id for point in found.points]
 
     def nearest(
-        self, name: str, vector: str, queries: Sequence[Any], *, limit: int, **_how: Any
+        self,
+        name: str,
+        vector: str,
+        queries: Sequence[Any],
+        *,
+        limit: int,
+        among: Sequence[PointId] | None = None,
+        **_how: Any,
     ) -> list[list[PointId]]:
         """The nearest points of each query; there is no index, so every search is exact."""
-        asked = [models.QueryRequest(query=shapes.query_of(one), using=vector or None, limit=limit) for one in queries]
+        chosen = None if among is None else models.Filter(must=[models.HasIdCondition(has_id=list(among))])
+        how = {"using": vector or None, "limit": limit, "filter": chosen}
+        asked = [models.QueryRequest(query=shapes.query_of(one), **how) for one in queries]
         found = self._run(lambda: self._client.query_batch_points(name, asked)) if asked else []
         return [[point.id for point in one.points] for one in found]
+
+    def why_no_inference(self, name: str, vector: str, text: object) -> str:  # noqa: ARG002
+        """It has no models."""
+        return "local mode makes no vectors itself"
 
     def facet(self, name: str, field: str, most: int) -> None:  # noqa: ARG002
         """There are no payload indexes."""

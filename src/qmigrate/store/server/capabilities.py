@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from qmigrate.errors import NotFoundError, ServerTooOldError, StoreError
+from qmigrate.model.inference import ServerText
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import MINIMUM_SERVER, OPERATION_IDS_SINCE, Capabilities, version_of
 from qmigrate.model.weight import MOST_ROOM
 from qmigrate.store import faults
-from qmigrate.store.faults import TransientError
+from qmigrate.store.faults import RefusedRequestError, TransientError
 from qmigrate.store.server.nodes import Nodes
-from qmigrate.store.server.rest import Rest
+from qmigrate.store.server.rest import Rest, segment
 
 Version = tuple[int, int, int]
 
@@ -45,6 +46,20 @@ def local(path: str, *, shared: bool = False) -> Capabilities:
         shared: whether the client is the application's own.
     """
     return replace(LOCAL, label=f"local Qdrant in {path}", shared=shared)
+
+
+def why_no_inference(node: Rest, name: str, vector: str, text: ServerText) -> str | None:
+    """Why a server makes no vector of a text: a search by it shows that. None where it does.
+
+    A vector that doesn't fit into the collection that is searched was made all the same.
+    """
+    asked = {"text": text.text, "model": text.model, "options": dict(text.options)}
+    body = {"query": asked, "limit": 1, "with_payload": False, **({"using": vector} if vector else {})}
+    try:
+        node.call("POST", f"/collections/{segment(name)}/points/query", body)
+    except RefusedRequestError as error:
+        return error.message if "inference" in error.message.lower() else None
+    return None
 
 
 def read(nodes: Nodes) -> Capabilities:

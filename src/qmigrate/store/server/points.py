@@ -425,18 +425,18 @@ class Points:
     def nearest(
         self, name: str, vector: str, queries: Sequence[Any], how: Mapping[str, Any]
     ) -> list[list[PointId]]:
-        """Ids of the nearest points of each query; `how` has ``limit``, ``exact`` and ``ef``."""
+        """Ids of the nearest points of each query; `how` has ``limit``, ``exact``, ``ef`` and, of `among`, ids."""
         params = messages.SearchParams(exact=how["exact"], hnsw_ef=how["ef"])
         found: list[list[PointId]] = []
         for part in in_parts(queries, QUERIES_PER_REQUEST):
-            asked = []
-            for one in part:
-                query = messages.Query(nearest=records.vector_input(one))
-                asked.append(
-                    messages.QueryPoints(
-                        collection_name=name, query=query, using=vector or None, params=params, limit=how["limit"]
-                    )
-                )
+            asked = [
+                messages.QueryPoints(collection_name=name, using=vector or None, params=params, limit=how["limit"])
+                for _ in part
+            ]
+            for request, one in zip(asked, part, strict=True):
+                request.query.nearest.CopyFrom(records.vector_input(one))
+                if how["among"] is not None:
+                    add_ids(request.filter.must.add().has_id.has_id, how["among"])
             request = messages.QueryBatchPoints(collection_name=name, query_points=asked)
             answer = self.repeated(self._reads.QueryBatch, request)
             found += [[_plain_id(point.id) for point in one.result] for one in answer.result]

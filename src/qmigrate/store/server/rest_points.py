@@ -128,7 +128,8 @@ def _query_batch(rest: Rest, request: Any) -> Any:
         params = {"exact": one.params.exact}
         if one.params.HasField("hnsw_ef"):
             params["hnsw_ef"] = one.params.hnsw_ef
-        asked = {"query": list(one.query.nearest.dense.data), "params": params, "limit": one.limit}
+        asked = {"query": _asked_by(one.query.nearest), "params": params, "limit": one.limit}
+        asked |= {"filter": filter_of(one.filter)} if one.HasField("filter") else {}
         searches.append(asked | ({"using": one.using} if one.using else {}))
     found = _sent(rest, "POST", request, "/points/query/batch", {"searches": searches})
     results = [
@@ -136,6 +137,12 @@ def _query_batch(rest: Rest, request: Any) -> Any:
         for one in found
     ]
     return messages.QueryBatchResponse(result=results)
+
+
+def _asked_by(message: Any) -> Any:
+    """What a search is by, as JSON: a dense vector, rows, a sparse vector, or a text for a model of the server."""
+    kind = message.WhichOneof("variant")
+    return records.vector_value(messages.Vector(**{kind: getattr(message, kind)}))
 
 
 def _query(rest: Rest, request: Any) -> Any:

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from qmigrate.model.ids import Page
+from qmigrate.model.inference import ServerText
 from qmigrate.model.names import Permit
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
@@ -192,10 +193,23 @@ class ServerStore:
         return fencing.sample_ids(self._main, name, count, having)
 
     def nearest(
-        self, name: str, vector: str, queries: Sequence[Any], *, limit: int, exact: bool, ef: int | None = None
+        self,
+        name: str,
+        vector: str,
+        queries: Sequence[Any],
+        *,
+        limit: int,
+        exact: bool,
+        ef: int | None = None,
+        among: Sequence[PointId] | None = None,
     ) -> list[list[PointId]]:
         """The nearest points of each query."""
-        return self._points.nearest(name, vector, queries, {"limit": limit, "exact": exact, "ef": ef})
+        how = {"limit": limit, "exact": exact, "ef": ef, "among": among}
+        return self._points.nearest(name, vector, queries, how)
+
+    def why_no_inference(self, name: str, vector: str, text: ServerText) -> str | None:
+        """Why the server makes no vector of a text; None where it does."""
+        return capabilities.why_no_inference(self._main, name, vector, text)
 
     def facet(self, name: str, field: str, most: int) -> dict[str | int | bool, int] | None:
         """Value -> points that have it, exactly; see :class:`~qmigrate.ports.Store`."""
