@@ -5,9 +5,11 @@ from __future__ import annotations
 import httpx
 import numpy as np
 import pytest
+from qdrant_client import QdrantClient, models
 from tests.harness import Deployment, write
 
 from qmigrate.commands import status, upgrade
+from qmigrate.errors import PlanError
 from qmigrate.model.transform import Point
 
 UNNAMED = """
@@ -18,6 +20,19 @@ HYBRID = """
 def upgrade():
     return [op.AddVector("{name}", "terms", SparseVectorParams(modifier=Modifier.IDF),
                          values=Embed("terms", text="{{title}} {{body}}"))]
+"""
+SCORED = """
+def upgrade():
+    return [op.CreatePayloadIndex("{name}", "title", TextIndexParams(type="text", scoring=True))]
+"""
+AGAIN = """
+def upgrade():
+    return [op.AddVector("{name}", "short", VectorParams(size=8, distance=Distance.COSINE),
+                         values=Compute(lambda point: [1.0] * 8))]
+"""
+UNSCORED = """
+def upgrade():
+    return [op.DropPayloadIndex("{name}", "title")]
 """
 SHORTER = """
 def upgrade():
@@ -98,6 +113,49 @@ def test_the_words_of_the_server_are_the_same(terms):
     answer = httpx.post(url, json=body, timeout=30)
     assert answer.status_code == 200, answer.text
     assert [one["id"] for one in answer.json()["result"]["points"]] == [42]
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_a_text_index_ranks_where_the_server_can(terms):
+    """The client's local mode ranks texts as a 1.20 server does: also in the next generation, until the index goes."""
+
+    def found(text: str) -> list[int]:
+        client = QdrantClient(path=terms.qdrant["path"])
+        try:
+            asked = models.TextQuery(text=text)
+            return [point.id for point in client.query_points(terms.name, query=asked, using="title", limit=1).points]
+        finally:
+            client.close()
+
+    load(terms, NAMED, "text")
+    terms.revise("0002", SCORED)
+    upgrade.upgrade(terms.settings())
+    assert found("number77") == [77]
+    terms.revise("0003", AGAIN)
+    upgrade.upgrade(terms.settings())
+    assert {tuple(sorted(vectors)) for _, vectors in terms.contents().values()} == {("short", "text")}
+    assert found("number42") == [42]
+    terms.revise("0004", UNSCORED)
+    upgrade.upgrade(terms.settings())
+    with pytest.raises(ValueError, match="needs a text index"):
+        found("number42")
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+def test_an_older_server_would_leave_the_scoring_out(terms):
+    """So it is refused in words, with what there is instead; a 1.20 server isn't asked for anything else."""
+    load(terms, NAMED, "text", count=3)
+    terms.revise("0002", SCORED)
+    store = terms.store()
+    knows = store.capabilities.scores_texts
+    store.close()
+    if knows:
+        upgrade.upgrade(terms.settings())
+        return
+    with pytest.raises(PlanError, match="ranks by no text index .1.20 and newer do., and would leave scoring out") as refused:
+        upgrade.upgrade(terms.settings())
+    assert "type bm25" in refused.value.hint
 
 
 @pytest.mark.parametrize(("revision", "vector_name", "measure"), [(SHORTER, "short", "recall"), (SCALED, "small", "overlap")])

@@ -72,7 +72,7 @@ def titled(number: int) -> str:
 
 def loaded(folder, qdrant: dict) -> Deployment:
     """Points with a title and an unnamed vector."""
-    made = Deployment(folder / "project", {**qdrant, "timeout": 5}, f"sqlite:///{folder}/ledger.db", extra={"embedders": EMBEDDERS})
+    made = Deployment(folder / "project", {**qdrant, "timeout": 2}, f"sqlite:///{folder}/ledger.db", extra={"embedders": EMBEDDERS})
     made.revise("0001", UNNAMED)
     upgrade.upgrade(made.settings())
     store = made.store()

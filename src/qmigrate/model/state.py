@@ -29,6 +29,8 @@ LIVE = "live"
 DELETING = "deleting"
 #: Telemetry shows the operation id of every local shard from here on.
 OPERATION_IDS_SINCE = (1, 17, 0)
+#: Text indexes rank by BM25 (``scoring``) from here on; older servers ignore that without a word.
+SCORED_TEXTS_SINCE = (1, 20, 0)
 
 
 def version_of(told: object) -> tuple[int, int, int] | None:
@@ -70,6 +72,11 @@ class Capabilities:
     silent: tuple[str, ...] = ()
     shared: bool = False
     versions: bool = False
+
+    @property
+    def scores_texts(self) -> bool:
+        """Whether a text index ranks by BM25: local mode does, and so may a server of unknown version."""
+        return not (0, 0, 0) < self.version < SCORED_TEXTS_SINCE
 
     @property
     def alone(self) -> bool:

@@ -193,6 +193,13 @@ class Operation(ABC):
         """Those of :meth:`filled` that need an embedder."""
         return {name: value for name, value in self.filled().items() if isinstance(value, Embed)}
 
+    def check_server(self, capabilities: Capabilities) -> None:  # noqa: B027  most need nothing that is new
+        """Find out whether the connected Qdrant knows what it declares, and would not just leave it out.
+
+        Raises:
+            PlanError: it doesn't.
+        """
+
     def edit(self) -> JsonObject | None:
         """What it does to points of the live collection, as JSON with its ``kind``; None for a change of schema."""
         return None

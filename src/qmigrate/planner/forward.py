@@ -165,7 +165,7 @@ def plan_upgrade(
         RefusedError: it names a collection that is not under management, or takes the name from points that were given
             another one elsewhere.
     """
-    drafts = {name: _draft(state, plain, revisions, create) for name, state in world.collections.items()}
+    drafts = {name: _draft(world, state, plain, revisions, create) for name, state in world.collections.items()}
     named = frozenset(only) if only is not None else None
     held = tuple(name for name, state in sorted(world.collections.items()) if state.held and _among(name, named))
     notes = [_held_note(world, revisions, wanted, name) for name in held]
@@ -234,7 +234,7 @@ def _apply_revision(
         if not _among(name, only):
             continue
         absent = CollectionState(name=name, kind="absent", managed=False)
-        draft = drafts.setdefault(name, _draft(absent, "shadow", revisions, frozenset()))
+        draft = drafts.setdefault(name, _draft(world, absent, "shadow", revisions, frozenset()))
         refs = refs_of(revision, name, exists=draft.schemas[0] is not None)
         if not refs or revision.id in draft.skip or draft.state.held:
             continue
@@ -316,8 +316,12 @@ def _extend(world: World, draft: _Draft, revision: Revision, refs: list[tuple[Op
     draft.parts.append(fold((revision.id, revision.checksum), before, refs, where, world.capabilities))
 
 
-def _draft(state: CollectionState, plain: str, revisions: Revisions, create: frozenset[str]) -> _Draft:
+def _draft(world: World, state: CollectionState, plain: str, revisions: Revisions, create: frozenset[str]) -> _Draft:
     managed = state.managed and state.declared is not None
+    live = state.live.schema if managed and state.live else None
+    if live is not None and state.declared is not None and world.capabilities.local:
+        # Local mode reports no payload index, and has those that rank texts: another generation gets them, too.
+        live = live.with_(indexes=state.declared.indexes)
     return _Draft(
         state=state,
         skip=before_birth(state, revisions) | set(state.applied_revisions()),
@@ -326,7 +330,7 @@ def _draft(state: CollectionState, plain: str, revisions: Revisions, create: fro
         position=Position(
             name=state.name,
             declared=state.declared if managed else None,
-            live=state.live.schema if managed and state.live else None,
+            live=live,
             physical=state.physical if managed else None,
             number=state.next_number,
             hides=state.hides,

@@ -118,6 +118,7 @@ def _fold(
     # First that each is well written: what compares them relies on it.
     for operation in operations:
         operation.check_words()
+        operation.check_server(capabilities)
     check_contradictions(operations)
     edits = _edits(refs)
     declared, live = before.declared, before.live

@@ -393,8 +393,10 @@ class LocalStore(Absent):
         self._run(lambda: self._client.create_collection(name, **wanted))
 
     def complete_collection(self, name: str, schema: CollectionSchema, *, defer_index: bool) -> None:  # noqa: ARG002
-        """There is nothing that one request can't make."""
+        """Text indexes that rank; there is nothing else that one request can't make."""
         self.must_exist(name)
+        for field in sorted(schema.indexes):
+            self._index(name, field, None, schema.indexes[field])
 
     def build_index(self, name: str, schema: CollectionSchema) -> None:
         """Nothing: there is no index."""
@@ -418,8 +420,17 @@ class LocalStore(Absent):
                     self._run(lambda: self._client.update_collection(name, **wanted))
             case "index.add" | "index.alter" | "index.drop":
                 self._run(lambda: self._client.get_collection(name))
+                self._index(name, change.name, change.before, change.after)
             case _:
                 raise StoreError(f"{change.kind} is not a change of a collection")
+
+    def _index(self, name: str, field: str, before: JsonObject | None, after: JsonObject | None) -> None:
+        """Text indexes that rank by BM25 are the only ones that local mode has."""
+        if after is not None and after.get("scoring"):
+            made = models.TextIndexParams(**after)
+            self._run(lambda: self._client.create_payload_index(name, field, made))
+        elif before is not None and before.get("scoring"):
+            self._run(lambda: self._client.delete_payload_index(name, field))
 
     def _drop_vector(self, name: str, vector: str) -> None:
         found = self.describe(name)
