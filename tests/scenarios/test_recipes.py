@@ -6,21 +6,43 @@ import re
 import shlex
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from qdrant_client import QdrantClient
 from tests.harness import Deployment, write
 from tests.scenarios.cli import call
 
-from qmigrate.commands import history
+from qmigrate.commands import history, status
 from qmigrate.model.transform import Point
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"```(python|console)\n(.*?)```", re.DOTALL)
-FIRST, *RECIPES = re.split(r"^## ", PAGE, flags=re.MULTILINE)
+FIRST, *_ALL = re.split(r"^## ", PAGE, flags=re.MULTILINE)
+_TEXTS = next(place for place, text in enumerate(_ALL) if text.startswith("Texts: where"))
+RECIPES, TEXTS_FIRST, TEXTS = _ALL[:_TEXTS], _ALL[_TEXTS], _ALL[_TEXTS + 1 :]
 #: One picture is not there: the recipes say what becomes of such a point.
 POINTS = 12
+TOPICS = ["cats", "dogs", "boats", "trains", "apples", "clocks", "rivers", "violins"]
+DOCS = 160
+#: In the place of a model of late interaction: a row for each word.
+ROWS = """
+from qmigrate.embed import load
+
+words = load("words", {"type": "hashing", "size": 8})
+
+
+def rows(texts):
+    return [words.embed(text.split()) for text in texts]
+"""
+
+
+def title(text: str) -> str:
+    """The heading of a recipe."""
+    return text.split("\n", 1)[0]
 
 
 @pytest.fixture
@@ -46,13 +68,19 @@ def made(tmp_path):
     return found
 
 
+def saved(made: Deployment, body: str) -> None:
+    """A block of Python under the name in its first line: a revision, or a module of the application."""
+    name = re.match(r"# (versions/)?(\S+)\n", body)
+    folder = made.root / "qdrant_migrations" / "versions" if name[1] else made.root
+    (folder / name[2]).write_text(body[name.end() :])
+
+
 def run(made: Deployment, text: str) -> str:
     """Write the revisions of a part of the page and run its commands; everything that they printed."""
     said = ""
     for kind, body in BLOCK.findall(text):
         if kind == "python":
-            name = re.match(r"# versions/(\S+)\n", body)
-            (made.root / "qdrant_migrations" / "versions" / name[1]).write_text(body[name.end() :])
+            saved(made, body)
             continue
         for line in body.splitlines():
             command, _, comment = line.removeprefix("$ ").partition("#")
@@ -61,6 +89,122 @@ def run(made: Deployment, text: str) -> str:
             assert answer.code == (int(wanted[1]) if wanted else 0), f"{line}\n{answer.text}"
             said += answer.text
     return said
+
+
+def topic_vector(number: int) -> list[float]:
+    """Near to those of its topic, nearer to that of its product; it knows nothing of single words."""
+    made = [np.random.default_rng(seed).normal(0, size, 64) for seed, size in ((number % 8, 1), (number % 80 + 100, 0.4))]
+    noise = np.random.default_rng(number + 1000).normal(0, 0.1, 64)
+    # The first values say most, as those of a model that is trained to be shortened.
+    return ((sum(made) + noise) * np.linspace(2, 0.2, 64)).tolist()
+
+
+def texts(folder: Path, qdrant: dict) -> Deployment:
+    """The collection that the recipes for texts begin with, filled by the application."""
+    embedders = {
+        "large": {"type": "hashing", "size": 64},
+        "terms": {"type": "bm25", "language": "english"},
+        "splade": {"type": "bm25", "language": "none"},
+        "tokens": {"type": "callable", "function": "rows:rows", "size": 8, "version": "1", "sys_path": [str(folder / "project")]},
+    }
+    made = Deployment(folder / "project", {**qdrant, "timeout": 5}, f"sqlite:///{folder}/ledger.db", name="docs")
+    made.extra["embedders"] = embedders
+    made.__post_init__()
+    (made.root / "rows.py").write_text(ROWS)
+    run(made, TEXTS_FIRST)
+    assert call(made.root, "upgrade").code == 0
+    store = made.store()
+    points = [
+        Point(one, {"title": f"number{one}", "body": f"about {TOPICS[one % 8]}", "product": one % 80}, {"": topic_vector(one)})
+        for one in range(1, DOCS + 1)
+    ]
+    write(store, "docs", points)
+    store.close()
+    return made
+
+
+def found_by(made: Deployment, module: str, function: str, *arguments: object, **client: object) -> list[int]:
+    """Ids that a function of a page's module finds."""
+    source = (made.root / module).read_text()
+    names: dict = {}
+    exec(compile(source, module, "exec"), names)
+    opened = QdrantClient(**client)
+    try:
+        return [point.id for point in names[function](opened, *arguments)]
+    finally:
+        opened.close()
+
+
+@pytest.mark.parametrize("recipe", TEXTS, ids=map(title, TEXTS))
+def test_a_recipe_for_texts_works_as_it_stands(tmp_path, recipe):
+    """Every command ends with the code on the page, nothing is lost, and each has what it promises."""
+    made = texts(tmp_path, {"path": str(tmp_path / "qdrant")})
+    before = made.contents()
+    said = run(made, recipe)
+    after = made.contents()
+    assert {one: payload for one, (payload, _) in after.items()} == {one: payload for one, (payload, _) in before.items()}
+    old = {one: vectors[""] for one, (_, vectors) in before.items()}
+    if recipe.startswith("Dense to hybrid"):
+        assert {one: vectors[""] for one, (_, vectors) in after.items()} == old
+        assert {len(vectors["terms"]["indices"]) for _, vectors in after.values()} == {2}
+    elif recipe.startswith("Learned words"):
+        assert {one: vectors["text"] for one, (_, vectors) in after.items()} == old
+        assert {(len(vectors["splade"]["indices"]), len(vectors["tokens"])) for _, vectors in after.values()} == {(3, 3)}
+    elif recipe.startswith("A name for"):
+        # The last command goes back; the one before it gave the name.
+        assert after == before
+        assert "docs__g0002 serves" in said
+    elif recipe.startswith("From 3072"):
+        assert {len(vectors[""]) for _, vectors in after.values()} == {32}
+        assert status.history(made.settings()).rows[0].report["compared"][0]["go"] is True
+    elif recipe.startswith("From float32"):
+        assert {one: vectors[""] for one, (_, vectors) in after.items()} == old
+    else:
+        assert recipe.startswith("BM25 of the server")
+        assert found_by(made, "ranked.py", "ranked", "number77", path=str(tmp_path / "qdrant")) == [77]
+
+
+@pytest.mark.server
+def test_hybrid_search_finds_what_either_alone_does_not(qdrant_with, tmp_path):
+    """Vectors know topics, words know numbers: fused as on the page, a question by either finds its point."""
+    server = qdrant_with()
+    made = texts(tmp_path, {"url": server.url, "grpc_port": server.grpc_port})
+    run(made, next(text for text in TEXTS if text.startswith("Dense to hybrid")))
+    client = {"url": server.url, "cloud_inference": True, "check_compatibility": False}
+    dense, hybrid, words = set(), set(), set()
+    wanted = range(8, DOCS, 19)
+    for one in wanted:
+        # Of the same topic, as a model has it that reads no numbers.
+        question, vector = f"number{one}", topic_vector(one + 8)
+        store = made.store()
+        dense |= {one} & set(store.nearest("docs", "", [vector], limit=10, exact=True)[0])
+        store.close()
+        hybrid |= {one} & set(found_by(made, "search.py", "hybrid", question, vector, **client))
+        # No text has such a word: only the vector says what is meant.
+        meant = found_by(made, "search.py", "hybrid", "felines", vector, **client)
+        words |= {one} if {point % 8 for point in meant} == {one % 8} else set()
+    assert hybrid == set(wanted)
+    assert len(dense) < 0.8 * len(wanted), dense
+    assert words == set(wanted)
+
+
+@pytest.mark.nightly
+@pytest.mark.server
+@pytest.mark.parametrize("kind", ["int8", "binary"])
+def test_quantization_has_its_gate_on_a_server(qdrant_with, tmp_path, kind):
+    """Search by int8 is as good and goes live; where it isn't, the old generation serves on."""
+    server = qdrant_with()
+    made = texts(tmp_path, {"url": server.url, "grpc_port": server.grpc_port})
+    recipe = next(text for text in TEXTS if text.startswith("From float32"))
+    if kind == "binary":
+        written = re.search(r"BinaryQuantization\(binary=[^`]*\)", recipe)[0]
+        recipe = re.sub(r"INT8 = .*", f"INT8 = {written}", recipe)
+        recipe = recipe.replace("Distance, ", "BinaryQuantization, BinaryQuantizationConfig, Distance, ")
+    run(made, recipe)
+    history = status.history(made.settings()).rows[0]
+    assert history.report["compared"][0]["go"] is True
+    config = httpx.get(f"{server.url}/collections/docs", timeout=10).json()["result"]["config"]["params"]["vectors"]
+    assert list(config["quantization_config"]) == ["scalar" if kind == "int8" else "binary"]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=[text.split("\n", 1)[0] for text in RECIPES])
@@ -87,22 +231,22 @@ def test_a_recipe_works_as_it_stands(made, recipe):
 
 
 def test_every_recipe_is_run():
-    """The page has the three that are asked for, each with revisions and commands."""
-    assert len(RECIPES) == 3
-    assert all({kind for kind, _ in BLOCK.findall(text)} == {"python", "console"} for text in RECIPES)
+    """The page has those that are asked for, each with revisions and commands."""
+    assert (len(RECIPES), len(TEXTS)) == (3, 6)
+    assert all({kind for kind, _ in BLOCK.findall(text)} == {"python", "console"} for text in [*RECIPES, *TEXTS])
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=[text.split("\n", 1)[0] for text in RECIPES])
+@pytest.mark.parametrize("recipe", [*RECIPES, *TEXTS], ids=map(title, [*RECIPES, *TEXTS]))
 def test_a_recipe_passes_the_lint(tmp_path, recipe):
     """What the page shows is what the product itself would let through."""
+    first = FIRST if recipe in RECIPES else TEXTS_FIRST
     made = Deployment(
         tmp_path, {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db", name="images",
-        extra={"embedders": yaml.safe_load(re.search(r"```yaml\n(.*?)```", FIRST, re.DOTALL)[1])["embedders"]},
+        extra={"embedders": yaml.safe_load(re.search(r"```yaml\n(.*?)```", first, re.DOTALL)[1])["embedders"]},
     )  # fmt: skip
-    for kind, body in BLOCK.findall(FIRST + recipe):
+    for kind, body in BLOCK.findall(first + recipe):
         if kind == "python":
-            name = re.match(r"# versions/(\S+)\n", body)
-            (made.root / "qdrant_migrations" / "versions" / name[1]).write_text(body[name.end() :])
+            saved(made, body)
     answer = call(made.root, "check", "--offline", "--json")
     findings = [(one["code"], one["message"]) for one in answer.json["data"]["findings"] if one["severity"] == "error"]
     assert (answer.code, findings) == (0, [])

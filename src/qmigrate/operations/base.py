@@ -226,7 +226,8 @@ class Operation(ABC):
         if wish == "copy":
             return Strategy("copy", 'asked for with strategy="copy"')
         if wish == "in_place":
-            trouble = must or obstacle(schema, found, capabilities)
+            gated = "quality= compares with search by the old one, so both have to be there" if self.gates() else None
+            trouble = gated or must or obstacle(schema, found, capabilities)
             if trouble:
                 raise self.error(
                     f'strategy="in_place" is not possible: {trouble}',
