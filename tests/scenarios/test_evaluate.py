@@ -76,6 +76,18 @@ def test_what_is_open_or_missing_is_named(beside):
         assert words in said.err
 
 
+#: In the place of a model of late interaction: a row for each word.
+ROWS = """
+from qmigrate.embed import load
+
+words = load("words", {"type": "hashing", "size": 16})
+
+
+def rows(texts):
+    return [words.embed(text.split()) for text in texts]
+"""
+
+
 def test_models_are_tried_on_a_sample(deployment):
     """A table of quality, room, speed and time; the worse one is seen, and nothing is written."""
     made = filled(deployment)
@@ -94,6 +106,21 @@ def test_models_are_tried_on_a_sample(deployment):
     shown = call(made.root, "try-models", made.name, *args)
     assert "no-go" in shown.out
     assert made.contents() == before
+    made.extra["embedders"] |= {
+        "terms": {"type": "bm25"},
+        "rows": {"type": "callable", "function": "tokens:rows", "size": 16, "version": "1", "sys_path": [str(made.root)]},
+        "remote": {"type": "qdrant", "model": "qdrant/bm25"},
+    }
+    made.__post_init__()
+    (made.root / "tokens.py").write_text(ROWS)
+    more = [part for name in ("terms", "rows") for part in ("--embedder", name)]
+    kinds = call(made.root, "try-models", made.name, *args, *more, "--sample", "200", "--json").json["data"]["models"]
+    # A title has words that are nowhere else: by words, and by a vector for each of them, it finds its own text.
+    assert all(one["figures"]["ndcg"]["low"] > 0.9 for one in kinds[2:])
+    assert kinds[2]["bytes_per_point"] == 8 * kinds[2]["size"]
+    assert kinds[3]["bytes_per_point"] == 16 * 4 * 8
+    by_server = call(made.root, "try-models", made.name, *args[4:], "--embedder", "remote")
+    assert (by_server.code, "leaves it to the server to make vectors" in by_server.err) == (2, True)
     for wrong, words in (
         (("--embedder", "none"), "'none' is not configured"),
         (("--embedder", "old", "--text", "title", "--known-item", "nothing"), "no question about any of the sampled"),

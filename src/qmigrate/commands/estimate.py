@@ -265,8 +265,10 @@ def _tried(job: _Estimated, names: Sequence[str], *, everything: bool) -> dict[s
     for step in job.copies():
         for filling in job.fillings(step):
             name = filling.embedder
-            sends = settings.embedders.get(name, {}).get("type") in _SENDING
-            if name not in names or name in found or (sends and not everything):
+            kind = settings.embedders.get(name, {}).get("type")
+            # What the server makes while points are written takes its time there.
+            barred = kind == "qdrant" or (kind in _SENDING and not everything)
+            if name not in names or name in found or barred:
                 continue
             rate = _measured(job.opened, job.job.collection, state.physical, filling, _LONGEST_TRIAL)
             if rate > 0:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qmigrate.commands.session import Session, session
 from qmigrate.embed import price_of, together_of
@@ -18,8 +17,10 @@ from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.errors import UsageError
 from qmigrate.evaluation import questions as made
 from qmigrate.evaluation.comparison import Answered, Rule, Sides, compared
+from qmigrate.evaluation.exact import Searched, searched
 from qmigrate.evaluation.questions import Question
 from qmigrate.model.facts.comparison import Compared, SearchFigures
+from qmigrate.model.inference import ServerText
 from qmigrate.model.names import unknown
 from qmigrate.model.plan import EmbeddingCost
 from qmigrate.model.transform import Payload, PointId
@@ -33,8 +34,6 @@ from qmigrate.store import records
 
 #: Items that are embedded before the clock starts: a model is loaded and warmed up by its first batch.
 _WARM_UP = 8
-#: Bytes of a value as float32.
-_FLOAT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,8 @@ class TriedModel:
     """One embedder on the sample.
 
     Attributes:
-        size: of its vectors.
-        bytes_per_point: of a vector as float32.
+        size: of its vectors; of sparse ones the values of one on average.
+        bytes_per_point: of a vector as float32; of sparse ones and of rows on average.
         items_per_second: on this machine, without the first items.
         seconds: for the whole collection, at that speed.
         cost: of the whole collection.
@@ -203,7 +202,8 @@ def _tried(
     vectors = embed_all(embedder, sample.items, size=None)
     speed = len(sample.items) / max(time.perf_counter() - began, 1e-9)
     asked = _asked(embedder, sample, vectors)
-    ranking, size, failed = _ranked(name, sample, vectors, asked, wanted.k)
+    # Words without their rarity rank by the commonest ones: no one searches so.
+    ranking, index, failed = _ranked(name, sample, vectors, asked, (wanted.k, config.get("type") == "bm25"))
     first = before[0][1] if before else ranking
     rule = Rule(wanted.k, "ndcg", wanted.at_least, 0.95)
     pairs = zip(sample.questions, first.results, ranking.results, first.took, ranking.took, strict=True)
@@ -213,8 +213,8 @@ def _tried(
     counted = embedder.count_tokens(texts) if isinstance(embedder, CountsTokens) and texts else None
     model = TriedModel(
         embedder=name,
-        size=size,
-        bytes_per_point=size * _FLOAT,
+        size=index.size,
+        bytes_per_point=index.bytes,
         items_per_second=round(speed, 1),
         seconds=round(points / speed, 1),
         cost=cost_of(name, points, counted, price_of(config), together_of(config)),
@@ -234,15 +234,27 @@ def _asked(embedder: Embedder, sample: _Sample, vectors: Sequence[Any]) -> list[
 
 
 def _ranked(
-    name: str, sample: _Sample, vectors: Sequence[Any], asked: Sequence[Any], k: int
-) -> tuple[_Ranking, int, int]:
-    """Exact search by cosine; a question that can't be embedded finds nothing."""
+    name: str, sample: _Sample, vectors: Sequence[Any], asked: Sequence[Any], how: tuple[int, bool]
+) -> tuple[_Ranking, Searched, int]:
+    """Exact search; a question that can't be embedded finds nothing, and neither does one that is near to nothing.
+
+    Args:
+        how: results that count, and whether sparse values are weighed by how rare they are.
+    """
+    k, idf = how
     kept = [(one, vector) for one, vector in zip(sample.ids, vectors, strict=True) if not isinstance(vector, Failure)]
     if not kept:
         raise UsageError(f"embedder {name!r} made no vector of the sample: {vectors[0].message}")
-    if any(isinstance(vector, dict) or np.ndim(vector) != 1 for _, vector in kept):
-        raise UsageError(f"embedder {name!r} makes no dense vectors, and only such are tried")
-    rows = _unit(np.stack([vector for _, vector in kept]))
+    if any(isinstance(vector, ServerText) for _, vector in kept):
+        raise UsageError(
+            f"embedder {name!r} leaves it to the server to make vectors while points are written, and nothing is "
+            "written when models are tried",
+            hint="add it as a vector of its own, with a gate: quality=Compare(…)",
+        )
+    try:
+        index = searched([vector for _, vector in kept], idf=idf)
+    except ValueError as error:
+        raise UsageError(f"embedder {name!r} {error}") from error
     results: list[Sequence[PointId]] = []
     took = []
     for question, one in zip(sample.questions, asked, strict=True):
@@ -250,15 +262,12 @@ def _ranked(
         if isinstance(one, Failure):
             results.append(())
         else:
-            order = np.argsort(-(rows @ _unit(np.asarray(one)[None, :])[0]), kind="stable")[: k + 1]
+            scores = index.score(one)
             # A point finds itself.
-            best = [kept[place][0] for place in order.tolist()]
+            order = np.argsort(-scores, kind="stable")[: k + 1].tolist()
+            # By words a search finds only what has one of them.
+            near = [place for place in order if scores[place] > 0] if isinstance(one, dict) else order
+            best = [kept[place][0] for place in near]
             results.append([identifier for identifier in best if identifier != question.own][:k])
         took.append(time.perf_counter() - began)
-    return _Ranking(results, took), int(rows.shape[1]), len(vectors) - len(kept)
-
-
-def _unit(rows: NDArray[Any]) -> NDArray[np.float64]:
-    made_rows = rows.astype(np.float64)
-    unit: NDArray[np.float64] = made_rows / np.maximum(np.linalg.norm(made_rows, axis=1, keepdims=True), 1e-12)
-    return unit
+    return _Ranking(results, took), index, len(vectors) - len(kept)

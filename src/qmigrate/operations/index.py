@@ -72,7 +72,8 @@ class CreatePayloadIndex(Operation):
         """See the base class: BM25 on a text index is new in 1.20."""
         if self.schema.get("scoring") and not capabilities.scores_texts:
             raise self.error(
-                f"{capabilities.label} ranks by no text index (1.20 and newer do), and would leave scoring out silently",
+                f"{capabilities.label} ranks by no text index (1.20 and newer do), and would leave scoring out "
+                "silently",
                 hint="upgrade Qdrant, or add the words as a sparse vector: op.AddVector(…, "
                 "SparseVectorParams(modifier=Modifier.IDF), values=Embed(…)) with an embedder of type bm25",
             )

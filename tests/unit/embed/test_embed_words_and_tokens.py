@@ -152,7 +152,7 @@ def test_what_decides_the_vectors_is_in_the_fingerprint(splade, colbert, kind, t
 
 @pytest.mark.parametrize("kind", ["splade", "colbert"])
 def test_the_files_of_another_kind_of_model_are_refused(tmp_path, kind):
-    """The library would make up what they lack, anew at each load: no two runs would have the same vectors."""
+    """The library would make up what they lack, another time at each load: no two runs would have the same vectors."""
     folder = bert(tmp_path / "bert", "BertModel")
     with pytest.raises(EmbedError, match=f"not those of a model of type {kind}: what they lack, .* random numbers"):
         made(kind, folder).fingerprint()

@@ -75,6 +75,11 @@ class _ColBert(TextModel):
         self.made_by, self._method = "ColBERT", "encode"
         return self._cut(self._whole(models, torch))
 
+    def _longest(self, loaded: Any) -> int | None:
+        model, name = loaded.model, "query_length" if self._is_query else "document_length"
+        found = getattr(model if hasattr(model, name) else model[0], name, None)
+        return found if isinstance(found, int) else super()._longest(loaded)
+
     def _cut(self, model: Any) -> Any:
         """With the configured lengths."""
         for name, length in self._lengths.items():
