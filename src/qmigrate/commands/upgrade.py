@@ -20,9 +20,9 @@ from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.sql_gate import notes_of, within_reach
-from qmigrate.embed import known_size
+from qmigrate.embed import known_kind, known_size
 from qmigrate.embed.options import fingerprint_words
-from qmigrate.engine.build.preflight import check_size
+from qmigrate.engine.build.preflight import check_kind, check_size
 from qmigrate.engine.executor import stop_on_signals
 from qmigrate.engine.further_names import names_of, refuse_taken
 from qmigrate.errors import QmigrateError, RevisionError, UsageError
@@ -68,8 +68,9 @@ def _notes(opened: Session, world: World, item: CollectionPlan, *, load: bool) -
         for vector in transform.filled:
             filling = transform.values[vector]
             if isinstance(filling, Embed):
-                made = known_size(configured.get(filling.embedder, {}))
-                check_size(name, step, vector, filling.embedder, made)
+                config = configured.get(filling.embedder, {})
+                check_kind(name, step, vector, filling.embedder, known_kind(config))
+                check_size(name, step, vector, filling.embedder, known_size(config))
                 yield from _random(name, vector, filling, configured)
                 yield from _by_server(name, vector, filling, configured)
                 if load and vector in recorded:

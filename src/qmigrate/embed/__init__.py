@@ -20,10 +20,12 @@ __all__ = [
     "devices_for",
     "fingerprint_digest",
     "known_keys",
+    "known_kind",
     "known_size",
     "load",
     "on_device",
     "price_of",
+    "ranks_words",
     "together_of",
 ]
 
@@ -37,18 +39,22 @@ class Backend:
         keys: of the settings that it takes.
         sizes: those of them that give the size of its vectors.
         size: of its vectors where none of them does; None where only the model knows.
+        makes: ``dense``, ``sparse``, or ``rows`` of a multivector; None where the type alone doesn't say it.
     """
 
     module: str
     keys: frozenset[str]
     sizes: tuple[str, ...]
     size: int | None = None
+    makes: str | None = "dense"
 
 
-def _backend(module: str, keys: str, *sizes: str, size: int | None = None) -> Backend:
-    return Backend(f"qmigrate.embed.backends.{module}", frozenset(keys.split()), sizes, size)
+def _backend(module: str, keys: str, *sizes: str, size: int | None = None, makes: str | None = "dense") -> Backend:
+    return Backend(f"qmigrate.embed.backends.{module}", frozenset(keys.split()), sizes, size, makes)
 
 
+#: The model that every server has.
+BUILT_IN = "qdrant/bm25"
 #: Texts of one request to a server; what TEI takes unless it is configured otherwise.
 HTTP_BATCH = 32
 #: Of every embedder that takes images; see ``sources.py``.
@@ -61,10 +67,10 @@ _SENTENCES = (
 
 _BACKENDS: Mapping[str, Backend] = {
     "hashing": _backend("hashing", "size", "size", size=256),
-    "bm25": _backend("bm25", "language task k1 b average"),
-    "qdrant": _backend("qdrant", "model options size version", "size"),
+    "bm25": _backend("bm25", "language task k1 b average", makes="sparse"),
+    "qdrant": _backend("qdrant", "model options size version", "size", makes=None),
     "pixels": _backend("pixels", f"size {_IMAGES}", "size", size=512),
-    "callable": _backend("function", "function size max_batch version sys_path", "size"),
+    "callable": _backend("function", "function size max_batch version sys_path", "size", makes=None),
     "http": _backend(
         "http",
         "url api model dimensions size encoding_format truncate normalize prompt version "
@@ -82,9 +88,9 @@ _BACKENDS: Mapping[str, Backend] = {
         f"{_SENTENCES} method normalize_embeddings truncate_dim exif_transpose {_IMAGES}",
         "truncate_dim",
     ),
-    "splade": _backend("splade", f"{_SENTENCES} task max_active_dims"),
+    "splade": _backend("splade", f"{_SENTENCES} task max_active_dims", makes="sparse"),
     "colbert": _backend(
-        "colbert", f"{_SENTENCES} task normalize_embeddings max_rows document_length query_length"
+        "colbert", f"{_SENTENCES} task normalize_embeddings max_rows document_length query_length", makes="rows"
     ),
 }
 
@@ -145,6 +151,18 @@ def known_size(config: Mapping[str, Any]) -> int | None:
         return None
     said = next((config[key] for key in backend.sizes if config.get(key) is not None), backend.size)
     return said if type(said) is int else None
+
+
+def known_kind(config: Mapping[str, Any]) -> str | None:
+    """``dense``, ``sparse`` or ``rows``: what it makes, where the settings alone give it; nothing is loaded."""
+    backend = _BACKENDS.get(str(config.get("type")))
+    return "sparse" if backend is not None and ranks_words(config) else backend.makes if backend is not None else None
+
+
+def ranks_words(config: Mapping[str, Any]) -> bool:
+    """Whether it makes BM25's vectors of words, which mean something with ``modifier=IDF`` only."""
+    kind, model = config.get("type"), str(config.get("model", "")).lower()
+    return kind == "bm25" or (kind == "qdrant" and model == BUILT_IN)
 
 
 def price_of(config: Mapping[str, Any]) -> float | None:

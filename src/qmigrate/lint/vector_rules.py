@@ -3,37 +3,63 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from qmigrate.embed import known_size
+from qmigrate.embed import known_kind, known_size, ranks_words
 from qmigrate.errors import PlanError
 from qmigrate.lint.change_rules import each_operation
 from qmigrate.lint.code_rules import functions_of_operation
 from qmigrate.lint.project import Project, Use
 from qmigrate.lint.rule import ERROR, WARNING, Hit, Rule
+from qmigrate.model.schema import JsonObject
 from qmigrate.model.statement import repeats
-from qmigrate.operations.checks import shown
+from qmigrate.operations.checks import KINDS, kind_of, shown
 from qmigrate.operations.values import FILL_ME
 from qmigrate.operations.vector_common import params_of
 from qmigrate.revisions.python_source import definition
 from qmigrate.text import did_you_mean
 
 
-def _size(project: Project) -> Iterator[Hit]:
+def _embedded(project: Project) -> Iterator[tuple[Use, str, str, Mapping[str, Any], JsonObject]]:
+    """Use, vector, embedder, its settings, and the parameters of the vector, of what is filled by a known embedder."""
     for use in project.uses:
         for vector, value in use.operation.embeds().items():
             configured = project.embedder(use.name, value.embedder)
-            made = known_size(configured) if configured else None
             declared = getattr(use.operation, "params", None)
             if declared is None and use.before is not None:
                 declared = params_of(use.before, vector)
-            wanted = (declared or {}).get("size")
-            if isinstance(made, int) and isinstance(wanted, int) and made != wanted:
-                yield Hit(
-                    use.source,
-                    use.span,
-                    f"vector {shown(vector)} has {wanted} values, and embedder {value.embedder} makes {made}",
-                )
+            if configured and declared is not None:
+                yield use, vector, value.embedder, configured, declared
+
+
+def _size(project: Project) -> Iterator[Hit]:
+    for use, vector, embedder, configured, declared in _embedded(project):
+        made, wanted = known_size(configured), declared.get("size")
+        if isinstance(made, int) and isinstance(wanted, int) and made != wanted:
+            said = f"vector {shown(vector)} has {wanted} values, and embedder {embedder} makes {made}"
+            yield Hit(use.source, use.span, said)
+
+
+def _kind(project: Project) -> Iterator[Hit]:
+    for use, vector, embedder, configured, declared in _embedded(project):
+        made, wanted = known_kind(configured), kind_of(declared)
+        if made is not None and made != wanted:
+            said = f"vector {shown(vector)} is for {KINDS[wanted]}, and embedder {embedder} makes {KINDS[made]}"
+            yield Hit(use.source, use.span, said)
+
+
+def _without_idf(project: Project) -> Iterator[Hit]:
+    for use, vector, embedder, configured, declared in _embedded(project):
+        if ranks_words(configured) and kind_of(declared) == "sparse" and declared.get("modifier") != "idf":
+            said = f"vector {shown(vector)} gets words of embedder {embedder}, and has no modifier=Modifier.IDF"
+            yield Hit(use.source, use.span, said)
+
+
+def _asks(project: Project) -> Iterator[Hit]:
+    for use, vector, embedder, configured, _ in _embedded(project):
+        if configured.get("task") == "query":
+            yield Hit(use.source, use.span, f"vector {shown(vector)} is filled by {embedder}, which is for questions")
 
 
 def _unknown_embedder(project: Project) -> Iterator[Hit]:
@@ -49,8 +75,9 @@ def _unpinned(project: Project) -> Iterator[Hit]:
     for use in each_operation(project):
         for value in use.operation.embeds().values():
             configured = project.embedder(use.name, value.embedder) or {}
-            if configured.get("type") == "callable" and not configured.get("version"):
-                yield Hit(use.source, use.span, f"embedder {value.embedder} is a function without a version")
+            kind = {"callable": "a function", "qdrant": "a model of the server"}.get(str(configured.get("type")))
+            if kind is not None and not configured.get("version") and not ranks_words(configured):
+                yield Hit(use.source, use.span, f"embedder {value.embedder} is {kind} without a version")
 
 
 def _field_gone(project: Project) -> Iterator[Hit]:
@@ -184,6 +211,34 @@ RULES = (
         "A generated revision never guesses: the plan would stop at it.",
         'values=Embed(…), Compute(…), CopyOf(…) or Empty(); of a downgrade() also irreversible = "why" in its place',
         fill_me,
+    ),
+    Rule(
+        "QM408",
+        "kind-mismatch",
+        ERROR,
+        "kind of vector that the embedder doesn't make",
+        "The upgrade would stop before its first write.",
+        "SparseVectorParams() for bm25 and splade, VectorParams(…, multivector_config=…) for colbert, VectorParams(…) "
+        "for the others",
+        _kind,
+    ),
+    Rule(
+        "QM409",
+        "words-without-idf",
+        WARNING,
+        "words that are not weighed by how rare they are",
+        "Without the modifier common words count as much as rare ones: that is not BM25.",
+        "SparseVectorParams(modifier=Modifier.IDF)",
+        _without_idf,
+    ),
+    Rule(
+        "QM410",
+        "filled-by-questions",
+        WARNING,
+        "points embedded as questions",
+        "Prefixes and weights of questions are others than those of texts: both sides would be embedded alike.",
+        "an embedder with task: document; that of questions is for quality=Compare(…, embedder=…)",
+        _asks,
     ),
     Rule(
         "QM406",

@@ -178,6 +178,17 @@ def _is_default(key: str, value: Any) -> bool:
     return value is False if default is False else bool(value == default)
 
 
+#: What a vector may hold, for people.
+KINDS = {"dense": "dense vectors", "sparse": "sparse vectors", "rows": "a vector for each token"}
+
+
+def kind_of(params: JsonObject) -> str:
+    """``dense``, ``sparse``, or ``rows`` of a multivector."""
+    if is_sparse(params):
+        return "sparse"
+    return "rows" if params.get("multivector_config") else "dense"
+
+
 def shown(name: object) -> str:
     """A name for people; the unnamed vector has a word of its own."""
     return str(name) if name != "" else "(unnamed)"

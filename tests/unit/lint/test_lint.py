@@ -17,6 +17,8 @@ qdrant: {path: .qmigrate/qdrant}
 embedders:
   words: {type: hashing, size: 16}
   mine: {type: callable, function: "app:embed", size: 16}
+  terms: {type: bm25}
+  asked: {type: bm25, task: query}
   pinned: {type: callable, function: "app:embed", size: 16, version: "3"}
 collections:
   other: {embedders: {words: {type: hashing, size: 32}}}
@@ -30,6 +32,7 @@ down_revision = {down}
 '''
 A8 = '{"a": VectorParams(size=8, distance=Distance.COSINE)}'
 CREATE = f'op.CreateCollection("docs", {A8})'
+WORDS = 'op.AddVector("docs", "b", SparseVectorParams(modifier=Modifier.IDF), values=Embed("terms", text="text"))'
 ADD = 'op.AddVector("docs", "b", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"))'
 
 
@@ -217,6 +220,9 @@ CASES = {
         change('op.AddVector("docs", "b", VectorParams(size=8, distance=Distance.COSINE), values=FILL_ME)'),
         change('op.AddVector("docs", "b", VectorParams(size=8, distance=Distance.COSINE), values=Empty())'),
     ),
+    "QM408": (change(ADD.replace('"words"', '"terms"')), change(WORDS)),
+    "QM409": (change(WORDS.replace("modifier=Modifier.IDF", "")), change(WORDS)),
+    "QM410": (change(WORDS.replace('"terms"', '"asked"')), change(WORDS)),
     "QM406": (change(told("INSERT INTO seen VALUES (:id, :now)")), change(told("INSERT INTO seen VALUES (:id, :now) ON CONFLICT DO NOTHING"))),
     "QM501": (change('op.CreatePayloadIndex("docs", "kind", "keyword")', start=f'{CREATE}, op.CreatePayloadIndex("docs", "kind", "integer")'),
               change('op.CreatePayloadIndex("docs", "kind", "keyword")')),

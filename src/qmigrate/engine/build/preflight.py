@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from qmigrate.embed import known_kind
 from qmigrate.engine import write_back
 from qmigrate.engine.points.budget import check_budget
 from qmigrate.engine.points.quarantine import allowed
@@ -21,7 +22,9 @@ from qmigrate.model.plan import Build
 from qmigrate.model.schema import FOUR_BITS, JsonObject, rounds_again
 from qmigrate.model.state import OPERATION_IDS_SINCE, LiveCollection
 from qmigrate.model.transform import PointTransform
+from qmigrate.operations.checks import KINDS, kind_of
 from qmigrate.operations.values import Embed
+from qmigrate.operations.vector_common import params_of
 from qmigrate.ports import ByServer
 from qmigrate.store import records
 from qmigrate.text import counted, did_you_mean
@@ -173,6 +176,8 @@ def _wait_until_green(work: Work, physical: str) -> None:
 
 
 def _check_embed(work: Work, step: Build, vector: str, filling: Embed, transform: PointTransform) -> JsonObject:
+    configured = work.settings.embedders.get(filling.embedder, {})
+    check_kind(work.collection, step, vector, filling.embedder, known_kind(configured))
     embedder = work.code.embedder(filling.embedder)
     check_size(work.collection, step, vector, filling.embedder, embedder.size)
     if isinstance(embedder, ByServer):
@@ -217,6 +222,24 @@ def check_size(collection: str, step: Build, vector: str, embedder: str, size: i
             f"embedder {embedder!r} makes vectors of {size} values, but vector {vector!r} of {collection} is declared "
             f"with {declared}",
             hint="make the sizes agree in the revision or in qmigrate.yaml",
+        )
+
+
+def check_kind(collection: str, step: Build, vector: str, embedder: str, makes: str | None) -> None:
+    """See that an embedder makes vectors of the kind that is declared, as far as it is known.
+
+    Raises:
+        EmbedError: it doesn't.
+    """
+    params = params_of(step.schema, vector)
+    if makes is None or params is None:
+        return
+    declared = kind_of(params)
+    if makes != declared:
+        raise EmbedError(
+            f"embedder {embedder!r} makes {KINDS[makes]}, but vector {vector!r} of {collection} is declared for "
+            f"{KINDS[declared]}",
+            hint="SparseVectorParams() for sparse vectors, VectorParams(…, multivector_config=…) for one for each token",
         )
 
 
