@@ -8,8 +8,8 @@ import pytest
 from qdrant_client import QdrantClient, models
 from tests.harness import Deployment, write
 
-from qmigrate.commands import status, upgrade
-from qmigrate.errors import PlanError
+from qmigrate.commands import plan, status, upgrade
+from qmigrate.errors import EmbedError, PlanError
 from qmigrate.model.transform import Point
 
 UNNAMED = """
@@ -99,6 +99,30 @@ def test_words_next_to_the_unnamed_vector(terms):
     asked = load_embedder("q", embedder).embed(["number77"])
     assert store.nearest(terms.name, "terms", asked, limit=1, exact=False) == [[77]]
     store.close()
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+@pytest.mark.parametrize(
+    ("params", "embedder", "said"),
+    [
+        ("VectorParams(size=64, distance=Distance.COSINE)", "terms", "makes sparse vectors, but vector 'b' of {name} is declared for dense vectors"),
+        ("SparseVectorParams()", "words", "makes dense vectors, but vector 'b' of {name} is declared for sparse vectors"),
+        (
+            'VectorParams(size=16, distance=Distance.COSINE, multivector_config=MultiVectorConfig(comparator="max_sim"))',
+            "words",
+            "makes dense vectors, but vector 'b' of {name} is declared for a vector for each token",
+        ),
+    ],
+)
+def test_an_embedder_of_another_kind_is_refused_by_the_plan(terms, params, embedder, said):
+    """It would be refused by the server, after a generation has been made."""
+    load(terms, NAMED, "text", count=2)
+    body = f'def upgrade():\n    return [op.AddVector("{{name}}", "b", {params}, values=Embed("{embedder}", text="title"))]\n'
+    terms.revise("0002", body)
+    for act in (plan, upgrade.upgrade):
+        with pytest.raises(EmbedError) as refused:
+            act(terms.settings())
+        assert said.format(name=terms.name) in refused.value.message
 
 
 @pytest.mark.server

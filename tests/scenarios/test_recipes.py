@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.harness import Deployment, write
 from tests.scenarios.cli import call
 
 from qmigrate.commands import history, status
+from qmigrate.embed import load
+from qmigrate.embed.inputs import ImageName
 from qmigrate.model.transform import Point
 
 ROOT = Path(__file__).parents[2]
@@ -228,6 +231,35 @@ def test_a_recipe_works_as_it_stands(made, recipe):
         assert "vector b32 gets values of another model" in said
         assert made.row().revision == "0001"
         assert len(points) == POINTS
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_larger_clip_next_to_a_smaller_one(made):
+    """The first recipe by open_clip itself: two models made on the spot, in the sizes of the page."""
+    open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed; scripts/test --embed installs it", exc_type=ImportError)
+    import torch
+
+    torch.set_num_threads(1)
+    roots = [str(made.root.parent / "pictures")]
+    for name, size in (("b32", 16), ("l14", 24)):
+        config = {
+            "embed_dim": size,
+            "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+            "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+        }
+        folder = made.root.parent / name
+        folder.mkdir()
+        (folder / "tiny.json").write_text(json.dumps(config))
+        (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {"mean": [0.5] * 3}}))
+        open_clip.add_model_config(folder / "tiny.json")
+        torch.save(open_clip.create_model("tiny").state_dict(), folder / "open_clip_pytorch_model.bin")
+        made.extra["embedders"][name] = {"type": "open_clip", "model": f"local-dir:{folder}", "device": "cpu", "image_roots": roots}
+    made.__post_init__()
+    run(made, RECIPES[0].replace("fix quarantine images --retry", "status"))
+    wanted = load("l14", made.extra["embedders"]["l14"]).embed([ImageName(f"{n}.png") for n in range(POINTS)])
+    found = made.contents()
+    assert {tuple(vectors) for _, vectors in found.values()} == {("l14",)}
+    assert all(found[n + 1][1]["l14"] == pytest.approx(row.tolist(), abs=1e-4) for n, row in enumerate(wanted))
 
 
 def test_every_recipe_is_run():

@@ -202,7 +202,7 @@ def _tried(
     vectors = embed_all(embedder, sample.items, size=None)
     speed = len(sample.items) / max(time.perf_counter() - began, 1e-9)
     asked = _asked(embedder, sample, vectors)
-    # Words without their rarity rank by the commonest ones: no one searches so.
+    # Words without their rarity would rank by the commonest ones.
     ranking, index, failed = _ranked(name, sample, vectors, asked, (wanted.k, config.get("type") == "bm25"))
     first = before[0][1] if before else ranking
     rule = Rule(wanted.k, "ndcg", wanted.at_least, 0.95)

@@ -94,7 +94,7 @@ def _by_server(
     if found.get("type") == "qdrant":
         yield (
             f"{name}: vector {vector or '(unnamed)'} is made by the server itself, by {found.get('model')}: it shows "
-            "none of them beforehand, so the proof asks for a sample of points by their own texts"
+            "none of them in advance, so the proof asks for a sample of points by their own texts"
         )
 
 

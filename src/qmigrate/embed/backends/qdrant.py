@@ -1,4 +1,4 @@
-"""Texts that the server itself makes vectors of: its own ``qdrant/bm25``, or its inference service. It asks nobody."""
+"""Texts that the server itself makes vectors of: by ``qdrant/bm25``, or its inference service. It sends nothing."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ def check_kind(collection: str, step: Build, vector: str, embedder: str, makes: 
         raise EmbedError(
             f"embedder {embedder!r} makes {KINDS[makes]}, but vector {vector!r} of {collection} is declared for "
             f"{KINDS[declared]}",
-            hint="SparseVectorParams() for sparse vectors, VectorParams(…, multivector_config=…) for one for each token",
+            hint="SparseVectorParams() for sparse vectors, VectorParams(…, multivector_config=…) for one a token",
         )
 
 
