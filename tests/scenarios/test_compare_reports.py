@@ -84,6 +84,8 @@ def test_a_gate_that_refuses_and_one_that_does_not(local, tmp_path):
     made.revise("0003", CHANGE.format(model="blind", gate=gate))
     said = call(made.root, "upgrade", "--html", str(file))
     assert said.code == 5, said.text
+    continued = call(made.root, "upgrade", "--keep-going", "--html", str(tmp_path / "continued.html"))
+    assert (continued.code, "NO-GO" in Whole(tmp_path / "continued.html").text) == (5, True), continued.text
     page = Whole(file)
     for words in ("no-go", "NO-GO", f"Search in {made.name}: text, before and after", "Questions that are answered worse", "found before", "found now"):
         assert words in page.text, words
