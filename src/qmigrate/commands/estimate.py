@@ -300,7 +300,7 @@ def _costs(
             if rate is None:
                 rate, speed = tried.get(filling.embedder), TRIED
             if rate is not None:
-                cost = replace(cost, seconds=round(points / rate, 1), speed=speed)
+                cost = replace(cost, seconds=round(points / rate, 3), speed=speed)
             yield cost
 
 
