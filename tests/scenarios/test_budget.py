@@ -79,6 +79,22 @@ def test_a_plan_has_the_cost(priced, server):
     assert 3 * looked < sent(server) - before <= 3 * looked + 600
 
 
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_several_embedders_have_a_sum(priced, tmp_path):
+    """Of what is known; the page has it, too."""
+    two = ADD.replace("return [", "return [op.AddVector(\"{name}\", \"c\", VectorParams(size=3, distance=Distance.DOT), values=Embed(\"more\", text=\"text\")), ")
+    priced.extra["embedders"]["more"] = {**priced.extra["embedders"]["far"], "price": 10}
+    priced.__post_init__()
+    priced.revise("0002", two, down="0001")
+    plan = upgrade.plan(priced.settings())
+    assert plan.money is not None
+    assert plan.money[0] <= TOKENS / 1e6 * 30 <= plan.money[1] < 1.1 * TOKENS / 1e6 * 30
+    shown = call(priced.root, "plan", "--no-trial", "--html", str(tmp_path / "plan.html")).out
+    words = f"{plan.money[0]:.2f} to {plan.money[1]:.2f} in all"
+    assert words in shown
+    assert words in (tmp_path / "plan.html").read_text()
+
+
 @pytest.mark.parametrize("budget", [{"tokens": TOKENS // 2}, {"money": TOKENS / 2 / 1e6 * 20}], ids=["tokens", "money"])
 def test_a_budget_stops_and_a_larger_one_goes_on(priced, budget):
     """Exit 12 before more is sent, the live collection serves on, the same budget stops at once, a larger one ends it."""

@@ -37,7 +37,7 @@ def show_plan(console: Console, plan: Plan, command: str, *, only: Sequence[str]
         for line in _group(group, plan.verb):
             console.print(line)
         console.print()
-    notes = [*_unmeasured(plan), *plan.notes]
+    notes = [*_money(plan), *_unmeasured(plan), *plan.notes]
     for line in note_lines(notes):
         console.print(line)
     if notes:
@@ -50,6 +50,15 @@ def show_plan(console: Console, plan: Plan, command: str, *, only: Sequence[str]
         console.print(nothing_to_do(plan, only))
         return
     console.print(Text.assemble("Nothing was written. Run it: ", (command, "bold")))
+
+
+def _money(plan: Plan) -> list[str]:
+    """What embedding costs in all, where that is more than one embedder's."""
+    priced = [one for item in plan.collections for one in item.costs if one.money is not None]
+    if plan.money is None or len(priced) < 2:
+        return []
+    low, high = plan.money
+    return [f"embedding costs {low:.2f} to {high:.2f} in all, as far as it is known"]
 
 
 def _unmeasured(plan: Plan) -> list[str]:

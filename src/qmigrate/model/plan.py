@@ -466,6 +466,12 @@ class Plan:
     refusals: tuple[Refusal, ...] = ()
 
     @property
+    def money(self) -> tuple[float, float] | None:
+        """Least and most of what all its embedders cost together, as far as it is known; None where nothing is."""
+        known = [one.money for item in self.collections for one in item.costs if one.money is not None]
+        return (sum(low for low, _ in known), sum(high for _, high in known)) if known else None
+
+    @property
     def exit_code(self) -> int:
         """That of the first refusal, else 0."""
         return self.refusals[0].exit_code if self.refusals else 0
