@@ -1,8 +1,8 @@
 """Copying a collection: ours by path, both ceilings, a clone, and the tools there are, in rounds whose order rotates.
 
 One server has the source and what is written; only `QdrantClient.migrate`, which can't name a target, writes to another.
-Every run is a process of its own, so that memory is its own; everything is in a network namespace of its own where that is allowed, so
-that the bytes are, too. A line counts only where afterwards the number of points and a digest of all of them are those
+Every run is a process of its own, so that memory is its own; everything is in a network of its own where that is
+allowed, so that the bytes are, too. A line counts only where afterwards the number of points and a digest of all of them are those
 of the source, or of what every point was to become.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import resource
 import shutil
@@ -28,31 +27,29 @@ from tests.bench.servers import Server
 
 #: Set in the process that has a network of its own.
 ALONE = "QMIGRATE_BENCH_ALONE"
-FORK = multiprocessing.get_context("fork")
 
 
 def in_child(work: Callable[[], Any]) -> Any:
-    """The result of a function in a process of its own, which has loaded everything before."""
-    mine, its = FORK.Pipe(duplex=False)
-
-    def child() -> None:
+    """The result of a function in a process of its own, which has loaded everything before; it passes as JSON."""
+    source, sink = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(source)
         try:
-            its.send((True, work()))
+            found = (True, work())
         except BaseException as error:
-            its.send((False, f"{type(error).__name__}: {error}"))
-            raise
-
-    process = FORK.Process(target=child)
-    process.start()
-    its.close()
-    try:
-        good, found = mine.recv()
-    except EOFError:
-        good, found = False, "it died"
-    process.join()
+            found = (False, f"{type(error).__name__}: {error}")
+        with os.fdopen(sink, "w") as writing:
+            json.dump(found, writing)
+        os._exit(0)
+    os.close(sink)
+    with os.fdopen(source) as reading:
+        said = reading.read()
+    os.waitpid(child, 0)
+    good, result = json.loads(said) if said else (False, "it died")
     if not good:
-        raise SystemExit(f"a run failed: {found}")
-    return found
+        raise SystemExit(f"a run failed: {result}")
+    return result
 
 
 def _peak() -> float:
@@ -97,7 +94,7 @@ def measured(way: Way, workload: Workload, points: int, servers: tuple[Server, S
     return took
 
 
-def checked(way: Way, took: dict[str, Any], servers: tuple[Server, Server], wanted: tuple[int, str]) -> None:
+def checked(way: Way, took: dict[str, Any], servers: tuple[Server, Server], wanted: list[Any]) -> None:
     """Stop where what is there now isn't what should be."""
     url, name = took.pop("where")
     if not way.copies:
@@ -175,13 +172,13 @@ def table(title: str, rows: dict[str, dict[str, Any]]) -> str:
             lines.append(
                 f"{'  its proof':40}{rate:10,.0f}{'':19}{'':8}{one['proof client']:6.1f} µs{one['proof server']:6.1f} µs\n"
             )
-    return "".join(lines) + ratios(rows)
+    return "".join(lines) + "".join(f"  {one}\n" for one in ratios(rows))
 
 
-def ratios(rows: dict[str, dict[str, Any]]) -> str:
+def ratios(rows: dict[str, dict[str, Any]]) -> list[str]:
     """What the goals are about."""
     if "bytes" not in rows:
-        return ""
+        return []
     rate = rows["bytes"]["rate"]
     said = []
     if {"read", "write"} <= set(rows):
@@ -189,13 +186,13 @@ def ratios(rows: dict[str, dict[str, Any]]) -> str:
         said.append(f"ours ÷ lower ceiling {rate / lower:.2f}")
         # Reading and writing share the cores with us: what they take together is the least that a copy takes.
         both = sum(rows[name]["server"] for name in ("read", "write"))
-        said.append(f"÷ floor of these cores {rate / (os.cpu_count() or 1) * both / 1e6:.2f}")
+        said.append(f"ours ÷ floor of these cores {rate / (os.cpu_count() or 1) * both / 1e6:.2f}")
         proof = rows["bytes"]["proof seconds"] * rows["read"]["rate"] / 1e6
         said.append(f"proof ÷ reading both sides {proof / 2:.2f}")
     for name, label in (("migrate", "migrate"), ("migrate-rest", "migrate over REST"), ("tool", "official tool"), ("naive", "loop")):
         if name in rows:
-            said.append(f"÷ {label} {rate / rows[name]['rate']:.1f}")
-    return "".join(f"  {one}\n" for one in said)
+            said.append(f"ours ÷ {label} {rate / rows[name]['rate']:.1f}")
+    return said
 
 
 def alone() -> None:
@@ -237,11 +234,13 @@ def copied(options: argparse.Namespace) -> dict[str, Any]:
     versions = {name: version(name) for name in ("qdrant-client", "grpcio", "protobuf")}
     said = ", ".join(f"{name} {number}" for name, number in versions.items())
     sys.stdout.write(f"{options.points:,} points, medians of {options.rounds}; {said}; {os.cpu_count()} cores\n\n")
-    found: dict[str, Any] = {"points": options.points, "rounds": options.rounds, "versions": versions, "workloads": {}}
+    found: dict[str, Any] = {"points": options.points, "rounds": options.rounds, "versions": versions}
+    found |= {"workloads": {}, "ratios": {}, "loads": {}}
     for name in options.workload:
         runs = of_workload(WORKLOADS[name], options)
         rows = {way: row(one, options.points, labels[way]) for way, one in runs.items()}
-        found["workloads"][name] = rows
+        found["workloads"][name], found["ratios"][name] = rows, ratios(rows)
+        found["loads"][name] = os.getloadavg()[0]
         sys.stdout.write(f"{table(f'{name}, load {os.getloadavg()[0]:.1f}', rows)}\n")
         sys.stdout.flush()
     return found

@@ -114,7 +114,8 @@ def running(count: int, dim: int) -> Iterator[int]:
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
         yield int(process.stdout.readline())
     finally:
