@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -89,12 +90,50 @@ def _of_file(file: Path) -> list[Wanted]:
     import yaml
 
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+        content = file.read_text(encoding="utf-8-sig")
+        data = json.loads(content, object_pairs_hook=_once) if file.suffix == ".json" else _yaml(content)
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{file} can't be read: {error}", hint="qmigrate schema prints one that can") from error
     return list(of_plain(data, file.name))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> JsonObject:
+    """An object in which no key is given twice.
+
+    Raises:
+        ValueError: one is.
+    """
+    found: JsonObject = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name!r} is given twice")
+        found[name] = value
+    return found
+
+
+def _yaml(content: str) -> Any:
+    """YAML whose keys are names as they are written: collections, vectors and fields may be called ``no`` or ``007``.
+
+    Raises:
+        yaml.YAMLError: it is none, or a key is given twice: the other value would be left out silently.
+    """
+    import yaml
+
+    class Named(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            names = [key.value for key, _ in node.value]
+            for key, _ in node.value:
+                why = "no name" if not isinstance(key, yaml.ScalarNode) else "given twice"
+                if why == "no name" or names.count(key.value) > 1:
+                    odd = f"the key {key.value!r:.60} is {why}"
+                    raise yaml.constructor.ConstructorError(None, None, odd, key.start_mark)
+            # What an anchor brings in comes first, so that what is written here wins.
+            self.flatten_mapping(node)
+            return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
+
+    return yaml.load(content, Loader=Named)  # noqa: S506  a safe one
 
 
 def of_plain(data: Any, place: str) -> Iterable[Wanted]:
@@ -133,13 +172,17 @@ def _one(name: str, body: JsonObject, at: str) -> Wanted:
     aliases = body.get("aliases") or []
     if not isinstance(aliases, list):
         raise ConfigError(f"{at}.aliases must be a list of names, not {aliases!r}")
+    for key, names in (("aliases", aliases), ("renamed_from", renamed.values() if isinstance(renamed, dict) else ())):
+        odd = next((one for one in names if not isinstance(one, str)), "")
+        if odd != "":
+            raise ConfigError(f"{at}.{key}: {odd!r} is not a text", hint="put it into quotes")
     made = Collection(
         name,
         _object(body.get("vectors"), f"{at}.vectors"),
         _object(body.get("sparse_vectors"), f"{at}.sparse_vectors"),
         _object(body.get("payload_indexes"), f"{at}.payload_indexes"),
         values={str(key): _filler(value, f"{at}.embedders.{key}") for key, value in fillers.items()},
-        aliases=[str(one) for one in aliases],
+        aliases=aliases,
         renamed_from=renamed,
         **settings,
     )

@@ -127,6 +127,52 @@ def test_the_page_about_it(monkeypatch):
     assert [one.wanted().name for one in collections_of(names["collections"])] == ["docs", "memory_*"]
 
 
+def of_file(tmp_path, text: str, name: str = DEFAULT) -> dict:
+    """What a file declares, by name."""
+    (tmp_path / "qmigrate.yaml").write_text(f"{{qdrant: {{path: q}}, scripts: revs, declared: {name}}}")
+    (tmp_path / name).write_text(text)
+    return {one.name: one.schema for one in read(Settings.load(config=tmp_path / "qmigrate.yaml", stores=False))}
+
+
+@pytest.mark.parametrize("name", ["no", "on", "007", "2024-01-01", "1e5", "null", "0x10", "~"])
+def test_a_name_is_what_is_written(tmp_path, name):
+    """YAML has a truth, a number or a day of them: then with --drops the collection of that name would go."""
+    vector = "{size: 4, distance: Cosine}"
+    found = of_file(tmp_path, f"collections: {{{name}: {{vectors: {{{name}: {vector}}}, payload_indexes: {{{name}: keyword}}}}}}")
+    assert {one: (set(schema.vectors), set(schema.indexes)) for one, schema in found.items()} == {name: ({name}, {name})}
+
+
+@pytest.mark.parametrize("name", [DEFAULT, "declared.json"])
+@pytest.mark.parametrize("twice", ["vector", "collection"])
+def test_nothing_is_declared_twice(tmp_path, name, twice):
+    """The last one would win silently, and with --drops the first one would go."""
+    a = '"a": {"size": 4, "distance": "Cosine"}'
+    one = f'{{"vectors": {{{a}{f", {a}" if twice == "vector" else ""}}}}}'
+    text = f'{{"collections": {{"docs": {one}{f", {chr(34)}docs{chr(34)}: {one}" if twice == "collection" else ""}}}}}'
+    with pytest.raises(ConfigError, match="is given twice"):
+        of_file(tmp_path, text, name)
+
+
+def test_json_is_read_as_json(tmp_path):
+    """YAML has other escapes: half of a pair each."""
+    text = r'{"collections": {"docs": {"vectors": {"\ud83d\ude00": {"size": 4, "distance": "Cosine"}}}}}'
+    assert set(of_file(tmp_path, text, "declared.json")["docs"].vectors) == {"\U0001f600"}
+
+
+def test_what_an_anchor_brings_in(tmp_path):
+    """What is written next to it wins."""
+    text = "collections: {docs: {vectors: {a: &usual {size: 4, distance: Cosine}, b: {<<: *usual, size: 8}}}}"
+    assert {name: one["size"] for name, one in of_file(tmp_path, text)["docs"].vectors.items()} == {"a": 4, "b": 8}
+
+
+@pytest.mark.parametrize("part", ["aliases: [no]", "renamed_from: {a: no}"])
+def test_names_that_are_values_are_texts(tmp_path, part):
+    """There quotes say that it is one."""
+    text = f"collections: {{docs: {{vectors: {{a: {{size: 4, distance: Cosine}}}}, {part}}}}}"
+    with pytest.raises(ConfigError, match="False is not a text"):
+        of_file(tmp_path, text)
+
+
 def test_settings_that_are_newer_than_operations():
     """What Qdrant has and no operation can say is kept apart; it is not an error of the file."""
     (found,) = of_plain({"collections": {"docs": {"settings": {"payload": {"memory": "cold"}}}}}, "x.yaml")
