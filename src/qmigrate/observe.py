@@ -13,6 +13,7 @@ from qmigrate.model.plan import GoLive, Plan
 from qmigrate.model.state import (
     BUILDING,
     LIVE,
+    Applied,
     Capabilities,
     CollectionState,
     Generation,
@@ -149,7 +150,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
     described = store.describe_all([name for name in chosen if name in aliases or name in plain], known)
     live = {name: _live(name, described.get(name)) for name in chosen}
     generations = ledger.all_generations() if only is None else {name: ledger.generations(name) for name in chosen}
-    applied = ledger.all_applied() if only is None else {name: ledger.applied(name) for name in chosen}
+    applied, passed = _recorded(ledger, None if only is None else chosen)
     left = _left(store, live, generations, known)
     numbers = _numbers(physical)
     collections = {
@@ -166,6 +167,7 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
             next_number=_next_number(live[name], generations.get(name, ()), numbers.get(name, ())),
             hides=name in aliases and name in physical,
             left=left.get(name),
+            passed=passed.get(name, frozenset()),
         )
         for name in chosen
     }
@@ -176,6 +178,20 @@ def observe(ledger: Ledger, store: Store, *, only: Iterable[str] | None = None) 
         names=frozenset(names),
         physical=physical,
     )
+
+
+def _recorded(
+    ledger: Ledger, names: Iterable[str] | None
+) -> tuple[Mapping[str, tuple[Applied, ...]], Mapping[str, frozenset[str]]]:
+    """Logical name -> what is applied to it, and which squashed revisions it has passed; of some, or of all."""
+    if names is None:
+        return ledger.all_applied(), ledger.passed()
+    applied: dict[str, tuple[Applied, ...]] = {}
+    passed: dict[str, frozenset[str]] = {}
+    for name in names:
+        applied[name] = ledger.applied(name)
+        passed.update(ledger.passed(name))
+    return applied, passed
 
 
 def known_names(ledger: Ledger, store: Store) -> list[str]:

@@ -13,7 +13,7 @@ from qmigrate.ledger import tables
 from qmigrate.model.names import is_forced
 from qmigrate.model.plan import APPLYING, ASIDE
 from qmigrate.operations.base import Operation
-from qmigrate.revisions.graph import Revisions
+from qmigrate.revisions.graph import Revision, Revisions
 from qmigrate.text import quote
 
 _GUARD = """DO $qmigrate$
@@ -36,12 +36,13 @@ BEGIN
     ) ORDER BY collection, id
   ), away AS (
     SELECT collection_name AS collection FROM {views_table} WHERE updated_at IS NOT NULL AND physical_name IS NULL
-  ), wanted (revision, name, is_glob, later, exact, creates) AS (
+  ), wanted (revision, name, is_glob, later, exact, creates, parts) AS (
     VALUES {wanted}
   ), each AS (
-    SELECT wanted.revision, wanted.later, wanted.name AS collection, wanted.creates FROM wanted WHERE NOT wanted.is_glob
+    SELECT wanted.revision, wanted.later, wanted.name AS collection, wanted.creates, wanted.parts
+    FROM wanted WHERE NOT wanted.is_glob
     UNION ALL
-    SELECT wanted.revision, wanted.later, first.collection, wanted.creates
+    SELECT wanted.revision, wanted.later, first.collection, wanted.creates, wanted.parts
     FROM wanted JOIN first ON wanted.is_glob AND CASE
       WHEN EXISTS (SELECT 1 FROM first AS named WHERE named.collection = wanted.exact)
       THEN first.collection = wanted.exact ELSE first.collection ~ wanted.name
@@ -51,7 +52,11 @@ BEGIN
   FROM each LEFT JOIN first ON first.collection = each.collection
   WHERE (first.revision IS NULL OR NOT first.revision = ANY (each.later)) AND NOT EXISTS (
     SELECT 1 FROM applied WHERE applied.collection = each.collection AND applied.revision = each.revision
-  ) AND (each.creates OR first.revision IS NULL OR NOT EXISTS (
+  ) AND (each.parts = ARRAY[]::text[] OR EXISTS (
+    SELECT 1 FROM unnest(each.parts) AS part WHERE NOT EXISTS (
+      SELECT 1 FROM applied WHERE applied.collection = each.collection AND applied.revision = part
+    )
+  )) AND (each.creates OR first.revision IS NULL OR NOT EXISTS (
     SELECT 1 FROM away WHERE away.collection = each.collection
   ));
   IF missing IS NOT NULL THEN
@@ -60,6 +65,7 @@ BEGIN
 {link}END
 $qmigrate$;
 """
+_NO_ROW = "('', '', NULL::boolean, '{}'::text[], NULL::text, false, '{}'::text[])"
 _LINK = """  INSERT INTO {links_table} (version_table, sql_revision, step, directive, state, actor, created_at)
   VALUES ({version_table}, {sql_revision}, {step}, {directive}, 'linked', 'sql script', clock_timestamp())
   ON CONFLICT (version_table, sql_revision, step) DO NOTHING;
@@ -99,13 +105,15 @@ def guard_revision(context: MigrationContext, passage: Passage, revisions: Revis
     Raises:
         RefusedError: the dialect has no such block.
     """
-    found = revisions.get(passage.step)
+    found = revisions.standing_for(passage.step)
     wanted = revisions.ancestors(found.id) | {found.id}
+    replaced = {old for one in revisions.squashed() if one.id in wanted for old in one.replaces}
     rows = []
     for one in revisions.order():
         later = [other.id for other in revisions.order() if one.id in revisions.ancestors(other.id)]
-        if one.id in wanted:
-            rows += list(_rows(one.id, one.operations, later))
+        later += [old for other in revisions.squashed() if other.id in later for old in other.replaces]
+        if one.id in wanted and one.id not in replaced:
+            rows += list(_rows(one.id, one.operations, dict.fromkeys(later), one))
     _emit(context, passage, rows, f"qmigrate upgrade {quote(found.id)}")
 
 
@@ -154,7 +162,7 @@ def _emit(context: MigrationContext, passage: Passage, rows: list[str], hint: st
             views_table=_named(passage.schema, tables.views.name),
             aside=", ".join(_text(one) for one in sorted(ASIDE)),
             applying=", ".join(_text(one) for one in sorted(APPLYING)),
-            wanted=",\n           ".join(rows or ["('', '', NULL::boolean, '{}'::text[], NULL::text, false)"]),
+            wanted=",\n           ".join(rows or [_NO_ROW]),
             message=_text(f"{who} needs the vector revision {passage.step}"),
             hint=_text(hint),
             link=link if passage.sql_revision else "",
@@ -162,9 +170,15 @@ def _emit(context: MigrationContext, passage: Passage, rows: list[str], hint: st
     )
 
 
-def _rows(revision: str, operations: Iterable[Operation], later: Iterable[str]) -> Iterable[str]:
-    """One per pattern; what a glob creates is made by the application, in its own time."""
-    array = "ARRAY[" + ", ".join(_text(one) for one in later) + "]::text[]"
+def _rows(
+    revision: str, operations: Iterable[Operation], later: Iterable[str], squashed: Revision | None = None
+) -> Iterable[str]:
+    """One per pattern; what a glob creates is made by the application, in its own time.
+
+    Args:
+        squashed: the same revision with what it replaces: a collection that has all of its parts has it.
+    """
+    array = _array(later)
     about: dict[tuple[str, bool, bool], bool] = {}
     for one in operations:
         if not (one.creates and one.is_glob):
@@ -175,7 +189,12 @@ def _rows(revision: str, operations: Iterable[Operation], later: Iterable[str]) 
         # A collection of that very name is the only one that is meant.
         exact = _text(pattern) if is_glob and not forced else "NULL::text"
         glob, makes = ("true" if one else "false" for one in (is_glob, creates))
-        yield f"({_text(revision)}, {_text(name)}, {glob}, {array}, {exact}, {makes})"
+        parts = dict(squashed.replaces_for).get(pattern, squashed.replaces) if squashed is not None else ()
+        yield f"({_text(revision)}, {_text(name)}, {glob}, {array}, {exact}, {makes}, {_array(parts)})"
+
+
+def _array(texts: Iterable[str]) -> str:
+    return "ARRAY[" + ", ".join(_text(one) for one in texts) + "]::text[]"
 
 
 def _regex(pattern: str) -> str:

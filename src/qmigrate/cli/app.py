@@ -192,6 +192,7 @@ class _UnknownVerbError(click.UsageError):
 VERBS: Mapping[str, tuple[str, str]] = {
     "init": ("init", "Write qmigrate.yaml and the folder of the revisions."),
     "revision": ("revision", "Write the next revision file."),
+    "squash": ("squash", "Write one revision that replaces several."),
     "adopt": ("adopt", "Take existing collections under management."),
     "stamp": ("adopt", "Record that collections are at a revision."),
     "plan": ("upgrade", "Show what an upgrade would do."),

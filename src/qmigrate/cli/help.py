@@ -68,6 +68,7 @@ _BUILDING = (5, *_CHANGING)
 _MORE: Mapping[str, tuple[int, ...]] = {
     "init": (9,),
     "revision": (*_STORES, 4, 10),
+    "squash": (10,),
     "adopt": _CHANGING,
     "stamp": _CHANGING,
     "plan": (4, *_STORES, 10),

@@ -9,7 +9,7 @@ import click
 from qmigrate.cli.findings import near
 from qmigrate.cli.layout import Text, columns
 from qmigrate.cli.shell import Shell, with_shell
-from qmigrate.text import quote
+from qmigrate.text import counted, quote
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,10 +41,34 @@ def show_one(console: Console, found: ShownRevision) -> None:
         ("applied", applied or "to no collection"),
         ("way back", found.way_back),
     ]
+    facts += _squashed(found)
     facts += [("SQL", f"after Alembic's {found.requires_sql}")] if found.requires_sql else []
     facts += [("does" if not place else "", line) for place, line in enumerate(found.operations or ("nothing",))]
     for line in columns(facts):
         console.print(line, soft_wrap=True)
+
+
+def _squashed(found: ShownRevision) -> list[tuple[str, str]]:
+    """What it replaces, and whether the files of that may go."""
+    if found.replaced_by is not None:
+        return [("replaced", f"by {found.replaced_by}, where none of what that replaces is applied")]
+    if not found.replaces:
+        return []
+    facts = [("replaces", ", ".join(found.replaces))]
+    if found.passed is None:
+        return facts
+    facts += [("passed by", ", ".join(found.passed))] if found.passed else []
+    facts += [("in between", f"{name}: without {', '.join(missing)}") for name, missing in found.between.items()]
+    if not found.replaced_files:
+        state = "removed"
+        if found.between:
+            state += ", and needed here: bring them back, and run qmigrate upgrade"
+    elif found.between:
+        state = f"{counted(len(found.replaced_files), 'file')}, needed here: qmigrate upgrade"
+    else:
+        files = counted(len(found.replaced_files), "file")
+        state = f"{files}; this deployment doesn't need them any more: remove them once that is so in each of them"
+    return [*facts, ("their files", state)]
 
 
 @click.command()

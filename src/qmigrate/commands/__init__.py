@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from qmigrate.commands.snapshot import create as snapshot_create
     from qmigrate.commands.snapshot import delete as snapshot_delete
     from qmigrate.commands.snapshot import list_ as snapshot_list
+    from qmigrate.commands.squash import squash
     from qmigrate.commands.stats import stats as fix_stats
     from qmigrate.commands.status import history, status
     from qmigrate.commands.try_models import try_models
@@ -129,6 +130,7 @@ __all__ = [
     "snapshot_delete",
     "snapshot_list",
     "snapshot_restore",
+    "squash",
     "stamp",
     "status",
     "try_models",
@@ -193,6 +195,7 @@ _VERBS = {
     "snapshot_delete": "snapshot:delete",
     "snapshot_list": "snapshot:list_",
     "snapshot_restore": "restore:restore",
+    "squash": "squash:squash",
     "stamp": "adopt:stamp",
     "status": "status:status",
     "try_models": "try_models:try_models",

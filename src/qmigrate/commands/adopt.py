@@ -207,7 +207,7 @@ def stamp(
 
 def _named(revisions: Revisions, revision: str) -> str:
     newest = revisions.head() if revision.strip() == "head" else None
-    return newest.id if newest is not None else revisions.get(revision).id
+    return newest.id if newest is not None else revisions.standing_for(revision).id
 
 
 def _finish(opened: Session, found: Candidates, stop: Stop, lock_timeout: float | None) -> None:

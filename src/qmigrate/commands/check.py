@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
+from qmigrate.commands.inline import applied_files
 from qmigrate.commands.session import Session, UserCode, session
 from qmigrate.commands.sql_gate import links_of
 from qmigrate.drift import (
@@ -24,6 +25,7 @@ from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import observe
 from qmigrate.planner.forward import pending, to_create
 from qmigrate.planner.members import naming
+from qmigrate.planner.replaced import stands_at
 from qmigrate.settings.load import Settings
 
 #: Exit codes: drift wins over what is pending.
@@ -120,7 +122,7 @@ def _checked(opened: Session, world: World, only: Iterable[str] | None, *, stric
         if name in names
     ]
     runs = [state.open_run for name, state in world.collections.items() if state.open_run and name in names]
-    files = file_findings(opened.files(), opened.ledger.applied_checksums(), runs)
+    files = file_findings(opened.files(), applied_files(opened.revisions, opened.ledger), runs)
     passed = links_of(opened, world, frozenset(one.id for one in opened.revisions.order()))
     told = (note("revision", "sql", line, "qmigrate status", strict=True) for line in passed)
     files = (*files, *(one.under(strict=strict) for one in told))
@@ -198,7 +200,7 @@ def _look(
         found.append(_pending(missing, create=False))
     if fingerprints is not None and state.embedders:
         found += _models(opened, state, fingerprints)
-    newest = state.applied[-1].revision if state.applied else None
+    newest = stands_at(state, opened.revisions)
     if state.kind == "absent" and newest is None and not found:
         return None
     return CheckedCollection(name, newest, state.physical, tuple(found))

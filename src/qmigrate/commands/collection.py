@@ -166,13 +166,19 @@ def _revisions(
     applied, known = set(state.applied_revisions()), set()
     for one in files.order():
         known.add(one.id)
+        whole = files.replacement(one.id)
+        if whole is not None and one.id not in applied and one.id not in row.pending and one.id not in last:
+            # What replaces it was applied instead, or will be.
+            continue
         about = tuple(found.describe() for found in one.operations if found.matches(state.name))
         word = "applied" if one.id in applied else "pending" if one.id in row.pending else "passed"
         if about or word != "passed" or one.id in last:
             yield RevisionStep(one.id, one.doc, one.down, about, word, last.get(one.id))
     for revision in state.applied_revisions():
         if revision not in known:
-            yield RevisionStep(revision, "its file is not there", (), (), "applied", last.get(revision))
+            squashed = files.replacement(revision)
+            said = f"its file was removed: {squashed.id} replaces it" if squashed else "its file is not there"
+            yield RevisionStep(revision, said, (), (), "applied", last.get(revision))
 
 
 def _generations(opened: Session, world: World, state: CollectionState) -> Iterator[GenerationRow]:

@@ -133,7 +133,7 @@ def judge(world: World, wanted: Expectation, fingerprint: Callable[[str], Finger
 
 def _revision(state: CollectionState, revision: str | None) -> None:
     applied = state.applied_revisions()
-    if revision is None or revision in applied:
+    if revision is None or revision in applied or revision in state.passed:
         return
     run = state.open_run
     hint = f"qmigrate upgrade {quote(revision)}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qmigrate.commands.held_runs import held_run
-from qmigrate.commands.inline import files_of, with_inline
+from qmigrate.commands.inline import applied_files, files_of, with_inline
 from qmigrate.commands.session import opened_ledger
 from qmigrate.errors import HeldError, PendingError, QmigrateError
 from qmigrate.model.state import OpenRun
@@ -88,8 +88,8 @@ def gate_state(settings: Settings, revision: str) -> Gate:
     files = Revisions.load(settings.scripts)
     with opened_ledger(settings) as ledger:
         revisions = with_inline(files, ledger)
-        check_checksums(files_of(revisions), ledger.applied_checksums())
-        found = revisions.get(revision)
+        check_checksums(files_of(revisions), applied_files(revisions, ledger))
+        found = revisions.standing_for(revision)
         wanted = revisions.ancestors(found.id) | {found.id}
         pending = unfinished(ledger.all_applied(), revisions, wanted, ledger.away())
         runs = {run.job.collection: run for run in ledger.open_runs() if run.job.collection in pending}

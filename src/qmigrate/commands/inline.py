@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qmigrate.errors import DriftError, UsageError
+from qmigrate.errors import DriftError, RefusedError, UsageError
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.alembic_links import InlineRow, inline_rows, record_inline, want_inline
 from qmigrate.observe import known_names
@@ -16,6 +16,7 @@ from qmigrate.planner.guard import unfinished
 from qmigrate.ports import Store
 from qmigrate.revisions.file import Revision, is_identifier
 from qmigrate.revisions.graph import Revisions
+from qmigrate.text import quote
 
 
 def with_inline(files: Revisions, ledger: Ledger, store: Store | None = None) -> Revisions:
@@ -40,6 +41,11 @@ def with_inline(files: Revisions, ledger: Ledger, store: Store | None = None) ->
 def files_of(revisions: Revisions) -> dict[str, tuple[str, str]]:
     """Revision -> (checksum, file) as they are now; without those that have none."""
     return {one.id: (one.checksum, _where(one)) for one in revisions.order() if one.checksum}
+
+
+def applied_files(revisions: Revisions, ledger: Ledger) -> dict[str, str]:
+    """Revision -> checksum for what is applied anywhere; without files that were removed as another replaces them."""
+    return {one: found for one, found in ledger.applied_checksums().items() if not revisions.is_gone(one)}
 
 
 def _where(revision: Revision) -> str:
@@ -97,6 +103,26 @@ def resolve(scripts: Path, ledger: Ledger, wanted: str) -> str:
     return Revisions.load(scripts).get(wanted).id
 
 
+def refuse_part(revisions: Revisions, ledger: Ledger, wanted: str) -> None:
+    """Stop where a revision was applied as a part of the one that replaces it: it can't be undone alone.
+
+    Raises:
+        RefusedError: so it was; names the collections.
+    """
+    whole = revisions.replacement(wanted)
+    if whole is None:
+        return
+    names = sorted(
+        name for name, entries in ledger.all_applied().items() if any(one.revision == whole.id for one in entries)
+    )
+    if names:
+        raise RefusedError(
+            f"revision {wanted} can't be undone alone on {', '.join(names)}: it was applied there as a part of "
+            f"{whole.id}, which replaces it",
+            hint=f"undo all that {whole.id} did: qmigrate rollback {quote(whole.down[0] if whole.down else 'base')}",
+        )
+
+
 def _row(key: str, operations: Sequence[Operation], source: str, actor: str) -> InlineRow:
     if not is_identifier(key):
         raise UsageError(f"qdrant.apply({key!r}): the key must be a string without spaces and @ + : -")
@@ -123,9 +149,10 @@ def _newest_passed(files: Revisions, ledger: Ledger) -> tuple[str, ...]:
     everything = frozenset(one.id for one in known.order())
     found = unfinished(ledger.all_applied(), known, everything, ledger.away())
     waiting = {one for entries in found.values() for one in entries}
+    gone = {old for one in known.squashed() for old in one.replaces if known.is_gone(old)}
     passed: set[str] = set()
     for one in known.order():
-        if one.id not in waiting and known.ancestors(one.id) <= passed:
+        if one.id not in waiting and known.ancestors(one.id) <= passed | gone:
             passed.add(one.id)
     return tuple(sorted(passed - {older for one in passed for older in known.ancestors(one)}))
 

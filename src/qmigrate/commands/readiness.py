@@ -12,7 +12,7 @@ from typing import Any
 from qmigrate.commands.condition import condition, drifted, percent
 from qmigrate.commands.expect import Expectation, judge, opened
 from qmigrate.commands.held_runs import held_run
-from qmigrate.commands.inline import files_of, with_inline
+from qmigrate.commands.inline import applied_files, files_of, with_inline
 from qmigrate.commands.session import configured_embedder, open_store, opened_ledger
 from qmigrate.errors import DriftError, QmigrateError, RevisionError
 from qmigrate.ledger import Ledger, examine
@@ -22,6 +22,7 @@ from qmigrate.observe import check_place, known_names, observe
 from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
 from qmigrate.planner.members import made_by_glob
+from qmigrate.planner.replaced import stands_at
 from qmigrate.ports import Store
 from qmigrate.revisions.graph import Revisions
 from qmigrate.settings.load import Settings
@@ -255,7 +256,7 @@ def standings(world: World, files: Revisions | None) -> list[Standing]:
 def changed_files(files: Revisions, ledger: Ledger) -> tuple[str, ...]:
     """What is wrong with the files of applied revisions."""
     try:
-        check_checksums(files_of(files), ledger.applied_checksums())
+        check_checksums(files_of(files), applied_files(files, ledger))
     except DriftError as error:
         return (error.message,)
     return ()
@@ -271,7 +272,7 @@ def _standing(world: World, files: Revisions | None, name: str) -> Standing | No
     generation = GENERATION.match(state.physical or "")
     return Standing(
         name=name,
-        revision=state.applied[-1].revision if state.applied else None,
+        revision=stands_at(state, files),
         generation=f"g{generation['number']}" if generation else "plain" if state.physical else None,
         state=named,
         serving=_serves(world, state),

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from qmigrate.commands.asking import check_plan
+from qmigrate.commands.inline import refuse_part
 from qmigrate.commands.names import chosen_names
 from qmigrate.commands.parallel import at_once
 from qmigrate.commands.results import UpgradeResult
@@ -142,6 +143,7 @@ def revert(
         stop_on_signals(opened.progress) as stop,
     ):
         wanted = opened.revisions.get(revision).id
+        refuse_part(opened.revisions, opened.ledger, wanted)
         resumed, finished = finish_open_runs(opened, RunOptions(stop))
 
         def make(world: World) -> Plan:
@@ -235,10 +237,31 @@ def _planned(
     chosen = [name for name, state in world.collections.items() if state.managed and (only is None or name in only)]
     back = [name for name in chosen if not keep.issuperset(world.collections[name].applied_revisions())]
     check_names(world, opened.revisions, back or chosen)
+    _refuse_inside(opened, world, keep, back)
     with _past_resets(opened, world):
         plan = plan_rollback(world, opened.revisions, keep, only=only, writes=writes)
     _refuse_filled(opened, plan, writes)
     return plan
+
+
+def _refuse_inside(opened: Session, world: World, keep: frozenset[str], names: Iterable[str]) -> None:
+    """Where several revisions were applied as one, none of them alone is a place to go back to.
+
+    Raises:
+        RefusedError: the target is in the middle of what was squashed, and a collection has only the whole.
+    """
+    for one in opened.revisions.squashed():
+        inside = [old for old in one.replaces if old in keep]
+        having = [name for name in names if one.id in world.collections[name].applied_revisions()]
+        if inside and having and one.id not in keep:
+            before = quote(one.down[0] if one.down else "base")
+            raise RefusedError(
+                f"{', '.join(having)} has {inside[-1]} only as a part of {one.id}, which replaces it: a rollback can't "
+                "go to the middle of that",
+                hint=f"to all of it: qmigrate rollback {quote(one.id)}; to what was before it: qmigrate rollback "
+                f"{before}; or leave {having[0]} out: --only",
+                facts={"revision": one.id, "collections": having},
+            )
 
 
 def _refuse_filled(opened: Session, plan: Plan, writes: str) -> None:

@@ -16,7 +16,7 @@ from qmigrate.model.names import check_known, is_glob, is_own_alias, met_by_any,
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.observe import observe
 from qmigrate.operations.vector_common import params_of
-from qmigrate.planner.members import Link, chain, naming
+from qmigrate.planner.members import Link, chain, naming, newest
 from qmigrate.revisions.graph import Revisions
 from qmigrate.settings.load import Settings
 
@@ -180,7 +180,7 @@ def _recorded(settings: Settings, patterns: tuple[str, ...], notes: tuple[str, .
 def _of_revision(settings: Settings, patterns: tuple[str, ...], revision: str) -> Schemas:
     revisions = Revisions.load(settings.scripts)
     wanted = revisions.resolve(revision, current=frozenset())
-    target = ", ".join(one for one in _newest(revisions, wanted)) or "base"
+    target = ", ".join(newest(revisions, wanted)) or "base"
     created = _created(revisions, wanted)
     exact = [pattern for pattern in patterns if not is_glob(pattern, created)]
     names = _chosen(patterns, {*created, *exact})
@@ -224,11 +224,6 @@ def _created(revisions: Revisions, wanted: frozenset[str]) -> set[str]:
 def _declared_entry(link: Link) -> ChangelogEntry:
     changes = tuple(operation.describe() for _, operation in link.refs)
     return ChangelogEntry(link.revision.id, link.revision.doc, changes=changes)
-
-
-def _newest(revisions: Revisions, wanted: frozenset[str]) -> list[str]:
-    parents = {down for one in revisions.order() if one.id in wanted for down in one.down}
-    return sorted(wanted - parents)
 
 
 def _chosen(patterns: tuple[str, ...], known: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from qmigrate.commands.inline import files_of, with_inline
+from qmigrate.commands.inline import applied_files, files_of, with_inline
 from qmigrate.commands.meanings import said
 from qmigrate.engine.work import OneAtATime, Said
 from qmigrate.errors import EmbedError, QmigrateError, RevisionError, UnknownNameError
@@ -227,7 +227,7 @@ def session(  # noqa: PLR0913  how it is opened differs from verb to verb
         else:
             opened.revisions = with_inline(files, ledger, opened.store)
             if unchanged:
-                check_checksums(opened.files(), ledger.applied_checksums())
+                check_checksums(opened.files(), applied_files(opened.revisions, ledger))
         try:
             yield opened
         except UnknownNameError as error:
@@ -263,7 +263,7 @@ def read_readable(
         known, problems = files, (*problems, error)
     meant = {one: meaning(ledger, one, checksum) for one, checksum in checksums.items()}
     downgrades = {one: said.get("downgrade") is not None for one, said in meant.items() if said is not None}
-    known = known.with_problems(changed_files(files_of(known), checksums), downgrades)
+    known = known.with_problems(changed_files(files_of(known), applied_files(known, ledger)), downgrades)
     found = [one.problem for one in known.order() if one.problem is not None]
     try:
         known.head()

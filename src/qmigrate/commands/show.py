@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qmigrate.commands.inline import with_inline
 from qmigrate.commands.session import opened_ledger, read_revisions
 from qmigrate.errors import UnavailableError
-from qmigrate.ledger import Ledger
+from qmigrate.planner.replaced import parts_of
 from qmigrate.revisions.graph import Revision, Revisions
 from qmigrate.settings.load import Settings
 
@@ -27,6 +27,11 @@ class ShownRevision:
         way_back: ``derived`` from what was there before, ``downgrade()`` of the file, or why there is none.
         requires_sql: Alembic's revision that must be applied first, or None.
         applied: collections that are at it or past it; None where the ledger can't be read.
+        replaces: what it stands for, where it was squashed from others.
+        replaced_files: those of their files that are still there.
+        replaced_by: the squashed revision that stands for it, or None.
+        passed: collections that had what it replaces, all of it; None where the ledger can't be read.
+        between: collections that have a part of it -> what they haven't got.
     """
 
     revision: str
@@ -38,6 +43,11 @@ class ShownRevision:
     way_back: str
     requires_sql: str | None
     applied: tuple[str, ...] | None
+    replaces: tuple[str, ...] = ()
+    replaced_files: tuple[Path, ...] = ()
+    replaced_by: str | None = None
+    passed: tuple[str, ...] | None = ()
+    between: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +59,14 @@ class ShownRevisions:
 
 def heads(settings: Settings | None = None) -> ShownRevisions:
     """The revisions that none follows: one, unless two branches wait for ``revision --merge``."""
-    found, applied = _read(settings or Settings.load(stores=False))
-    return ShownRevisions(tuple(_shown(found, found.get(one), applied) for one in found.heads()))
+    found, entries = _read(settings or Settings.load(stores=False))
+    return ShownRevisions(tuple(_shown(found, found.get(one), entries) for one in found.heads()))
 
 
 def branches(settings: Settings | None = None) -> ShownRevisions:
     """The revisions that more than one follows."""
-    found, applied = _read(settings or Settings.load(stores=False))
-    rows = (_shown(found, one, applied) for one in found.order())
+    found, entries = _read(settings or Settings.load(stores=False))
+    rows = (_shown(found, one, entries) for one in found.standing())
     return ShownRevisions(tuple(row for row in rows if len(row.next) > 1))
 
 
@@ -70,38 +80,59 @@ def show(settings: Settings | None = None, revision: str = "head") -> ShownRevis
         UnknownRevisionError: there is none of that id.
         RevisionError: several begin like that, or there are several heads.
     """
-    found, applied = _read(settings or Settings.load(stores=False))
+    found, entries = _read(settings or Settings.load(stores=False))
     head = found.head() if revision == "head" else None
-    return _shown(found, head or found.get(revision), applied)
+    return _shown(found, head or found.standing_for(revision), entries)
 
 
-def _read(settings: Settings) -> tuple[Revisions, Mapping[str, tuple[str, ...]] | None]:
+#: Logical name -> what is applied to it; None where the ledger can't be read.
+_Entries = Mapping[str, tuple[str, ...]] | None
+
+
+def _read(settings: Settings) -> tuple[Revisions, _Entries]:
     """The files, and what the ledger adds to them where it can be read."""
     try:
         with opened_ledger(settings) as ledger:
-            return with_inline(read_revisions(settings, ledger), ledger), _applied(ledger)
+            applied = {name: tuple(one.revision for one in found) for name, found in ledger.all_applied().items()}
+            return with_inline(read_revisions(settings, ledger), ledger), applied
     except UnavailableError:
         return Revisions.load(settings.scripts), None
 
 
-def _applied(ledger: Ledger) -> dict[str, tuple[str, ...]]:
-    found: dict[str, list[str]] = {}
-    for name, entries in ledger.all_applied().items():
-        for entry in entries:
-            found.setdefault(entry.revision, []).append(name)
-    return {revision: tuple(sorted(names)) for revision, names in found.items()}
-
-
-def _shown(known: Revisions, one: Revision, applied: Mapping[str, tuple[str, ...]] | None) -> ShownRevision:
+def _shown(known: Revisions, one: Revision, entries: _Entries) -> ShownRevision:
+    whole = known.replacement(one.id)
+    passed, between = _passing(known, one, entries or {})
     back = "downgrade() of the file" if one.has_downgrade else "derived from what was there before"
     return ShownRevision(
         revision=one.id,
         doc=one.doc,
         down=one.down,
         next=tuple(other.id for other in known.order() if one.id in other.down),
+        replaces=one.replaces,
+        replaced_files=tuple(known.get(old).path for old in one.replaces if not known.is_gone(old)),
+        replaced_by=whole.id if whole is not None else None,
+        passed=None if entries is None else passed,
+        between=between,
         path=one.path,
         operations=tuple(f"{operation.pattern}: {operation.describe()}" for operation in one.operations),
         way_back=f"none: {one.irreversible}" if one.irreversible else back,
         requires_sql=one.requires_sql,
-        applied=None if applied is None else applied.get(one.id, ()),
+        applied=None if entries is None else tuple(sorted(name for name, ids in entries.items() if one.id in ids)),
     )
+
+
+def _passing(
+    known: Revisions, one: Revision, entries: Mapping[str, tuple[str, ...]]
+) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Collections that have all of what a revision replaces, and those with a part of it."""
+    passed, between = [], {}
+    for name, ids in sorted(entries.items()):
+        if one.id in ids or set(ids).isdisjoint(one.replaces):
+            continue
+        older = known.ancestors(ids[0]) if known.knows(ids[0]) and not known.is_gone(ids[0]) else frozenset()
+        missing = tuple(old for old in parts_of(one, name, known) if old not in ids and old not in older)
+        if missing:
+            between[name] = missing
+        else:
+            passed.append(name)
+    return tuple(passed), between

@@ -29,7 +29,8 @@ def required(world: World, revisions: Revisions, wanted: frozenset[str]) -> dict
 
 def reachable(revisions: Revisions, wanted: frozenset[str], waiting: Collection[str]) -> frozenset[str]:
     """What can be applied now: a revision that waits stops everything that comes after it."""
-    stopped = set(waiting)
+    # What another one replaces is no way around it.
+    stopped = {*waiting, *(old for one in revisions.squashed() if one.id in waiting for old in one.replaces)}
     return frozenset(one for one in wanted if one not in stopped and stopped.isdisjoint(revisions.ancestors(one)))
 
 
@@ -76,7 +77,8 @@ def links_of(opened: Session, world: World, wanted: frozenset[str]) -> list[str]
     applied = world.applied()
     notes = []
     for link in links:
-        if link.step not in missing and link.step in known:
+        whole = opened.revisions.replacement(link.step)
+        if link.step not in missing and (link.step in known or (whole is not None and whole.id not in missing)):
             continue
         if link.state != LINKED:
             notes.append(f"the SQL revision {link.sql_revision} was {link.state} although {link.step} is not done")

@@ -34,10 +34,12 @@ from qmigrate.ledger.job_queue import COMPLETED, FAILED, JobQueue, QueuedJob
 from qmigrate.ledger.writer import UNCHANGED
 from qmigrate.model.facts.phases import WritesSince
 from qmigrate.model.facts.stored import known
-from qmigrate.model.plan import FIXED
+from qmigrate.model.plan import FIXED, SQUASHED
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import observe
 from qmigrate.planner.forward import pending, plan_upgrade, to_create
+from qmigrate.planner.members import before_birth
+from qmigrate.planner.replaced import replaced, stands_at
 from qmigrate.revisions.graph import Revision
 from qmigrate.sequences import join
 from qmigrate.settings.load import CONFIG_NAME, Settings
@@ -169,7 +171,8 @@ def _applied(
         collection=row.collection,
         revision=row.revision,
         direction=row.direction,
-        strategy=row.strategy,
+        # What is only recorded rides along with whatever ended then.
+        strategy=row.strategy if row.direction != SQUASHED else None,
         physical=row.physical,
         run=row.run,
         actor=row.actor,
@@ -221,7 +224,7 @@ def _row(
 ) -> CollectionStatus | None:
     state = world.collections[name]
     missing = pending(world, opened.revisions, wanted, name)
-    newest = state.applied[-1].revision if state.applied else None
+    newest = stands_at(state, opened.revisions)
     if state.kind == "absent" and newest is None and state.open_run is None and not missing:
         return None
     generation = state.generation(state.physical)
@@ -254,7 +257,8 @@ def _row(
 def _with_way(opened: Session, world: World, row: CollectionStatus, wanted: frozenset[str]) -> CollectionStatus:
     """With a next command that is not refused, where `upgrade` would be; and what the newest revisions leave out."""
     if row.state in ("ready", "drift") and row.revision is not None and not row.pending:
-        return replace(row, untouched=_untouched(opened, row, wanted))
+        detail = ", ".join(filter(None, (row.detail, _to_record(opened, world, row, wanted))))
+        return replace(row, untouched=_untouched(opened, row, wanted), detail=detail)
     if row.state != "pending" or row.next_command != "qmigrate upgrade":
         return row
     heads = opened.revisions.heads()
@@ -266,14 +270,31 @@ def _with_way(opened: Session, world: World, row: CollectionStatus, wanted: froz
     except (PlanError, RevisionError) as error:
         # The lint names every operation like that, where it is written; the plan stops at the first one.
         return replace(row, next_command="qmigrate check --offline", detail=f"{row.detail}, refused: {error.message}")
-    except QmigrateError:
-        return replace(row, next_command="qmigrate plan")
+    except QmigrateError as error:
+        # A plan refuses it, too.
+        following = str(error.facts.get("next", "qmigrate doctor"))
+        return replace(row, next_command=following, detail=f"{row.detail}, refused: {error.message}")
     return row
+
+
+def _to_record(opened: Session, world: World, row: CollectionStatus, wanted: frozenset[str]) -> str:
+    """Squashed revisions that the collection has passed, and that no upgrade has recorded yet."""
+    state = world.collections[row.name]
+    seen = replaced(
+        opened.revisions, row.name, state.applied_revisions(), wanted, before_birth(state, opened.revisions)
+    )
+    left = ", ".join(one.id for one in seen.passed if one.id not in state.passed)
+    return f"the next upgrade records it as past {left}" if left and state.live is not None else ""
 
 
 def _untouched(opened: Session, row: CollectionStatus, wanted: frozenset[str]) -> tuple[str, ...]:
     """Revisions that come after the newest one of a collection, and have nothing for it."""
-    known = [one for one in opened.revisions.order() if one.id in wanted and not one.inline]
+    files = opened.revisions
+    known = [
+        one
+        for one in files.order()
+        if one.id == row.revision or (one.id in wanted and not one.inline and files.replacement(one.id) is None)
+    ]
     place = next((at for at, one in enumerate(known) if one.id == row.revision), None)
     if place is None:
         return ()

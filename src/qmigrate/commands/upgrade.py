@@ -127,13 +127,15 @@ def ways_back(opened: Session, outcomes: Iterable[Outcome]) -> tuple[str, ...]:
 
     Nothing where no target leaves just what was there before.
     """
+    applied = {name: [one.revision for one in entries] for name, entries in opened.ledger.all_applied().items()}
     done: dict[str, frozenset[str]] = {}
     for outcome in outcomes:
-        if outcome.revisions:
-            done[outcome.collection] = done.get(outcome.collection, frozenset()).union(outcome.revisions)
+        # What is only recorded as passed is nothing to go back over.
+        made = [one for one in outcome.revisions if one in applied.get(outcome.collection, ())]
+        if made:
+            done[outcome.collection] = done.get(outcome.collection, frozenset()).union(made)
     if not done:
         return ()
-    applied = {name: [one.revision for one in entries] for name, entries in opened.ledger.all_applied().items()}
     relative = f"-{len(frozenset().union(*done.values()))}"
     if _taken(opened, relative, applied) == done:
         return (f"qmigrate rollback {quote(relative)}",)
@@ -228,7 +230,7 @@ def planned(
     noted = with_models(opened, world, counted, load=models)
     if not models:
         return noted
-    wanted = opened.revisions.resolve(target, current=world.applied())
+    wanted = opened.revisions.resolve(target, current=world.applied(), forward=True)
     return with_refusals(opened, world, noted, wanted, chosen_names(opened, only))
 
 
@@ -318,7 +320,7 @@ def _with_reason(opened: Session, world: World, made: Plan, target: str, current
     """Where there is nothing to do, with the files that were not filled in, since these may be why."""
     if made.collections:
         return made
-    wanted = opened.revisions.resolve(target, current=current)
+    wanted = opened.revisions.resolve(target, current=current, forward=True)
     return replace(made, notes=(*made.notes, *incomplete(opened, world, wanted)))
 
 
@@ -421,7 +423,7 @@ def _plan(
 ) -> Plan:
     """The plan; a relative target is counted from `current`, or from what is applied."""
     counted = world.applied() if current is None else current
-    wanted, waiting = within_reach(opened, world, opened.revisions.resolve(target, current=counted))
+    wanted, waiting = within_reach(opened, world, opened.revisions.resolve(target, current=counted, forward=True))
     # First of all: what is planned over another collection than the recorded one misleads, whatever it contains.
     check_names(world, opened.revisions, only)
     plain = way_of(world, setting=opened.settings.rebuild.plain_names, allow_gap=allow_gap)

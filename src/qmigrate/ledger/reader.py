@@ -21,7 +21,7 @@ from qmigrate.ledger.quarantine import of_generations, quarantined_of
 from qmigrate.ledger.writer import OPEN_STATES, UNCHANGED
 from qmigrate.model.facts.phases import Sweep
 from qmigrate.model.facts.stored import loaded
-from qmigrate.model.plan import APPLYING, ASIDE, Build, Job
+from qmigrate.model.plan import APPLYING, ASIDE, SQUASHED, Build, Job
 from qmigrate.model.state import DELETING, Applied, Generation, Moment, OpenRun
 from qmigrate.model.transform import PointId
 
@@ -116,6 +116,7 @@ class LedgerReader(ErasureReads):
         self._is_ready = False
         self._key: bytes | None = None
         self._fold: tuple[list[Any], dict[tuple[str, str], Any]] = ([], {})
+        self._passed: dict[str, set[str]] = {}
         self._passing_key = secrets.token_bytes(schema.KEY_SIZE)
 
     @classmethod
@@ -219,6 +220,11 @@ class LedgerReader(ErasureReads):
             found.setdefault(collection, []).append(codec.applied_of(*row))
         return {name: tuple(entries) for name, entries in found.items()}
 
+    def passed(self, collection: str | None = None) -> dict[str, frozenset[str]]:
+        """Logical name -> squashed revisions that are recorded as passed; of all collections, or of one."""
+        self._folded(collection)
+        return {name: frozenset(found) for name, found in self._passed.items()}
+
     def _folded(self, collection: str | None = None) -> dict[tuple[str, str], Any]:
         """(collection, revision) -> the history row that counts and what served before it, as they were applied."""
         history = tables.history.c
@@ -232,9 +238,12 @@ class LedgerReader(ErasureReads):
             query = query.where(history.collection == collection)
         counting: dict[tuple[str, str], tuple[int, str | None]] = {}
         served: dict[str, str | None] = {}
+        self._passed = {}
         for number, name, revision, direction, physical in self._tuples(query.order_by(history.id)):
             left = served.get(name)
             served[name] = physical or left
+            if direction == SQUASHED:
+                self._passed.setdefault(name, set()).add(revision)
             if direction in ASIDE:
                 continue
             counting.pop((name, revision), None)

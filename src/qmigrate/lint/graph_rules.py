@@ -132,6 +132,11 @@ def _is_own(name: str) -> bool:
     return bool(_OWN.search(name)) or name.startswith(PROBE_PREFIX) or name.endswith(OLD_SUFFIX)
 
 
+def _replaces(project: Project) -> Iterator[Hit]:
+    for source, said in project.squashed:
+        yield Hit(source, source.span_of("replaces"), said)
+
+
 def _everything(project: Project) -> Iterator[Hit]:
     for source, revision in project.loaded():
         for index, operation in enumerate(revision.operations):
@@ -258,5 +263,14 @@ RULES = (
         "It is about the collections of other applications on the same server, too.",
         "name the collections, or a prefix that they share",
         _everything,
+    ),
+    Rule(
+        "QM111",
+        "replaces",
+        ERROR,
+        "squashed revision that can't stand for what it replaces",
+        "Every command that reads the revisions stops at it.",
+        "bring back what is missing; or remove all that it replaces, once every deployment has passed it",
+        _replaces,
     ),
 )

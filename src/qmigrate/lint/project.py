@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import graphlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from qmigrate.model.schema import CollectionSchema
 from qmigrate.operations.base import Operation, check_contradictions
 from qmigrate.revisions.alembic_files import SqlProject
 from qmigrate.revisions.file import Revision, files_of
+from qmigrate.revisions.graph import Squashed, replaced_wrongly
 from qmigrate.revisions.python_source import PythonSource, Span
 
 
@@ -59,7 +60,7 @@ class Project:
     """The revisions of a folder.
 
     Attributes:
-        sources: every file, sorted by name.
+        sources: every file, sorted by name; without those that a squashed revision replaces.
         order: loaded files, parents before children; those of a circle are left out.
         circle: files that follow each other in a circle.
         embedders: of the settings, by collection: ``""`` for all.
@@ -69,6 +70,8 @@ class Project:
         run_points: points from which on work is too long for `alembic upgrade`.
         points: logical name or glob -> how many points it has, as in the settings.
         holdover: seconds that an old generation is kept.
+        replaced: replaced id -> the revision that replaces it.
+        squashed: revisions that can't stand for what they replace, each with why.
     """
 
     sources: tuple[PythonSource, ...]
@@ -81,6 +84,8 @@ class Project:
     run_points: int = 0
     points: Mapping[str, int] = field(default_factory=dict)
     holdover: float = 0.0
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    squashed: tuple[tuple[PythonSource, str], ...] = ()
 
     @classmethod
     def read(cls, scripts: Path, embedders: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Project:
@@ -90,9 +95,31 @@ class Project:
             RevisionError: there is no such folder, or it can't be read.
         """
         made = cls(tuple(PythonSource.read(file) for file in files_of(scripts)), embedders, folder=scripts.name)
+        made.leave_out_replaced()
         made.order, made.circle = _ordered(made.sources)
         made.uses = tuple(_uses(made.order))
         return made
+
+    def leave_out_replaced(self) -> None:
+        """What was squashed was judged when it was written; what follows it follows what replaces it."""
+        loaded = {id(source): source.revision for source in self.sources if source.revision is not None}
+        wrong = {revision.id: error for revision, error in replaced_wrongly(loaded.values())}
+        standing = Squashed.of(loaded.values())
+        self.replaced = standing.by
+        files = {one.id: one for one in standing.files}
+        kept = []
+        for source in self.sources:
+            revision = loaded.get(id(source))
+            if revision is None or revision.id not in standing.by:
+                now = files.get(revision.id, revision) if revision is not None else None
+                same = revision is None or now is None or now.path != revision.path
+                kept.append(source if same else replace(source, revision=now))
+        self.sources = tuple(kept)
+        self.squashed = tuple(
+            (source, f"{error.message} ({error.hint})")
+            for source, revision in self.loaded()
+            if (error := wrong.get(revision.id)) is not None
+        )
 
     def loaded(self) -> Iterator[tuple[PythonSource, Revision]]:
         """Files that could be loaded."""
@@ -108,7 +135,8 @@ class Project:
     def closure(self, wanted: str | None) -> frozenset[str]:
         """A revision, named by the beginning of its id, and everything before it; empty when there is none."""
         by_id = {revision.id: revision for _, revision in self.loaded()}
-        todo = [one for one in by_id if wanted and one.startswith(wanted)]
+        standing = self.replaced.get(wanted or "", wanted)
+        todo = [one for one in by_id if standing and one.startswith(standing)]
         found: set[str] = set()
         while todo:
             one = todo.pop()

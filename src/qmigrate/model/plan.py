@@ -18,8 +18,10 @@ RESTORED = "restore"
 FIXED = "fix"
 #: Direction of a history row that records what a person has repaired or accepted, not what is applied.
 REPAIRED = "repair"
+#: Direction of a history row that records that a collection has all that a squashed revision stands for.
+SQUASHED = "squash"
 #: Directions that leave what is applied as it is.
-ASIDE = frozenset({RESTORED, FIXED, REPAIRED})
+ASIDE = frozenset({RESTORED, FIXED, REPAIRED, SQUASHED})
 
 
 class OpRef(Struct, frozen=True, array_like=True):
@@ -281,7 +283,7 @@ class Closing:
         step: position in the job; its close phase writes the history row.
         revision: full revision id.
         direction: ``upgrade`` or ``rollback``; ``stamp`` or ``unstamp`` where only the record changes; ``restore``,
-            ``fix`` and ``repair`` for rows that record one and apply nothing.
+            ``fix``, ``repair`` and ``squash`` for rows that record one and apply nothing.
         checksum: of the revision file.
         declared: the recorded schema afterwards (only what revisions declared); None when the name is gone.
         prior: the recorded schema before.

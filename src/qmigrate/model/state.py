@@ -391,6 +391,7 @@ class CollectionState:
         next_number: one above every generation number that ledger, names or seals know.
         hides: the alias hides a plain collection of the same name.
         left: what the ledger has as serving, where the name leads elsewhere.
+        passed: squashed revisions that are recorded as passed: it had all that they replace.
     """
 
     name: str
@@ -405,6 +406,7 @@ class CollectionState:
     next_number: int = 1
     hides: bool = False
     left: LiveCollection | None = None
+    passed: frozenset[str] = frozenset()
 
     @property
     def held(self) -> bool:

@@ -20,6 +20,7 @@ from qmigrate.model.state import Capabilities, CollectionState, LiveCollection, 
 from qmigrate.operations.checks import effective, shown
 from qmigrate.parameters.catalogue import catalogue
 from qmigrate.planner.members import Link, chain
+from qmigrate.planner.replaced import parts_of
 from qmigrate.revisions.graph import Revisions
 from qmigrate.text import quote
 
@@ -317,6 +318,10 @@ def _by_seal(target: Target, world: World, revisions: Revisions, overrides: Json
     seal = Seal.of(overrides)
     sealed = str(seal.revision)
     known = {revision.id: revision for revision in revisions.order()}
+    whole = revisions.replacement(sealed) if revisions.is_gone(sealed) else None
+    if whole is not None and sealed in parts_of(whole, target.name, revisions)[-1:]:
+        # The last of what was squashed: the collection has all of it.
+        return _at(target, world, revisions, whole.id, overrides, compare=False)
     if sealed not in known:
         raise RevisionError(
             f"{target.name} is sealed at revision {sealed}, and no file has that id",
@@ -357,7 +362,7 @@ def _at(
 def _all_links(target: Target, revisions: Revisions) -> tuple[Link, ...]:
     """Every revision that is about the collection, each with the schema recorded along its own ancestors."""
     found = []
-    for revision in revisions.order():
+    for revision in revisions.standing():
         links = chain(revisions, target.name, _closure(revisions, revision.id))
         if links and links[-1].revision.id == revision.id:
             found.append(links[-1])

@@ -9,7 +9,19 @@ from qmigrate.errors import PlanError, RefusedError
 from qmigrate.model import names as patterns
 from qmigrate.model.facts.edits import Telling
 from qmigrate.model.facts.stored import loaded
-from qmigrate.model.plan import Closing, CollectionPlan, GoLive, Job, OpRef, Plan, RunCode, Step, WriteRows
+from qmigrate.model.plan import (
+    SQUASHED,
+    Closing,
+    CollectionPlan,
+    GoLive,
+    InPlace,
+    Job,
+    OpRef,
+    Plan,
+    RunCode,
+    Step,
+    WriteRows,
+)
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.state import CollectionState, World
 from qmigrate.model.transform import PointTransform
@@ -18,6 +30,7 @@ from qmigrate.operations.base import Operation
 from qmigrate.operations.values import Compute, Embed
 from qmigrate.planner.members import Position, before_birth, made_by_glob, newest, refs_of
 from qmigrate.planner.plain_names import describe, notice
+from qmigrate.planner.replaced import Replaced, refuse_lost, replaced
 from qmigrate.planner.segment import RevisionChange, Segment, closings, fold, segment
 from qmigrate.revisions.graph import Revision, Revisions
 from qmigrate.text import counted, did_you_mean, quote
@@ -50,7 +63,7 @@ def _runs(parts: Sequence[RevisionChange]) -> list[list[RevisionChange]]:
     so_far: PointTransform | None = None
     for part in parts:
         alone = part.strategy in _ALONE or (bool(runs) and runs[-1][-1].strategy in _ALONE)
-        if not runs or alone or part.strategy == "create" or (so_far is not None and _barrier(so_far, part.transform)):
+        if not runs or alone or part.strategy == "create" or (so_far is not None and barrier(so_far, part.transform)):
             runs.append([])
             # Nothing happens to points that don't exist: a new collection is made in its final shape.
             so_far = None if part.strategy == "create" else part.transform
@@ -60,7 +73,7 @@ def _runs(parts: Sequence[RevisionChange]) -> list[list[RevisionChange]]:
     return runs
 
 
-def _barrier(so_far: PointTransform, later: PointTransform) -> bool:
+def barrier(so_far: PointTransform, later: PointTransform) -> bool:
     """Whether `later`, done in one go with what comes before it, would see other points than after it."""
     if (so_far.rekeys and not later.is_identity()) or (later.rekeys and not so_far.is_identity()):
         # The proof finds a point's counterpart by its new id alone, so nothing else may change in the same copy.
@@ -125,6 +138,7 @@ class _Draft:
     position: Position
     parts: list[RevisionChange] = field(default_factory=list)
     skip: frozenset[str] = frozenset()
+    replaced: Replaced = field(default_factory=Replaced)
     wanted: bool = False
     ensured: bool = False
 
@@ -165,14 +179,15 @@ def plan_upgrade(
         RefusedError: it names a collection that is not under management, or takes the name from points that were given
             another one elsewhere.
     """
-    drafts = {name: _draft(world, state, plain, revisions, create) for name, state in world.collections.items()}
+    place = revisions, wanted
+    drafts = {name: _draft(world, state, plain, place, create) for name, state in world.collections.items()}
     named = frozenset(only) if only is not None else None
     held = tuple(name for name, state in sorted(world.collections.items()) if state.held and _among(name, named))
     notes = [_held_note(world, revisions, wanted, name) for name in held]
     for revision in revisions.order():
         if revision.id in wanted:
-            _apply_revision(world, drafts, (revision, revisions), notes, named)
-    chosen = [draft for draft in drafts.values() if draft.parts]
+            _apply_revision(world, drafts, (revision, *place), notes, named)
+    chosen = [draft for draft in drafts.values() if draft.parts or _to_record(draft, named)]
     for draft in chosen:
         _refuse_renamed(world, draft, revisions)
     fused = {draft.state.name: (fuse_by_name or {}).get(draft.state.name, fuse) for draft in chosen}
@@ -195,8 +210,10 @@ def pending(world: World, revisions: Revisions, wanted: frozenset[str], name: st
     state = world.collections[name]
     applied = set(state.applied_revisions())
     exists = bool(applied) and not state.taken_away
-    skip = applied | before_birth(state, revisions)
-    found = []
+    older = before_birth(state, revisions)
+    seen = replaced(revisions, name, applied, wanted, older)
+    skip = applied | older | seen.skip
+    found = [old for _, gone in seen.lost for old in gone] if exists else []
     for revision in revisions.order():
         refs = refs_of(revision, name, exists=exists)
         if revision.id not in wanted or revision.id in skip or not refs:
@@ -212,7 +229,7 @@ def pending(world: World, revisions: Revisions, wanted: frozenset[str], name: st
 def to_create(world: World, revisions: Revisions) -> dict[str, tuple[str, ...]]:
     """Collections that don't exist yet and that a revision would create -> every revision that names them."""
     found: dict[str, list[str]] = {}
-    for revision in revisions.order():
+    for revision in revisions.standing():
         for operation in revision.operations:
             if operation.creates and not operation.is_glob and operation.pattern not in world.collections:
                 found.setdefault(operation.pattern, [])
@@ -225,22 +242,36 @@ def to_create(world: World, revisions: Revisions) -> dict[str, tuple[str, ...]]:
 def _apply_revision(
     world: World,
     drafts: dict[str, _Draft],
-    place: tuple[Revision, Revisions],
+    place: tuple[Revision, Revisions, frozenset[str]],
     notes: list[str],
     only: frozenset[str] | None,
 ) -> None:
-    revision, revisions = place
+    revision, revisions, wanted = place
     for name in _named(revision, drafts):
         if not _among(name, only):
             continue
         absent = CollectionState(name=name, kind="absent", managed=False)
-        draft = drafts.setdefault(name, _draft(world, absent, "shadow", revisions, frozenset()))
+        draft = drafts.setdefault(name, _draft(world, absent, "shadow", (revisions, wanted), frozenset()))
         refs = refs_of(revision, name, exists=draft.schemas[0] is not None)
         if not refs or revision.id in draft.skip or draft.state.held:
             continue
+        refuse_lost(draft.state, draft.replaced)
         if _belongs(world, draft, revision, [operation for _, operation in refs], notes):
             _extend(world, draft, revision, refs)
     _warn_of_empty_globs(revision, drafts, notes)
+
+
+def _to_record(draft: _Draft, only: frozenset[str] | None) -> tuple[Revision, ...]:
+    """Squashed revisions that it has passed, and that are not recorded for it yet.
+
+    Raises:
+        RefusedError: it is in the middle of one, and the files are gone.
+    """
+    state = draft.state
+    if not _among(state.name, only) or state.held or state.open_run is not None or draft.schemas[1] is None:
+        return ()
+    refuse_lost(state, draft.replaced)
+    return tuple(one for one in draft.replaced.passed if one.id not in state.passed)
 
 
 def _among(name: str, only: frozenset[str] | None) -> bool:
@@ -316,15 +347,21 @@ def _extend(world: World, draft: _Draft, revision: Revision, refs: list[tuple[Op
     draft.parts.append(fold((revision.id, revision.checksum), before, refs, where, world.capabilities))
 
 
-def _draft(world: World, state: CollectionState, plain: str, revisions: Revisions, create: frozenset[str]) -> _Draft:
+def _draft(
+    world: World, state: CollectionState, plain: str, place: tuple[Revisions, frozenset[str]], create: frozenset[str]
+) -> _Draft:
     managed = state.managed and state.declared is not None
     live = state.live.schema if managed and state.live else None
     if live is not None and state.declared is not None and world.capabilities.local:
         # Local mode reports no payload index, and has those that rank texts: another generation gets them, too.
         live = live.with_(indexes=state.declared.indexes)
+    revisions, wanted = place
+    applied, older = state.applied_revisions(), before_birth(state, revisions)
+    seen = replaced(revisions, state.name, applied, wanted, older)
     return _Draft(
         state=state,
-        skip=before_birth(state, revisions) | set(state.applied_revisions()),
+        replaced=seen,
+        skip=older | seen.skip | set(applied),
         wanted=state.name in create,
         ensured=made_by_glob(revisions, state.name),
         position=Position(
@@ -354,19 +391,44 @@ def _finished(draft: _Draft, *, fuse: bool) -> CollectionPlan:
         # Behind what records the revisions: they are applied whatever becomes of it.
         steps += write_back_steps(found)
         done.append(found)
+    passed = _to_record(draft, None)
+    if passed:
+        steps, closes = _recorded(draft, position, steps, closes)
     copies = sum(found.rebuilds and found.strategy != "create" for found in done)
     points = state.live.points if state.live and copies else None
     each = bytes_per_point(state.live.schema if state.live else None)
     return CollectionPlan(
         job=Job(collection=state.name, basis=state.basis(), steps=tuple(steps), closes=tuple(closes)),
-        lines=tuple(f"{part.revision}  {line}" for part in draft.parts for line in part.lines),
+        lines=(
+            *(f"{part.revision}  {line}" for part in draft.parts for line in part.lines),
+            *(
+                f"{one.id}  only recorded: it replaces {', '.join(one.replaces)}, which {state.name} has"
+                for one in passed
+            ),
+        ),
         reasons=(*(line for found in done for line in _reasons(found)), *describe(state, steps)),
         points=points,
         bytes=points * each * copies if points is not None else None,
         incompatible=tuple(f"{part.revision}  {line}" for part in draft.parts for line in part.incompatible),
-        way_back=_way_back(draft, done),
+        way_back=_way_back(draft, done) if done else "nothing is changed, so nothing has to be undone",
         holds=any(isinstance(step, GoLive) and step.hold for step in steps),
     )
+
+
+def _recorded(
+    draft: _Draft, position: Position, steps: list[Step], closes: list[Closing]
+) -> tuple[list[Step], list[Closing]]:
+    """The steps and records with those of squashed revisions that it has passed: with its last change, or alone."""
+    reason = "its revisions were squashed: only recorded, nothing is changed"
+    if not closes:
+        steps = [*steps, InPlace((), str(position.physical), (), reason)]
+    step = closes[-1].step if closes else len(steps) - 1
+    passed = (
+        Closing(step, one.id, SQUASHED, one.checksum, position.declared, position.declared)
+        for one in _to_record(draft, None)
+    )
+    # Before the newest one, which is where it stands then.
+    return steps, [*closes[:-1], *passed, *closes[-1:]]
 
 
 def _refuse_renamed(world: World, draft: _Draft, revisions: Revisions) -> None:

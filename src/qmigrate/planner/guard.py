@@ -127,7 +127,10 @@ def unfinished(
         },
     )
     found = {name: list(pending(world, revisions, wanted, name)) for name in known}
+    superseded = {old for one in revisions.squashed() if one.id in wanted for old in one.replaces}
     for revision in revisions.order():
+        if revision.id in superseded:
+            continue
         names = {operation.pattern for operation in revision.operations if not operation.is_glob}
         for name in sorted(names - known.keys()):
             if revision.id in wanted:

@@ -9,6 +9,7 @@ from qmigrate.model.plan import OpRef
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import CollectionState
 from qmigrate.operations.base import Operation
+from qmigrate.planner.replaced import standing_ids
 from qmigrate.revisions.graph import Revision, Revisions
 
 Refs = list[tuple[OpRef, Operation]]
@@ -51,9 +52,9 @@ def naming(revisions: Revisions, ids: Collection[str], name: str) -> Iterator[tu
 
 def newest(revisions: Revisions, ids: Collection[str]) -> tuple[str, ...]:
     """Those of these revisions that none of them follows, sorted: files, and others only where there are no files."""
-    found = [one for one in revisions.order() if one.id in ids]
+    found = [revisions.get(one) for one in ids if revisions.knows(one)]
     named = [one for one in found if not one.inline] or found
-    return tuple(sorted({one.id for one in named} - {parent for one in named for parent in one.down}))
+    return tuple(sorted(revisions.tips([one.id for one in named])))
 
 
 def before_birth(state: CollectionState, revisions: Revisions) -> frozenset[str]:
@@ -62,13 +63,12 @@ def before_birth(state: CollectionState, revisions: Revisions) -> frozenset[str]
     Of one that was dropped and recreated, the newest of those that made it counts.
     """
     applied = state.applied_revisions()
-    known = {revision.id for revision in revisions.order()}
     # What is dropped now is older than what recreates it.
     again = [place for place, entry in enumerate(state.applied[:-1], 1) if entry.strategy == "drop"]
     birth = applied[again[-1] if again else 0] if applied else None
-    if birth not in known:
+    if birth is None or not revisions.knows(birth):
         return frozenset()
-    return revisions.ancestors(str(birth)) - set(applied)
+    return revisions.ancestors(birth) - set(applied)
 
 
 def made_by_glob(revisions: Revisions, name: str) -> bool:
@@ -83,6 +83,8 @@ def made_by_glob(revisions: Revisions, name: str) -> bool:
 def chain(revisions: Revisions, name: str, wanted: Collection[str]) -> tuple[Link, ...]:
     """The life of a collection as the files declare it, from the revision that creates it.
 
+    A squashed revision stands for what it replaces, where it is among those that count.
+
     Args:
         revisions: the graph.
         name: the logical name.
@@ -90,8 +92,9 @@ def chain(revisions: Revisions, name: str, wanted: Collection[str]) -> tuple[Lin
     """
     links: list[Link] = []
     schema: CollectionSchema | None = None
+    standing = standing_ids(revisions, name, wanted)
     for revision in revisions.order():
-        if revision.id not in wanted:
+        if revision.id not in standing:
             continue
         refs = refs_of(revision, name, exists=schema is not None)
         if not refs or (schema is None and not any(operation.creates for _, operation in refs)):

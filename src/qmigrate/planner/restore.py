@@ -14,8 +14,9 @@ from qmigrate.model.state import Capabilities, CollectionState, Moment, World, m
 from qmigrate.observe import unmanaged
 from qmigrate.planner.members import Position
 from qmigrate.planner.plain_names import describe, in_order, settled
+from qmigrate.planner.replaced import parts_of
 from qmigrate.planner.rollback import names_before
-from qmigrate.revisions.graph import Revision, Revisions
+from qmigrate.revisions.graph import Revisions
 from qmigrate.text import counted, quote
 
 #: Stands in the history where points came back that no revision was applied to.
@@ -156,7 +157,7 @@ def _revisions(
 ) -> tuple[tuple[Known, ...], list[str]]:
     """The revisions that the restored collection is recorded at, each with the checksum of its file; notes."""
     files = {revision.id: revision for revision in revisions.order()}
-    unknown = [one.revision for one in origin.revisions if one.revision not in files]
+    unknown = [one.revision for one in origin.revisions if not revisions.knows(one.revision)]
     if unknown:
         if state.kind != "absent":
             raise RefusedError(
@@ -173,9 +174,12 @@ def _revisions(
             "every revision would count as pending again, the first one too",
             hint="restore it under another name: --into NAME",
         )
-    named = [one for one in origin.revisions if state.name == origin.logical or _names(files[one.revision], state)]
+    named = [one for one in origin.revisions if state.name == origin.logical or _names(revisions, one.revision, state)]
     for position, one in enumerate(named):
-        file = files[one.revision]
+        file = files.get(one.revision)
+        if file is None:
+            # Its file was removed, since another one replaces it: there is nothing to compare.
+            continue
         shared = current[: position + 1] == tuple(known.revision for known in named[: position + 1])
         # What was applied, which a file may have been accepted for since; not another one of the same name.
         if one.checksum not in (file.checksum, state.applied[position].checksum if shared else None):
@@ -187,11 +191,16 @@ def _revisions(
     notes = []
     if len(named) < len(origin.revisions):
         notes.append(f"not every revision of {origin.logical} names {state.name}: those that don't are not recorded")
-    return tuple(replace(one, checksum=files[one.revision].checksum) for one in named), notes
+    return tuple(
+        replace(one, checksum=files[one.revision].checksum) if one.revision in files else one for one in named
+    ), notes
 
 
-def _names(revision: Revision, state: CollectionState) -> bool:
-    return any(operation.matches(state.name) for operation in revision.operations)
+def _names(revisions: Revisions, revision: str, state: CollectionState) -> bool:
+    whole = revisions.replacement(revision)
+    if whole is not None and revisions.is_gone(revision):
+        return revision in parts_of(whole, state.name, revisions)
+    return any(operation.matches(state.name) for operation in revisions.get(revision).operations)
 
 
 def _closings(

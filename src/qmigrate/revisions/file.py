@@ -61,6 +61,9 @@ class Revision:
         irreversible: why there is no way back, or None.
         requires_sql: Alembic revision that must be applied first, or None.
         inline: it has no file but is in a revision of Alembic; `path` names that one.
+        replaces: ids of the revisions that it stands for, in the order in which they are applied: see
+            ``planner/replaced.py``.
+        replaces_for: of which of them each name or glob was a part, where that is not all of them for all.
         problem: why nothing may run its file: it can't be used, is missing, or isn't what was applied; None where it
             may. Without a file the checksum is empty.
     """
@@ -75,6 +78,8 @@ class Revision:
     irreversible: str | None
     requires_sql: str | None
     inline: bool = False
+    replaces: tuple[str, ...] = ()
+    replaces_for: tuple[tuple[str, tuple[str, ...]], ...] = ()
     problem: QmigrateError | None = field(default=None, compare=False)
 
     @property
@@ -125,6 +130,7 @@ def load_file(file: Path) -> tuple[Revision, ModuleType]:
     for unsupported in ("depends_on", "branch_labels"):
         if getattr(module, unsupported, None):
             raise RevisionError(f"{file}: {unsupported} is not supported", hint="down_revision takes a tuple")
+    replaces = _replaces(module, file)
     revision = Revision(
         id=identifier,
         down=_down_revision(module, file),
@@ -135,6 +141,8 @@ def load_file(file: Path) -> tuple[Revision, ModuleType]:
         has_downgrade=callable(getattr(module, "downgrade", None)),
         irreversible=_text(module, "irreversible", file),
         requires_sql=_text(module, "requires_sql", file),
+        replaces=replaces,
+        replaces_for=_replaces_for(module, file, replaces),
     )
     return revision, module
 
@@ -311,6 +319,29 @@ def _down_revision(module: ModuleType, file: Path) -> tuple[str, ...]:
     if not isinstance(listed, tuple | list) or not all(isinstance(one, str) for one in listed):
         raise RevisionError(f"{file}: down_revision must be None, an id or a tuple of ids, not {found!r}")
     return tuple(dict.fromkeys(listed))
+
+
+def _replaces(module: ModuleType, file: Path) -> tuple[str, ...]:
+    found = getattr(module, "replaces", None) or ()
+    if not _are_ids(found):
+        raise RevisionError(f"{file}: replaces must be a list of ids, not {found!r:.80}")
+    return tuple(dict.fromkeys(found))
+
+
+def _replaces_for(module: ModuleType, file: Path, replaces: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    found = getattr(module, "replaces_for", None) or {}
+    if not isinstance(found, Mapping) or not all(
+        isinstance(name, str) and _are_ids(ids) for name, ids in found.items()
+    ):
+        raise RevisionError(f"{file}: replaces_for must be an object of lists of ids by collection, not {found!r:.80}")
+    unknown = sorted({one for ids in found.values() for one in ids} - set(replaces))
+    if unknown:
+        raise RevisionError(f"{file}: replaces_for names {unknown[0]}, which is not in replaces")
+    return tuple((name, tuple(ids)) for name, ids in found.items())
+
+
+def _are_ids(found: object) -> bool:
+    return isinstance(found, list | tuple) and all(map(is_identifier, found))
 
 
 def _text(module: ModuleType, name: str, file: Path) -> str | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from qmigrate.errors import QmigrateError, RevisionError, UnknownRevisionError
 from qmigrate.model.names import is_forced
 from qmigrate.revisions.file import Revision, files_of, load_file, operations_of
+from qmigrate.text import quote
 
 if TYPE_CHECKING:
     from alembic.script.revision import RevisionMap
@@ -30,14 +31,16 @@ class Revisions:
 
     def __init__(self, found: Iterable[tuple[Revision, ModuleType]]) -> None:
         loaded = list(found)
-        self._revisions = {revision.id: revision for revision, _ in loaded}
+        squashed = Squashed.of([revision for revision, _ in loaded])
+        self._revisions = {one.id: one for one in (*squashed.files, *squashed.gone)}
         self._modules = {revision.id: module for revision, module in loaded}
         self._downgrades: dict[str, tuple[Operation, ...]] = {}
-        graph = _graph(loaded)
+        self._replaced_by, self._gone = squashed.by, frozenset(one.id for one in squashed.gone)
+        graph = _graph(squashed.files, squashed.parents, self._gone)
         self._heads = tuple(sorted(graph.heads))
         newest_first = graph.iterate_revisions("heads", "base") if loaded else ()
         self._order = tuple(self._revisions[found.revision] for found in newest_first)[::-1]
-        self._parents = {revision.id: revision.down for revision in self._order}
+        self._parents = dict(squashed.parents)
         self._inline: tuple[str, ...] = ()
         self._names: Callable[[], Iterable[str]] = tuple
         self._known: Callable[[], frozenset[str]] = frozenset
@@ -86,7 +89,7 @@ class Revisions:
             made._inline += (revision.id,)
             for one in later:
                 made._parents[one] += (revision.id,)
-        made._order = tuple(made._revisions[one] for one in made._sorted())
+        made._order = tuple(made._revisions[one] for one in made._sorted() if one not in self._gone)
         return made.bound(self._names, any_sign=self._any_sign)
 
     def with_problems(self, problems: Mapping[str, QmigrateError], downgrades: Mapping[str, bool]) -> Revisions:
@@ -152,6 +155,32 @@ class Revisions:
         """Every revision, parents before children; always the same order for the same files."""
         return self._order
 
+    def standing(self) -> tuple[Revision, ...]:
+        """The same without those that another one replaces: what makes a collection from nothing."""
+        return tuple(one for one in self._order if one.id not in self._replaced_by)
+
+    def squashed(self) -> tuple[Revision, ...]:
+        """Those that replace others, in order."""
+        return tuple(one for one in self._order if one.replaces)
+
+    def replacement(self, revision: str) -> Revision | None:
+        """The revision that replaces one; None where none does."""
+        by = self._replaced_by.get(revision)
+        return self._revisions[by] if by is not None else None
+
+    def is_gone(self, revision: str) -> bool:
+        """Whether it has no file any more, as another one replaces it; :meth:`get` has a record without operations."""
+        return revision in self._gone
+
+    def knows(self, revision: str) -> bool:
+        """Whether there is a revision of this very id, with a file or replaced."""
+        return revision in self._revisions
+
+    def tips(self, ids: Collection[str]) -> frozenset[str]:
+        """Those of some revisions that none of them follows."""
+        among = frozenset(ids) & self._revisions.keys()
+        return among - {parent for one in among for parent in self._parents[one]}
+
     def heads(self) -> tuple[str, ...]:
         """Ids that nothing follows, sorted."""
         return self._heads
@@ -200,14 +229,21 @@ class Revisions:
         start = self.get(wanted).id
         return self._closure([start]) - {start}
 
-    def resolve(self, target: str, *, current: frozenset[str]) -> frozenset[str]:
+    def standing_for(self, wanted: str) -> Revision:
+        """As :meth:`get`; where a replaced revision has no file any more, the one that replaces it."""
+        found = self.get(wanted)
+        return (self.replacement(found.id) or found) if self.is_gone(found.id) else found
+
+    def resolve(self, target: str, *, current: frozenset[str], forward: bool = False) -> frozenset[str]:
         """Which revisions should be applied.
 
         Args:
             target: ``head``, ``heads``, ``base``, an id or the beginning of one, ``+N``, ``-N``, ``id+N``,
                 ``id-N``.
             current: ids that are applied; only relative targets use it. A revision without operations
-                leaves no trace there and doesn't count as a step.
+                leaves no trace there and doesn't count as a step. Nor does one that others of it replace, or that
+                replaces others of it.
+            forward: the way there is an upgrade, so that a replaced revision without a file means what replaces it.
 
         Returns:
             The target and everything before it.
@@ -225,13 +261,22 @@ class Revisions:
             return self._closure((*([head.id] if head else []), *self._inline))
         relative = _RELATIVE.fullmatch(target)
         if relative is None:
-            return self._closure([self.get(target).id])
+            return self._closure([(self.standing_for if forward else self.get)(target).id])
         start = relative["start"]
-        applied = self.resolve(start, current=current) if start else self._applied(current)
+        applied = self.resolve(start, current=current, forward=forward) if start else self._applied(current)
         step = self._up if relative["sign"] == "+" else self._down
+        silent = self._silent(applied if start else current)
         for _ in range(int(relative["steps"])):
-            applied = step(applied, target)
+            applied = step(applied, target, silent)
         return applied
+
+    def _silent(self, current: frozenset[str]) -> frozenset[str]:
+        """What is no step of a relative target: without operations; and of what was squashed, the files not gone by."""
+        found = {one.id for one in self._order if not one.operations and one.problem is None} | (self._gone - current)
+        for one in self.squashed():
+            apart = current.intersection(one.replaces)
+            found.update({one.id} if apart and one.id not in current else set(one.replaces) - current)
+        return frozenset(found)
 
     def downgrade_operations(self, wanted: str) -> tuple[Operation, ...] | None:
         """What the file's ``downgrade()`` returns; None when it has none.
@@ -270,20 +315,20 @@ class Revisions:
             )
         return self._closure(current)
 
-    def _up(self, applied: frozenset[str], target: str) -> frozenset[str]:
+    def _up(self, applied: frozenset[str], target: str, silent: frozenset[str]) -> frozenset[str]:
+        applied |= self._gone
         while True:
             ready = [one for one in self._order if one.id not in applied and applied.issuperset(self._parents[one.id])]
-            empty = [one.id for one in ready if not one.operations and one.problem is None]
+            empty = [one.id for one in ready if one.id in silent]
             if not empty:
                 break
             applied |= set(empty)
         return applied | {_only(ready, target, "no revision follows")}
 
-    def _down(self, applied: frozenset[str], target: str) -> frozenset[str]:
+    def _down(self, applied: frozenset[str], target: str, silent: frozenset[str]) -> frozenset[str]:
         while True:
-            parents = {parent for one in applied for parent in self._parents[one]}
-            newest = [self._revisions[one] for one in sorted(applied - parents)]
-            empty = [one.id for one in newest if not one.operations and one.problem is None]
+            newest = [self._revisions[one] for one in sorted(self.tips(applied))]
+            empty = [one.id for one in newest if one.id in silent]
             if not empty:
                 break
             applied -= set(empty)
@@ -310,27 +355,129 @@ def _check_graph(found: list[Revision]) -> None:
                 f"two files have the revision {revision.id}: {other.path} and {revision.path}",
                 hint="give one of them another id and let it follow the other",
             )
+    replaced = {one for revision in found for one in revision.replaces}
     for revision in found:
         for parent in revision.down:
-            if parent not in by_id:
+            if parent not in by_id and parent not in replaced:
                 raise RevisionError(
                     f"{revision.path} follows the revision {parent}, and no file has that id",
                     hint="bring the file back, or repair down_revision",
                 )
+    for _, error in replaced_wrongly(found):
+        raise error
 
 
-def _graph(loaded: list[tuple[Revision, ModuleType]]) -> RevisionMap:
+def replaced_wrongly(found: Iterable[Revision]) -> Iterator[tuple[Revision, RevisionError]]:
+    """Revisions that can't stand for what they replace, with why."""
+    by_id: dict[str, Revision] = {one.id: one for one in found}
+    seen: dict[str, Revision] = {}
+    for revision in (one for one in by_id.values() if one.replaces):
+        for one in revision.replaces:
+            other = seen.setdefault(one, revision)
+            if other is not revision:
+                said = f"{other.path} and {revision.path} both replace the revision {one}"
+                yield revision, RevisionError(said, hint="remove one of the files")
+                break
+        if own := sorted({revision.id, *revision.down}.intersection(revision.replaces)):
+            what = "itself" if own[0] == revision.id else f"{own[0]}, which it follows"
+            said = f"{revision.path} replaces {what}"
+            yield revision, RevisionError(said, hint="repair replaces or down_revision")
+        again = next((by_id[one] for one in revision.replaces if one in by_id and by_id[one].replaces), None)
+        if again is not None:
+            said = f"{revision.path} replaces {again.id}, which replaces other revisions itself"
+            yield revision, RevisionError(said, hint="remove it: what was squashed is not squashed again")
+        there = [one for one in revision.replaces if one in by_id]
+        gone = [one for one in revision.replaces if one not in by_id]
+        if there and gone:
+            yield revision, _partly_gone(revision, there, gone)
+
+
+def _partly_gone(revision: Revision, there: Sequence[str], gone: Sequence[str]) -> RevisionError:
+    return RevisionError(
+        f"{revision.path} replaces {', '.join(revision.replaces)}, of which {', '.join(gone)} "
+        f"{'has' if len(gone) == 1 else 'have'} no file any more, and {', '.join(there)} still "
+        f"{'has' if len(there) == 1 else 'have'} one",
+        hint="bring back what is missing; or remove them all, once every deployment has passed them: qmigrate show "
+        f"{quote(revision.id)} says it of this one",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Squashed:
+    """Files, where what replaces others has taken their place.
+
+    Attributes:
+        files: what follows a replaced revision follows the one that replaces it, so that no file has to be edited.
+        gone: records of what is replaced and has no file any more.
+        parents: id -> what comes before it. What replaces others comes after these, wherever it is applied.
+        by: replaced id -> what replaces it.
+    """
+
+    files: tuple[Revision, ...]
+    gone: tuple[Revision, ...]
+    parents: Mapping[str, tuple[str, ...]]
+    by: Mapping[str, str]
+
+    @classmethod
+    def of(cls, found: Iterable[Revision]) -> Squashed:
+        """Of all files."""
+        found = tuple(found)
+        by = {one: revision.id for revision in found for one in revision.replaces}
+        files = {one.id: one if one.id in by else replace(one, down=_now(one, by)) for one in found}
+        parents = {one.id: _now(one, by) for one in files.values()}
+        gone: list[Revision] = []
+        for one in (each for each in files.values() if each.replaces):
+            missing = [old for old in one.replaces if old not in files]
+            before = parents[one.id]
+            for old in missing:
+                gone.append(_record_of(one, old, before))
+                # In one line: what is taken for no ancestor would be undone on the way back to it.
+                parents[old] = before
+                before = (old,)
+            there = [old for old in one.replaces if old in files]
+            followed = {parent for old in there for parent in files[old].down}
+            ends = tuple(old for old in there if old not in followed)
+            parents[one.id] = tuple(dict.fromkeys((*parents[one.id], *(before if missing else ()), *ends)))
+        return cls(tuple(files.values()), tuple(gone), parents, by)
+
+
+def _now(revision: Revision, by: Mapping[str, str]) -> tuple[str, ...]:
+    """What it follows: in place of what is replaced what replaces it, unless it is replaced by the same one."""
+    own = by.get(revision.id)
+    outside = (one for one in revision.down if by.get(one) != revision.id)
+    down = (one if one not in by or by[one] == own else by[one] for one in outside)
+    return tuple(dict.fromkeys(down))
+
+
+def _record_of(one: Revision, old: str, down: tuple[str, ...]) -> Revision:
+    error = RevisionError(
+        f"the file of revision {old} was removed: {one.id} replaces it ({one.path.name})",
+        hint="bring the file back from the history of your repository",
+    )
+    # Whether it had a downgrade() isn't known: what it did is not undone by guessing.
+    return Revision(old, down, one.path, "", "", (), True, None, None, problem=error)
+
+
+def _graph(files: Sequence[Revision], parents: Mapping[str, tuple[str, ...]], without: frozenset[str]) -> RevisionMap:
     from alembic.script.base import Script
     from alembic.script.revision import CycleDetected, RevisionMap
 
     try:
         # Newest first, since that is how Alembic walks: of two branches the lower number then comes first.
-        scripts = [Script(module, one.id, str(one.path)) for one, module in reversed(loaded)]
+        scripts = [Script(_stand_in(one, parents[one.id], without), one.id, str(one.path)) for one in reversed(files)]
         graph = RevisionMap(lambda: scripts)
         _ = graph.heads
     except CycleDetected as error:
-        files = {revision.id: str(revision.path) for revision, _ in loaded}
-        named = ", ".join(files[one] for one in sorted(error.revisions))
+        paths = {revision.id: str(revision.path) for revision in files}
+        named = ", ".join(paths[one] for one in sorted(error.revisions))
         message = f"these revisions follow each other in a circle: {named}"
         raise RevisionError(message, hint="repair down_revision") from error
     return graph
+
+
+def _stand_in(revision: Revision, parents: Iterable[str], without: frozenset[str]) -> ModuleType:
+    """What Alembic's graph reads of a file."""
+    module = ModuleType(f"qmigrate_graph_{revision.id}", revision.doc)
+    down = tuple(one for one in parents if one not in without)
+    module.__dict__.update(revision=revision.id, down_revision=down or None)
+    return module

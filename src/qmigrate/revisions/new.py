@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _IMPORTS = """# from qdrant_client.models import Distance, VectorParams
 # from qmigrate import Embed, op"""
 
+_DOWN = re.compile(r"^down_revision = .*$", re.MULTILINE)
+_SQL = re.compile(r"^requires_sql = .*$", re.MULTILINE)
+
 #: An id that is a moment.
 _MOMENT = re.compile(r"20\d{12}")
 
@@ -66,13 +69,51 @@ def compose(
     if not message.strip():
         raise RevisionError("a new revision needs a message", hint='qmigrate revision -m "what changes"')
     down = (after.id,) if after is not None else _parents(known, merge)
-    taken = [word for one in known.order() for word in (one.id, one.path.name)] + ([after.id] if after else [])
+    taken = [word for one in known.order() for word in (one.id, one.path.name, *one.replaces)]
+    taken += [after.id] if after else []
     identifier = revision_id or _next_number(taken)
-    if identifier in {one.id for one in known.order()}:
+    if known.knows(identifier):
         raise RevisionError(f"there is a revision {identifier} already: {known.get(identifier).path}")
     path = scripts / "versions" / f"{identifier}_{_slug(message)}.py"
     text = _render(scripts / "script.py.mako", message, identifier, down, (source, downgrade))
     return NewFile(path, identifier, text)
+
+
+def compose_squashed(
+    scripts: Path,
+    words: tuple[str, str],
+    identifier: str,
+    down: tuple[str, ...],
+    code: tuple[CodeWriter, CodeWriter | None],
+    variables: Iterable[str],
+    requires_sql: str | None,
+) -> NewFile:
+    """A revision file that stands for others, where those are. Nothing is written.
+
+    Args:
+        scripts: see :func:`compose`.
+        words: the docstring, and what the file is called after its id.
+        identifier: its id.
+        down: what it follows.
+        code: what ``upgrade()`` returns, and ``downgrade()``.
+        variables: assignments that come after ``down_revision``.
+        requires_sql: Alembic's revision that must be applied first.
+
+    Raises:
+        RevisionError: the id is taken, or the template can't be used.
+    """
+    known, (message, name) = Revisions.load(scripts), words
+    if known.knows(identifier):
+        hint = "give it another one: --rev-id ID"
+        raise RevisionError(f"there is a revision {identifier} already: {known.get(identifier).path}", hint=hint)
+    text = _render(scripts / "script.py.mako", message, identifier, down, code)
+    if not all(len(pattern.findall(text)) == 1 for pattern in (_DOWN, _SQL)):
+        # A template of the user's that has no such lines.
+        text = _render(scripts / "script.py.mako.none", message, identifier, down, code)
+    said = f"requires_sql = {_literal(requires_sql)}"
+    text = _SQL.sub(lambda _: said, text, count=1)
+    text = _DOWN.sub(lambda found: "\n".join((found.group(), *variables)), text, count=1)
+    return NewFile(scripts / "versions" / f"{identifier}_{_slug(name)}.py", identifier, text)
 
 
 def new_id(scripts: Path, ids: str, given: str | None = None, after: NewFile | None = None) -> str | None:

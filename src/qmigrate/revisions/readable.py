@@ -178,7 +178,8 @@ def _by_id(
 def _add_missing(scripts: Path, found: dict[str, _Found], recorded: Recorded) -> None:
     """Revisions that were applied, or that a file follows, and that no file has."""
     follows = {parent: one for one in found.values() for parent in one.down or ()}
-    for key in {*follows, *recorded.checksums}.difference(found, recorded.inline):
+    replaced = {old for one in found.values() for old in one.revision.replaces}
+    for key in {*follows, *recorded.checksums}.difference(found, recorded.inline, replaced):
         if key in recorded.checksums:
             error = RevisionError(f"revision {key} is applied, and no file has it", hint="bring the file back")
         else:

@@ -36,6 +36,7 @@ NEEDS: Mapping[str, str] = {
     "heads": "none",
     "branches": "none",
     "show": "none",
+    "squash": "none",
     "edit": "none",
     "completion": "none",
     "init --guided": "any",

@@ -77,7 +77,11 @@ def _(operation: UpdateCollection, used: set[str]) -> Code:
         names = {key: _setting(value, catalogue().params.known[key], used) for key, value in operation.params.items()}
         used.add(catalogue().params.model)
         parts["params"] = call(catalogue().params.model, **names)
-    return call("op.UpdateCollection", Literal(quoted(operation.collection)), **parts)
+    for key in ("vectors_config", "sparse_vectors_config"):
+        found = getattr(operation, key)
+        if found:
+            parts[key] = literal(found)
+    return call("op.UpdateCollection", Literal(quoted(operation.collection)), **parts, **_wish(operation))
 
 
 @_code.register
@@ -95,7 +99,7 @@ def _(operation: SetAlias, used: set[str]) -> Code:  # noqa: ARG001
 
 @_code.register
 def _(operation: CreatePayloadIndex, used: set[str]) -> Code:
-    return call("op.CreatePayloadIndex", *_named(operation), index(operation.schema, used))
+    return call("op.CreatePayloadIndex", *_named(operation), index(operation.schema, used), **_wish(operation))
 
 
 @_code.register
@@ -155,7 +159,13 @@ def _vector_parts(operation: Operation, used: set[str]) -> dict[str, Code]:
         parts["cutover"] = literal(cutover)
     if quality is not None:
         parts["quality"] = _own(quality, used)
-    return parts
+    return {**parts, **_wish(operation)}
+
+
+def _wish(operation: Operation) -> dict[str, Code]:
+    """``strategy=`` where one was asked for."""
+    wish = getattr(operation, "wish", None)
+    return {"strategy": literal(wish)} if wish is not None else {}
 
 
 def _value(value: object, operation: Operation, used: set[str]) -> Code:

@@ -1,0 +1,145 @@
+"""Revisions that others replace: which of the two a collection goes by, and what is left of them for it. Pure.
+
+A squashed revision stands for several earlier ones. A collection that has none of them gets the squashed one. One that
+has all of them is where it leads: it is only recorded as passed. One in between continues with the earlier ones as long
+as their files are there, and has passed it then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from qmigrate.errors import RefusedError
+from qmigrate.model.names import fits
+from qmigrate.model.state import CollectionState
+from qmigrate.revisions.graph import Revision, Revisions
+from qmigrate.text import quote
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """What squashed revisions mean for one collection.
+
+    Attributes:
+        skip: ids that are not to be applied to it: of a squashed revision and the earlier ones always the one or the
+            others.
+        passed: squashed revisions where it has, or is about to get, all of the earlier ones.
+        lost: squashed revision -> those of the earlier ones that it hasn't got, and that have no file any more.
+    """
+
+    skip: frozenset[str] = frozenset()
+    passed: tuple[Revision, ...] = ()
+    lost: tuple[tuple[Revision, tuple[str, ...]], ...] = ()
+
+
+def replaced(
+    revisions: Revisions,
+    name: str,
+    applied: Collection[str],
+    wanted: Collection[str],
+    never: Collection[str] = frozenset(),
+) -> Replaced:
+    """What squashed revisions mean for a collection.
+
+    Args:
+        name: the logical name.
+        applied: ids of what is applied to it.
+        wanted: ids that are to be applied: a squashed revision that isn't among them replaces nothing yet.
+        never: ids that are not about it, since they are older than it.
+    """
+    skip: set[str] = set()
+    passed: list[Revision] = []
+    lost: list[tuple[Revision, tuple[str, ...]]] = []
+    for one in revisions.squashed():
+        begun = not set(applied).isdisjoint(one.replaces)
+        if one.id in applied or not begun:
+            skip.update(one.replaces if one.id in applied or one.id in wanted else {one.id})
+            continue
+        skip.add(one.id)
+        missing = tuple(
+            old
+            for old in parts_of(one, name, revisions)
+            if old not in applied and (old not in never or revisions.is_gone(old))
+        )
+        gone = tuple(old for old in missing if revisions.is_gone(old))
+        if gone and one.id in wanted:
+            lost.append((one, gone))
+        elif one.id in wanted:
+            passed.append(one)
+    return Replaced(frozenset(skip), tuple(passed), tuple(lost))
+
+
+def parts_of(squashed: Revision, name: str, revisions: Revisions) -> tuple[str, ...]:
+    """Those of the replaced revisions that are about a collection."""
+    said = dict(squashed.replaces_for)
+    if not said:
+        about = any(one.matches(name) for one in squashed.operations)
+        return tuple(old for old in squashed.replaces if _is_about(revisions.get(old), name, gone=about))
+    for one in squashed.operations:
+        # What it was made by decides: what came before that was never about it.
+        if one.creates and one.matches(name) and one.pattern in said:
+            return said[one.pattern]
+    if name in said:
+        return said[name]
+    found = {old for pattern, ids in said.items() if fits(name, pattern) for old in ids}
+    return tuple(old for old in squashed.replaces if old in found)
+
+
+def _is_about(old: Revision, name: str, *, gone: bool) -> bool:
+    return gone if old.problem is not None else any(one.matches(name) for one in old.operations)
+
+
+def refuse_lost(state: CollectionState, found: Replaced) -> None:
+    """Stop where a collection is in the middle of what was squashed, and can't be continued.
+
+    Raises:
+        RefusedError: so it is; names what is missing.
+    """
+    for one, gone in found.lost:
+        have = [old for old in one.replaces if old in state.applied_revisions()]
+        raise RefusedError(
+            f"{state.name} has {', '.join(have)} of what revision {one.id} replaces, and not {', '.join(gone)}, whose "
+            f"{'file was' if len(gone) == 1 else 'files were'} removed: it can neither continue nor begin with "
+            f"{one.id}",
+            hint="bring the files that it replaces back from the history of your repository, run qmigrate upgrade, "
+            f"and remove them again; qmigrate show {quote(one.id)} says which collections have passed them",
+            facts={
+                "collection": state.name,
+                "revision": one.id,
+                "missing": list(gone),
+                "next": f"qmigrate show {quote(one.id)}",
+            },
+        )
+
+
+def standing_ids(revisions: Revisions, name: str, ids: Collection[str]) -> frozenset[str]:
+    """Ids with a squashed revision in place of what it replaces, where that is all of it or has no file any more."""
+    found = set(ids)
+    for one in revisions.squashed():
+        if one.id not in found:
+            parts = [old for old in parts_of(one, name, revisions) if revisions.is_gone(old)]
+            if not parts or not found.issuperset(parts):
+                continue
+            found.add(one.id)
+        found.difference_update(one.replaces)
+    return frozenset(found)
+
+
+def stands_at(state: CollectionState, revisions: Revisions | None) -> str | None:
+    """The newest revision of a collection, for people: the squashed one where it is recorded as passed, or all is left.
+
+    Args:
+        revisions: None where there are no files.
+    """
+    newest = state.applied[-1].revision if state.applied else None
+    whole = revisions.replacement(newest) if revisions is not None and newest is not None else None
+    if (
+        revisions is None
+        or newest is None
+        or whole is None
+        or not (whole.id in state.passed or revisions.is_gone(newest))
+    ):
+        return newest
+    complete = set(parts_of(whole, state.name, revisions)) <= set(state.applied_revisions())
+    return whole.id if complete else newest
