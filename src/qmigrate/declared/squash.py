@@ -332,13 +332,12 @@ def _prove(made: _Made, operations: Sequence[Operation], found: Sequence[Revisio
         try:
             check_contradictions(about)
             for operation in about:
-                if operation.creates and operation.is_glob and schema is not None:
+                exists = schema is not None
+                # Of a revision that makes a collection every operation is about it, also one that comes first.
+                if (operation.creates and operation.is_glob and exists) or not (exists or _makes(about)):
                     continue
-                if schema is not None or operation.creates:
-                    operation.check(schema)
-                    schema = operation.apply(schema)
-                elif not operation.is_glob and operation.pattern == name and made.after(name) is not None:
-                    operation.check(schema)
+                operation.check(schema)
+                schema = operation.apply(schema)
         except PlanError as error:
             raise _not_one(found, f"{name}: {error.message}") from error
         if _shape(schema) != _shape(made.after(name)):
@@ -349,6 +348,10 @@ def _prove(made: _Made, operations: Sequence[Operation], found: Sequence[Revisio
     twice = next((alias for alias in aliases if aliases.count(alias) > 1), None)
     if twice is not None:
         raise _not_one(found, f"the alias {twice} is given to several collections, one after the other")
+
+
+def _makes(operations: Iterable[Operation]) -> bool:
+    return any(one.creates for one in operations)
 
 
 def _prove_points(made: _Made, name: str, found: Sequence[Revision]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 
 import pytest
 
@@ -30,6 +30,7 @@ from qmigrate.planner.forward import pending
 from qmigrate.planner.guard import check_not_given_up, check_open_run
 from qmigrate.planner.plain_names import way_of
 from qmigrate.planner.segment import not_beyond_schemas
+from qmigrate.revisions.graph import Revision, Revisions
 
 VECTOR = {"size": 8, "distance": "Cosine"}
 SERVER = Capabilities(
@@ -48,39 +49,27 @@ INDEX = op.CreatePayloadIndex("docs", "kind", "keyword")
 CREATE = op.CreateCollection("docs", {"a": VECTOR})
 
 
-class Files:
+class Files(Revisions):
     """Revisions without files: a chain of (id, operations)."""
 
     def __init__(self, *chain, downgrades=None):
-        self.chain = []
-        for identifier, *operations in chain:
-            down = (self.chain[-1].id,) if self.chain else ()
-            self.chain.append(
-                SimpleNamespace(
-                    id=identifier,
-                    down=down,
-                    path=Path(f"{identifier}_rev.py"),
-                    checksum=f"sum-{identifier}",
-                    operations=tuple(operations),
-                    irreversible=None,
-                    inline=False,
-                    problem=None,
-                )
+        ids = [identifier for identifier, *_ in chain]
+        found = [
+            Revision(
+                id=identifier,
+                down=tuple(ids[place - 1 : place]),
+                path=Path(f"{identifier}_rev.py"),
+                doc="",
+                checksum=f"sum-{identifier}",
+                operations=tuple(operations),
+                has_downgrade=False,
+                irreversible=None,
+                requires_sql=None,
             )
+            for place, (identifier, *operations) in enumerate(chain)
+        ]
+        super().__init__((one, ModuleType(one.id)) for one in found)
         self.downgrades = downgrades or {}
-
-    def order(self):
-        """Base first."""
-        return tuple(self.chain)
-
-    def get(self, identifier):
-        """By id."""
-        return next(one for one in self.chain if one.id == identifier)
-
-    def ancestors(self, identifier):
-        """Everything before a revision."""
-        ids = [one.id for one in self.chain]
-        return frozenset(ids[: ids.index(identifier)])
 
     def downgrade_operations(self, identifier):
         """What downgrade() returns, or None."""
@@ -89,7 +78,7 @@ class Files:
     @property
     def all(self):
         """Every id."""
-        return frozenset(one.id for one in self.chain)
+        return frozenset(one.id for one in self.order())
 
 
 def generation(number, state, revisions, parent=None):

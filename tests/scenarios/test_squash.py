@@ -1,0 +1,239 @@
+"""Squashed revisions from the command line: what has them all skips the new one, what has none begins with it."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from qdrant_client import QdrantClient
+from tests.harness import Deployment
+from tests.scenarios.cli import call
+
+from qmigrate.commands import rollback, upgrade
+from qmigrate.commands import schema as schemas
+from qmigrate.commands.ensure import ensure
+from qmigrate.commands.session import opened_ledger
+
+CREATE = 'op.CreateCollection("{name}", {{"a": VectorParams(size=8, distance=Distance.COSINE)}})'
+INDEX = 'op.CreatePayloadIndex("{name}", "kind", PayloadSchemaType.KEYWORD)'
+ADD = 'op.AddVector("{name}", "b", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"))'
+SET = 'op.SetPayload("{name}", {{"lang": "en"}}, reason="all are English")'
+BODIES = ((CREATE,), (INDEX, 'op.UpdateCollection("{name}", metadata={{"team": "search"}})'), (ADD,))
+
+
+def revise(made: Deployment, *bodies: tuple[str, ...]) -> None:
+    """Revisions 0001, 0002 … with these operations."""
+    made.last = None
+    for number, operations in enumerate(bodies, 1):
+        made.revise(f"{number:04d}", f"def upgrade():\n    return [{', '.join(operations)}]\n")
+
+
+def remove(made: Deployment, *starts: str) -> None:
+    """Take files away."""
+    for path in (made.root / "qdrant_migrations" / "versions").glob("*_rev.py"):
+        if path.name.startswith(starts):
+            path.unlink()
+
+
+def live(made: Deployment):
+    """Schema of the collection as it is live, without what qmigrate keeps there."""
+    (found,) = schemas.schema(made.settings(), [made.name], source="live").collections
+    return found.schema
+
+
+@pytest.fixture
+def local(tmp_path):
+    """A folder with settings and an empty local store."""
+    return Deployment(tmp_path, {"path": ".qmigrate/qdrant"}, f"sqlite:///{tmp_path}/ledger.db", name="docs")
+
+
+def test_both_ways_lead_to_the_same(deployment):
+    """What has all of it is recorded as past it, untouched; from nothing the squashed revision alone makes the same."""
+    revise(deployment, *BODIES)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(12)
+    points, schema, row = deployment.contents(), live(deployment), deployment.row()
+    made = call(deployment.root, "squash", "0001:0003")
+    assert made.code == 0, made.text
+    assert "replaces 0001, 0002, 0003" in made.out
+    assert call(deployment.root, "check").code == 0
+    assert "the next upgrade records it as past 0001_0003" in call(deployment.root, "status").out
+    planned = call(deployment.root, "plan")
+    assert f"0001_0003  only recorded: it replaces 0001, 0002, 0003, which {deployment.name} has" in planned.out
+    assert call(deployment.root, "upgrade").code == 0
+    assert (deployment.contents(), live(deployment), deployment.row().generation) == (points, schema, row.generation)
+    recorded = call(deployment.root, "history", deployment.name, "--json").json["data"]["rows"][0]
+    assert (recorded["revision"], recorded["direction"], recorded["strategy"]) == ("0001_0003", "squash", None)
+    assert "Nothing to do" in call(deployment.root, "plan").out
+    shown = call(deployment.root, "show", "0001_0003")
+    assert "3 files; this deployment doesn't need them any more" in shown.out
+    remove(deployment, "000")
+    assert call(deployment.root, "check").code == 0
+    assert deployment.row().revision == "0001_0003"
+    # Back to nothing without any of their files, and forwards with the squashed one.
+    rollback.rollback(deployment.settings(), "base", only=[deployment.name], writes="discard")
+    again = call(deployment.root, "upgrade", "--json")
+    assert again.code == 0, again.text
+    assert live(deployment) == schema
+    assert call(deployment.root, "check").code == 0
+    names = [one["revision"] for one in call(deployment.root, "history", deployment.name, "--json").json["data"]["rows"]]
+    assert names[0] == "0001_0003"
+
+
+def test_in_the_middle_with_the_files_there(deployment):
+    """What has a part of it goes on with the files, and is past it then; what comes after follows without an edit."""
+    revise(deployment, *BODIES, ('op.CreatePayloadIndex("{name}", "year", PayloadSchemaType.INTEGER)',))
+    upgrade.upgrade(deployment.settings(), "0002")
+    deployment.load(6)
+    assert call(deployment.root, "squash", "0001:0003").code == 0
+    assert deployment.row().pending == ("0003", "0004")
+    for target, revisions in (("0003", ["0003"]), ("head", ["0001_0003", "0004"])):
+        done = call(deployment.root, "upgrade", target, "--json")
+        assert done.code == 0, done.text
+        assert done.json["data"]["outcomes"][0]["revisions"] == revisions
+    assert all(set(vectors) == {"a", "b"} for _, vectors in deployment.contents().values())
+    assert deployment.row().revision == "0004"
+    # One step back is the one that was done last, and two are not the record.
+    remove(deployment, "0001", "0002", "0003")
+    for target, revision in (("-1", "0001_0003"), ("-1", "0002")):
+        back = call(deployment.root, "rollback", target)
+        assert back.code == 0, back.text
+        assert deployment.row().revision == revision
+
+
+def test_in_the_middle_with_the_files_gone(local):
+    """It is told apart from what is complete: named with what it lacks and what to do; nothing else is held up."""
+    revise(local, (CREATE, CREATE.replace("{name}", "other")), *BODIES[1:])
+    upgrade.upgrade(local.settings(), "0002")
+    assert call(local.root, "squash", "0001:0003").code == 0
+    remove(local, "000")
+    for verb in ("plan", "upgrade"):
+        said = call(local.root, verb)
+        assert said.code == 10, said.text
+        assert "docs has 0001, 0002 of what revision 0001_0003 replaces, and not 0003, whose file was removed" in said.err
+        assert "bring the files that it replaces back" in said.err
+    rows = {row["name"]: row for row in call(local.root, "status", "--json").json["data"]["collections"]}
+    assert (rows["docs"]["state"], rows["docs"]["next_command"]) == ("pending", "qmigrate show 0001_0003")
+    shown = call(local.root, "show", "0001_0003")
+    assert (shown.code, "docs: without 0003" in shown.out, "bring them back" in shown.out) == (0, True, True)
+    assert call(local.root, "upgrade", "--only", "other").code == 0
+    partly = local.root / "qdrant_migrations" / "versions" / "0003_rev.py"
+    partly.write_text('"""X."""\nfrom qmigrate import op\nrevision = "0003"\ndown_revision = "0002"\ndef upgrade():\n    return []\n')
+    refused = call(local.root, "plan")
+    assert (refused.code, "0001, 0002 have no file any more, and 0003 still has one" in refused.err) == (2, True)
+    assert "QM111" in call(local.root, "check", "--offline").out
+
+
+def test_what_is_done_with_points_is_decided(local):
+    """Operations on points are named, and a person chooses: left out, with a comment, or their revisions stay."""
+    revise(local, *BODIES[:2], (SET,), *BODIES[2:], ('op.CreatePayloadIndex("{name}", "year", PayloadSchemaType.INTEGER)',))
+    versions = local.root / "qdrant_migrations" / "versions"
+    before = sorted(versions.iterdir())
+    refused = call(local.root, "squash", "0001:0005")
+    assert (refused.code, "0003: docs: set payload lang" in refused.err) == (10, True)
+    assert "qmigrate squash 0001:0005 --elide-data" in refused.err
+    assert sorted(versions.iterdir()) == before
+    both = call(local.root, "squash", "0001:0005", "--elide-data", "--keep-data")
+    assert both.code == 2
+    kept = call(local.root, "squash", "0001:0005", "--keep-data")
+    assert kept.code == 0, kept.text
+    assert "0003 stays as it is: 0003: docs: set payload lang" in kept.out
+    assert {path.name for path in versions.iterdir()} - {path.name for path in before} == {
+        "0001_0002_squashed.py",
+        "0004_0005_squashed.py",
+    }
+    done = call(local.root, "upgrade", "--json")
+    assert done.code == 0, done.text
+    assert done.json["data"]["outcomes"][0]["revisions"] == ["0001_0002", "0003", "0004_0005"]
+    for path in set(versions.iterdir()) - set(before):
+        path.unlink()
+    elided = call(local.root, "squash", ":", "--elide-data", "--dry-run")
+    assert (elided.code, "# Left out: 0003: docs: set payload lang" in elided.out) == (0, True)
+    assert sorted(versions.iterdir()) == before
+
+
+def test_a_target_inside(local):
+    """Applied as one, no part of it is a place to go to; a replaced id means the whole where its file is gone."""
+    revise(local, *BODIES)
+    assert call(local.root, "squash", "0001:0003").code == 0
+    upgrade.upgrade(local.settings())
+    assert local.row().revision == "0001_0003"
+    back = call(local.root, "rollback", "0002")
+    assert (back.code, "only as a part of 0001_0003" in back.err) == (10, True)
+    remove(local, "000")
+    assert call(local.root, "rollback", "base").code == 0
+    done = call(local.root, "upgrade", "0002")
+    assert done.code == 0, done.text
+    assert local.row().revision == "0001_0003"
+    assert call(local.root, "show", "0002", "--json").json["data"]["revision"] == "0001_0003"
+    made = call(local.root, "revision", "-m", "next", "--json").json["data"]
+    assert (made["revision"], made["down"]) == ("0004", ["0001_0003"])
+    assert call(local.root, "revision", "-m", "x", "--rev-id", "0002").code == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "wanted"),
+    [("a", "b", "b"), ("a", None, "a"), ("b", "a", "b"), ("a", "c", None)],
+    ids=["later", "one", "the later one is first", "unordered"],
+)
+def test_what_waits_for_sql(local, first, last, wanted):
+    """It waits for the last SQL revision of all; where Alembic's files don't order them, it is refused."""
+    revise(local, *BODIES[:2])
+    versions = local.root / "qdrant_migrations" / "versions"
+    for name, sql in (("0001", first), ("0002", last)):
+        path = versions / f"{name}_rev.py"
+        path.write_text(path.read_text().replace("down_revision", f"requires_sql = {sql!r}\ndown_revision"))
+    (local.root / "alembic" / "versions").mkdir(parents=True)
+    (local.root / "alembic.ini").write_text("[alembic]\nscript_location = alembic\n")
+    for name, down in (("a", None), ("b", "a"), ("c", None)):
+        body = f"revision = {name!r}\ndown_revision = {down!r}\ndef upgrade():\n    pass\n"
+        (local.root / "alembic" / "versions" / f"{name}.py").write_text(body)
+    said = call(local.root, "squash", "0001:0002", "--dry-run", "--json")
+    if wanted is None:
+        assert (said.code, "wait for several SQL revisions (a, c)" in said.text) == (10, True)
+        return
+    assert f'requires_sql = "{wanted}"' in said.json["data"]["files"][0]["text"]
+
+
+def test_collections_of_a_glob(local):
+    """Each goes its own way: one in the middle goes on, one that is made later begins with the squashed revision."""
+    glob = CREATE.replace("{name}", "memory_*")
+    revise(local, (glob, CREATE))
+    upgrade.upgrade(local.settings())
+    ensured(local, "memory_a")
+    revise(local, (glob, CREATE), ('op.CreatePayloadIndex("memory_*", "kind", PayloadSchemaType.KEYWORD)',), (INDEX,))
+    said = call(local.root, "squash", "0001:0003")
+    assert said.code == 0, said.text
+    assert yaml.safe_load(variable(local, "replaces_for")) == {"memory_*": ["0001", "0002"], "docs": ["0001", "0003"]}
+    assert call(local.root, "check", "--json").json["data"]["pending"] == 2
+    assert call(local.root, "upgrade").code == 0
+    ensured(local, "memory_b")
+    remove(local, "000")
+    rows = {row["name"]: row for row in call(local.root, "status", "--json").json["data"]["collections"]}
+    assert {row["revision"] for row in rows.values()} == {"0001_0003"}
+    assert call(local.root, "check").code == 0
+    found = schemas.schema(local.settings(), ["memory_*"], source="recorded").collections
+    assert [list(one.schema.indexes) for one in found] == [["kind"], ["kind"]]
+    applied = {name: [one.revision for one in entries] for name, entries in all_applied(local).items()}
+    assert applied == {"docs": ["0001", "0003"], "memory_a": ["0001", "0002"], "memory_b": ["0001_0003"]}
+
+
+def ensured(made: Deployment, name: str) -> None:
+    """A collection of a glob, as the application makes it."""
+    client = QdrantClient(path=str(made.root / ".qmigrate" / "qdrant"))
+    try:
+        ensure(client, name, settings=made.settings())
+    finally:
+        client.close()
+
+
+def all_applied(made: Deployment) -> dict:
+    """What the ledger has."""
+    with opened_ledger(made.settings()) as ledger:
+        return ledger.all_applied()
+
+
+def variable(made: Deployment, name: str) -> str:
+    """What a squashed file assigns, as text."""
+    (path,) = (made.root / "qdrant_migrations" / "versions").glob("*_squashed.py")
+    text = path.read_text()
+    return text[text.index(f"{name} = ") + len(name) + 3 :].partition("}")[0] + "}"
