@@ -42,6 +42,7 @@ VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "heads": ("ready", ("heads",)),
     "branches": ("ready", ("branches",)),
     "show": ("ready", ("show", "0002")),
+    "squash": ("ready", ("squash", "0001:0002")),
     "edit": ("ready", ("edit", "0002")),
     "verify": ("ready", ("verify", "docs__g0001", "docs__g0002")),
     "evaluate": ("ready", ("evaluate", "docs__g0001/a", "docs__g0002/a", "--same-value", "kind", "--measure", "overlap")),

@@ -39,6 +39,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "heads": ("heads",),
     "branches": ("branches",),
     "show": ("show", "0001"),
+    "squash": ("squash", "0001:0002"),
     "edit": ("edit", "0001"),
     "verify": ("verify", "a", "b"),
     "try-models": ("try-models", "a", "--embedder", "e", "--text", "t", "--known-item", "t"),
@@ -75,7 +76,7 @@ VERBS: dict[str, tuple[str, ...]] = {
 #: Those of approvals, which open the ledger alone until something runs.
 REQUESTS = ("requests.list", "requests.show", "requests.run", "approve", "reject")
 #: Of these, the ones that open nothing, or report what is wrong with what they open.
-FILES_FIRST = ("heads", "branches", "show", "edit")
+FILES_FIRST = ("heads", "branches", "show", "edit", "squash")
 ASIDE = ("init", "revision", "completion", "jobs", "worker", *REQUESTS, *FILES_FIRST, "wait", "repair", "doctor", "check", "schema", "metrics", "fix.retrain", "export.show")
 #: Those that an emergency needs: they continue without revision files that are broken or have changed.
 READABLE = (

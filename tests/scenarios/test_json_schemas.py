@@ -22,6 +22,7 @@ COMMANDS = """
     heads
     branches
     show 0001
+    squash : --dry-run
     edit 0001
     completion bash
     jobs

@@ -84,6 +84,7 @@ NO_REVISION = [
     ("rollback", "9999-1"),
     ("stamp", "9999"),
     ("show", "9999"),
+    ("squash", "0001:9999"),
     ("edit", "9999"),
     ("schema", "--revision", "9999"),
     ("history", "--carried", "9999"),

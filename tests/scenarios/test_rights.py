@@ -57,6 +57,7 @@ SAME_RIGHT = {
         # Without a server.
         *("--autogenerate", "--rename", "--different", "--drops", "--dry-run"),
     },
+    "squash": {"--message", "--elide-data", "--keep-data", "--rev-id", "--dry-run"},
     "plan": {"--only", "--out", "--html", "--trial"},
     "status": {"--exit-code", "--count-writes"},
     "history": {"--all", "--limit", "--deletions", "--since", "--type", "--target", "--csv", "--carried"},

@@ -129,6 +129,7 @@ TRANSFORM = 'op.TransformPoints("docs", change, inverse=change)'
 SCALAR = "ScalarQuantization(scalar=ScalarQuantizationConfig(type=ScalarType.INT8{}))"
 BINARY = "BinaryQuantization(binary=BinaryQuantizationConfig(always_ram=True))"
 EMPTY = "def upgrade():\n    return []\n"
+SQUASHED = '"""X."""\nfrom qmigrate import op\nrevision = "0001"\ndown_revision = None\nreplaces = {}\ndef upgrade():\n    return [op.CreateCollection("docs", {{}})]\n'
 
 
 def function(body: str) -> str:
@@ -186,6 +187,8 @@ CASES = {
     "QM108": (single('op.CreatePayloadIndex("docs", "n", "integer")'), change('op.CreatePayloadIndex("docs", "n", "integer")')),
     "QM109": (change('op.CreatePayloadIndex("docs__g*", "n", "integer")'), change('op.CreatePayloadIndex("docs*", "n", "integer")')),
     "QM110": (change('op.CreatePayloadIndex("*", "n", "integer")'), change('op.CreatePayloadIndex("d*", "n", "integer")')),
+    "QM111": (files(**{"0001_x": SQUASHED.format("['0000']") , "0000_x": SQUASHED.format("[]").replace("0001", "0000"), "0002_x": SQUASHED.format("['0000']").replace("0001", "0002").replace("None", "'0001'")}),
+              files(**{"0001_x": SQUASHED.format("['0000']"), "0002_x": SQUASHED.format("[]").replace("0001", "0002").replace("None", "'0000'")})),
     "QM201": (change(TRANSFORM, more="import sqlalchemy\n", before=function("return point.payload")),
               change(TRANSFORM, more="import math\nimport numpy as np\n", before=function("import sqlalchemy\nreturn point.payload"))),
     "QM202": (change(TRANSFORM, more="import os\nSHARDS = int(os.environ.get('SHARDS', 1))\n", before=function("return point.payload")),
