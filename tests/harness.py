@@ -65,6 +65,7 @@ class Deployment:
             "qdrant": self.qdrant,
             "ledger": {"url": self.ledger_url},
             "scripts": "qdrant_migrations",
+            "revision_ids": "sequence",
             "embedders": {"words": {"type": "hashing", "size": 16}},
             "limits": {"lease_ttl": "12s", "lock_timeout": "30s", "settle": "5s"},
         }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
 import textwrap
 
 import pytest
 import yaml
 from tests.harness import Deployment
 from tests.scenarios.cli import call
+from tests.scenarios.console import Browser
 
 from qmigrate.commands import rollback, upgrade
 from qmigrate.model.schema import CollectionSchema
@@ -236,26 +238,71 @@ def test_one_notion_of_at(three):
     assert "nothing for it in 0002" in call(three.root, "status").out
 
 
-@pytest.mark.parametrize(
-    ("bodies", "command"),
-    [
-        ([('"0002"', 'op.UpdateCollection("docs", metadata={"b": 1})')], "qmigrate upgrade"),
-        ([('"0002"', 'op.DropVector("docs", "a")')], "qmigrate check --offline"),
-        (
-            [('"0002"', 'op.UpdateCollection("docs", metadata={"b": 1})'), ('"0002"', 'op.UpdateCollection("docs", metadata={"c": 1})')],
-            'qmigrate revision --merge -m "merge"',
-        ),
-    ],
-    ids=["possible", "undecided", "two heads"],
-)
-def test_status_names_a_command_that_is_not_refused(three, bodies, command):
-    """The next command of a pending revision is one that goes on from there."""
+META = 'op.UpdateCollection("docs", metadata={"%s": 1})'
+PAPERS = 'op.DropCollection("docs"), op.CreateCollection("papers", {"a": VectorParams(size=8, distance=Distance.COSINE)})'
+#: Revisions behind 0002, as (what it follows, operations); the next command, and the exit code of that.
+FOLLOWING = {
+    "possible": ([('"0002"', META % "b")], "qmigrate upgrade", 0),
+    "undecided": ([('"0002"', 'op.DropVector("docs", "a")')], "qmigrate check --offline", 8),
+    "nothing of that name": ([('"0002"', 'op.CreatePayloadIndex("docs", "", "keyword")')], "qmigrate check --offline", 8),
+    "two heads": ([('"0002"', META % "b"), ('"0002"', META % "c")], 'qmigrate revision --merge -m "merge"', 0),
+    "another name for its points": ([('"0002"', PAPERS)], "qmigrate doctor", 0),
+}
+
+
+@pytest.mark.parametrize("case", FOLLOWING)
+def test_status_names_a_command_that_is_not_refused(three, case):
+    """The next command of a pending revision is one that goes on from there, or says all that is wrong."""
+    bodies, command, code = FOLLOWING[case]
+    three.load(3)
     for number, (down, operation) in enumerate(bodies):
         path = three.root / "qdrant_migrations" / "versions" / f"000{3 + number}_x.py"
-        path.write_text(f'"""X."""\nfrom qmigrate import op\nrevision = "000{3 + number}"\ndown_revision = {down}\ndef upgrade():\n    return [{operation}]\n')
+        path.write_text(f'"""X."""\nfrom qdrant_client.models import Distance, VectorParams\nfrom qmigrate import op\nrevision = "000{3 + number}"\ndown_revision = {down}\ndef upgrade():\n    return [{operation}]\n')
     rows = {row["name"]: row for row in call(three.root, "status", "--json").json["data"]["collections"]}
     assert rows["docs"]["next_command"] == command
     assert f"Next: {command}" in call(three.root, "status").out
+    done = call(three.root, *shlex.split(command)[1:])
+    assert done.code == code, done.text
+
+
+def test_one_notion_of_at_on_the_console(three):
+    """The pages say it as status does."""
+    browser = Browser(three)
+    for page in ("/collections", "/collections/faces", "/"):
+        assert "nothing for it in 0002" in browser.get(page).text, page
+    assert "nothing for it" not in browser.get("/collections/docs").text
+
+
+def test_two_branches_are_merged_without_renaming(tmp_path):
+    """In a new project two people each add a revision; git has no conflict, and one more file joins them."""
+    here = ("revision", "-m")
+    assert call(tmp_path, "init").code == 0
+    assert call(tmp_path, *here, "documents").code == 0
+    versions = tmp_path / "qdrant_migrations" / "versions"
+    (first,) = versions.glob("*.py")
+    body = 'return [op.CreateCollection("docs", {"a": VectorParams(size=8, distance=Distance.COSINE)})]'
+    head = "from qdrant_client.models import Distance, VectorParams\nfrom qmigrate import op\n"
+    first.write_text(head + first.read_text().replace("return []", body))
+    assert call(tmp_path, "upgrade").code == 0
+    made = []
+    for number, field in enumerate(("kind", "year")):
+        # Each branch sees its own file alone, made in another second.
+        assert call(tmp_path, *here, f"index {field}", *(("--rev-id", "20991231235959") if number else ())).code == 0
+        (path,) = set(versions.glob("*.py")) - {first}
+        text = path.read_text().replace("return []", f'return [op.CreatePayloadIndex("docs", "{field}", "keyword")]')
+        path.unlink()
+        made.append((path, "from qmigrate import op\n" + text))
+    for path, text in made:
+        path.write_text(text)
+    names = sorted(path.name for path in versions.glob("*.py"))
+    said = call(tmp_path, "status", "--json").json["data"]["collections"]
+    assert [row["next_command"] for row in said] == ['qmigrate revision --merge -m "merge"']
+    assert call(tmp_path, "revision", "--merge", "-m", "merge").code == 0
+    assert set(names) < {path.name for path in versions.glob("*.py")}
+    done = call(tmp_path, "upgrade")
+    assert done.code == 0, done.text
+    (row,) = call(tmp_path, "status", "--json").json["data"]["collections"]
+    assert (row["state"], row["pending"]) == ("ready", [])
 
 
 def test_only_one_collection_is_written_about(project):

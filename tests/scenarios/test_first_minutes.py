@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import socket
 import subprocess
@@ -44,7 +45,8 @@ def test_what_reads_needs_no_folder_of_revisions(live, args):
 def test_the_first_thing_may_be_to_adopt(live):
     """The baseline is written into a folder that is made for it, and the next upgrade has nothing to do."""
     assert call(live, "adopt", "docs").code == 0
-    assert len(list((live / "qdrant_migrations" / "versions").glob("0001_*.py"))) == 1
+    (made,) = (live / "qdrant_migrations" / "versions").glob("*.py")
+    assert re.fullmatch(r"20\d{12}_adopt_docs.py", made.name)
     assert (live / "qdrant_migrations" / "script.py.mako").exists()
     assert call(live, "status", "--exit-code").code == 0
     assert call(live, "upgrade").code == 0
@@ -72,7 +74,7 @@ def test_the_wrong_folder_is_called_that(tmp_path):
 
 def test_what_is_done_last_is_what_status_shows(live):
     """A revision that was not filled in is not said to be where a collection is; the log of -v is qmigrate's own."""
-    assert "made qdrant_migrations/versions/0001_adopt_docs.py" in call(live, "adopt", "docs").out
+    assert "made qdrant_migrations/versions/0001_adopt_docs.py" in call(live, "adopt", "docs", "--rev-id", "0001").out
     call(live, "revision", "-m", "index")
     body = 'from qmigrate import op\nrevision, down_revision = "0002", "0001"\n\ndef upgrade():\n    return [%s]\n'
     file = live / "qdrant_migrations" / "versions" / "0002_index.py"
@@ -279,7 +281,7 @@ def test_what_finds_nothing_leaves_nothing(tmp_path, args):
 
 def test_an_unnamed_vector_gets_an_empty_one_beside_it(live):
     """The client's local mode refuses an unnamed vector that is written alone next to a named one."""
-    assert call(live, "adopt", "docs").code == 0
+    assert call(live, "adopt", "docs", "--rev-id", "0001").code == 0
     (live / "qdrant_migrations" / "versions" / "0002_beside.py").write_text(
         """from qdrant_client.models import Distance, VectorParams
 from qmigrate import Empty, op

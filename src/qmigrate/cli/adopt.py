@@ -87,7 +87,7 @@ lock_timeout = click.option(
 @click.option("--alias", metavar="NAME", help="Alias of the collection that the application uses from now on.")
 @take_over
 @click.option("-m", "--message", help="Message of the baseline revision.")
-@click.option("--rev-id", metavar="ID", help="Id of the baseline revision, instead of the next number.")
+@click.option("--rev-id", metavar="ID", help="Id of the baseline revision, instead of the next one.")
 @dry_run
 @lock_timeout
 @parallel

@@ -129,7 +129,7 @@ def adopt(  # noqa: PLR0913  as many as the command has options
             the sealed checksum, and its other generations are kept indefinitely. They are not a way back, since what
             was written since they were left is unknown without that ledger.
         message: of the baseline revision.
-        revision_id: of the baseline revision, instead of the next number.
+        revision_id: of the baseline revision, instead of the next one.
         dry_run: find out and show, write nothing.
         parallel: collections at a time; None for as many as suit the server.
 

@@ -66,7 +66,7 @@ def from_drift(
     Args:
         message: of the revision.
         only: restrict to these logical names.
-        revision_id: instead of the next number.
+        revision_id: instead of the next one.
 
     Raises:
         PendingError: revisions are pending: they may be what differs.

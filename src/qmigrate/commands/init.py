@@ -80,7 +80,7 @@ def revision(
         settings: where the scripts are.
         message: what changes, in words.
         merge: join several heads.
-        revision_id: instead of the next number.
+        revision_id: instead of the next one.
 
     Raises:
         RevisionError: see :func:`qmigrate.revisions.new.create`.

@@ -21,7 +21,7 @@ from qmigrate.model.state import CollectionState, OpenRun, World
 from qmigrate.observe import check_place, known_names, observe
 from qmigrate.planner import check_checksums
 from qmigrate.planner.forward import pending, to_create
-from qmigrate.planner.members import made_by_glob
+from qmigrate.planner.members import made_by_glob, untouched
 from qmigrate.planner.replaced import stands_at
 from qmigrate.ports import Store
 from qmigrate.revisions.graph import Revisions
@@ -66,6 +66,7 @@ class Standing:
         detail: what to know about the state.
         next_command: what to do about it, or None.
         job: its unfinished run, or None.
+        untouched: revisions that are newer than `revision` and have nothing for it: it is at the newest all the same.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Standing:
     detail: str = ""
     next_command: str | None = None
     job: JobStanding | None = None
+    untouched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,15 +266,17 @@ def changed_files(files: Revisions, ledger: Ledger) -> tuple[str, ...]:
 
 def _standing(world: World, files: Revisions | None, name: str) -> Standing | None:
     state = world.collections[name]
-    missing = pending(world, files, frozenset(one.id for one in files.order()), name) if files is not None else ()
+    wanted = frozenset(one.id for one in files.order()) if files is not None else frozenset()
+    missing = pending(world, files, wanted, name) if files is not None else ()
     if not state.managed and state.open_run is None and not missing:
         # Another ledger's.
         return None
     named, detail, command = condition(world, state, missing)
     generation = GENERATION.match(state.physical or "")
+    newest = stands_at(state, files)
     return Standing(
         name=name,
-        revision=stands_at(state, files),
+        revision=newest,
         generation=f"g{generation['number']}" if generation else "plain" if state.physical else None,
         state=named,
         serving=_serves(world, state),
@@ -281,6 +285,7 @@ def _standing(world: World, files: Revisions | None, name: str) -> Standing | No
         detail=detail,
         next_command=command,
         job=_job(state.open_run),
+        untouched=untouched(files, name, newest, wanted) if files is not None and not missing else (),
     )
 
 

@@ -38,7 +38,7 @@ from qmigrate.model.plan import FIXED, SQUASHED
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import observe
 from qmigrate.planner.forward import pending, plan_upgrade, to_create
-from qmigrate.planner.members import before_birth
+from qmigrate.planner.members import before_birth, untouched
 from qmigrate.planner.replaced import replaced, stands_at
 from qmigrate.revisions.graph import Revision
 from qmigrate.sequences import join
@@ -258,7 +258,7 @@ def _with_way(opened: Session, world: World, row: CollectionStatus, wanted: froz
     """With a next command that is not refused, where `upgrade` would be; and what the newest revisions leave out."""
     if row.state in ("ready", "drift") and row.revision is not None and not row.pending:
         detail = ", ".join(filter(None, (row.detail, _to_record(opened, world, row, wanted))))
-        return replace(row, untouched=_untouched(opened, row, wanted), detail=detail)
+        return replace(row, untouched=untouched(opened.revisions, row.name, row.revision, wanted), detail=detail)
     if row.state != "pending" or row.next_command != "qmigrate upgrade":
         return row
     heads = opened.revisions.heads()
@@ -285,20 +285,6 @@ def _to_record(opened: Session, world: World, row: CollectionStatus, wanted: fro
     )
     left = ", ".join(one.id for one in seen.passed if one.id not in state.passed)
     return f"the next upgrade records it as past {left}" if left and state.live is not None else ""
-
-
-def _untouched(opened: Session, row: CollectionStatus, wanted: frozenset[str]) -> tuple[str, ...]:
-    """Revisions that come after the newest one of a collection, and have nothing for it."""
-    files = opened.revisions
-    known = [
-        one
-        for one in files.order()
-        if one.id == row.revision or (one.id in wanted and not one.inline and files.replacement(one.id) is None)
-    ]
-    place = next((at for at, one in enumerate(known) if one.id == row.revision), None)
-    if place is None:
-        return ()
-    return tuple(one.id for one in known[place + 1 :] if not any(each.matches(row.name) for each in one.operations))
 
 
 def written(

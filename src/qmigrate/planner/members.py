@@ -80,6 +80,25 @@ def made_by_glob(revisions: Revisions, name: str) -> bool:
     )
 
 
+def untouched(
+    revisions: Revisions, name: str, newest: str | None, wanted: Collection[str]
+) -> tuple[str, ...]:
+    """Revisions that come after the newest one of a collection, and have nothing for it.
+
+    Args:
+        newest: where it is; None where nothing is applied to it.
+        wanted: ids that count.
+    """
+    known = [
+        one
+        for one in revisions.order()
+        if one.id == newest or (one.id in wanted and not one.inline and revisions.replacement(one.id) is None)
+    ]
+    place = next((at for at, one in enumerate(known) if one.id == newest), None)
+    later = known[place + 1 :] if place is not None else []
+    return tuple(one.id for one in later if not any(each.matches(name) for each in one.operations))
+
+
 def chain(revisions: Revisions, name: str, wanted: Collection[str]) -> tuple[Link, ...]:
     """The life of a collection as the files declare it, from the revision that creates it.
 

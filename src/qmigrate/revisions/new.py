@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from qmigrate.errors import RevisionError
 from qmigrate.operations.text.code import quoted
-from qmigrate.revisions.file import Revision, load_file
+from qmigrate.revisions.file import Revision, is_revision, load_file
 from qmigrate.revisions.graph import Revisions
 
 if TYPE_CHECKING:
@@ -122,16 +122,17 @@ def new_id(scripts: Path, ids: str, given: str | None = None, after: NewFile | N
     Two branches that both add a revision have other moments, so that they are merged as they are.
 
     Args:
-        ids: ``sequence``, ``time``, or ``auto``: as the folder has them, and numbers in an empty one.
+        ids: ``sequence``, ``time``, or ``auto``: as the folder has them, and the moment in an empty one.
         given: the id that was asked for; it wins.
         after: a file that is not written yet, and that the new one follows.
     """
     if given is not None:
         return given
     folder = scripts / "versions"
-    names = {file.name.partition("_")[0] for file in folder.glob("*.py")} if folder.is_dir() else set()
+    files = [file for file in folder.glob("*.py") if is_revision(file)] if folder.is_dir() else []
+    names = {file.name.partition("_")[0] for file in files}
     names |= {after.id} if after is not None else set()
-    if ids == "sequence" or (ids == "auto" and not any(_MOMENT.fullmatch(name) for name in names)):
+    if ids == "sequence" or (ids == "auto" and names and not any(_MOMENT.fullmatch(name) for name in names)):
         return None
     moment = datetime.now(UTC)
     while (found := f"{moment:%Y%m%d%H%M%S}") in names:

@@ -428,7 +428,7 @@ def test_init_writes_a_project_once(tmp_path, monkeypatch):
     found = Settings.load(environ={})
     assert found.config == tmp_path / "qmigrate.yaml"
     assert found.scripts == tmp_path / "qdrant_migrations"
-    assert revision(found, "first").revision == "0001"
+    assert re.fullmatch(r"20\d{12}", revision(found, "first").revision)
     made.config.write_text(made.config.read_text() + "# mine\n")
     second = init(Settings.load(environ={}))
     assert (second.created, second.further) == ((), ())
@@ -559,7 +559,9 @@ def test_ids_that_two_branches_do_not_share(scripts):
 
 def test_ids_go_on_as_the_folder_has_them(scripts):
     """Numbers stay numbers, moments stay moments, and two in one second differ."""
-    assert (new_id(scripts, "auto"), new_id(scripts, "sequence"), new_id(scripts, "time", "mine")) == (None, None, "mine")
+    assert (new_id(scripts, "sequence"), new_id(scripts, "time", "mine")) == (None, "mine")
+    # Nothing to go on as: the moment, which no other branch has.
+    assert re.fullmatch(r"20\d{12}", str(new_id(scripts, "auto")))
     write(scripts, "0001")
     assert new_id(scripts, "auto") is None
     ids = []
