@@ -254,12 +254,12 @@ def _refuse_inside(opened: Session, world: World, keep: frozenset[str], names: I
         inside = [old for old in one.replaces if old in keep]
         having = [name for name in names if one.id in world.collections[name].applied_revisions()]
         if inside and having and one.id not in keep:
-            before = quote(one.down[0] if one.down else "base")
+            before = one.down[0] if one.down else "base"
             raise RefusedError(
                 f"{', '.join(having)} has {inside[-1]} only as a part of {one.id}, which replaces it: a rollback can't "
                 "go to the middle of that",
                 hint=f"to all of it: qmigrate rollback {quote(one.id)}; to what was before it: qmigrate rollback "
-                f"{before}; or leave {having[0]} out: --only",
+                f"{quote(before)}; or leave {having[0]} out: --only",
                 facts={"revision": one.id, "collections": having},
             )
 

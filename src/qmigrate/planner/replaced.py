@@ -99,9 +99,8 @@ def refuse_lost(state: CollectionState, found: Replaced) -> None:
     for one, gone in found.lost:
         have = [old for old in one.replaces if old in state.applied_revisions()]
         raise RefusedError(
-            f"{state.name} has {', '.join(have)} of what revision {one.id} replaces, and not {', '.join(gone)}, whose "
-            f"{'file was' if len(gone) == 1 else 'files were'} removed: it can neither continue nor begin with "
-            f"{one.id}",
+            f"{state.name} has {', '.join(have)} of what revision {one.id} replaces, and not {', '.join(gone)}, which "
+            f"was removed from the folder: it can neither continue nor begin with {one.id}",
             hint="bring the files that it replaces back from the history of your repository, run qmigrate upgrade, "
             f"and remove them again; qmigrate show {quote(one.id)} says which collections have passed them",
             facts={

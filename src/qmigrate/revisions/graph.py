@@ -394,9 +394,8 @@ def replaced_wrongly(found: Iterable[Revision]) -> Iterator[tuple[Revision, Revi
 
 def _partly_gone(revision: Revision, there: Sequence[str], gone: Sequence[str]) -> RevisionError:
     return RevisionError(
-        f"{revision.path} replaces {', '.join(revision.replaces)}, of which {', '.join(gone)} "
-        f"{'has' if len(gone) == 1 else 'have'} no file any more, and {', '.join(there)} still "
-        f"{'has' if len(there) == 1 else 'have'} one",
+        f"{revision.path} replaces {', '.join(revision.replaces)}, and a part of their files was removed: "
+        f"{', '.join(gone)}, but not {', '.join(there)}",
         hint="bring back what is missing; or remove them all, once every deployment has passed them: qmigrate show "
         f"{quote(revision.id)} says it of this one",
     )
