@@ -8,9 +8,11 @@ import psycopg
 import pytest
 from tests.alembic_project import AlembicProject
 from tests.harness import CREATE, INDEX, Deployment
+from tests.scenarios.cli import call
 
 from qmigrate.alembic import BridgeError
-from qmigrate.commands import upgrade
+from qmigrate.commands import rollback, upgrade
+from qmigrate.errors import RefusedError
 from qmigrate.ledger import Ledger
 
 GLOB = """
@@ -70,6 +72,36 @@ def test_a_script_aborts_unless_the_ledger_says_done(postgres_database, tmp_path
     play(postgres_database, project.downgrade("a1:base", sql=True))
     assert (project.version(), project.links()) == (None, [])
     assert project.tables() <= {"alembic_version"}
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("removed", [False, True], ids=["files there", "files gone"])
+def test_a_gate_on_what_was_squashed(postgres_database, tmp_path, removed):
+    """What has all of it passes, and so does what began with the whole; a part of it does not; reverting a part is refused."""
+    project = made(tmp_path, postgres_database)
+    settings, versions = project.made.settings(), project.made.root / "qdrant_migrations" / "versions"
+    upgrade.upgrade(settings, "0001")
+    assert call(project.made.root, "squash", "0001:0002").code == 0
+    if not removed:
+        with pytest.raises(psycopg.errors.RaiseException, match=r"\(needs 0002\)"):
+            play(postgres_database, project.upgrade("head", sql=True))
+    upgrade.upgrade(settings)
+    for path in versions.glob("*_rev.py") if removed else ():
+        path.unlink()
+    play(postgres_database, project.upgrade("head", sql=True))
+    play(postgres_database, project.downgrade("a1:base", sql=True))
+    project.upgrade("head")
+    assert project.version() == "a1"
+    project.downgrade("base")
+    assert call(project.made.root, "rollback", "base").code == 0
+    upgrade.upgrade(settings)
+    assert project.made.row().revision == "0001_0002"
+    play(postgres_database, "DROP TABLE alembic_version")
+    with contextlib.closing(Ledger.open(postgres_database)) as ledger:
+        assert [one.revision for one in ledger.applied(project.made.name)] == ["0001_0002"]
+    play(postgres_database, project.upgrade("head", sql=True))
+    with pytest.raises(RefusedError, match="can't be undone alone"):
+        rollback.revert(settings, "0002")
 
 
 #: A pattern, the collections that revision 0001 makes, and those that a script waits for.

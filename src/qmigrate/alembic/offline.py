@@ -111,7 +111,9 @@ def guard_revision(context: MigrationContext, passage: Passage, revisions: Revis
     rows = []
     for one in revisions.order():
         later = [other.id for other in revisions.order() if one.id in revisions.ancestors(other.id)]
-        later += [old for other in revisions.squashed() if other.id in later for old in other.replaces]
+        # What was squashed and has no file any more comes after whatever the whole comes after.
+        whole = [other for other in revisions.squashed() if other.id in later and one.id not in other.replaces]
+        later += [old for other in whole for old in other.replaces]
         if one.id in wanted and one.id not in replaced:
             rows += list(_rows(one.id, one.operations, dict.fromkeys(later), one))
     _emit(context, passage, rows, f"qmigrate upgrade {quote(found.id)}")
