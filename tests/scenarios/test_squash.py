@@ -11,6 +11,7 @@ from tests.scenarios.cli import call
 from qmigrate.commands import rollback, upgrade
 from qmigrate.commands import schema as schemas
 from qmigrate.commands.ensure import ensure
+from qmigrate.commands.expect import Expectation, expect
 from qmigrate.commands.session import opened_ledger
 
 CREATE = 'op.CreateCollection("{name}", {{"a": VectorParams(size=8, distance=Distance.COSINE)}})'
@@ -64,6 +65,7 @@ def test_both_ways_lead_to_the_same(deployment):
     recorded = call(deployment.root, "history", deployment.name, "--json").json["data"]["rows"][0]
     assert (recorded["revision"], recorded["direction"], recorded["strategy"]) == ("0001_0003", "squash", None)
     assert "Nothing to do" in call(deployment.root, "plan").out
+    expect(Expectation(deployment.name, revision="0001_0003"), settings=deployment.settings())
     shown = call(deployment.root, "show", "0001_0003")
     assert "3 files; this deployment doesn't need them any more" in shown.out
     remove(deployment, "000")

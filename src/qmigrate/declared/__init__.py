@@ -1,1 +1,1 @@
-"""Declared schemas: what collections should be, compared with what revisions replay to. No server, no ledger."""
+"""Declared schemas, compared with what revisions replay to; and revisions squashed into one. No server, no ledger."""

@@ -295,8 +295,9 @@ def test_sqlalchemy_tables():
 
 def test_qdrant_odmx_models():
     """A model of qdrant-odmx is what its own `sync_schema` would create."""
-    odm = pytest.importorskip("qdrant_odm")
     from uuid import UUID
+
+    import qdrant_odm as odm
 
     class Document(odm.QdrantModel):
         __collection__ = "documents"
