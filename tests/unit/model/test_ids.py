@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from qdrant_client import grpc
 
 from qmigrate.model.ids import NUMBERS, UUIDS, DescentError, ascending, differing, pages_of, plain_page, points_of
+from qmigrate.store.id_pages import decoded, looked_up
 from qmigrate.store.records import order_key
-from qmigrate.store.server.points import decoded, looked_up
 
 NUMBER = st.one_of(st.integers(0, 40), st.integers(0, 2**64 - 1))
 UUID = st.one_of(st.integers(0, 20), st.integers(0, 2**128 - 1)).map(lambda number: str(uuid.UUID(int=number)))

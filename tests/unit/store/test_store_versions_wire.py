@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError
 from qdrant_client import grpc
 
 from qmigrate.model.ids import points_of
+from qmigrate.store.id_pages import ForeignError
 from qmigrate.store.server import versions
-from qmigrate.store.server.points import ForeignError
 
 NUMBERS = [0, 1, 127, 128, 16_383, 16_384, 2**28, 2**35, 2**49, 2**56, 2**63 - 1, 2**63, 2**64 - 1]
 UUIDS = [str(uuid.UUID(int=one)) for one in (0, 1, 2**128 - 1)]

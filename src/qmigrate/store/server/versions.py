@@ -20,8 +20,9 @@ from qmigrate.model.transform import PointId
 from qmigrate.ports import VersionPage
 from qmigrate.sequences import in_parts
 from qmigrate.store.faults import RefusedRequestError, TransientError
+from qmigrate.store.id_pages import ForeignError
 from qmigrate.store.server.collections import info_of
-from qmigrate.store.server.points import ForeignError, Points, add_ids
+from qmigrate.store.server.points import Points, add_ids
 from qmigrate.store.server.rest import Rest
 from qmigrate.store.shapes import described
 
