@@ -141,6 +141,34 @@ class WriteLimit(Protocol):
         """Called before a write that the limit can't be kept for."""
 
 
+class PointPage(Protocol):
+    """Points in order, as bytes: equal points have equal bytes, whatever order the server sent their maps in."""
+
+    @property
+    def body(self) -> bytes:
+        """All of it: equal where all points are."""
+
+    @property
+    def keys(self) -> bytes:
+        """The order key of each point, see :func:`qmigrate.store.records.order_key`."""
+
+    @property
+    def records(self) -> Sequence[bytes]:
+        """Each point, as its digest is made of it."""
+
+
+class ReadyPage(NamedTuple):
+    """Points in order, ready to be written in one request as they are.
+
+    Attributes:
+        points: each as it is to be written.
+        last: the id of the last one.
+    """
+
+    points: Sequence[Ready]
+    last: PointId
+
+
 class PendingWrite(Protocol):
     """A write under way."""
 
@@ -214,6 +242,26 @@ class Store(Protocol):
 
         Raises:
             UsageError: it is not a filter.
+        """
+
+    def scan_canonical(
+        self, name: str, *, start: PointId | None = None, stop: PointId | None = None, page: int = 1000
+    ) -> Iterator[PointPage]:
+        """The same points as :meth:`scan` gives, complete, in pages of bytes: to be compared and digested."""
+
+    def scan_ready(
+        self,
+        name: str,
+        *,
+        start: PointId | None = None,
+        after: PointId | None = None,
+        stop: PointId | None = None,
+        page: int = 1000,
+    ) -> Iterator[ReadyPage]:
+        """The same points, complete and unchanged, as they are written to another collection.
+
+        Args:
+            after: the first point is left out where it is this one.
         """
 
     def scan_ids(self, name: str, *, page: int = 10_000, where: JsonObject | None = None) -> Iterator[Page]:

@@ -6,9 +6,10 @@ writes, and later the comparison with SQL rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 Left = TypeVar("Left")
 Right = TypeVar("Right")
@@ -16,6 +17,10 @@ Right = TypeVar("Right")
 
 class DisorderError(ValueError):
     """A stream was not in ascending order of its keys, so the join would have lied."""
+
+
+def _disorder(side: str, key: bytes, last: bytes) -> DisorderError:
+    return DisorderError(f"the {side} stream is not in ascending order: {key.hex()} after {last.hex()}")
 
 
 def join(
@@ -53,9 +58,161 @@ def _ascending(stream: Iterable[tuple[bytes, Left]], side: str) -> Iterator[tupl
     last = b""
     for key, item in stream:
         if key <= last:
-            raise DisorderError(f"the {side} stream is not in ascending order: {key.hex()} after {last.hex()}")
+            raise _disorder(side, key, last)
         last = key
         yield key, item
+
+
+class KeyedPage(Protocol):
+    """Items in the order of their keys, as bytes; see :class:`qmigrate.ports.PointPage`."""
+
+    @property
+    def body(self) -> bytes:
+        """Of two pages equal where all keys and items are."""
+
+    @property
+    def keys(self) -> bytes:
+        """All keys, one after the other."""
+
+    @property
+    def records(self) -> Sequence[bytes]:
+        """The items."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Keys that follow each other and are in both streams, or in one of them.
+
+    Attributes:
+        keys: all of them, one after the other.
+        left: the left items; None where the left stream has none of these keys.
+        right: the same of the right one.
+    """
+
+    keys: bytes
+    left: Sequence[bytes] | None
+    right: Sequence[bytes] | None
+
+
+def join_pages(left: Iterable[KeyedPage], right: Iterable[KeyedPage], size: int) -> Iterator[Stretch]:
+    """The join of two streams of pages, where they agree by the page: together, the stretches are what it gives.
+
+    Args:
+        left: pages that have items, ascending as a whole.
+        right: the same.
+        size: bytes of a key.
+
+    Raises:
+        DisorderError: keys repeat or go back within one stream.
+    """
+    one, other = _Pages(left, "left", size), _Pages(right, "right", size)
+    while True:
+        here, there = one.more(), other.more()
+        if not (here and there):
+            if not (here or there):
+                return
+            yield _of_one(one if here else other, None, is_left=here)
+        elif one.is_equal_to(other):
+            keys, items = one.take(None)
+            other.pass_by(keys)
+            yield Stretch(keys, items, items)
+        elif common := _common(one.keys, other.keys, size):
+            keys, items = one.take(common)
+            yield Stretch(keys, items, other.take(common)[1])
+        else:
+            is_left = one.keys[:size] < other.keys[:size]
+            alone, border = (one, other.keys[:size]) if is_left else (other, one.keys[:size])
+            yield _of_one(alone, alone.below(border), is_left=is_left)
+
+
+def _of_one(alone: _Pages, count: int | None, *, is_left: bool) -> Stretch:
+    keys, items = alone.take(count)
+    return Stretch(keys, items, None) if is_left else Stretch(keys, None, items)
+
+
+def _common(one: bytes, other: bytes, size: int) -> int:
+    """How many keys both begin with."""
+    length = min(len(one), len(other))
+    if one[:length] == other[:length]:
+        return length // size
+    return _first(length // size, lambda place: one[: (place + 1) * size] != other[: (place + 1) * size])
+
+
+def _first(count: int, holds: Callable[[int], bool]) -> int:
+    """The first place where something holds that holds from there on, else `count`; by halving."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low
+
+
+class _Pages:
+    """One stream of :func:`join_pages`: its newest page, and how much of that was taken."""
+
+    def __init__(self, pages: Iterable[KeyedPage], side: str, size: int) -> None:
+        self._pages = iter(pages)
+        self._side = side
+        self._size = size
+        self._page: KeyedPage | None = None
+        self._at = 0
+        self._last = b""
+
+    def more(self) -> bool:
+        """Whether there are further items; the next page is read where all of this one were taken."""
+        while self._page is None or not self._page.body:
+            self._page, self._at = next(self._pages, None), 0
+            if self._page is None:
+                return False
+        return True
+
+    @property
+    def keys(self) -> bytes:
+        """Those of the page that were not taken; at least one, in order.
+
+        Raises:
+            DisorderError: they repeat or go back.
+        """
+        assert self._page is not None  # noqa: S101  there are further items
+        if not self._at:
+            self._check(self._page.keys)
+        return self._page.keys[self._at * self._size :]
+
+    def is_equal_to(self, other: _Pages) -> bool:
+        """Whether both are at the beginning of pages that are equal."""
+        assert self._page is not None  # noqa: S101
+        assert other._page is not None  # noqa: S101
+        return not self._at and not other._at and self._page.body == other._page.body
+
+    def below(self, border: bytes) -> int:
+        """How many of its keys come before one."""
+        keys, size = self.keys, self._size
+        return _first(len(keys) // size, lambda place: keys[place * size : (place + 1) * size] >= border)
+
+    def take(self, count: int | None) -> tuple[bytes, Sequence[bytes]]:
+        """So many keys and items; None for what is left of the page."""
+        assert self._page is not None  # noqa: S101
+        keys, items = self.keys, self._page.records
+        start, whole = self._at, len(keys) // self._size
+        if count is None or count == whole:
+            self._page = None
+            self._last = keys[-self._size :]
+            return keys, items[start:] if start else items
+        self._at += count
+        return keys[: count * self._size], items[start : start + count]
+
+    def pass_by(self, keys: bytes) -> None:
+        """The page was taken with an equal one, whose keys these are."""
+        self._check(keys[: self._size])
+        self._page, self._last = None, keys[-self._size :]
+
+    def _check(self, keys: bytes) -> None:
+        last, size = self._last, self._size
+        for start in range(0, len(keys), size):
+            key = keys[start : start + size]
+            if key <= last:
+                raise _disorder(self._side, key, last)
+            last = key
 
 
 Item = TypeVar("Item")

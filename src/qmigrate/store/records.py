@@ -21,7 +21,6 @@ from qmigrate.model.inference import ServerText
 from qmigrate.model.payload_path import selected
 from qmigrate.model.transform import Payload, Point, PointId, PointTransform, Scale, VectorValue
 from qmigrate.ports import Ready, Stored
-from qmigrate.sequences import in_parts
 from qmigrate.store import exact, wire
 
 #: Bytes of one upsert request; the server takes more, but memory and latency grow with it.
@@ -178,18 +177,24 @@ def digest_under(key: bytes | None) -> Digest:
     An application that doesn't know the key can't write two points with one digest. None is for bases that were begun
     before there were keys, and continue as they were started: XXH3-128, for which every application can.
     """
+    of_bytes = digest_of_bytes(key)
+    return lambda stored: of_bytes(stored.SerializeToString(deterministic=True))
+
+
+def digest_of_bytes(key: bytes | None) -> Callable[[bytes], bytes]:
+    """The same of a point as its deterministic serialisation, as :meth:`qmigrate.ports.Store.scan_canonical` has it."""
     if key is None:
-        return lambda stored: xxhash.xxh3_128_digest(stored.SerializeToString(deterministic=True))
+        return xxhash.xxh3_128_digest
     keyed = hashlib.sha256(key)
 
-    def digest(stored: Stored) -> bytes:
+    def digest(data: bytes) -> bytes:
         made = keyed.copy()
-        data = stored.SerializeToString(deterministic=True)
         if len(data) <= _HELD:
             made.update(data)
         else:
-            for part in in_parts(memoryview(data), _HELD):
-                made.update(part)
+            view = memoryview(data)
+            for start in range(0, len(data), _HELD):
+                made.update(view[start : start + _HELD])
         return made.digest()[:DIGEST_SIZE]
 
     return digest

@@ -50,10 +50,10 @@ def fields(message: bytes) -> Iterator[tuple[int, bytes]]:
     """
     position, size = 0, len(message)
     while position < size:
-        tag, position = _length(message, position)
+        tag, position = read_varint(message, position)
         if tag & 7 != 2:
             raise ValueError(f"field {tag >> 3} is not length-delimited")
-        length, position = _length(message, position)
+        length, position = read_varint(message, position)
         yield tag >> 3, message[position : position + length]
         position += length
 
@@ -73,7 +73,7 @@ def spliced(stored: bytes, added: Mapping[str, bytes]) -> bytes | None:
     position, size = 0, len(out)
     while position < size:
         tag = out[position]
-        length, start = _length(out, position + 1)
+        length, start = read_varint(out, position + 1)
         if tag == _PAYLOAD:
             out[position] = _PAYLOAD_OUT
         elif tag == _VECTORS:
@@ -93,7 +93,7 @@ def _with_vectors(out: bytearray, position: int, start: int, added: Mapping[str,
         return bytes(out)
     if out[start] != _NAMED:
         return None
-    length, inner = _length(out, start + 1)
+    length, inner = read_varint(out, start + 1)
     if inner + length != len(out):
         return None
     return bytes(out[:position]) + _vectors(bytes(out[inner:]), added)
@@ -105,7 +105,7 @@ def _vectors(entries: bytes, added: Mapping[str, bytes]) -> bytes:
     return field(4, field(2, entries + more))
 
 
-def _length(buffer: bytes | bytearray, position: int) -> tuple[int, int]:
+def read_varint(buffer: bytes | bytearray, position: int) -> tuple[int, int]:
     """A length (or a tag) and where its content starts."""
     byte = buffer[position]
     if byte < 128:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from qmigrate.engine.epoch_aliases import own
 from qmigrate.engine.points.base import BaseEntry, PageWriter, base_name, digest_of
@@ -48,6 +49,16 @@ def shows_late(transform: PointTransform) -> bool:
     return not transform.rekeys and (not transform.filled or fits(transform))
 
 
+def moves_bytes(maker: Maker) -> bool:
+    """Whether every point becomes what it is, so that the answers of the server are what is written.
+
+    Of vectors whose datatype doesn't keep every value, each value is looked at first.
+    """
+    transform = maker.transform
+    unchanged = transform.keeps_payload and transform.keeps_vectors and not transform.filled and not transform.rekeys
+    return unchanged and not maker.narrowing()
+
+
 class Written:
     """What an earlier process has written of one range. Writes are in order, so it ends where nothing is there.
 
@@ -75,6 +86,7 @@ class Written:
         return counterpart is not None and self._judge.why_not(stored, counterpart, VerificationReport("", "")) is None
 
 
+Page = TypeVar("Page")
 #: Pages of a range, at least, whose vectors are being made while the next ones are read.
 AHEAD = 3
 #: Points whose vectors are being made, of all ranges together, and their bytes of one range: what an embedder sorts at
@@ -116,7 +128,8 @@ class _Target:
     """Where the ranges write to, in pages of how many points, how fast, and how many pages are on their way.
 
     Attributes:
-        digest: what makes the digests of the base.
+        digest: what makes the digests of the base; None where none is kept: where f computes no vector, a point that is
+            f of its source now is proven by that, and the last pass compares them all.
     """
 
     alias: EpochAlias
@@ -124,7 +137,7 @@ class _Target:
     throttle: Throttle
     ahead: int
     shares: Shares
-    digest: records.Digest
+    digest: records.Digest | None
 
 
 class Copying:
@@ -143,6 +156,9 @@ class Copying:
         Args:
             again: an earlier process may have written points behind the cursor.
         """
+        if moves_bytes(self._maker):
+            _move_range(self._work, self._step, share, self._target)
+            return
         known = Written(self._work, self._step.target, self._maker) if again and fits(self._maker.transform) else None
         _copy_range(self._work, self._step, self._maker, share, self._target, known)
 
@@ -165,7 +181,9 @@ def copying(
     page, ahead = _pages(next(iter(work.store.scan(step.source, page=64)), ()), maker, workers)
     throttle = Throttle(rate, pause=waiting(work.tick))
     with maker.streaming() as streams:
-        digest = digest_of(work.lease.ledger, base_name(step.source, step.target, back=False))
+        digest = None
+        if maker.transform.filled or maker.transform.rekeys:
+            digest = digest_of(work.lease.ledger, base_name(step.source, step.target, back=False))
         target = _Target(alias, page, throttle, ahead, Shares(streams, workers), digest)
         with work.showing(target.shares.now):
             yield Copying(work, step, maker, target, streams)
@@ -235,7 +253,30 @@ def _copy_range(
     _checkpoint(work, step, share, state, done=True)
 
 
-def _read(pages: Iterator[Sequence[Stored]], shares: Shares) -> Sequence[Stored] | None:
+def _move_range(work: Work, step: Build, share: Range, target: _Target) -> None:
+    """Copy a range whose points stay what they are: what the server answers is what it gets, with other tags."""
+    state = _Progress(cursor=share.cursor, points=share.points, last=share.cursor)
+    start = share.start if share.cursor is None else share.cursor
+    pages = work.store.scan_ready(str(step.source), start=start, after=share.cursor, stop=share.stop, page=target.page)
+    try:
+        while (page := _read(pages, target.shares)) is not None:
+            target.throttle.take(len(page.points))
+            began = time.monotonic()
+            _settle(state)
+            state.writes = [work.store.upsert(target.alias, page.points)]
+            target.shares.add("write", began)
+            state.last = page.last
+            state.waiting += len(page.points)
+            work.tick(len(page.points), target.shares.note())
+            if time.monotonic() - state.saved_at >= CHECKPOINT_EVERY:
+                _checkpoint(work, step, share, state, done=False)
+    except StoppedError:
+        _checkpoint(work, step, share, state, done=False)
+        raise
+    _checkpoint(work, step, share, state, done=True)
+
+
+def _read(pages: Iterator[Page], shares: Shares) -> Page | None:
     began = time.monotonic()
     page = next(pages, None)
     shares.add("read", began)
@@ -246,7 +287,9 @@ def _land(work: Work, step: Build, maker: Maker, state: _Progress, target: _Targ
     """Write the page that has been on its way for longest."""
     flight = state.flights.popleft()
     made = maker.finish(flight.begun)
-    keys = [(records.order_key(records.point_id(stored)), target.digest(stored)) for stored in flight.page]
+    keys = []
+    if target.digest is not None:
+        keys = [(records.order_key(records.point_id(stored)), target.digest(stored)) for stored in flight.page]
     began = time.monotonic()
     _settle(state)
     if maker.quarantine is not None:

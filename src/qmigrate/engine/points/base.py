@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from qmigrate.model.ids import NUMBERS, Page, as_page
+from qmigrate.store import records
 from qmigrate.store.records import DIGEST_SIZE, KEY_SIZE, Digest, digest_under, order_key
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ def digest_of(ledger: Ledger, name: str) -> Digest:
     return digest_under(ledger.digest_key(name))
 
 
+def digest_of_bytes(ledger: Ledger, name: str) -> Callable[[bytes], bytes]:
+    """The same of points as bytes: see :meth:`qmigrate.ports.Store.scan_canonical`."""
+    return records.digest_of_bytes(ledger.digest_key(name))
+
+
 def without(page: bytes, keys: Set[bytes]) -> bytes:
     """A page without the entries of some points; the very same page where it has none of them."""
     if not any(page[offset : offset + KEY_SIZE] in keys for offset in range(0, len(page), ENTRY_SIZE)):
@@ -155,23 +161,45 @@ class PageWriter:
 
     def __init__(self) -> None:
         self._entries: list[tuple[bytes, BaseEntry]] = []
+        # What came before the entries: packed, and how many these are.
+        self._packed: list[bytes] = []
+        self._count = 0
 
     def add(self, key: bytes, entry: BaseEntry) -> None:
         """One more entry, in key order."""
         self._entries.append((key, entry))
 
+    def add_equal(self, keys: bytes, digests: Sequence[bytes]) -> None:
+        """Further entries of points that are equal on both sides.
+
+        Args:
+            keys: of all of them, in order.
+            digests: of each.
+        """
+        rows = np.empty((len(digests), ENTRY_SIZE), np.uint8)
+        rows[:, :KEY_SIZE] = np.frombuffer(keys, np.uint8).reshape(-1, KEY_SIZE)
+        seen = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_SIZE)
+        rows[:, KEY_SIZE : KEY_SIZE + DIGEST_SIZE] = rows[:, KEY_SIZE + DIGEST_SIZE :] = seen
+        self._pack()
+        self._packed.append(rows.tobytes())
+        self._count += len(rows)
+
     @property
     def full(self) -> bool:
         """Whether a page is complete."""
-        return len(self._entries) >= PAGE_ENTRIES
+        return self._count + len(self._entries) >= PAGE_ENTRIES
 
     def take(self) -> list[bytes]:
         """Everything collected, as at most one page."""
-        if not self._entries:
-            return []
-        page = pack(self._entries)
-        self._entries = []
-        return [page]
+        self._pack()
+        page, self._packed, self._count = b"".join(self._packed), [], 0
+        return [page] if page else []
+
+    def _pack(self) -> None:
+        if self._entries:
+            self._packed.append(pack(self._entries))
+            self._count += len(self._entries)
+            self._entries = []
 
 
 class BaseLookup:

@@ -38,6 +38,8 @@ class Judge:
         self._maker = maker
         self._digest = digest
         self._lacking = lacking
+        #: Whether a base decides, too.
+        self.based = based
         self._equal_is_enough = not based and maker is not None and not maker.transform.filled
         self._loose = maker.tolerances() if maker is not None else {}
 

@@ -130,7 +130,7 @@ def prove(
         late = False
     quiet = cloned or (since is not None and is_unwritten(work, sides, since, delta))
     # Where delta passes follow the proof, none has to come before it.
-    at_once = quiet or since is None or (not carrying and can_list(work, sides))
+    at_once = quiet or since is None or (not carrying and can_list(work, sides)) or not _has_base(work, sides)
     passes = 0 if at_once else approach(work, sides)
     last = _pass(work, sides, passes, carrying=carrying, quiet=quiet and not late)
     if late:
@@ -153,6 +153,11 @@ def prove(
         seconds=round(time.monotonic() - started, 3),
         late=None if last.read is None else DeltaPass(last.read, round(time.monotonic() - last.began, 3)),
     )
+
+
+def _has_base(work: Work, sides: Sides) -> bool:
+    """Whether source passes have something to compare with; a copy that computes nothing leaves no base."""
+    return not sides.equal_is_enough or next(sides.base_pages(work), None) is not None
 
 
 def _until_short(work: Work, sides: Sides, last: _Pass, delta: int, *, carrying: bool = False) -> _Pass:

@@ -33,15 +33,17 @@ from qmigrate.ports import (
     PayloadEdit,
     PendingWrite,
     Placement,
+    PointPage,
     Readiness,
     Ready,
+    ReadyPage,
     Recovery,
     Snapshot,
     Stored,
     VersionPage,
     WriteLimit,
 )
-from qmigrate.store import exact, faults, filters, records
+from qmigrate.store import exact, faults, filters, pages, records
 from qmigrate.store.local import shapes
 from qmigrate.store.local.folder import MEMORY, TURNS, in_memory, open_folder
 from qmigrate.store.local.shapes import Settings
@@ -282,6 +284,26 @@ class LocalStore(Absent):
             offset, more = following, more and following is not None
             if rows:
                 yield self._stored(rows, cosine)
+
+    def scan_canonical(
+        self, name: str, *, start: PointId | None = None, stop: PointId | None = None, page: int = 1000
+    ) -> Iterator[PointPage]:
+        """The same points as bytes that are equal where they are."""
+        return map(pages.of_messages, self.scan(name, start=start, stop=stop, page=page))
+
+    def scan_ready(
+        self,
+        name: str,
+        *,
+        start: PointId | None = None,
+        after: PointId | None = None,
+        stop: PointId | None = None,
+        page: int = 1000,
+    ) -> Iterator[ReadyPage]:
+        """The same points as they are written to another collection."""
+        for rows in self.scan(name, start=start, stop=stop, page=page):
+            yield from pages.in_batches(pages.unchanged(rows), after)
+            after = None
 
     def scan_ids(self, name: str, *, page: int = 10_000, where: JsonObject | None = None) -> Iterator[Page]:
         """Ids in Qdrant's order, as arrays."""

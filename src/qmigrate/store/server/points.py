@@ -5,6 +5,7 @@ It looks inside a point in one case only: a payload integer that gRPC has no pla
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +21,9 @@ from qmigrate.model.ids import Page, points_of
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import Seal
 from qmigrate.model.transform import Payload, PointId
-from qmigrate.ports import Ready, Stored, WriteLimit
+from qmigrate.ports import Ready, ReadyPage, Stored, WriteLimit
 from qmigrate.sequences import in_parts
-from qmigrate.store import exact, faults, records, wire
+from qmigrate.store import exact, faults, pages, records, wire
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.faults import RefusedRequestError, SlowError
 from qmigrate.store.id_pages import decoded, looked_up
@@ -31,6 +32,7 @@ from qmigrate.store.server.rest import Rest, segment
 from qmigrate.store.server.rest_points import RestChannel
 from qmigrate.store.shapes import SEAL
 
+_log = logging.getLogger(__name__)
 #: How often both are asked, and the seconds in between: a name may be on its way from generation to generation.
 LOOKS, PAUSE = 10, 0.2
 #: The marks of a collection: its ledger and generation; empty where it has none.
@@ -140,6 +142,8 @@ class Points:
         # Reads and writes on a connection each: large pages don't wait for large batches.
         self._channels = (opened(settings), opened(settings))
         self._reads, self._writes = (messages.PointsStub(channel) for channel in self._channels)
+        # Where points come as JSON, whose integers are added to their messages, each is looked at.
+        self._moves_bytes = not settings.prefer_rest
         self._same: Same | None = None
         if rest is not None and not settings.prefer_rest:
             self._same = Same(rest, self._channels[0], self._label, self._metadata, self._timeout)
@@ -210,9 +214,7 @@ class Points:
         where: Any = None,
     ) -> Iterator[Sequence[Stored]]:
         """Pages in Qdrant's order, up to before `stop`; the next is under way while the caller works on this one."""
-        request = _scroll_request(name, page, payload, vectors, where)
-        if start is not None:
-            request.offset.CopyFrom(wire_id(start))
+        request = _from(_scroll_request(name, page, payload, vectors, where), start)
 
         def parsed(answer: tuple[Any, bool]) -> tuple[Sequence[Stored], Any]:
             found, large = answer
@@ -222,6 +224,65 @@ class Points:
 
         return self._scrolled(self._scroll, request, parsed)
 
+    def scan_canonical(
+        self, name: str, *, start: PointId | None, stop: PointId | None, page: int
+    ) -> Iterator[pages.CanonicalPage]:
+        """The same as bytes: see :meth:`qmigrate.ports.Store.scan_canonical`."""
+
+        def parsed(answer: bytes) -> tuple[list[pages.CanonicalPage], Any]:
+            found = messages.ScrollResponse.FromString(answer)
+            rows, ended = _before(found.result, stop)
+            # A copy: the message is emptied below.
+            more = not ended and found.HasField("next_page_offset")
+            following = wire_id(_plain_id(found.next_page_offset)) if more else None
+            if exact.may_hold_large(answer):
+                self._settled(name, rows)
+            made = pages.of_messages(rows) if ended else pages.canonical(found)
+            return [made] if made.body else [], following
+
+        request = _scroll_request(name, page, True, True, None)
+        for found in self._scrolled(self._scroll_bytes, _from(request, start), parsed):
+            yield from found
+
+    def scan_ready(
+        self, name: str, *, start: PointId | None, after: PointId | None, stop: PointId | None, page: int
+    ) -> Iterator[ReadyPage]:
+        """The same as they are to be written: see :meth:`qmigrate.ports.Store.scan_ready`."""
+        border = None if stop is None else _order(stop)
+
+        def parsed(answer: bytes) -> tuple[Sequence[ReadyPage], Any]:
+            nonlocal after
+            points, following = self._retagged(name, answer, border, stop)
+            first, after = after, None
+            found = list(pages.in_batches(points, first))
+            return found, None if following is None else messages.PointId.FromString(following)
+
+        request = _scroll_request(name, page, True, True, None)
+        for found in self._scrolled(self._scroll_bytes, _from(request, start), parsed):
+            yield from found
+
+    def _retagged(
+        self, name: str, answer: bytes, border: tuple[int, int] | None, stop: PointId | None
+    ) -> tuple[pages.ReadyPoints | list[Ready], bytes | None]:
+        """The points of an answer, moved as bytes, or made of messages where that can't be."""
+        large = exact.may_hold_large(answer)
+        if not large and self._moves_bytes:
+            try:
+                return pages.retagged(answer, lambda one: border is None or _order(one) < border)
+            except pages.ForeignError:
+                self._moves_bytes = False
+                _log.warning(
+                    "Qdrant at %s answers with a field of points that qmigrate doesn't know: points are copied without "
+                    "it, and slower",
+                    self._label,
+                )
+        found = messages.ScrollResponse.FromString(answer)
+        rows, ended = _before(found.result, stop)
+        if large:
+            self._settled(name, rows)
+        following = None if ended or not found.HasField("next_page_offset") else found.next_page_offset
+        return pages.unchanged(rows), None if following is None else following.SerializeToString()
+
     def _settled(self, name: str, rows: Sequence[Stored]) -> Sequence[Stored]:
         return exact.settled(rows, lambda row: _plain_id(row.id), lambda ids: self._payloads(name, ids))
 
@@ -229,12 +290,12 @@ class Points:
         """All ids in Qdrant's order, decoded from the bytes of the answers."""
 
         def parsed(answer: bytes) -> tuple[list[Page], Any]:
-            pages, following = decoded(answer)
-            return pages, None if following is None else messages.PointId.FromString(following)
+            found, following = decoded(answer)
+            return found, None if following is None else messages.PointId.FromString(following)
 
         request = _scroll_request(name, page, False, False, where)
-        for pages in self._scrolled(self._scroll_bytes, request, parsed):
-            yield from pages
+        for found in self._scrolled(self._scroll_bytes, request, parsed):
+            yield from found
 
     def _scrolled(
         self, method: Any, request: Any, parsed: Callable[[Any], tuple[Sequence[Result], Any]]
@@ -421,6 +482,8 @@ class Upsert:
 
 def _upsert_request(head: bytes, points: Sequence[Ready]) -> bytes:
     """An ``UpsertPoints`` put together from its common fields and points that are bytes already."""
+    if isinstance(points, pages.ReadyPoints):
+        return head + points.body
     return head + b"".join(wire.field(POINTS_FIELD, point) for point in points)
 
 
@@ -433,6 +496,13 @@ def _scroll_request(name: str, page: int, payload: bool | Sequence[str], vectors
     )
     if where is not None:
         request.filter.CopyFrom(where)
+    return request
+
+
+def _from(request: Any, start: PointId | None) -> Any:
+    """The same request, from an id on."""
+    if start is not None:
+        request.offset.CopyFrom(wire_id(start))
     return request
 
 

@@ -20,8 +20,10 @@ from qmigrate.ports import (
     PayloadEdit,
     PendingWrite,
     Placement,
+    PointPage,
     Readiness,
     Ready,
+    ReadyPage,
     Recovery,
     Snapshot,
     Stored,
@@ -31,6 +33,7 @@ from qmigrate.ports import (
 from qmigrate.store import exact, filters, records
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.faults import RefusedRequestError
+from qmigrate.store.pages import ReadyPoints
 from qmigrate.store.server import (
     aliases,
     capabilities,
@@ -158,6 +161,24 @@ class ServerStore:
             name, start=start, stop=stop, page=page, payload=payload, vectors=vectors, where=wanted
         )
 
+    def scan_canonical(
+        self, name: str, *, start: PointId | None = None, stop: PointId | None = None, page: int = 1000
+    ) -> Iterator[PointPage]:
+        """The same points as bytes that are equal where they are."""
+        return self._points.scan_canonical(name, start=start, stop=stop, page=page)
+
+    def scan_ready(
+        self,
+        name: str,
+        *,
+        start: PointId | None = None,
+        after: PointId | None = None,
+        stop: PointId | None = None,
+        page: int = 1000,
+    ) -> Iterator[ReadyPage]:
+        """The same points as they are written to another collection."""
+        return self._points.scan_ready(name, start=start, after=after, stop=stop, page=page)
+
     def scan_ids(self, name: str, *, page: int = 10_000, where: JsonObject | None = None) -> Iterator[Page]:
         """Ids in Qdrant's order, as arrays."""
         return self._points.scan_ids(name, page=page, where=filters.wire_of(where) if where is not None else None)
@@ -278,7 +299,8 @@ class ServerStore:
     def upsert(self, name: str, points: Sequence[Ready], *, new_only: bool = False) -> PendingWrite:
         """Start replacing or inserting points; those that gRPC can't carry go over REST, and are waited for later."""
         new_only = new_only and self._capabilities.version >= capabilities.INSERTS_SINCE
-        marked = [point for point in points if exact.is_marked(point)]
+        # Those that were moved as bytes hold none: nothing was added to them.
+        marked = [] if isinstance(points, ReadyPoints) else [point for point in points if exact.is_marked(point)]
         if not marked:
             return self._points.upsert(name, points, new_only=new_only)
         if name in self._points.limits:
