@@ -46,3 +46,22 @@ def test_page_writer_hands_out_each_entry_once():
     writer.add(order_key(1), BaseEntry(bytes(16), bytes(16)))
     assert len(writer.take()) == 1
     assert writer.take() == []
+
+
+@given(
+    st.lists(st.tuples(IDS.map(order_key), DIGESTS, st.booleans()), max_size=20, unique_by=lambda one: one[0]),
+    st.integers(1, 5),
+)
+def test_points_that_are_equal_on_both_sides_are_entries_like_others(points, size):
+    """Added in one go, or one by one, in any turn: the page is the same."""
+    points, writer = sorted(points), PageWriter()
+    for start in range(0, len(points), size):
+        part = points[start : start + size]
+        if part[0][2]:
+            writer.add_equal(b"".join(key for key, _, _ in part), [digest for _, digest, _ in part])
+        else:
+            for key, digest, _ in part:
+                writer.add(key, BaseEntry(digest, digest))
+    assert list(unpack(writer.take())) == [(key, BaseEntry(digest, digest)) for key, digest, _ in points]
+    assert writer.take() == []
+    assert not writer.full

@@ -408,4 +408,4 @@ class _Redo:
 def page_of(work: Work, name: str) -> int:
     """Points per page of a collection, judged by its first points."""
     first: Sequence[Stored] = next(iter(work.store.scan(reach(work, name), page=64)), ())
-    return records.page_size(first, limit=2 * 2**20)
+    return records.page_size(first, limit=2**20)
