@@ -9,6 +9,7 @@ from __future__ import annotations
 from tests.mutation.mutate import Mutant
 
 VERSIONS = "tests/scenarios/test_delta_passes.py::"
+MOVED = "tests/scenarios/test_moved_bytes.py::"
 SWAP = "tests/scenarios/test_rules_swap.py::"
 TAKE_OVER = "tests/scenarios/test_rules_take_over.py::"
 LATE = "tests/scenarios/test_late_writes.py::"
@@ -58,6 +59,38 @@ MUTANTS: tuple[Mutant, ...] = (
         "        share.add_to(report)\n    work.lease.commit_base(sides.base)\n",
         "        share.add_to(report)\n",
         (SWAP + "test_a_vector_that_only_the_last_pass_sees_is_redone_and_is_no_write_since",),
+    ),
+    Mutant(
+        1,
+        "points that both sides have count as equal",
+        "engine/prove/passes.py",
+        "        if stretch.left is not None and stretch.left == stretch.right and not share.settled:\n",
+        "        if stretch.left is not None and stretch.right is not None and not share.settled:\n",
+        (MOVED + "test_what_is_written_between_the_copy_and_its_proof_is_found",),
+    ),
+    Mutant(
+        1,
+        "what one side has alone is passed over where pages are compared",
+        "engine/prove/passes.py",
+        "    if proven is None:\n        share.suspects.append((key, stored))\n\n\ndef _canonical",
+        "    if proven is None and stored is not None:\n        share.suspects.append((key, stored))\n\n\ndef _canonical",
+        (MOVED + "test_what_is_written_between_the_copy_and_its_proof_is_found",),
+    ),
+    Mutant(
+        1,
+        "pages of one length count as equal",
+        "sequences.py",
+        "        return not self._at and not other._at and self._page.body == other._page.body\n",
+        "        return not self._at and not other._at and len(self._page.body) == len(other._page.body)\n",
+        ("tests/unit/root/test_merge.py::test_pages_are_joined_as_their_items_are",),
+    ),
+    Mutant(
+        1,
+        "a copy goes on behind what it has sent, not behind what was acknowledged",
+        "engine/build/copy.py",
+        "            _settle(state)\n            state.writes = [work.store.upsert(target.alias, page.points)]\n            target",
+        "            state.writes = []\n            work.store.upsert(target.alias, page.points)\n            target",
+        (MOVED + "test_a_write_that_fails_is_behind_the_cursor",),
     ),
     Mutant(
         2,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from tests.conftest import clean
@@ -112,6 +112,31 @@ def test_a_copy_that_stops_anywhere_goes_on_behind_its_cursor(made, monkeypatch)
     check_base(made)
     # A page that was sent when the other range broke off may come again.
     assert sum(map(len, sent)) < POINTS + 7 * 3 * tries
+
+
+def test_a_write_that_fails_is_behind_the_cursor(made, monkeypatch):
+    """What was sent and never acknowledged is sent again by the next try: no cursor has passed it."""
+    monkeypatch.setattr(copy, "CHECKPOINT_EVERY", 0.0)
+    # Where the proof repaired it, the copy would not show it.
+    monkeypatch.setattr(passes._Redo, "add", lambda *_: pytest.fail("a point was missing behind the copy"))
+    wanted, upsert, failing = made.contents(), ServerStore.upsert, [True] * 2
+
+    class Lost:
+        def wait(self):
+            raise StoreError("the answer stays away")
+
+    def lossy(self, name, points, **options):
+        if failing and name.startswith(f"{made.name}__g0002") and len(points) > 1:
+            failing.pop()
+            return Lost()
+        return upsert(self, name, points, **options)
+
+    monkeypatch.setattr(ServerStore, "upsert", lossy)
+    for _ in range(3):
+        with suppress(StoreError):
+            upgrade.upgrade(made.settings())
+    assert made.contents() == wanted
+    assert made.row().revision == "0002"
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["by version", "by content"])
