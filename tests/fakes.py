@@ -11,7 +11,7 @@ from qmigrate.model.ids import pages_of, points_of
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.ports import Placement, VersionPage
-from qmigrate.store import records
+from qmigrate.store import pages, records
 
 
 class Done:
@@ -75,6 +75,15 @@ class EndlessStore:
             upto = min(end, number + page)
             yield [self._point(one) for one in range(number, upto)]
             number = upto
+
+    def scan_canonical(self, name: str, **kwargs) -> Iterator:
+        """The same as bytes, as a store makes them of messages."""
+        return map(pages.of_messages, self.scan(name, **kwargs))
+
+    def scan_ready(self, name: str, *, after=None, **kwargs) -> Iterator:
+        """The same as they are written."""
+        for page in self.scan(name, **kwargs):
+            yield from pages.in_batches(pages.unchanged(page), after)
 
     def fetch(self, name: str, ids, **_kwargs) -> list:
         """Points by id."""

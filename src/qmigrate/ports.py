@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qmigrate.model.ids import Page
 from qmigrate.model.inference import ServerText
 from qmigrate.model.names import EpochAlias, Permit
+from qmigrate.model.pages import KeyedPage, ReadyPage
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
@@ -141,34 +142,6 @@ class WriteLimit(Protocol):
         """Called before a write that the limit can't be kept for."""
 
 
-class PointPage(Protocol):
-    """Points in order, as bytes: equal points have equal bytes, whatever order the server sent their maps in."""
-
-    @property
-    def body(self) -> bytes:
-        """All of it: equal where all points are."""
-
-    @property
-    def keys(self) -> bytes:
-        """The order key of each point, see :func:`qmigrate.store.records.order_key`."""
-
-    @property
-    def records(self) -> Sequence[bytes]:
-        """Each point, as its digest is made of it."""
-
-
-class ReadyPage(NamedTuple):
-    """Points in order, ready to be written in one request as they are.
-
-    Attributes:
-        points: each as it is to be written.
-        last: the id of the last one.
-    """
-
-    points: Sequence[Ready]
-    last: PointId
-
-
 class PendingWrite(Protocol):
     """A write under way."""
 
@@ -246,7 +219,7 @@ class Store(Protocol):
 
     def scan_canonical(
         self, name: str, *, start: PointId | None = None, stop: PointId | None = None, page: int = 1000
-    ) -> Iterator[PointPage]:
+    ) -> Iterator[KeyedPage]:
         """The same points as :meth:`scan` gives, complete, in pages of bytes: to be compared and digested."""
 
     def scan_ready(

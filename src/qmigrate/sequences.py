@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
+
+from qmigrate.model.pages import KeyedPage
 
 Left = TypeVar("Left")
 Right = TypeVar("Right")
@@ -61,22 +63,6 @@ def _ascending(stream: Iterable[tuple[bytes, Left]], side: str) -> Iterator[tupl
             raise _disorder(side, key, last)
         last = key
         yield key, item
-
-
-class KeyedPage(Protocol):
-    """Items in the order of their keys, as bytes; see :class:`qmigrate.ports.PointPage`."""
-
-    @property
-    def body(self) -> bytes:
-        """Of two pages equal where all keys and items are."""
-
-    @property
-    def keys(self) -> bytes:
-        """All keys, one after the other."""
-
-    @property
-    def records(self) -> Sequence[bytes]:
-        """The items."""
 
 
 @dataclass(frozen=True, slots=True)

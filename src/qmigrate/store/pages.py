@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from qdrant_client import grpc
 
 from qmigrate.model.ids import UUIDS, as_page, packed
+from qmigrate.model.pages import ReadyPage
 from qmigrate.model.transform import PointId, PointTransform
-from qmigrate.ports import Ready, ReadyPage, Stored
+from qmigrate.ports import Ready, Stored
 from qmigrate.store import records, wire
 from qmigrate.store.records import KEY_SIZE
 
@@ -41,7 +42,7 @@ class ForeignError(ValueError):
 
 
 class CanonicalPage:
-    """A :class:`qmigrate.ports.PointPage` of an answer that was serialised deterministically.
+    """A :class:`qmigrate.model.pages.KeyedPage` of an answer that was serialised deterministically.
 
     Args:
         body: field 2 once per point, and nothing else.

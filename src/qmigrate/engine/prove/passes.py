@@ -20,9 +20,10 @@ from qmigrate.engine.points.ranges import in_parallel
 from qmigrate.engine.points.transformation import Maker, write
 from qmigrate.engine.work import Work
 from qmigrate.model.names import EpochAlias
+from qmigrate.model.pages import KeyedPage
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.transform import PointId
-from qmigrate.ports import PointPage, Stored
+from qmigrate.ports import Stored
 from qmigrate.sequences import Stretch, join, join_pages
 from qmigrate.store import records
 from qmigrate.store.pages import stored_of
@@ -281,7 +282,7 @@ def _judge_bytes(judge: Judge, share: Share, key: bytes, record: bytes | None, c
         share.suspects.append((key, stored))
 
 
-def _canonical(work: Work, name: str, share: Share, page: int) -> Iterator[PointPage]:
+def _canonical(work: Work, name: str, share: Share, page: int) -> Iterator[KeyedPage]:
     for found in work.store.scan_canonical(reach(work, name), start=share.start, stop=share.stop, page=page):
         work.tick()
         yield found

@@ -23,6 +23,7 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 from qmigrate.errors import NotFoundError, NoVersionsError, StoreError
 from qmigrate.model.ids import Page, pages_of
 from qmigrate.model.names import Permit
+from qmigrate.model.pages import KeyedPage, ReadyPage
 from qmigrate.model.payload_path import drop, put, spelled
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
@@ -33,10 +34,8 @@ from qmigrate.ports import (
     PayloadEdit,
     PendingWrite,
     Placement,
-    PointPage,
     Readiness,
     Ready,
-    ReadyPage,
     Recovery,
     Snapshot,
     Stored,
@@ -287,7 +286,7 @@ class LocalStore(Absent):
 
     def scan_canonical(
         self, name: str, *, start: PointId | None = None, stop: PointId | None = None, page: int = 1000
-    ) -> Iterator[PointPage]:
+    ) -> Iterator[KeyedPage]:
         """The same points as bytes that are equal where they are."""
         return map(pages.of_messages, self.scan(name, start=start, stop=stop, page=page))
 

@@ -18,10 +18,11 @@ from qdrant_client import grpc as messages
 
 from qmigrate.errors import ConfigError, NotFoundError, StoreError
 from qmigrate.model.ids import Page, points_of
+from qmigrate.model.pages import ReadyPage
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.state import Seal
 from qmigrate.model.transform import Payload, PointId
-from qmigrate.ports import Ready, ReadyPage, Stored, WriteLimit
+from qmigrate.ports import Ready, Stored, WriteLimit
 from qmigrate.sequences import in_parts
 from qmigrate.store import exact, faults, pages, records, wire
 from qmigrate.store.address import ConnectionSettings

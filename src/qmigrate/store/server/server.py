@@ -11,6 +11,7 @@ from typing import Any
 from qmigrate.model.ids import Page
 from qmigrate.model.inference import ServerText
 from qmigrate.model.names import Permit
+from qmigrate.model.pages import KeyedPage, ReadyPage
 from qmigrate.model.schema import Change, CollectionSchema, JsonObject
 from qmigrate.model.state import Capabilities, LiveCollection
 from qmigrate.model.transform import Payload, PointId
@@ -20,10 +21,8 @@ from qmigrate.ports import (
     PayloadEdit,
     PendingWrite,
     Placement,
-    PointPage,
     Readiness,
     Ready,
-    ReadyPage,
     Recovery,
     Snapshot,
     Stored,
@@ -163,7 +162,7 @@ class ServerStore:
 
     def scan_canonical(
         self, name: str, *, start: PointId | None = None, stop: PointId | None = None, page: int = 1000
-    ) -> Iterator[PointPage]:
+    ) -> Iterator[KeyedPage]:
         """The same points as bytes that are equal where they are."""
         return self._points.scan_canonical(name, start=start, stop=stop, page=page)
 
