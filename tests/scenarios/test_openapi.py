@@ -50,6 +50,7 @@ def app(tmp_path_factory):
                 "collection": made.name,
                 **CONSOLE,
                 "delete_session": "tests.scenarios.test_console:delete_session",
+                "has_session": "tests.scenarios.test_console:has_session",
                 "tokens": [{"role": "approver", "user": "anna", "env": "TEST_APPROVER"}],
             },
         )

@@ -135,7 +135,7 @@ def _deciding(router: APIRouter, settings: Settings, access: Access) -> None:
     def approve_request(request: Request, number: _Number, body: ApproveBody) -> Any:
         """Approve what another person has asked for; a worker does it then, in their name."""
         found, job = decide(acting(settings, request), number, body.reason)
-        return ApprovedResponse(request=_shown(found), job=None if job is None else shown(job))
+        return ApprovedResponse(request=_shown(found), job=None if job is None else shown(settings, job))
 
     @router.post("/requests/{number}/reject", response_model=RequestResponse, dependencies=[operator], tags=tags)
     def reject_request(request: Request, number: _Number, body: RejectBody) -> Any:
@@ -151,7 +151,7 @@ def _deciding(router: APIRouter, settings: Settings, access: Access) -> None:
         found = jobs.submit_approved(acting(settings, request), number)
         if found is None:
             raise HTTPException(409, f"request {number} is run by its own command again")
-        return shown(found)
+        return shown(settings, found)
 
 
 def _shown(one: requests.RequestRow) -> RequestResponse:

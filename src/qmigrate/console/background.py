@@ -15,7 +15,7 @@ from starlette.routing import NoMatchFound
 
 import qmigrate.commands.jobs as jobs
 from qmigrate.console.access import called
-from qmigrate.console.problems import PlainJson, VerbRoute
+from qmigrate.console.problems import PlainJson, VerbRoute, of_fields
 from qmigrate.errors import UsageError
 from qmigrate.ledger.job_queue import QueuedJob
 from qmigrate.settings.load import Settings
@@ -132,10 +132,10 @@ class Background:
         # The router for vectors may be mounted without that of the jobs.
         with suppress(NoMatchFound):
             headers["Location"] = request.url_for("get_job", identifier=found.id).path
-        return PlainJson(shown(found).model_dump(mode="json", by_alias=True), 202, headers)
+        return PlainJson(shown(self._settings, found).model_dump(mode="json", by_alias=True), 202, headers)
 
 
-def shown(found: QueuedJob) -> JobResponse:
+def shown(settings: Settings, found: QueuedJob) -> JobResponse:
     """A job as it is answered."""
     return JobResponse(
         id=found.id,
@@ -143,7 +143,7 @@ def shown(found: QueuedJob) -> JobResponse:
         status=found.state,
         stage=found.stage,
         progress=found.progress,
-        result=found.result,
+        result=of_fields(found.result, settings.console.fields),
         error=found.error,
         actor=found.actor,
         cancelled_by=found.cancelled_by,
@@ -171,17 +171,17 @@ def _listed(router: APIRouter, settings: Settings, background: Background) -> No
         offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
     ) -> Any:
         """Jobs, newest first."""
-        return [shown(one) for one in jobs.jobs(settings, status or (), limit=limit, offset=offset).rows]
+        return [shown(settings, one) for one in jobs.jobs(settings, status or (), limit=limit, offset=offset).rows]
 
     @router.get("/jobs/{identifier}", response_model=JobResponse, tags=tags)
     def get_job(identifier: str) -> Any:
         """One job."""
-        return shown(jobs.job(settings, identifier))
+        return shown(settings, jobs.job(settings, identifier))
 
     @router.post("/jobs/{identifier}/cancel", response_model=JobResponse, tags=tags)
     def cancel_job(request: Request, identifier: str) -> Any:
         """Let a job that waits not begin, and one that is worked on stop at its next checkpoint."""
-        return shown(jobs.cancel(background.acting(request), identifier))
+        return shown(settings, jobs.cancel(background.acting(request), identifier))
 
 
 def _verbs(router: APIRouter, background: Background) -> None:

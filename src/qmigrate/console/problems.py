@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -55,6 +55,22 @@ class PlainJson(JSONResponse):
         """As JSON: what would stand for half a pair is an escape of JSON, too."""
         text = json.dumps(to_plain(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8", "backslashreplace")
+
+
+def of_fields(content: Any, fields: Container[str]) -> Any:
+    """Plain JSON in which of each point that a fix has shown only these fields of its payload are left."""
+    if isinstance(content, list):
+        return [of_fields(one, fields) for one in content]
+    if not isinstance(content, dict):
+        return content
+    if content.keys() >= {"id", "before", "after"}:
+        sides = {name: _only(content[name], fields) for name in ("before", "after")}
+        return {**content, **sides}
+    return {name: of_fields(one, fields) for name, one in content.items()}
+
+
+def _only(payload: Any, fields: Container[str]) -> Any:
+    return {name: one for name, one in payload.items() if name in fields} if isinstance(payload, dict) else payload
 
 
 def unreadable(error: RequestValidationError) -> PlainJson:

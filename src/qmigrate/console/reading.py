@@ -20,18 +20,18 @@ from qmigrate.commands.check import Checked, check
 from qmigrate.commands.gc import GcResult, review
 from qmigrate.commands.results import CollectionStatus, History, Snapshots, Status
 from qmigrate.console.access import Caller
-from qmigrate.console.problems import PlainJson, VerbRoute
+from qmigrate.console.problems import PlainJson, VerbRoute, of_fields
 from qmigrate.console.schemas import answers
 from qmigrate.model.names import unknown
 from qmigrate.model.plan import Plan
 from qmigrate.settings.load import Settings
-from qmigrate.text import aware
+from qmigrate.text import aware, to_plain
 
 Limit = Annotated[int, Query(ge=1, le=10_000)]
 
 
 _DELETIONS = answers(audit.Deletions)
-_DELETIONS[200]["content"]["text/csv"] = {"schema": {"type": "string"}}
+_DELETIONS[200]["content"] |= {kind: {"schema": {"type": "string"}} for kind in ("text/csv", "application/jsonl")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def _collections(router: APIRouter, settings: Settings) -> None:
     @router.get("/collections", tags=["State"], responses=answers(Status))
     def collections() -> Any:
         """Every collection: revision, generation, points, state, and the next command."""
-        return _json(state.status(settings))
+        return _json(settings, state.status(settings))
 
     @router.get("/collections/{name}", tags=["State"], responses=answers(WholeCollection))
     def collection(name: str) -> Any:
@@ -72,35 +72,35 @@ def _collections(router: APIRouter, settings: Settings) -> None:
             raise unknown("collection", name, [one.name for one in found.collections])
         kept = review(settings, name) if row.state not in ("unmanaged", "foreign", "plain") else None
         whole = documents.schema(settings, [name])
-        return _json(WholeCollection(row, kept, whole.collections))
+        return _json(settings, WholeCollection(row, kept, whole.collections))
 
     @router.get("/schema", tags=["State"], responses=answers(documents.Schemas))
     def schema(revision: str | None = None) -> Any:
         """What every collection looks like; at a revision, as the files declare it."""
-        return _json(documents.schema(settings, revision=revision))
+        return _json(settings, documents.schema(settings, revision=revision))
 
     @router.get("/plan", tags=["State"], responses=answers(Plan))
     def plan(request: Request, target: str = "head") -> Any:
         """What an upgrade would do. It writes nothing, and loads models only for an operator."""
         caller: Caller = request.state.caller
-        return _json(upgrades.plan(settings, target, models=caller.may("operator")))
+        return _json(settings, upgrades.plan(settings, target, models=caller.may("operator")))
 
     @router.get("/check", tags=["State"], responses=answers(Checked))
     def drift() -> Any:
         """What is live compared with what is recorded."""
-        return _json(check(settings))
+        return _json(settings, check(settings))
 
     @router.get("/snapshots", tags=["State"], responses=answers(Snapshots))
     def snapshots() -> Any:
         """Snapshots of the server, and archives."""
-        return _json(snapshot.list_(settings))
+        return _json(settings, snapshot.list_(settings))
 
 
 def _records(router: APIRouter, settings: Settings) -> None:
     @router.get("/history", tags=["Records"], responses=answers(History))
     def history(collection: str | None = None, limit: Limit = 50) -> Any:
         """What was applied and rolled back, newest first."""
-        return _json(state.history(settings, collection, limit))
+        return _json(settings, state.history(settings, collection, limit))
 
     @router.get("/deletions", tags=["Records"], responses=_DELETIONS)
     def deletions(
@@ -119,7 +119,7 @@ def _records(router: APIRouter, settings: Settings) -> None:
             settings, collection, since=begin, kind=kind, target=target, actor=actor, limit=limit + offset
         )
         found = audit.Deletions(whole.rows[offset:])
-        return _json(found) if form == "json" else exported(found, form)
+        return _json(settings, found) if form == "json" else exported(found, form)
 
 
 def exported(found: audit.Deletions, form: str) -> Response:
@@ -150,5 +150,5 @@ def metrics_endpoint(settings: Settings) -> Callable[[], Response]:
     return metrics
 
 
-def _json(result: Any) -> Response:
-    return PlainJson(result)
+def _json(settings: Settings, result: Any) -> Response:
+    return PlainJson(of_fields(to_plain(result), settings.console.fields))
