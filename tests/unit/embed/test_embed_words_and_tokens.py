@@ -67,7 +67,9 @@ def colbert(tmp_path_factory):
     from torch import nn
 
     folder = tmp_path_factory.mktemp("colbert")
-    transformer = Transformer(bert(folder / "bert", "BertModel"), document_length=24)
+    # Questions are filled up with mask tokens, as ColBERT does it.
+    filled_up = {"strategy": "fixed", "attend": False, "length": 12}
+    transformer = Transformer(bert(folder / "bert", "BertModel"), document_length=24, query_expansion=filled_up)
     dense = Dense(32, 8, bias=False, activation_function=nn.Identity(), module_input_name="token_embeddings")
     modules = [transformer, dense, MultiVectorMask([".", ","]), Normalize(module_input_name="token_embeddings")]
     model = MultiVectorEncoder(modules=modules, prompts={"query": "red : ", "document": "blue : "}, device="cpu")
@@ -126,7 +128,7 @@ def test_colbert_gives_a_row_for_each_token_that_counts(colbert):
         assert all(np.allclose(np.linalg.norm(one, axis=1), 1, atol=1e-4) for one in found)
     rows = [len(one) for one in embed_all(documents, ["red cat", "red , cat ."], size=8)]
     assert rows == [6, 6]
-    assert len(embed_all(questions, ["red , cat ."], size=8)[0]) == 8
+    assert {len(one) for one in both(questions, TEXTS)} == {12}
 
 
 def test_what_has_too_many_tokens_is_a_failure_of_that_item(colbert):
@@ -175,3 +177,29 @@ def test_a_wrong_value_is_named(kind, key):
     """It needs no model to be found out."""
     with pytest.raises(EmbedError, match=f"{key} must be"):
         made(kind, "nowhere", **{key: "many"})
+
+
+def test_a_model_of_pylate_is_loaded_by_it_where_the_library_is_older(tmp_path):
+    """PyLate pins a version of sentence-transformers without MultiVectorEncoder; prefixes and lengths are its own."""
+    import sentence_transformers
+
+    pylate = pytest.importorskip("pylate.models", reason="PyLate is not installed", exc_type=ImportError)
+    if hasattr(sentence_transformers, "MultiVectorEncoder"):
+        pytest.skip("sentence-transformers loads models of PyLate itself")
+    folder = bert(tmp_path / "bert", "BertModel")
+    model = pylate.ColBERT(folder, embedding_size=8, query_length=12, document_length=24, device="cpu")
+    model.save(str(tmp_path / "model"))
+    library = pylate.ColBERT(str(tmp_path / "model"), device="cpu")
+    for task in ("document", "query"):
+        wanted = library.encode(TEXTS, is_query=task == "query", show_progress_bar=False)
+        embedder = made("colbert", str(tmp_path / "model"), task=task)
+        found = both(embedder, TEXTS)
+        assert embedder.size == 8
+        assert [one.shape for one in found] == [one.shape for one in wanted]
+        assert all(np.allclose(one, other, atol=1e-4) for one, other in zip(found, wanted, strict=True))
+        assert embedder.fingerprint()["library"] == "pylate"
+    assert {len(one) for one in embed_all(made("colbert", str(tmp_path / "model"), task="query"), TEXTS, size=8)} == {12}
+    cut = embed_all(made("colbert", str(tmp_path / "model"), document_length=6), [" ".join(["cat"] * 14)], size=8)
+    assert len(cut[0]) <= 6
+    with pytest.raises(EmbedError, match="not those of a model of type colbert"):
+        made("colbert", folder).fingerprint()
