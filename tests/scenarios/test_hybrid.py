@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 from tests.harness import Deployment, write
+from tests.scenarios.cli import call
+from tests.scenarios.test_compare import filled
 
 from qmigrate.commands import plan, status, upgrade
-from qmigrate.errors import EmbedError, PlanError
+from qmigrate.errors import EmbedError, PlanError, VerificationError
 from qmigrate.model.transform import Point
 
 UNNAMED = """
@@ -123,6 +125,27 @@ def test_an_embedder_of_another_kind_is_refused_by_the_plan(terms, params, embed
         with pytest.raises(EmbedError) as refused:
             act(terms.settings())
         assert said.format(name=terms.name) in refused.value.message
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_words_pass_a_gate_against_the_dense_vector(deployment):
+    """Sparse against dense on the same questions, each by its own embedder: what finds nothing doesn't go live."""
+    made = filled(deployment)
+    made.extra["embedders"] |= {"terms": {"type": "bm25"}, "asked": {"type": "bm25", "task": "query"}}
+    made.__post_init__()
+    gate = 'quality=Compare(KnownItem("title"), at_least=0.9, old_vector="text", embedder="asked")'
+    body = '''
+def upgrade():
+    return [op.AddVector("{{name}}", "{name}", SparseVectorParams(modifier=Modifier.IDF), values=Embed("terms", text="{text}"), {gate})]
+'''
+    made.revise("0003", body.format(name="other", text="spoken language {{language}}", gate=gate))
+    with pytest.raises(VerificationError, match="NO-GO for search by vector 'other'"):
+        upgrade.upgrade(made.settings())
+    assert call(made.root, "abort").code == 0
+    made.revise("0003", body.format(name="terms", text="{{title}} {{body}}", gate=gate), down="0002")
+    upgrade.upgrade(made.settings())
+    found = status.history(made.settings()).rows[0].report["compared"][0]
+    assert (found["go"], found["vector"], found["old_vector"]) == (True, "terms", "text")
 
 
 @pytest.mark.server

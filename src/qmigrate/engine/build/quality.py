@@ -45,7 +45,7 @@ def gates_of(step: Build, work: Work) -> list[tuple[str, Gate, Any]]:
         values = operation.filled()
         found.update({name: (gate, values.get(name)) for name, gate in operation.gates().items()})
         current = operation.apply(current)
-    return [(name, gate, value) for name, (gate, value) in found.items() if name in step.schema.vectors]
+    return [(name, gate, value) for name, (gate, value) in found.items() if name in step.schema.vector_names()]
 
 
 def check_gates(step: Build, work: Work) -> None:
