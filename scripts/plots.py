@@ -127,11 +127,12 @@ def _note(found: dict[str, Any]) -> str:
 def growth(found: dict[str, Any]) -> str:
     """Memory and time per point by size, both against a logarithmic scale of points."""
     rows = found["growth"]
-    left, right, top, bottom = 60.0, 690.0, 60.0, 260.0
+    left, right, top, bottom = 80.0, 670.0, 60.0, 300.0
     low, high = (math.log10(rows[place]["points"]) for place in (0, -1))
     most = max(200.0, max(one["peak"] for one in rows) * 1.2)
     used = [(one["fill processor"] + one["converge processor"]) / one["points"] * 1e6 for one in rows]
-    top_used = max(used) * 1.4
+    # Below the other line, so that neither hides the other's figures.
+    top_used = max(used) * 3
 
     def at(points: float) -> float:
         return left + (math.log10(points) - low) / max(high - low, 1e-9) * (right - left)
@@ -142,7 +143,8 @@ def growth(found: dict[str, Any]) -> str:
         body.append(f'<line x1="{left:.0f}" y1="{y:.0f}" x2="{right:.0f}" y2="{y:.0f}" stroke="{PALE}"/>')
         body.append(text(left - 6, y + 4, f"{most * step / 4:.0f}", anchor="end", size=11))
         body.append(text(right + 6, y + 4, f"{top_used * step / 4:.0f}", size=11))
-    for values, colour, limit in (([one["peak"] for one in rows], OURS, most), (used, LIMIT, top_used)):
+    lines = (([one["peak"] for one in rows], OURS, most, -8), (used, LIMIT, top_used, 18))
+    for values, colour, limit, beside in lines:
         sizes = [one["points"] for one in rows]
         places = [
             (at(size), bottom - value / limit * (bottom - top)) for size, value in zip(sizes, values, strict=True)
@@ -151,7 +153,7 @@ def growth(found: dict[str, Any]) -> str:
         body.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         body += [f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="{colour}"/>' for x, y in places]
         for (x, y), value in zip(places, values, strict=True):
-            body.append(text(x, y - 8, f"{value:.0f}", anchor="middle", size=11))
+            body.append(text(x, y + beside, f"{value:.0f}", anchor="middle", size=11))
     body += [text(at(one["points"]), bottom + 18, f"{one['points']:,}", anchor="middle", size=11) for one in rows]
     body.append(text(left, 44, "MB at most (blue, left)", size=11))
     body.append(text(right, 44, "µs of the processor per point, copy and proof (yellow, right)", size=11, anchor="end"))

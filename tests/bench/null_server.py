@@ -203,7 +203,7 @@ def copy_of(port: int, count: int, dim: int) -> dict[str, float]:
 
 
 def raw_of(port: int, count: int) -> float:
-    """Seconds of the processor for the same bytes, read and written as they are: no point is looked at."""
+    """Seconds of the processor for the same bytes, read and written as they are: no point is parsed."""
     import grpc
     from qdrant_client import grpc as messages
 

@@ -26,7 +26,7 @@ def plots():
 
 
 def test_the_pictures_are_those_of_the_stored_figures(plots):
-    """Whoever measures again runs scripts/plots.py; each picture is well-formed, and says what was measured."""
+    """After another measurement scripts/plots.py is to be run; each picture is well-formed, and says what was measured."""
     for name, made in plots.drawn().items():
         assert (ROOT / "docs" / "images" / f"{name}.svg").read_text(encoding="utf-8") == made
         words = " ".join(ElementTree.fromstring(made).itertext())  # noqa: S314  our own
