@@ -211,6 +211,25 @@ def test_a_later_revision_comes_back_and_goes_again(deployment):
     assert made.row().revision == "0001"
 
 
+def test_two_who_undo_a_restore_at_once_undo_one(deployment, monkeypatch):
+    """The one that waited for the lease does not undo the restore before that one, too."""
+    made = prepared(deployment)
+    taken = archived(made)
+    for _ in range(2):
+        restore.restore(made.settings(), made.name, taken.name, consent=True)
+    planned = [restore.undo(made.settings(), made.name, dry_run=True).plan]
+    restore.undo(made.settings(), made.name)
+    original = restore.plan_undo
+    monkeypatch.setattr(
+        restore, "plan_undo", lambda *args, **kwargs: planned.pop() if planned else original(*args, **kwargs)
+    )
+    with pytest.raises(RefusedError, match=f"moved {made.name} away from {made.name}__g0003 meanwhile"):
+        restore.undo(made.settings(), made.name)
+    assert target_of(made) == f"{made.name}__g0002"
+    restore.undo(made.settings(), made.name)
+    assert target_of(made) == f"{made.name}__g0001", "who asks for it undoes the first restore, too"
+
+
 def test_what_was_restored_without_writes_since_goes_back_at_once(deployment):
     """Nothing was written: no consent is needed."""
     made = prepared(deployment)

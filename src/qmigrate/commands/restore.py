@@ -31,7 +31,7 @@ from qmigrate.engine.export import WHOLE, described
 from qmigrate.errors import RefusedError, UnknownNameError, UsageError
 from qmigrate.model.names import ExactName, check_known, is_glob, met, unknown
 from qmigrate.model.origin import ARCHIVE, SNAPSHOT, Known, Origin, StoredOrigin
-from qmigrate.model.plan import Build, Job, Plan
+from qmigrate.model.plan import Build, GoLive, Job, Plan
 from qmigrate.model.state import CollectionState, Moment, World, moments_of
 from qmigrate.observe import known_names, observe
 from qmigrate.operations.checks import logical_name_problem
@@ -172,7 +172,20 @@ def undo(
             moments = opened.ledger.moments(name)
             if moments and (moments[-1].physical, moments[-1].strategy) == (state.physical, "undo"):
                 return UpgradeResult(Plan(VERB, (), ()), tuple(resumed), tuple(finished))
-        made, outcomes = perform(opened, lambda world: make(opened, world, name), options, names=[name])
+        first: list[GoLive] = []
+
+        def one(world: World) -> Plan:
+            # Another process that is faster does not make this one undo the restore before that, too.
+            plan = make(opened, world, name)
+            first.extend(step for step in plan.collections[0].job.steps if isinstance(step, GoLive))
+            if first[-1].source != first[0].source:
+                raise RefusedError(
+                    f"another process has moved {name} away from {first[0].source} meanwhile, so nothing was undone",
+                    hint=f"qmigrate history {quote(name)} shows what was done",
+                )
+            return plan
+
+        made, outcomes = perform(opened, one, options, names=[name])
         return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
 
     with session(settings, writes=not dry_run, progress=progress) as opened:
