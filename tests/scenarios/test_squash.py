@@ -103,7 +103,7 @@ def test_in_the_middle_with_the_files_there(deployment):
 
 
 def test_in_the_middle_with_the_files_gone(local):
-    """It is told apart from what is complete: named with what it lacks and what to do; nothing else is held up."""
+    """It isn't taken for complete: named with what it lacks and what to do; nothing else is held up."""
     revise(local, (CREATE, CREATE.replace("{name}", "other")), *BODIES[1:])
     upgrade.upgrade(local.settings(), "0002")
     assert call(local.root, "squash", "0001:0003").code == 0

@@ -29,7 +29,7 @@ def required(world: World, revisions: Revisions, wanted: frozenset[str]) -> dict
 
 def reachable(revisions: Revisions, wanted: frozenset[str], waiting: Collection[str]) -> frozenset[str]:
     """What can be applied now: a revision that waits stops everything that comes after it."""
-    # What another one replaces is no way around it.
+    # What another one replaces doesn't lead around it.
     stopped = {*waiting, *(old for one in revisions.squashed() if one.id in waiting for old in one.replaces)}
     return frozenset(one for one in wanted if one not in stopped and stopped.isdisjoint(revisions.ancestors(one)))
 

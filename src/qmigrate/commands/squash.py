@@ -86,7 +86,7 @@ def squash(
 
     Raises:
         RevisionError: there is no such range, something leads out of its middle, or there is nothing to squash.
-        RefusedError: operations change points, and `points` doesn't say what becomes of them; or no one revision can
+        RefusedError: operations change points, and `points` doesn't say what becomes of them; or one revision can't
             stand for the range.
     """
     if points not in (None, "elide", "keep"):

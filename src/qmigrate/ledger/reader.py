@@ -106,9 +106,7 @@ class LedgerReader(ErasureReads):
         metadata: further facts of the caller, recorded with every run.
     """
 
-    def __init__(
-        self, database: Database, named: str | None = None, metadata: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, database: Database, named: str | None = None, metadata: Mapping[str, Any] | None = None) -> None:
         self.database = database
         self.url_label = database.label
         self.named = named
@@ -221,7 +219,7 @@ class LedgerReader(ErasureReads):
         return {name: tuple(entries) for name, entries in found.items()}
 
     def passed(self, collection: str | None = None) -> dict[str, frozenset[str]]:
-        """Logical name -> squashed revisions that are recorded as passed; of all collections, or of one."""
+        """Logical name -> squashed revisions that are recorded as passed."""
         self._folded(collection)
         return {name: frozenset(found) for name, found in self._passed.items()}
 
@@ -237,8 +235,7 @@ class LedgerReader(ErasureReads):
         if collection is not None:
             query = query.where(history.collection == collection)
         counting: dict[tuple[str, str], tuple[int, str | None]] = {}
-        served: dict[str, str | None] = {}
-        self._passed = {}
+        served, self._passed = dict[str, str | None](), {}
         for number, name, revision, direction, physical in self._tuples(query.order_by(history.id)):
             left = served.get(name)
             served[name] = physical or left

@@ -271,7 +271,7 @@ class Revisions:
         return applied
 
     def _silent(self, current: frozenset[str]) -> frozenset[str]:
-        """What is no step of a relative target: without operations; and of what was squashed, the files not gone by."""
+        """What doesn't count as a step of a relative target: without operations; or squashed, and gone by otherwise."""
         found = {one.id for one in self._order if not one.operations and one.problem is None} | (self._gone - current)
         for one in self.squashed():
             apart = current.intersection(one.replaces)
