@@ -176,7 +176,7 @@ class _Pages:
         return _first(len(keys) // size, lambda place: keys[place * size : (place + 1) * size] >= border)
 
     def take(self, count: int | None) -> tuple[bytes, Sequence[bytes]]:
-        """So many keys and items; None for what is left of the page."""
+        """The next keys and items, `count` of them; None for what is left of the page."""
         assert self._page is not None  # noqa: S101
         keys, items = self.keys, self._page.records
         start, whole = self._at, len(keys) // self._size

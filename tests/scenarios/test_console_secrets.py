@@ -63,4 +63,4 @@ def test_nothing_shows_a_token_or_a_field_that_is_not_named(strict, heard, capfd
     for place in ("\n".join(heard), printed.out, printed.err):
         for word in (KEPT_BACK, VIEWER, OPERATOR, APPROVER, "x" * 40):
             assert not re.search(re.escape(word), place)
-    assert any("vectors of a sample" in line for line in heard), "what is logged is heard"
+    assert any("vectors of a sample" in line for line in heard), "what is logged is received"

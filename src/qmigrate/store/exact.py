@@ -31,7 +31,7 @@ _MARK = b"qmigrate-integer:"
 _LARGE_DOUBLE = re.compile(rb"\x09\x11.{6}[\xe0-\xf0]\x43", re.DOTALL)
 #: The same for arrays: how it begins, as a number of two octets, where its exponent ends, and what that is.
 _DOUBLE, _EXPONENT_AT, _EXPONENT, _LOWEST, _HIGHEST = 0x1109, 9, 0x43, 0xE0, 0xF0
-#: From so many bytes on an answer is looked through as an array.
+#: Answers of at least this many bytes are searched as an array.
 _LONG = 2**16
 _Value: Any = type(json_to_value(None))
 

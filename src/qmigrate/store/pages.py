@@ -87,7 +87,7 @@ def canonical(answer: Any) -> CanonicalPage:
         count = len(page.records)
     except ForeignError:
         count = -1
-    # What a newer server adds to an answer is no part of its points.
+    # What a newer server adds to an answer does not belong to its points.
     return page if count == len(answer.result) else of_messages(answer.result)
 
 

@@ -52,7 +52,7 @@ def shows_late(transform: PointTransform) -> bool:
 def moves_bytes(maker: Maker) -> bool:
     """Whether every point becomes what it is, so that the answers of the server are what is written.
 
-    Of vectors whose datatype doesn't keep every value, each value is looked at first.
+    Of vectors whose datatype doesn't keep every value, each value is read first.
     """
     transform = maker.transform
     unchanged = transform.keeps_payload and transform.keeps_vectors and not transform.filled and not transform.rekeys

@@ -143,7 +143,7 @@ class Points:
         # Reads and writes on a connection each: large pages don't wait for large batches.
         self._channels = (opened(settings), opened(settings))
         self._reads, self._writes = (messages.PointsStub(channel) for channel in self._channels)
-        # Where points come as JSON, whose integers are added to their messages, each is looked at.
+        # Where points come as JSON, whose integers are added to their messages, each is read.
         self._moves_bytes = not settings.prefer_rest
         self._same: Same | None = None
         if rest is not None and not settings.prefer_rest:
