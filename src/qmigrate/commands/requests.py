@@ -394,9 +394,9 @@ def _command_of(one: ApprovalRequest) -> str:
     if (one.what.get("edit") or {}).get("mark"):
         return "qmigrate fix retrain --preset NAME --value VALUE"
     # Other generations were not approved, and may be few enough to need none.
-    only = f"--generation {quote(one.what.get('generation'))}"
+    generation = one.what.get("generation")
     discard = " --discard-writes" if one.what.get("writes") == "discard" else ""
-    return f"qmigrate gc {quote(one.collection)} --now {only}{discard}"
+    return f"qmigrate gc {quote(one.collection)} --now --generation {quote(generation)}{discard}"
 
 
 def audited(one: ApprovalRequest, audit: Sequence[DeletionRow]) -> tuple[DeletionRow, DeletionRow | None] | None:
