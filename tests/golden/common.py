@@ -32,7 +32,7 @@ VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "revision": ("ready", ("revision", "-m", "what changes")),
     "adopt": ("plain", ("adopt", "docs", "-m", "baseline")),
     "stamp": ("pending", ("stamp", "0001")),
-    "plan": ("pending", ("plan",)),
+    "plan": ("pending", ("plan", "--no-trial")),
     "upgrade": ("pending", ("upgrade",)),
     "rollback": ("ready", ("rollback", "0001")),
     "abort": ("rebuild", ("abort",)),

@@ -164,7 +164,12 @@ class Sample:
 
 
 def _alone(stored: Stored) -> Stored:
-    """A copy: a message that was read as a part of an answer keeps the memory of the entire answer."""
+    """A copy: a message that was read as a part of an answer keeps the memory of the entire answer.
+
+    None stays what it is: of a point that was deleted on purpose there is no counterpart.
+    """
+    if stored is None:
+        return None
     made = type(stored)()
     made.CopyFrom(stored)
     return made
