@@ -76,12 +76,13 @@ def parts_of(squashed: Revision, name: str, revisions: Revisions) -> tuple[str, 
     if not said:
         about = any(one.matches(name) for one in squashed.operations)
         return tuple(old for old in squashed.replaces if _is_about(revisions.get(old), name, gone=about))
+    if name in said:
+        # A glob that makes collections has nothing for one that was there before.
+        return said[name]
     for one in squashed.operations:
         # What it was made by decides: what came before that was never about it.
         if one.creates and one.matches(name) and one.pattern in said:
             return said[one.pattern]
-    if name in said:
-        return said[name]
     found = {old for pattern, ids in said.items() if fits(name, pattern) for old in ids}
     return tuple(old for old in squashed.replaces if old in found)
 

@@ -151,6 +151,20 @@ def test_which_of_the_two(scripts, applied, removed, skip, passed, lost):
     assert tuple(one for _, gone in found.lost for one in gone) == lost
 
 
+def test_older_than_a_glob(scripts):
+    """What makes collections of a glob is no part of one that was there before, and that has a revision of its own."""
+    write(scripts, DOCS, DOCS.replace("docs", "d*"), KIND, NO_KIND.replace("docs", "d*"))
+    squash(_settings(scripts), "2:3")
+    for removed in (False, True):
+        for path in scripts.glob("versions/[23]_x.py") if removed else ():
+            path.unlink()
+        revisions = Revisions.load(scripts)
+        assert parts_of(revisions.get("2_3"), "docs", revisions) == ("3",)
+        assert parts_of(revisions.get("2_3"), "d2", revisions) == ("2",)
+        found = replaced(revisions, "docs", ("1", "3"), frozenset(one.id for one in revisions.order()))
+        assert ([one.id for one in found.passed], found.lost) == (["2_3"], ())
+
+
 def test_a_list_by_hand(scripts):
     """`replaces` alone: its parts are what the files say, and all of it where they are gone."""
     write(scripts, DOCS, 'op.CreateCollection("other", {"a": VectorParams(size=4, distance="Dot")})', _2="")
