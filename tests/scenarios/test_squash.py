@@ -13,6 +13,7 @@ from qmigrate.commands import schema as schemas
 from qmigrate.commands.ensure import ensure
 from qmigrate.commands.expect import Expectation, expect
 from qmigrate.commands.session import opened_ledger
+from qmigrate.errors import PendingError
 
 CREATE = 'op.CreateCollection("{name}", {{"a": VectorParams(size=8, distance=Distance.COSINE)}})'
 INDEX = 'op.CreatePayloadIndex("{name}", "kind", PayloadSchemaType.KEYWORD)'
@@ -123,6 +124,27 @@ def test_in_the_middle_with_the_files_gone(local):
     refused = call(local.root, "plan")
     assert (refused.code, "a part of their files was removed: 0001, 0002, but not 0003" in refused.err) == (2, True)
     assert "QM111" in call(local.root, "check", "--offline").out
+
+
+def test_a_part_of_it_is_undone(local):
+    """What was recorded as past it is so no longer: an application that expects it doesn't begin on a part of it."""
+    revise(local, *BODIES[:2], (INDEX.replace("kind", "year"),), BODIES[2])
+    upgrade.upgrade(local.settings(), "0002")
+    upgrade.upgrade(local.settings(), "0003")
+    local.load(3)
+    assert call(local.root, "squash", "0001:0003").code == 0
+    upgrade.upgrade(local.settings())
+    wanted = Expectation(local.name, revision="0001_0003")
+    expect(wanted, settings=local.settings())
+    # With the record that rides along there are two rows of one generation, of which one has built it.
+    assert [entry.left for entry in all_applied(local)[local.name]][-1] == "docs__g0001"
+    rollback.rollback(local.settings(), "0001_0003")
+    expect(wanted, settings=local.settings())
+    rollback.rollback(local.settings(), "0002")
+    with pytest.raises(PendingError, match="docs is at 0002"):
+        expect(wanted, settings=local.settings())
+    upgrade.upgrade(local.settings())
+    expect(wanted, settings=local.settings())
 
 
 def test_what_is_done_with_points_is_decided(local):

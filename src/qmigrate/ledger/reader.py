@@ -237,12 +237,16 @@ class LedgerReader(ErasureReads):
         counting: dict[tuple[str, str], tuple[int, str | None]] = {}
         served, self._passed = dict[str, str | None](), {}
         for number, name, revision, direction, physical in self._tuples(query.order_by(history.id)):
+            if direction == SQUASHED:
+                # It names the generation that serves once what is recorded with it has ended: nothing served that yet.
+                self._passed.setdefault(name, set()).add(revision)
+                continue
             left = served.get(name)
             served[name] = physical or left
-            if direction == SQUASHED:
-                self._passed.setdefault(name, set()).add(revision)
             if direction in ASIDE:
                 continue
+            if direction not in APPLYING:
+                self._passed.get(name, set()).discard(revision)
             counting.pop((name, revision), None)
             if direction in APPLYING:
                 counting[name, revision] = (number, left)

@@ -20,7 +20,7 @@ from qmigrate.model.state import Capabilities, CollectionState, LiveCollection, 
 from qmigrate.operations.checks import effective, shown
 from qmigrate.parameters.catalogue import catalogue
 from qmigrate.planner.members import Link, chain
-from qmigrate.planner.replaced import parts_of
+from qmigrate.planner.replaced import parts_of, unrecorded
 from qmigrate.revisions.graph import Revisions
 from qmigrate.text import quote
 
@@ -233,7 +233,7 @@ def plan_adopt(verb: str, verdicts: Iterable[Verdict], gone: Iterable[Collection
         revisions: the graph.
     """
     made = [_leaving(state, revisions) for state in gone]
-    made += [_job(verdict) for verdict in verdicts if verdict.how not in ("known", "differs", "baseline")]
+    made += [_job(verdict, revisions) for verdict in verdicts if verdict.how not in ("known", "differs", "baseline")]
     return Plan(
         verb=verb,
         target=tuple(sorted({verdict.revision for verdict in verdicts if verdict.revision})),
@@ -383,7 +383,7 @@ def _ambiguous(target: Target, newest: str, rivals: tuple[str, ...]) -> RefusedE
     )
 
 
-def _job(verdict: Verdict) -> CollectionPlan:
+def _job(verdict: Verdict, revisions: Revisions) -> CollectionPlan:
     target, state = verdict.target, verdict.target.state
     step = Adopt(
         target=target.live.physical,
@@ -394,7 +394,8 @@ def _job(verdict: Verdict) -> CollectionPlan:
         embedders=dict(Seal.of(verdict.overrides).embedders or {}),
         report=_report(verdict),
     )
-    job = Job(state.name, state.basis(), (step,), _closes(state, verdict.links))
+    closes = unrecorded(_closes(state, verdict.links), state, revisions)
+    job = Job(state.name, state.basis(), (step,), closes)
     if not job.closes:
         # At the same revisions, but without a seal, or on another collection than recorded: recorded again.
         job = Job(state.name, state.basis(), (step,), _stamps(verdict.links[-1:]))

@@ -7,11 +7,12 @@ as their files are there, and has passed it then.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from qmigrate.errors import RefusedError
 from qmigrate.model.names import fits
+from qmigrate.model.plan import APPLYING, Closing
 from qmigrate.model.state import CollectionState
 from qmigrate.revisions.graph import Revision, Revisions
 from qmigrate.text import quote
@@ -124,6 +125,25 @@ def standing_ids(revisions: Revisions, name: str, ids: Collection[str]) -> froze
             found.add(one.id)
         found.difference_update(one.replaces)
     return frozenset(found)
+
+
+def unrecorded(closes: Sequence[Closing], state: CollectionState, revisions: Revisions) -> tuple[Closing, ...]:
+    """What a job records, and that a collection is not past a squashed revision any more, a part of which is undone.
+
+    Else an application that expects the squashed one would begin to work on a part of it.
+
+    Args:
+        closes: what it records without that.
+    """
+    found = list(closes)
+    for one in revisions.squashed():
+        undone = (at for at, row in enumerate(found) if row.revision in one.replaces and row.direction not in APPLYING)
+        place = next(undone, None)
+        if one.id in state.passed and place is not None:
+            row = found[place]
+            # Before that, so that what is recorded last is where the collection stands.
+            found.insert(place, Closing(row.step, one.id, "unstamp", one.checksum, row.prior, row.prior))
+    return tuple(found)
 
 
 def stands_at(state: CollectionState, revisions: Revisions | None) -> str | None:

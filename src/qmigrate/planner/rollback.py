@@ -12,6 +12,7 @@ from qmigrate.model.schema import Change, CollectionSchema, changed
 from qmigrate.model.state import Applied, CollectionState, Generation, World
 from qmigrate.planner.members import Position, newest, refs_of
 from qmigrate.planner.plain_names import refuse_to_uncover
+from qmigrate.planner.replaced import unrecorded
 from qmigrate.planner.segment import fold, kept, segment
 from qmigrate.revisions.graph import Revisions
 from qmigrate.text import counted, quote
@@ -80,7 +81,7 @@ def _collection(
         if entry.strategy == "adopt":
             raise _adopted(state, entry)
     if state.lost:
-        return _of_lost(state, entries)
+        return _of_lost(revisions, state, entries)
     live = state.live.schema if state.live else None
     walk = _Walk(state, state.physical, state.next_number, live, state.hides)
     for group in _groups(entries):
@@ -93,7 +94,7 @@ def _collection(
     _reverse(world, revisions, walk)
     oldest = entries[-1].revision
     return CollectionPlan(
-        job=Job(state.name, state.basis(), tuple(walk.steps), tuple(walk.closes)),
+        job=Job(state.name, state.basis(), tuple(walk.steps), unrecorded(walk.closes, state, revisions)),
         lines=tuple(walk.lines),
         reasons=tuple(walk.reasons),
         points=state.live.points if state.live else None,
@@ -101,7 +102,7 @@ def _collection(
     )
 
 
-def _of_lost(state: CollectionState, entries: list[Applied]) -> CollectionPlan:
+def _of_lost(revisions: Revisions, state: CollectionState, entries: list[Applied]) -> CollectionPlan:
     """What was applied to a collection whose loss is recorded: nothing is there to change, so the record alone goes.
 
     Raises:
@@ -121,7 +122,7 @@ def _of_lost(state: CollectionState, entries: list[Applied]) -> CollectionPlan:
         _close(walk, entry)
         walk.lines.append(f"{entry.revision}  only the record: the name is unused since its loss was recorded")
     again = f"qmigrate upgrade {quote(entries[0].revision)} recreates it, without points"
-    job = Job(name, state.basis(), tuple(walk.steps), tuple(walk.closes))
+    job = Job(name, state.basis(), tuple(walk.steps), unrecorded(walk.closes, state, revisions))
     return CollectionPlan(job=job, lines=tuple(walk.lines), reasons=(), points=None, way_back=again)
 
 
