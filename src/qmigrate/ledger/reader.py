@@ -113,8 +113,7 @@ class LedgerReader(ErasureReads):
         self.metadata = dict(metadata or {})
         self._is_ready = False
         self._key: bytes | None = None
-        self._fold: tuple[list[Any], dict[tuple[str, str], Any]] = ([], {})
-        self._passed: dict[str, set[str]] = {}
+        self._fold: tuple[list[Any], dict[tuple[str, str], Any], dict[str, set[str]]] = ([], {}, {})
         self._passing_key = secrets.token_bytes(schema.KEY_SIZE)
 
     @classmethod
@@ -209,50 +208,50 @@ class LedgerReader(ErasureReads):
 
     def applied(self, collection: str) -> tuple[Applied, ...]:
         """What is applied to a collection, oldest first; what was undone is left out."""
-        return tuple(codec.applied_of(*row) for row in self._folded(collection).values())
+        return tuple(codec.applied_of(*row) for row in self._folded(collection)[0].values())
 
     def all_applied(self) -> dict[str, tuple[Applied, ...]]:
         """The same for every collection, with one statement."""
         found: dict[str, list[Applied]] = {}
-        for (collection, _), row in self._folded().items():
+        for (collection, _), row in self._folded()[0].items():
             found.setdefault(collection, []).append(codec.applied_of(*row))
         return {name: tuple(entries) for name, entries in found.items()}
 
     def passed(self, collection: str | None = None) -> dict[str, frozenset[str]]:
         """Logical name -> squashed revisions that are recorded as passed."""
-        self._folded(collection)
-        return {name: frozenset(found) for name, found in self._passed.items()}
+        return {name: frozenset(found) for name, found in self._folded(collection)[1].items()}
 
-    def _folded(self, collection: str | None = None) -> dict[tuple[str, str], Any]:
-        """(collection, revision) -> the history row that counts and what served before it, as they were applied."""
+    def _folded(self, collection: str | None = None) -> tuple[dict[tuple[str, str], Any], dict[str, set[str]]]:
+        """(collection, revision) -> the row that counts and what served before it, as applied; and what is passed."""
         history = tables.history.c
-        # Rows are added and never changed: as long as none was, the last answer is that of now.
+        # Rows are added and never changed: as long as none was, the last answer, which threads share, is that of now.
         newest = [*self._tuples(select(func.count(), func.max(history.id))), collection]
-        if self._fold[0] == newest:
-            return dict(self._fold[1])
+        kept = self._fold
+        if kept[0] == newest:
+            return kept[1:]
         # Of all rows what decides, and everything only of those that count: schemas and reports are long.
         query = select(history.id, history.collection, history.revision, history.direction, history.physical)
         if collection is not None:
             query = query.where(history.collection == collection)
         counting: dict[tuple[str, str], tuple[int, str | None]] = {}
-        served, self._passed = dict[str, str | None](), {}
+        served, passed = dict[str, str | None](), dict[str, set[str]]()
         for number, name, revision, direction, physical in self._tuples(query.order_by(history.id)):
             if direction == SQUASHED:
                 # It names the generation that serves once what is recorded with it has ended: nothing served that yet.
-                self._passed.setdefault(name, set()).add(revision)
+                passed.setdefault(name, set()).add(revision)
                 continue
             left = served.get(name)
             served[name] = physical or left
             if direction in ASIDE:
                 continue
-            if direction not in APPLYING:
-                self._passed.get(name, set()).discard(revision)
+            passed.get(name, set()).discard(revision)
             counting.pop((name, revision), None)
             if direction in APPLYING:
                 counting[name, revision] = (number, left)
         whole = self._history_rows([number for number, _ in counting.values()])
-        self._fold = (newest, {key: (whole[one], left) for key, (one, left) in counting.items() if one in whole})
-        return dict(self._fold[1])
+        kept = (newest, {key: (whole[one], left) for key, (one, left) in counting.items() if one in whole}, passed)
+        self._fold = kept
+        return kept[1:]
 
     def _history_rows(self, numbers: Sequence[int]) -> dict[int, Any]:
         table, found = tables.history, dict[int, Any]()
@@ -428,14 +427,11 @@ class LedgerReader(ErasureReads):
 
     def applied_checksums(self) -> dict[str, str]:
         """Revision -> checksum for what is applied anywhere; the newest application or acceptance counts."""
-        newest: dict[str, Any] = {}
-        for (_, revision), (row, _) in self._folded().items():
-            if revision not in newest or row["id"] > newest[revision]["id"]:
-                newest[revision] = row
+        rows = sorted(self._folded()[0].items(), key=lambda one: int(one[1][0]["id"]))
+        newest = {revision: row for (_, revision), (row, _) in rows}
         checksums = {revision: row["checksum"] for revision, row in newest.items()}
         for row in self._accepted():
-            applied = newest.get(row["revision"])
-            if applied is not None and row["created_at"] >= applied["created_at"]:
+            if row["revision"] in newest and row["created_at"] >= newest[row["revision"]]["created_at"]:
                 checksums[row["revision"]] = row["checksum"]
         return checksums
 

@@ -152,7 +152,7 @@ def test_which_of_the_two(scripts, applied, removed, skip, passed, lost):
 
 
 def test_older_than_a_glob(scripts):
-    """What makes collections of a glob is no part of one that was there before, and that has a revision of its own."""
+    """A revision that makes collections of a glob is not for one that was there before, and has one of its own."""
     write(scripts, DOCS, DOCS.replace("docs", "d*"), KIND, NO_KIND.replace("docs", "d*"))
     squash(_settings(scripts), "2:3")
     for removed in (False, True):
