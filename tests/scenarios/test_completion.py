@@ -94,7 +94,7 @@ def fish(project: Path, *words: str) -> list[str]:
 
 LINES = [
     (("up",), {"upgrade"}),
-    (("s",), {"stamp", "status", "show", "schema", "serve", "snapshot"}),
+    (("s",), {"stamp", "status", "show", "schema", "serve", "snapshot", "squash"}),
     (("fix", "re"), {"reset", "retrain"}),
     (("upgrade", "--no-s"), {"--no-snapshot"}),
     (("upgrade", "--only", "do"), {"docs", "documents", "donkeys"}),

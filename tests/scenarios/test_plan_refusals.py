@@ -236,6 +236,8 @@ SITES = {
     ("preflight", "check_rounding", "PlanError"): "only a server rounds; the same phase of the plan calls it",
     ("preflight", "_wait_until_green", "RefusedError"): "a note: see test_what_is_waited_for_is_a_note",
     ("preflight", "check_size", "EmbedError"): "size by the settings",
+    ("preflight", "check_kind", "EmbedError"): "the same phase of the plan calls it",
+    ("preflight", "_check_server", "EmbedError"): "the same phase of the plan calls it",
     ("preflight", "_check_field", "EmbedError"): "missing field",
     ("preflight", "_check_field", "QuarantineError"): "too many to leave out",
     ("inplace", "preflight", "RepairNeededError"): "name is gone",

@@ -116,11 +116,11 @@ def refuse_part(revisions: Revisions, ledger: Ledger, wanted: str) -> None:
         name for name, entries in ledger.all_applied().items() if any(one.revision == whole.id for one in entries)
     )
     if names:
-        before = quote(whole.down[0] if whole.down else "base")
+        before = whole.down[0] if whole.down else "base"
         raise RefusedError(
             f"revision {wanted} can't be undone alone on {', '.join(names)}: it was applied there as a part of "
             f"{whole.id}, which replaces it",
-            hint=f"undo all that {whole.id} did: qmigrate rollback {before} --only {quote(names[0])}",
+            hint=f"undo all that {whole.id} did: qmigrate rollback {quote(before)} --only {quote(names[0])}",
         )
 
 

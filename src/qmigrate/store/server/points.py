@@ -381,7 +381,7 @@ class Points:
             ]
             for request, one in zip(asked, part, strict=True):
                 request.query.nearest.CopyFrom(records.vector_input(one))
-                if how["among"] is not None:
+                if how.get("among") is not None:
                     add_ids(request.filter.must.add().has_id.has_id, how["among"])
             request = messages.QueryBatchPoints(collection_name=name, query_points=asked)
             answer = self.repeated(self._reads.QueryBatch, request)
