@@ -6,6 +6,7 @@ writes, and later the comparison with SQL rows.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -121,16 +122,12 @@ def _common(one: bytes, other: bytes, size: int) -> int:
     length = min(len(one), len(other))
     if one[:length] == other[:length]:
         return length // size
-    return _first(length // size, lambda place: one[: (place + 1) * size] != other[: (place + 1) * size])
+    return first(length // size, lambda place: one[: (place + 1) * size] != other[: (place + 1) * size])
 
 
-def _first(count: int, holds: Callable[[int], bool]) -> int:
-    """The first place where something holds that holds from there on, else `count`; by halving."""
-    low, high = 0, count
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return low
+def first(count: int, holds: Callable[[int], bool]) -> int:
+    """The first place where something holds that holds from there on, else `count`."""
+    return bisect_left(range(count), True, key=holds)
 
 
 class _Pages:
@@ -173,7 +170,7 @@ class _Pages:
     def below(self, border: bytes) -> int:
         """How many of its keys come before one."""
         keys, size = self.keys, self._size
-        return _first(len(keys) // size, lambda place: keys[place * size : (place + 1) * size] >= border)
+        return first(len(keys) // size, lambda place: keys[place * size : (place + 1) * size] >= border)
 
     def take(self, count: int | None) -> tuple[bytes, Sequence[bytes]]:
         """The next keys and items, `count` of them; None for what is left of the page."""

@@ -191,7 +191,6 @@ def revert(bridge: Bridge, revision: str, writes: str) -> None:
             return
         if bridge.wish.mode is not Mode.SKIP:
             _refuse_begun(ledger, wanted, watch.where)
-        if bridge.wish.mode is not Mode.SKIP:
             inline.refuse_part(Revisions.load(settings.scripts), ledger, wanted)
         if not any(one.revision == wanted for entries in ledger.all_applied().values() for one in entries):
             log.info("vector revision %s is reverted already", wanted)

@@ -143,6 +143,6 @@ class VerbRoute(APIRoute):
         """The answer to a request whose verb has failed."""
         return answer(error, request)
 
-    def faulty(self, _request: Request, error: Exception) -> Response:
+    def faulty(self, request: Request, error: Exception) -> Response:  # noqa: ARG002  for those that answer with a page
         """The answer to one that has come upon a fault."""
         return unexpected(error)

@@ -115,7 +115,11 @@ def _check_range(revisions: Revisions, found: Sequence[Revision], end: Revision)
 
 def on_points(revision: Revision) -> tuple[Operation, ...]:
     """Operations that are about points, and leave no trace in a schema: fixes, functions over payloads, other ids."""
-    return tuple(one for one in revision.operations if one.edit() is not None or one.rewrites_payload or one.rekeys)
+    return tuple(one for one in revision.operations if _is_on_points(one))
+
+
+def _is_on_points(operation: Operation) -> bool:
+    return operation.edit() is not None or operation.rewrites_payload or operation.rekeys
 
 
 def lines_of(revision: Revision) -> tuple[str, ...]:
@@ -153,7 +157,7 @@ def squashed(revisions: Revisions, found: Sequence[Revision]) -> Whole:
     inside = {one.id for one in found}
     down = tuple(dict.fromkeys(parent for one in found for parent in one.down if parent not in inside))
     before = frozenset(older for one in down for older in (one, *revisions.ancestors(one)))
-    items = [(one, operation) for one in found for operation in one.operations if operation not in on_points(one)]
+    items = [(one, operation) for one in found for operation in one.operations if not _is_on_points(operation)]
     made = _Made(revisions, before, before | inside)
     folded = _folded(made, items)
     kept = _shorter(made, [one for one in items if one[1].pattern not in folded])
@@ -260,10 +264,9 @@ def _shorter(made: _Made, items: Sequence[Item]) -> list[tuple[Operation, Operat
         own = [one for _, one in items if one.pattern == pattern]
         found = _settings_joined(found, [one for one in own if isinstance(one, UpdateCollection)])
         before, after = made.before(pattern), made.after(pattern)
-        for field in dict.fromkeys(one.field for one in own if isinstance(one, CreatePayloadIndex | DropPayloadIndex)):
-            about = [
-                one for one in own if isinstance(one, CreatePayloadIndex | DropPayloadIndex) and one.field == field
-            ]
+        indexes = [one for one in own if isinstance(one, CreatePayloadIndex | DropPayloadIndex)]
+        for field in dict.fromkeys(one.field for one in indexes):
+            about = [one for one in indexes if one.field == field]
             if len(about) < 2 or before is None or after is None:
                 continue
             same = before.indexes.get(field) == after.indexes.get(field)
@@ -344,7 +347,7 @@ def _prove(made: _Made, operations: Sequence[Operation], found: Sequence[Revisio
             raise _not_one(found, f"it would not make the same of {name}")
         if made.before(name) is not None:
             _prove_points(made, name, found)
-    aliases = [alias for one in operations if isinstance(one, SetAlias) for alias in (one.alias,)]
+    aliases = [one.alias for one in operations if isinstance(one, SetAlias)]
     twice = next((alias for alias in aliases if aliases.count(alias) > 1), None)
     if twice is not None:
         raise _not_one(found, f"the alias {twice} is given to several collections, one after the other")
@@ -364,7 +367,7 @@ def _prove_points(made: _Made, name: str, found: Sequence[Revision]) -> None:
         schema: CollectionSchema | None = link.before
         own = PointTransform.identity(link.before.vector_names())
         for _, operation in link.refs:
-            if schema is None or operation in on_points(link.revision):
+            if schema is None or _is_on_points(operation):
                 continue
             own, schema = own.then(operation.transform(schema)), operation.apply(schema)
         if so_far is not None and barrier(so_far, own):

@@ -393,7 +393,7 @@ def _finished(draft: _Draft, *, fuse: bool) -> CollectionPlan:
         done.append(found)
     passed = _to_record(draft, None)
     if passed:
-        steps, closes = _recorded(draft, position, steps, closes)
+        steps, closes = _recorded(passed, position, steps, closes)
     copies = sum(found.rebuilds and found.strategy != "create" for found in done)
     points = state.live.points if state.live and copies else None
     each = bytes_per_point(state.live.schema if state.live else None)
@@ -416,19 +416,17 @@ def _finished(draft: _Draft, *, fuse: bool) -> CollectionPlan:
 
 
 def _recorded(
-    draft: _Draft, position: Position, steps: list[Step], closes: list[Closing]
+    passed: Sequence[Revision], position: Position, steps: list[Step], closes: list[Closing]
 ) -> tuple[list[Step], list[Closing]]:
     """The steps and records with those of squashed revisions that it has passed: with its last change, or alone."""
     reason = "its revisions were squashed: only recorded, nothing is changed"
     if not closes:
         steps = [*steps, InPlace((), str(position.physical), (), reason)]
     step = closes[-1].step if closes else len(steps) - 1
-    passed = (
-        Closing(step, one.id, SQUASHED, one.checksum, position.declared, position.declared)
-        for one in _to_record(draft, None)
-    )
+    declared = position.declared
+    rows = (Closing(step, one.id, SQUASHED, one.checksum, declared, declared) for one in passed)
     # Before the newest one, which is where it stands then.
-    return steps, [*closes[:-1], *passed, *closes[-1:]]
+    return steps, [*closes[:-1], *rows, *closes[-1:]]
 
 
 def _refuse_renamed(world: World, draft: _Draft, revisions: Revisions) -> None:

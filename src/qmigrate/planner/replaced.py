@@ -153,13 +153,10 @@ def stands_at(state: CollectionState, revisions: Revisions | None) -> str | None
         revisions: None where there are no files.
     """
     newest = state.applied[-1].revision if state.applied else None
-    whole = revisions.replacement(newest) if revisions is not None and newest is not None else None
-    if (
-        revisions is None
-        or newest is None
-        or whole is None
-        or not (whole.id in state.passed or revisions.is_gone(newest))
-    ):
+    if revisions is None or newest is None:
+        return newest
+    whole = revisions.replacement(newest)
+    if whole is None or not (whole.id in state.passed or revisions.is_gone(newest)):
         return newest
     complete = set(parts_of(whole, state.name, revisions)) <= set(state.applied_revisions())
     return whole.id if complete else newest

@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 from qdrant_client import grpc as messages
 
 from qmigrate.model.ids import NUMBERS, UUIDS, Page
+from qmigrate.store import wire
 
 _NEXT = 0x0A
 #: Tags of the points, the time and the usage, in the answer to a scroll and in that to a look-up.
-_SCROLLED, _LOOKED_UP = (0x12, 0x19, 0x22), (0x0A, 0x11, 0x1A)
+SCROLLED, _LOOKED_UP = (0x12, 0x19, 0x22), (0x0A, 0x11, 0x1A)
 _ID, _NUMBER, _TEXT = 0x0A, 0x08, 0x12
 #: Length of the record of a UUID, and where its text begins.
 _UUID_RECORD, _UUID_AT = 42, 6
 
 
 class ForeignError(ValueError):
-    """The bytes are not what an answer with ids only looks like."""
+    """The bytes of an answer hold something that is not known where they are decoded."""
 
 
 def decoded(answer: bytes) -> tuple[list[Page], bytes | None]:
@@ -44,7 +45,7 @@ def _fast(answer: bytes) -> tuple[list[Page], bytes | None]:
     if answer[:1] == bytes((_NEXT,)):
         length = _short(answer, 1)
         following, position = answer[2 : 2 + length], 2 + length
-    return _points(answer, position, _SCROLLED), following
+    return _points(answer, position, SCROLLED), following
 
 
 def _points(answer: bytes, position: int, tags: tuple[int, int, int]) -> list[Page]:
@@ -54,7 +55,7 @@ def _points(answer: bytes, position: int, tags: tuple[int, int, int]) -> list[Pa
     while position < len(answer) and answer[position] == tags[0]:
         page, position = _run(answer, octets, position)
         pages.append(page)
-    _check_end(answer, position, tags)
+    check_end(answer, position, tags)
     return _joined(pages)
 
 
@@ -89,15 +90,24 @@ def _numbers(rows: NDArray[np.uint8]) -> Page:
     return found
 
 
-def _check_end(answer: bytes, position: int, tags: tuple[int, int, int]) -> None:
+def check_end(answer: bytes | bytearray, position: int, tags: tuple[int, int, int]) -> None:
+    """See that only the time and the usage come from here on.
+
+    Raises:
+        ForeignError: something else does.
+    """
     _, time, usage = tags
-    while position < len(answer):
-        if answer[position] == time:
-            position += 9
-        elif answer[position] == usage:
-            position += 2 + _short(answer, position + 1)
-        else:
-            raise ForeignError
+    try:
+        while position < len(answer):
+            if answer[position] == time:
+                position += 9
+            elif answer[position] == usage:
+                length, start = wire.read_varint(answer, position + 1)
+                position = start + length
+            else:
+                raise ForeignError
+    except IndexError:
+        raise ForeignError from None
 
 
 def _short(answer: bytes, position: int) -> int:

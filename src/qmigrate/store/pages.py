@@ -1,7 +1,7 @@
 """Pages of points as bytes: split, keyed, and turned into requests, with no message per point. It sends nothing.
 
 What is done once per page is done by numpy or by protobuf's own C code. An answer that holds anything that isn't known
-here is left to the messages of :mod:`qmigrate.store.records`: it raises :class:`ForeignError`.
+here is left to the messages of :mod:`qmigrate.store.records`: it raises ``ForeignError``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from qmigrate.model.ids import UUIDS, as_page, packed
 from qmigrate.model.pages import ReadyPage
 from qmigrate.model.transform import PointId, PointTransform
 from qmigrate.ports import Ready, Stored
+from qmigrate.sequences import first as first_place
 from qmigrate.store import records, wire
+from qmigrate.store.id_pages import SCROLLED, ForeignError, check_end
 from qmigrate.store.records import KEY_SIZE
 
-_NEXT, _RESULT, _TIME, _USAGE = 0x0A, 0x12, 0x19, 0x22
+_NEXT, _RESULT = 0x0A, SCROLLED[0]
 _ID, _PAYLOAD, _VECTORS = 0x0A, 0x12, 0x22
 #: In ``UpsertPoints`` a point, and in ``PointStruct`` an entry of the payload.
 _POINT, _PAYLOAD_OUT = 0x1A, 0x1A
@@ -35,10 +37,6 @@ _VARINT = 10
 
 _Octets = NDArray[np.uint8]
 _Places = NDArray[np.int64]
-
-
-class ForeignError(ValueError):
-    """The bytes hold something that is not known here."""
 
 
 class CanonicalPage:
@@ -166,10 +164,10 @@ def retagged(answer: bytes, before: Callable[[PointId], bool]) -> tuple[ReadyPoi
         following, position = bytes(buffer[position : position + size]), position + size
     first = position
     starts, stops, position = _results(buffer, position)
-    _check_rest(buffer, position)
+    check_end(buffer, position, SCROLLED)
     count = len(starts)
     if count and not before(_id_at(answer, starts[-1])):
-        count = _first(count, lambda place: not before(_id_at(answer, starts[place])))
+        count = first_place(count, lambda place: not before(_id_at(answer, starts[place])))
     if count < len(starts):
         following = None
     if not count:
@@ -244,21 +242,6 @@ def _results(buffer: bytes | bytearray, position: int) -> tuple[list[int], list[
     return starts, stops, position
 
 
-def _check_rest(buffer: bytes | bytearray, position: int) -> None:
-    """See that only the time and the usage come from here on."""
-    try:
-        while position < len(buffer):
-            if buffer[position] == _TIME:
-                position += 9
-            elif buffer[position] == _USAGE:
-                size, start = wire.read_varint(buffer, position + 1)
-                position = start + size
-            else:
-                raise ForeignError
-    except IndexError:
-        raise ForeignError from None
-
-
 def _id_at(answer: bytes, start: int) -> PointId:
     """The id of the point whose body begins here."""
     size = answer[start + 1]
@@ -268,15 +251,6 @@ def _id_at(answer: bytes, start: int) -> PointId:
     if found.WhichOneof("point_id_options") is None:
         raise ForeignError
     return records.point_id(grpc.RetrievedPoint(id=found))
-
-
-def _first(count: int, holds: Callable[[int], bool]) -> int:
-    """The first place where something holds that holds from there on; by halving."""
-    low, high = 0, count
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return low
 
 
 def _retag(octets: _Octets, starts: _Places, stops: _Places) -> set[int]:
@@ -345,14 +319,15 @@ def _keys(octets: _Octets, starts: _Places) -> bytes:
 
 def _varints(octets: _Octets, at: _Places, sizes: _Octets) -> NDArray[np.uint64]:
     """Numbers of ids: `sizes` are those of their messages, which have a tag of one byte before them."""
-    most = int(sizes.max()) - 1
-    if most > _VARINT or int(sizes.min()) < 2:
+    lengths = sizes.astype(np.int64) - 1
+    most = int(lengths.max())
+    if most > _VARINT or int(lengths.min()) < 1:
         raise ForeignError
     found = np.zeros(len(at), np.uint64)
     for column in range(most):
         byte = octets[np.minimum(at + column, len(octets) - 1)]
-        here = column < sizes.astype(np.int64) - 1
-        if ((byte > 127) != (column < sizes.astype(np.int64) - 2))[here].any():
+        here = column < lengths
+        if ((byte > 127) != (column < lengths - 1))[here].any():
             raise ForeignError
         found[here] |= (byte[here] & 0x7F).astype(np.uint64) << np.uint64(7 * column)
     return found

@@ -200,12 +200,10 @@ class _Examined:
     def _read(self, vector: str, inputs: _Inputs, page: Sequence[Stored]) -> None:
         """The inputs of a page, next to SQL's checksums and to what the model reads of a text."""
         filling = self._filled[vector]
-        points = [one for one in page if vector in records.vector_messages(one)]
-        found = [embed_input(filling, records.payload_of(one)) for one in points]
-        usable = [place for place, item in enumerate(found) if item is not None and not isinstance(item, Failure)]
-        ids, items = [records.point_id(points[place]) for place in usable], [found[place] for place in usable]
+        usable = _usable(vector, filling, page)
+        ids, items = [records.point_id(one) for one, _ in usable], [item for _, item in usable]
         if filling.checksum is not None and not _of_vectors(filling):
-            payload_of = partial(_payload_at, [points[place] for place in usable])
+            payload_of = partial(_payload_at, [one for one, _ in usable])
             checked = self._checksums.checked(filling, ids, payload_of, items)
             failures = {one: made for one, made in zip(ids, checked, strict=True) if isinstance(made, Failure)}
             inputs.checked += len(ids)
@@ -336,10 +334,7 @@ class _Examined:
             yield self._finding(vector, "stale", stale, what, command)
 
     def _made_again(self, vector: str, filling: Embed) -> _Again:
-        points = [one for one in self._some if vector in records.vector_messages(one)]
-        found = [embed_input(filling, records.payload_of(one)) for one in points]
-        pairs = zip(points, found, strict=True)
-        usable = [(one, item) for one, item in pairs if item is not None and not isinstance(item, Failure)]
+        usable = _usable(vector, filling, self._some)
         made = vectors_as_returned(self._embedder(filling.embedder), [item for _, item in usable])
         triples = zip(usable, made, strict=True)
         return _Again([(*one, fresh) for one, fresh in triples if not isinstance(fresh, EmbedError)])
@@ -474,6 +469,13 @@ def fillings(patient: Deployment, name: str) -> dict[str, Embed]:
                 if isinstance(value, Embed):
                     found[vector] = value
     return found
+
+
+def _usable(vector: str, filling: Embed, points: Sequence[Stored]) -> list[tuple[Stored, Any]]:
+    """Points that have a vector, with what the embedder gets of each; without those that have nothing for it."""
+    having = [one for one in points if vector in records.vector_messages(one)]
+    found = ((one, embed_input(filling, records.payload_of(one))) for one in having)
+    return [(one, item) for one, item in found if item is not None and not isinstance(item, Failure)]
 
 
 def _of_vectors(filling: Embed) -> bool:

@@ -270,13 +270,13 @@ def _route_of(site: Site) -> type[APIRoute]:
             """The error as a page."""
             return site.failed(request, error)
 
-        def faulty(self, _request: Request, error: Exception) -> Response:
+        def faulty(self, request: Request, error: Exception) -> Response:
             """That there was one as a page, for a person."""
-            response = super().faulty(_request, error)
-            if not wants_page(_request):
+            response = super().faulty(request, error)
+            if not wants_page(request):
                 return response
             return site.render(
-                _request, "error.html", 500, title="A fault", message="an unexpected error: the log of the server has "
+                request, "error.html", 500, title="A fault", message="an unexpected error: the log of the server has "
                 "it", hint=None, exit_code=1, kind=None,
             )
 

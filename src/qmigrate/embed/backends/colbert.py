@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qmigrate.embed.backends.sentence_transformers import TextModel, model_of
+from qmigrate.embed.backends.sentence_transformers import TASKS, TextModel, model_of
 from qmigrate.embed.options import Options
 from qmigrate.embed.torch_models import library
 from qmigrate.errors import EmbedError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
 
-#: What is embedded: a question has another prefix and is filled up with mask tokens.
-TASKS = ("document", "query")
 #: What decides the output of a model of PyLate and is in none of its weights.
 _OF_PYLATE = (
     "query_prefix",

@@ -23,6 +23,7 @@ from qmigrate.embed.patience import TransientError, patiently, retry_after
 from qmigrate.errors import DriftError, EmbedderError, EmbedError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
+from qmigrate.sequences import in_parts
 from qmigrate.settings.values import redact
 from qmigrate.text import counted
 
@@ -410,11 +411,11 @@ class _Http:
         if found is not None:
             return found
         made: list[int] = []
-        for first in range(0, len(whole), self._batch):
-            part = self._dialect.tokens(whole[first : first + self._batch])
-            if part is None:
+        for part in in_parts(whole, self._batch):
+            counts = self._dialect.tokens(list(part))
+            if counts is None:
                 return None
-            made += part
+            made += counts
         return made if whole else None
 
     @property

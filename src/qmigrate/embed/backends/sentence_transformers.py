@@ -117,6 +117,8 @@ class Tokens:
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 #: What makes vectors: ``encode_document`` and ``encode_query`` take the model's own prompts for these tasks.
 METHODS = ("encode", "encode_document", "encode_query")
+#: What is embedded by models that embed texts and questions differently: by other prefixes, lengths or weights.
+TASKS = ("document", "query")
 #: Tokens of a text that counts as one item of a batch, and how many short ones may be in a batch instead.
 TOKENS, SHORT = 128, 8
 

@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qmigrate.embed.backends.sentence_transformers import TextModel, model_of
+from qmigrate.embed.backends.sentence_transformers import TASKS, TextModel, model_of
 from qmigrate.embed.options import Options
 from qmigrate.errors import EmbedError
 from qmigrate.model.schema import JsonObject
 from qmigrate.ports import Embedder
-
-#: What is embedded; models that need no network for questions embed the two differently.
-TASKS = ("document", "query")
 
 
 def build(options: Options) -> Embedder:

@@ -399,8 +399,10 @@ def refuse_undone(ledger: Ledger, log: int | None) -> None:
     Raises:
         RefusedError: it was.
     """
-    for later in ledger.deletions() if log is not None else ():
-        if later.id > (log or 0) and later.told.undoes == log:
+    if log is None:
+        return
+    for later in ledger.deletions():
+        if later.id > log and later.told.undoes == log:
             raise RefusedError(
                 f"fix {log} was undone already, by fix {later.id}",
                 # Of a reset that is about the points that were deleted again on the way back.

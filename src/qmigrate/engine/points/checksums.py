@@ -21,6 +21,7 @@ from qmigrate.operations.app_sql import Checksum
 from qmigrate.operations.values import Embed
 from qmigrate.ports import Embedder
 from qmigrate.rows import Query, Rows, Unusual
+from qmigrate.sequences import in_parts
 
 if TYPE_CHECKING:
     from qmigrate.engine.work import Code
@@ -106,8 +107,7 @@ def vectors_as_returned(embedder: Embedder, items: Sequence[Any]) -> list[Any]:
         QmigrateError: the model can't be asked at all, as where its server is away.
     """
     made: list[Any] = []
-    for first in range(0, len(items), max(1, embedder.max_batch)):
-        part = items[first : first + max(1, embedder.max_batch)]
+    for part in in_parts(items, max(1, embedder.max_batch)):
         try:
             made += list(embedder.embed(part))
         except EmbedError as error:

@@ -27,7 +27,7 @@ from qmigrate.sequences import in_parts
 from qmigrate.store import exact, faults, pages, records, wire
 from qmigrate.store.address import ConnectionSettings
 from qmigrate.store.faults import RefusedRequestError, SlowError
-from qmigrate.store.id_pages import decoded, looked_up
+from qmigrate.store.id_pages import ForeignError, decoded, looked_up
 from qmigrate.store.server.requests import Answers, address, open_channel, repeated
 from qmigrate.store.server.rest import Rest, segment
 from qmigrate.store.server.rest_points import RestChannel
@@ -270,7 +270,7 @@ class Points:
         if not large and self._moves_bytes:
             try:
                 return pages.retagged(answer, lambda one: border is None or _order(one) < border)
-            except pages.ForeignError:
+            except ForeignError:
                 self._moves_bytes = False
                 _log.warning(
                     "Qdrant at %s answers with a field of points that qmigrate doesn't know: points are copied without "
