@@ -13,22 +13,17 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-import qmigrate.commands.examined as examined
-import qmigrate.commands.fix as fix
 import qmigrate.commands.requests as requests
-import qmigrate.commands.vectors as vectors
-from qmigrate.commands.cutover import cutover
-from qmigrate.commands.held_runs import held_run
-from qmigrate.commands.rollback import abort, rollback
+from qmigrate.commands.job_kinds import APPROVAL, HELD, KINDS, OWN, PROVEN, Arguments, held_now
+from qmigrate.commands.rollback import abort
 from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import finish_open_runs
 from qmigrate.commands.session import opened_ledger, session
-from qmigrate.commands.upgrade import upgrade
 from qmigrate.engine.executor import Stop, stop_on_signals
 from qmigrate.errors import (
     ApprovalNeededError,
@@ -45,11 +40,9 @@ from qmigrate.ledger import DeletionRow, Ledger
 from qmigrate.ledger.approvals import APPROVED
 from qmigrate.ledger.fence import elapsed
 from qmigrate.ledger.job_queue import ATTEMPT, COMPLETED, FAILED, JOB, PENDING, STATES, JobQueue, QueuedJob
-from qmigrate.model.facts.audit import Audited
 from qmigrate.model.schema import JsonObject
-from qmigrate.ports import Progress
 from qmigrate.settings.load import Settings
-from qmigrate.text import did_you_mean, to_plain
+from qmigrate.text import did_you_mean
 
 #: Seconds after which a silent worker counts as dead, and how often one reports.
 TTL, _BEAT = 30.0, 5.0
@@ -59,161 +52,6 @@ _IDLE = 1.0
 MOST_TRIES = 20
 _LONGEST_WAIT = 60.0
 _log = logging.getLogger(__name__)
-
-Arguments = Mapping[str, Any]
-#: Arguments that no caller gives: of a cut-over, what was held when it was asked for; of what runs since another person
-#: has approved it, the number of that request; where approvals are asked for, what has logged in who asked.
-_HELD, _APPROVED, _PROVEN = "held", "approved", "proven"
-OWN = frozenset({_HELD, _APPROVED, _PROVEN})
-
-
-@dataclass(frozen=True, slots=True)
-class JobKind:
-    """What a job can be.
-
-    Attributes:
-        run: does it, and returns a result that is plain JSON.
-        recovered: the result, from the rows of the audit that its runs have left, and what was to come after them;
-            None where it leaves none, and the verb goes on with the collections that are left.
-        several: whether it may be about several collections.
-        takes: names of its arguments.
-        needs: those of them that have no default.
-    """
-
-    run: Callable[[Settings, Arguments, Progress], JsonObject]
-    recovered: Callable[[Settings, Arguments, Sequence[DeletionRow]], JsonObject] | None
-    takes: frozenset[str]
-    needs: frozenset[str] = frozenset()
-    several: Callable[[Settings, Arguments], bool] = lambda _settings, _given: False
-
-
-def _delete(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    more: Any = {"reason": given["reason"], "most": given.get("most"), "progress": progress}
-    return asdict(vectors.delete(settings, given["endpoint"], given["value"], **more))
-
-
-def _retrain(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    more: Any = {"reason": given["reason"], "expect": given.get("expect"), "progress": progress}
-    return asdict(vectors.retrain_directory(settings, given["path_prefix"], given["category_id"], **more))
-
-
-def _orphans(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    return asdict(vectors.delete_orphans(settings, reason=given["reason"], most=given.get("most"), progress=progress))
-
-
-def _reset(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    return asdict(vectors.delete_all(settings, reason=given["reason"], expect=given.get("expect"), progress=progress))
-
-
-def _undo(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    return _plain(fix.undo(settings, given["log"], progress=progress))
-
-
-def _upgrade(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    consents = {name: bool(given.get(name)) for name in ("hold", "allow_gap")}
-    target = given.get("target") or "head"
-    return _plain(upgrade(settings, target, only=given.get("only"), progress=progress, **consents))
-
-
-def _cutover(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    """Release what was held when it was asked for, and nothing that waits since.
-
-    Raises:
-        RefusedError: all of it was held later.
-    """
-    names, meant = given["names"], given.get(_HELD)
-    if meant is not None:
-        found = cutover(settings, names, dry_run=True)
-        later = [one.collection for one in found.held if [one.run, one.physical] != meant.get(one.collection)]
-        left = [one for one in found.chosen if one not in later]
-        if later and not left:
-            raise RefusedError(
-                f"{', '.join(later)} was not held when this was asked for: what waits now is something else",
-                hint="qmigrate status shows it; ask for it again",
-            )
-        names = left if later else names
-    return _plain(cutover(settings, names, progress=progress))
-
-
-def _held_now(ledger: Ledger) -> JsonObject:
-    """Collection -> run and generation that wait."""
-    found = [held_run(run) for run in ledger.open_runs()]
-    return {one.collection: [one.run, one.physical] for one in found if one is not None}
-
-
-def _rollback(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    writes = given.get("writes") or "refuse"
-    return _plain(rollback(settings, given["target"], only=given.get("only"), writes=writes, progress=progress))
-
-
-def _request(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    return asdict(requests.run(settings, given["request"], progress=progress))
-
-
-def _abort(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    return _plain(abort(settings, given["collection"], run=given.get("run"), progress=progress))
-
-
-def _plain(result: Any) -> JsonObject:
-    found: JsonObject = to_plain(result)
-    return found
-
-
-def _of_deletion(_settings: Settings, _given: Arguments, rows: Sequence[DeletionRow]) -> JsonObject:
-    return {"deleted": sum(row.count for row in rows), "log": rows[-1].id if rows else None}
-
-
-def _of_retraining(settings: Settings, given: Arguments, rows: Sequence[DeletionRow]) -> JsonObject:
-    """The training is queued, once more where the worker died right behind that: without it the points were gone."""
-    path, category = given["path_prefix"], given["category_id"]
-    job = vectors.queued(settings, path, category, reason=given["reason"])
-    told = rows[-1].told if rows else Audited()
-    named, marked = dict(told.rows or {}), told.marked or ()
-    sessions = named.get(settings.console.sessions, marked[0] if marked else 0)
-    log = rows[-1].id if rows else 0
-    return {"deleted": sum(row.count for row in rows), "job": job or f"retrain-{log}", "sessions": max(0, sessions)}
-
-
-def _of_orphans(_settings: Settings, _given: Arguments, rows: Sequence[DeletionRow]) -> JsonObject:
-    """How many went; their ids are in the export that `fix undo` needs: ``qmigrate export show``."""
-    return {"deleted": sum(row.count for row in rows), "ids": [], "log": rows[-1].id if rows else None}
-
-
-def _all(*names: str, agreed: str | None = None) -> tuple[frozenset[str], frozenset[str]]:
-    """Arguments that all have to be given.
-
-    Args:
-        agreed: one that holds how many points a person has agreed to, where one was asked.
-    """
-    return frozenset(names) | ({agreed} if agreed else set()), frozenset(names)
-
-
-#: By name. What has no row of the audit of its own (a revision that is applied, a name that is moved) is asked of the
-#: ledger by the verb itself, which then does nothing.
-KINDS: Mapping[str, JobKind] = {
-    "delete": JobKind(
-        _delete,
-        _of_deletion,
-        *_all("endpoint", "value", "reason", agreed="most"),
-        several=lambda settings, given: vectors.is_about_several(settings, given["endpoint"]),
-    ),
-    "retrain": JobKind(_retrain, _of_retraining, *_all("path_prefix", "category_id", "reason", agreed="expect")),
-    "orphans": JobKind(
-        _orphans,
-        _of_orphans,
-        *_all("reason", agreed="most"),
-        several=lambda settings, _given: vectors.is_about_several(settings, "orphans"),
-    ),
-    "reset": JobKind(_reset, _of_deletion, *_all("reason", agreed="expect")),
-    "undo": JobKind(_undo, _of_deletion, *_all("log")),
-    examined.KIND: JobKind(examined.examine, None, *_all("collection")),
-    "request": JobKind(_request, _of_deletion, *_all("request")),
-    "upgrade": JobKind(_upgrade, None, frozenset({"target", "only", "hold", "allow_gap"})),
-    "abort": JobKind(_abort, None, frozenset({"collection", "run"}), frozenset({"collection"})),
-    "cutover": JobKind(_cutover, None, *_all("names")),
-    "rollback": JobKind(_rollback, None, frozenset({"target", "only", "writes"}), frozenset({"target"})),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
@@ -251,9 +89,9 @@ def submit(settings: Settings, kind: str, arguments: Arguments, *, key: str | No
         raise UsageError("an idempotency key has 1 to 255 printable characters")
     asked = dict(arguments)
     with opened_ledger(settings) as ledger:
-        held = {_HELD: _held_now(ledger)} if kind == "cutover" else {}
+        held = {HELD: held_now(ledger)} if kind == "cutover" else {}
         # The worker knows its own user only: a request for an approval names who has really asked.
-        proven = {_PROVEN: settings.called.proven} if settings.called.proven and settings.asks_approvals else {}
+        proven = {PROVEN: settings.called.proven} if settings.called.proven and settings.asks_approvals else {}
         found, new = JobQueue(ledger).add(kind, {**asked, **held, **proven}, key)
     same = _asked_for(found.arguments)
     if not new and (found.kind, same, found.actor) != (kind, asked, ledger.actor):
@@ -287,7 +125,7 @@ def submit_approved(settings: Settings, number: int) -> QueuedJob | None:
         queue = JobQueue(ledger)
         for tried in itertools.count():
             # Two who ask at once have the same key. No caller's own has a sign that can't be printed.
-            made, _ = queue.add(kind, {**arguments, _APPROVED: number}, f"\tapproved {number} {tried}")
+            made, _ = queue.add(kind, {**arguments, APPROVAL: number}, f"\tapproved {number} {tried}")
             if made.state not in (COMPLETED, FAILED):
                 return made
     raise AssertionError  # pragma: no cover
@@ -476,8 +314,8 @@ def _done(settings: Settings, ledger: Ledger, taken: QueuedJob, progress: _Repor
     if taken.kind != "request":
         # What needs an approval asks for this very job again once it has one.
         again = {"kind": taken.kind, "arguments": _asked_for(taken.arguments)}
-        acting = acting.called_by(taken.arguments.get(_PROVEN), again=again)
-    number = taken.arguments.get(_APPROVED)
+        acting = acting.called_by(taken.arguments.get(PROVEN), again=again)
+    number = taken.arguments.get(APPROVAL)
     if number is not None and not (queue.begun(taken.id) or queue.done(taken.id)):
         by = requests.approved_run(settings, number)
         if by is not None:

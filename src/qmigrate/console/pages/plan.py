@@ -20,6 +20,7 @@ import qmigrate.commands.pace as paces
 import qmigrate.commands.rollback as back
 import qmigrate.commands.upgrade as upgrades
 from qmigrate.commands.cutover import cutover
+from qmigrate.commands.job_kinds import OWN
 from qmigrate.commands.rollback import WRITES
 from qmigrate.console.pages.site import Form, Site, form_of
 from qmigrate.errors import RefusedError, UsageError
@@ -199,7 +200,7 @@ def _jobs(router: APIRouter, site: Site) -> None:
 
     @router.get("/jobs/{identifier}", dependencies=[site.allows("viewer")])
     def one(request: Request, identifier: str) -> Response:
-        return site.render(request, "job.html", title="Job", job=jobs.job(site.settings, identifier), own=jobs.OWN)
+        return site.render(request, "job.html", title="Job", job=jobs.job(site.settings, identifier), own=OWN)
 
     @router.post("/jobs/{identifier}/cancel", dependencies=[site.takes("operator")])
     def cancel(request: Request, identifier: str) -> Response:
