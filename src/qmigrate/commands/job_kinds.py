@@ -50,13 +50,18 @@ class JobKind:
 
 
 def _delete(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    more: Any = {"reason": given["reason"], "most": given.get("most"), "progress": progress}
-    return asdict(vectors.delete(settings, given["endpoint"], given["value"], **more))
+    agreed, reason = given.get("most"), given["reason"]
+    return asdict(
+        vectors.delete(settings, given["endpoint"], given["value"], reason=reason, most=agreed, progress=progress)
+    )
 
 
 def _retrain(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
-    more: Any = {"reason": given["reason"], "expect": given.get("expect"), "progress": progress}
-    return asdict(vectors.retrain_directory(settings, given["path_prefix"], given["category_id"], **more))
+    agreed, reason = given.get("expect"), given["reason"]
+    found = vectors.retrain_directory(
+        settings, given["path_prefix"], given["category_id"], reason=reason, expect=agreed, progress=progress
+    )
+    return asdict(found)
 
 
 def _orphans(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:

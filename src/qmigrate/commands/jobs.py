@@ -13,7 +13,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -233,7 +233,10 @@ def work(settings: Settings | None = None, *, once: bool = False, stop: threadin
                 wait = _BEAT
             if once:
                 break
-            (time.sleep if stop is None else stop.wait)(wait)
+            if stop is not None:
+                stop.wait(wait)
+            else:
+                time.sleep(wait)
     return Worked(ended)
 
 
@@ -257,7 +260,8 @@ def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, 
             return False
         if state.cancelled_by is None:
             # Load-bearing: a person has stopped it, or its budget is used up; the next worker must not continue.
-            return failed(_told(error) | (_left_open(queue, taken) if error.asked_by is not None else {}))
+            left = _left_open(queue.begun(taken.id)) if error.asked_by is not None else {}
+            return failed(_told(error) | left)
         stopped = StoppedError(f"cancelled by {state.cancelled_by}; stopped at a checkpoint")
         with _beating(queue, taken, holder, state):
             more = _taken_back(settings, queue, taken, state)
@@ -276,10 +280,10 @@ def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, 
     return queue.end(taken, holder, COMPLETED, result=result, error=None, **state.now())
 
 
-def _left_open(queue: JobQueue, taken: QueuedJob) -> JsonObject:
-    """What is to be said of what a job that was stopped has begun, where nothing takes it back."""
-    begun = ", ".join(queue.begun(taken.id))
-    return {"hint": f"qmigrate status: what was begun for {begun} is continued or aborted there"} if begun else {}
+def _left_open(begun: Iterable[str]) -> JsonObject:
+    """What is to be said of the collections for which a stopped job has begun something that nothing takes back."""
+    names = ", ".join(begun)
+    return {"hint": f"qmigrate status: what was begun for {names} is continued or aborted there"} if names else {}
 
 
 #: Kinds whose interrupted run is undone when they are cancelled: else the next command would finish it.
@@ -296,7 +300,7 @@ def _taken_back(settings: Settings, queue: JobQueue, taken: QueuedJob, state: _R
     if not begun:
         return {"hint": "qmigrate status"}
     if taken.kind not in _TAKEN_BACK:
-        return _left_open(queue, taken)
+        return _left_open(begun)
     acting = settings.acting(taken.actor, {**settings.metadata, JOB: taken.id, ATTEMPT: taken.attempts})
     try:
         for name, run in begun.items():
@@ -428,7 +432,11 @@ def _beating(queue: JobQueue, taken: QueuedJob, holder: str, state: _Reported) -
 
 
 def _told(error: QmigrateError) -> JsonObject:
-    found: JsonObject = {"message": error.message, "hint": error.hint, "type": type(error).__name__}
-    found["exitCode"] = error.exit_code
-    found["request"] = error.facts.get("request") if isinstance(error, ApprovalNeededError) else None
+    found: JsonObject = {
+        "message": error.message,
+        "hint": error.hint,
+        "type": type(error).__name__,
+        "exitCode": error.exit_code,
+        "request": error.facts.get("request") if isinstance(error, ApprovalNeededError) else None,
+    }
     return {key: value for key, value in found.items() if value is not None}
