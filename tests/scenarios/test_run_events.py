@@ -253,7 +253,9 @@ def test_one_look_is_for_all_who_listen_and_ends_with_them(local, monkeypatch):
             eventually(lambda one=one: len(one.runs()) > before[id(one)])
             assert one.runs()[-1]["phases"][-1]["phase"] == "fill"
         with httpx.stream("GET", url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=LONG) as answer:
-            next(answer.iter_lines())
+            # Kept: a generator that is thrown away closes the connection.
+            lines = answer.iter_lines()
+            next(lines)
             eventually(lambda: counted.listening == 6)
         eventually(lambda: counted.listening == 5)
         monkeypatch.setattr(streams, "MOST", 5)
