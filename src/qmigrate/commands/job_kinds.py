@@ -1,4 +1,4 @@
-"""Kinds of jobs: how each is done, and what is told of one that an earlier worker has done. It queues none."""
+"""Kinds of jobs: how each is done, and the result of one that an earlier worker has done. It queues none."""
 
 from __future__ import annotations
 
