@@ -8,10 +8,11 @@ its lease is not renewed in that time, as that of a stopped process isn't.
 from __future__ import annotations
 
 import re
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import grpc
@@ -42,6 +43,8 @@ PATIENCE = 60.0
 #: the others have acted (late); then it has connections again. *gone*: it gives up while it has none, and what it had
 #: sent last arrives when it has ended.
 PAUSED, LOST, LATE, GONE = MODES = ("paused", "lost", "late", "gone")
+#: It gives up, and nothing that it sends arrives any more: what the end is compared with.
+DEAD = "dead"
 
 
 class Gate:
@@ -49,7 +52,7 @@ class Gate:
 
     Args:
         number: of the request, from 0 on; None for none.
-        mode: one of :data:`MODES`.
+        mode: one of :data:`MODES`, or :data:`DEAD`.
     """
 
     def __init__(self, number: int | None = None, mode: str = PAUSED) -> None:
@@ -65,7 +68,7 @@ class Gate:
     @property
     def cut(self) -> bool:
         """Whether nothing passes any more, and nothing is answered."""
-        return self.mode == GONE and self._flying is not None
+        return self.mode in (GONE, DEAD) and self._flying is not None
 
     def send(self, label: str, request: Callable[[], Any], unanswered: Callable[[], Any]) -> Any:
         """Have a request made, or what comes instead of its answer.
@@ -82,7 +85,7 @@ class Gate:
                 self._flying = request
         if not stops:
             return request()
-        if self.mode == GONE:
+        if self.mode in (GONE, DEAD):
             return unanswered()
         self.reached.set()
         assert self.open.wait(PATIENCE), "the holder was forgotten"
@@ -230,6 +233,11 @@ class World:
         """Have it continue, to its end."""
         raise NotImplementedError
 
+    @property
+    def requests(self) -> list[str]:
+        """What it has sent so far, or wanted to."""
+        raise NotImplementedError
+
     def expire(self) -> None:
         """The next process finds the lease expired."""
         ledger = Ledger.open(self.made.ledger_url)
@@ -265,7 +273,9 @@ class World:
             "seals": {name: found.seal for name, found in described.items()},
             "schemas": {name: found.schema.with_(aliases=()).to_json() for name, found in described.items()},
             "points": {name: contents(self.store, name) for name in mine},
+            "snapshots": {name: len(self.store.list_snapshots(name)) for name in mine},
             "ledger": self.ledger(),
+            "application": self.application(),
         }
 
     def went_on(self) -> bool:
@@ -278,21 +288,29 @@ class World:
         finally:
             ledger.close()
 
-    def ledger(self) -> dict[str, list[str]]:
+    def ledger(self) -> dict[str, list[dict[str, Any]]]:
         """Every row of the ledger, but for leases and for when a row was touched last."""
         ledger = Ledger.open(self.made.ledger_url)
         try:
             with ledger.database.reading() as connection:
                 return {
                     table.name: sorted(
-                        str([value for name, value in row.items() if name not in ("updated_at", "heartbeat_at")])
-                        for row in connection.execute(select(table)).mappings()
+                        (
+                            {name: value for name, value in row.items() if name not in ("updated_at", "heartbeat_at")}
+                            for row in connection.execute(select(table)).mappings()
+                        ),
+                        key=str,
                     )
                     for table in tables.metadata.sorted_tables
                     if table is not tables.leases
                 }
         finally:
             ledger.close()
+
+    def application(self) -> list[tuple[Any, ...]]:
+        """What the application's own table has."""
+        with closing(sqlite3.connect(self.made.root.parent / "app.db")) as connection:
+            return sorted(connection.execute("SELECT id, text, kind, marked FROM docs"))
 
     def own_aliases(self) -> list[str]:
         """Aliases of lease holders that are there."""
@@ -322,6 +340,7 @@ class Paused(World):
         self.gate = Gate(number, mode)
         self._thread = threading.Thread(target=self._run, args=(work,))
         self._databases: list[Database] = []
+        self._closing: list[Callable[[], None]] = []
         monkeypatch.setattr(session, "connect", self._connect)
         monkeypatch.setattr(session, "Ledger", self)
         monkeypatch.setattr(Lease, "_beat", lambda _self: None)
@@ -343,7 +362,23 @@ class Paused(World):
             return Gated(self.store, None)
         if self.local:
             return Gated(self.store, self.gate)
-        return wired(self.made.store(), self.gate)
+        store = self.made.store()
+        # What it has sent last may arrive when the holder has ended.
+        self._closing.append(store.close)
+        store.close = lambda: None  # type: ignore[method-assign]
+        return wired(store, self.gate)
+
+    @property
+    def requests(self) -> list[str]:
+        """What it has sent so far, or wanted to."""
+        return self.gate.passed
+
+    def close(self) -> None:
+        """Let it come to its end, and close every connection."""
+        if self._thread.is_alive():
+            self.wake()
+        for close in (*self._closing, self.store.close):
+            close()
 
     @property
     def local(self) -> bool:
@@ -379,9 +414,10 @@ class Paused(World):
         return paused
 
     def wake(self) -> None:
-        """Resume it, to its end, or have arrive what it had sent before."""
-        if self.gate.mode == GONE and not self.gate.open.is_set():
+        """Resume it, to its end, or have arrive what it had sent before; what is dead stays so."""
+        if self.mode in (GONE, DEAD):
             self._thread.join(PATIENCE)
+        if self.mode == GONE and self.gate.cut and not self.gate.open.is_set():
             self.gate.land()
         self.gate.open.set()
         self._thread.join(PATIENCE)
@@ -398,6 +434,4 @@ def paused(
         try:
             yield holder
         finally:
-            if holder._thread.is_alive():
-                holder.wake()
-            holder.store.close()
+            holder.close()

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import yaml
 from sqlalchemy import make_url
-from tests.faults.pause import LATE, PATIENCE, PAUSED, World
+from tests.faults.pause import DEAD, LATE, PATIENCE, PAUSED, World
 from tests.faults.proxy import Proxy
 from tests.harness import Deployment
 
@@ -30,7 +30,7 @@ class Separate(World):
         verb: what it runs, of ``verbs.VERBS``.
         number: how many requests it may send before it stands still; None lets it through.
         mode: *paused*: it is stopped. *lost* and *late*: its network is cut instead; then what it has sent is lost, or
-            arrives late.
+            arrives late. *dead*: it is killed.
     """
 
     def __init__(self, made: Deployment, verb: str, number: int | None, mode: str = PAUSED) -> None:
@@ -56,7 +56,7 @@ class Separate(World):
 
     @property
     def requests(self) -> list[str]:
-        """What it has sent."""
+        """What it has sent so far, or wanted to."""
         return self._log.read_text().splitlines() if self._log.exists() else []
 
     def start(self) -> bool:
@@ -74,7 +74,9 @@ class Separate(World):
         if not os.WIFSTOPPED(status):
             self._ended(os.waitstatus_to_exitcode(status))
             return False
-        if self.mode != PAUSED:
+        if self.mode == DEAD:
+            self._process.kill()
+        elif self.mode != PAUSED:
             for proxy in self._proxies:
                 proxy.cut()
             self._process.send_signal(signal.SIGCONT)
@@ -82,8 +84,11 @@ class Separate(World):
         return True
 
     def wake(self) -> None:
-        """Let it continue, or give it its network back; until its end."""
+        """Let it continue, or give it its network back; until its end. What is dead stays so."""
         assert self._process is not None
+        if self.mode == DEAD:
+            self._process.wait(PATIENCE)
+            return
         for proxy in self._proxies:
             proxy.heal(late=self.mode == LATE)
         if self.mode == PAUSED:

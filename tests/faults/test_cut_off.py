@@ -6,17 +6,20 @@ network that is cut is lost, or arrives when others have acted.
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import pytest
 from tests.conftest_postgres import fresh_database
-from tests.faults.judged import judge
-from tests.faults.pause import LATE, LOST, PAUSED
+from tests.faults.judged import Ends, judge
+from tests.faults.pause import DEAD, LATE, LOST, PAUSED
 from tests.faults.proxy import Proxy
-from tests.faults.separate import separate
-from tests.faults.test_matrix import CASES, chosen, is_unfenced
+from tests.faults.separate import Separate, separate
+from tests.faults.stride import thinned
+from tests.faults.test_matrix import CASES
 from tests.faults.verbs import moved, prepare
 
 #: Verb and what others do: every verb that deletes or moves names, in pairs that differ.
@@ -41,21 +44,44 @@ class World:
         self._qdrant = {"url": server.url, "grpc_port": server.grpc_port, "timeout": 1}
         self._postgres = postgres_url
         self._folder = folder
+        self._made = itertools.count()
 
-    def look(self, verb: str, number: int | None, mode: str) -> list[str]:
-        """One holder; what it has sent."""
-        other = PAIRS[verb]
+    @contextmanager
+    def holder(self, verb: str, number: int | None, mode: str) -> Iterator[Separate]:
+        """One that runs a verb."""
         with fresh_database(self._postgres) as url:
-            folder = self._folder / f"{number}"
-            made = moved(prepare(folder, self._qdrant, CASES[f"{verb}; {other}"], ledger_url=url))
+            folder = self._folder / f"{next(self._made)}"
+            made = moved(prepare(folder, self._qdrant, CASES[f"{verb}; {PAIRS[verb]}"], ledger_url=url))
             with separate(made, verb, number, mode) as holder:
-                if number is None:
-                    assert not holder.start()
-                    assert holder.error is None
-                else:
-                    where = f"{mode} before request {number} of {verb}"
-                    assert judge(holder, CASES[f"{verb}; {other}"], where), f"not {where}"
-                return holder.requests
+                yield holder
+
+    def requests(self, verb: str) -> list[str]:
+        """What a holder sends that nothing disturbs."""
+        with self.holder(verb, None, PAUSED) as holder:
+            assert not holder.start()
+            assert holder.error is None
+            return holder.requests
+
+    def look(self, verb: str, number: int, mode: str) -> None:
+        """One that stands still, or is cut off."""
+        where = f"{mode} before request {number} of {verb}"
+        ends = Ends(lambda number: self.holder(verb, number, DEAD), CASES[f"{verb}; {PAIRS[verb]}"], {})
+        with self.holder(verb, number, mode) as holder:
+            assert judge(holder, ends, number, where), f"not {where}"
+
+
+def is_unfenced(label: str) -> bool:
+    """Whether a request of a server makes or deletes a collection or a snapshot: no alias of a lease epoch can guard it."""
+    method, _, path = label.partition(" ")
+    parts = path.strip("/").split("/")
+    return "snapshots" in parts or (method in ("PUT", "DELETE") and len(parts) == 2)
+
+
+def chosen(requests: Sequence[str]) -> list[int]:
+    """Some of the requests of a server: what no alias guards, what comes right behind it, and a few of the others."""
+    unfenced = [number for number, label in enumerate(requests) if is_unfenced(label)]
+    behind = [number + 1 for number in unfenced if number + 1 < len(requests)]
+    return sorted({*unfenced[:1], *unfenced[-1:], *behind[:1], *thinned(range(len(requests)))[1:3]})
 
 
 @pytest.fixture
@@ -72,7 +98,7 @@ def world(qdrant_server, postgres_url, tmp_path) -> World:
 @pytest.mark.parametrize("verb", PAIRS)
 def test_a_process_that_comes_back_changes_nothing(world, verb, mode):
     """Before what no alias guards, and at some other requests."""
-    for number in chosen(world.look(verb, None, mode)):
+    for number in chosen(world.requests(verb)):
         world.look(verb, number, mode)
 
 
@@ -82,7 +108,7 @@ def test_a_process_that_comes_back_changes_nothing(world, verb, mode):
 @pytest.mark.parametrize("mode", [PAUSED, LATE])
 def test_a_process_that_comes_back_to_a_rollback_collects_nothing(world, mode):
     """Stopped, or cut off, before a generation is deleted; meanwhile a rollback makes that one serve, or is refused."""
-    requests = world.look("gc", None, mode)
+    requests = world.requests("gc")
     (number,) = [place for place, label in enumerate(requests) if is_unfenced(label)]
     world.look("gc", number, mode)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.faults.judged import look
+from tests.faults.judged import ends_of, look
 from tests.faults.pause import WRITES, paused
 from tests.faults.stride import thinned
 from tests.faults.verbs import (
@@ -26,7 +26,7 @@ from tests.faults.verbs import (
     prepare,
     up,
 )
-from tests.harness import CREATE, Repeated
+from tests.harness import CREATE, Deployment, Repeated
 
 #: Minutes: see scripts/test --nightly.
 pytestmark = pytest.mark.nightly
@@ -75,8 +75,13 @@ def test_a_holder_that_wakes_changes_nothing_any_more(qdrant_config, tmp_path, m
         assert holder.error is None
     assert requests
     numbers = range(len(requests)) if "path" in qdrant_config else thinned(range(len(requests)))
+
+    def another(name: str) -> Deployment:
+        return prepared(tmp_path / name)
+
+    ends = ends_of(another, monkeypatch, case)
     for number in numbers:
-        look(prepared(tmp_path / str(number)), monkeypatch, case, number, requests[number])
+        look(another, monkeypatch, ends, number, requests[number])
 
 
 def test_every_request_that_changes_something_is_paused():

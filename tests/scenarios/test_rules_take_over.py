@@ -60,7 +60,7 @@ class Clock:
 
 
 def test_a_request_of_a_dead_holder_is_refused_from_the_take_over_on(made, monkeypatch):
-    """Before the next holder relies on anything, the name that the last one writes by is gone."""
+    """Before the next holder makes a name of its own or relies on anything, that which the last one writes by is gone."""
     interrupted(made, monkeypatch, KeyboardInterrupt())
     (alias,) = [one for one in own_aliases(made) if one.startswith(f"{made.name}__g0002")]
 
@@ -68,6 +68,7 @@ def test_a_request_of_a_dead_holder_is_refused_from_the_take_over_on(made, monke
         with pytest.raises(NotFoundError):
             write(work.store, alias, [make_point(3, text="of the dead holder")])
 
+    before(monkeypatch, epoch_aliases, "make", late)
     before(monkeypatch, rebuild, "prove", late)
     upgrade.upgrade(made.settings())
     assert made.contents()[4][0]["text"] == "the text number 3"
