@@ -44,8 +44,10 @@ HOW = {"id", "run", "report"}
 _OWN = re.compile(r"\b[0-9a-f]{32,}\b|(?<=-)\d{8}T\d+(?=-)")
 
 #: What a holder still sends until it finds that another one has the lease: an alias of its own, which is confirmed in the
-#: ledger before it is used, and what changes nothing; then it removes the aliases that it has made.
-LEAVING = {"create_alias", "drop_alias", "barrier", "flush"}
+#: ledger before it is used, and what changes nothing; then it removes the aliases that it has made. Names are moved only
+#: by renaming such an alias, which is gone by then, so that nothing moves: while a plain collection is deleted, another
+#: thread asks for its name repeatedly.
+LEAVING = {"create_alias", "drop_alias", "barrier", "flush", "rename_aliases"}
 
 State = dict[str, Any]
 #: Ends, by a request's number, and whether the command is run again.
