@@ -6,7 +6,10 @@ the folder.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import stat
 import threading
 import weakref
 from collections.abc import Callable
@@ -17,10 +20,12 @@ from typing import Any, TypeVar
 import portalocker
 from qdrant_client.local.qdrant_local import QdrantLocal
 
-from qmigrate.atomic_file import private_folder
+from qmigrate.atomic_file import private_folder, writing
 
 #: The location that stands for no folder.
 MEMORY = ":memory:"
+#: Where the client lists collections and aliases; where their points are; and what is put next to points that go.
+_LISTED, _POINTS, _GOING = "meta.json", "collection", ".deleting"
 
 
 Opened = TypeVar("Opened")
@@ -106,8 +111,48 @@ def open_folder(folder: Path) -> Any:
         before = _stamp(folder)
         client = QdrantLocal(str(folder), force_disable_check_same_thread=True)
         if before in (_stamp(folder), {}):
+            _finish_deletions(folder, client)
             return client
         client.close()
+
+
+def delete(client: Any, path: str, name: str) -> None:
+    """Delete a collection: first what lists it, with its aliases, then its points.
+
+    Args:
+        client: that has the folder, or memory.
+        path: of the folder, else :data:`MEMORY`.
+    """
+    if path != MEMORY:
+        # Load-bearing: the client removes the points first. Killed in between it would show the collection without
+        # points, and what a run had made of these would be made equal to that.
+        _unlist(Path(path), name)
+    client.delete_collection(name)
+
+
+def _unlist(folder: Path, name: str) -> None:
+    """Take a collection out of what the client lists, as it is on disk."""
+    listed, points = folder / _LISTED, folder / _POINTS / name
+    if not listed.is_file() or not points.is_dir():
+        return
+    found = json.loads(listed.read_bytes())
+    if name not in found["collections"]:
+        return
+    (points / _GOING).touch(mode=0o600)
+    found["collections"].pop(name)
+    found["aliases"] = {alias: to for alias, to in found["aliases"].items() if to != name}
+    found.get("text_indexes", {}).pop(name, None)
+    with writing(listed, mode=stat.S_IMODE(listed.stat().st_mode)) as out:
+        out.write(json.dumps(found).encode())
+
+
+def _finish_deletions(folder: Path, client: Any) -> None:
+    """Remove points that were to go when a process was killed; those of a collection that is still listed stay."""
+    for mark in tuple((folder / _POINTS).rglob(_GOING)):
+        if str(mark.parent.relative_to(folder / _POINTS)) in client.collections:
+            mark.unlink()
+        else:
+            shutil.rmtree(mark.parent)
 
 
 def _refuse_when_locked(folder: Path) -> None:
@@ -125,7 +170,7 @@ def _refuse_when_locked(folder: Path) -> None:
 def _stamp(folder: Path) -> dict[str, tuple[int, int]]:
     """Size and time of every file that holds data."""
     found = {}
-    for place in (folder / "meta.json", *sorted(folder.glob("collection/*/storage.sqlite"))):
+    for place in (folder / _LISTED, *sorted((folder / _POINTS).glob("*/storage.sqlite"))):
         if place.exists():
             state = os.stat(place)
             found[str(place)] = (state.st_mtime_ns, state.st_size)

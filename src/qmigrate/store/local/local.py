@@ -44,7 +44,7 @@ from qmigrate.ports import (
 )
 from qmigrate.store import exact, faults, filters, pages, records
 from qmigrate.store.local import shapes
-from qmigrate.store.local.folder import MEMORY, TURNS, in_memory, open_folder
+from qmigrate.store.local.folder import MEMORY, TURNS, delete, in_memory, open_folder
 from qmigrate.store.local.shapes import Settings
 from qmigrate.store.local.transaction import NotCommittedError, committed_once
 from qmigrate.store.server import capabilities
@@ -465,7 +465,7 @@ class LocalStore(Absent):
     def drop_collection(self, permit: Permit) -> None:
         """Delete a physical collection; no error when it is gone."""
         name = permit.use(0.0)
-        self._run(lambda: self._client.delete_collection(name))
+        self._run(lambda: delete(self._client, self._path, name))
 
     def place_replicas(self, name: str, factor: int) -> tuple[str, ...]:  # noqa: ARG002
         """There is one node."""
