@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -15,8 +15,9 @@ from qmigrate.archive import Summary, WholeFacts
 from qmigrate.commands.results import SnapshotEntry, Snapshots
 from qmigrate.commands.session import Session, notes_on, session
 from qmigrate.engine.export import WHOLE, described, export, file_name, header_of, is_ours
-from qmigrate.errors import DeniedError, RefusedError, RepairNeededError
+from qmigrate.errors import DeniedError, NotFoundError, RefusedError, RepairNeededError, UnavailableError
 from qmigrate.ledger import Ledger
+from qmigrate.ledger.erasing import Erasing, erasing
 from qmigrate.ledger.reader import present
 from qmigrate.model.facts.phases import SourceSnapshot
 from qmigrate.model.names import is_made, met, met_by_any, old_alias, unknown
@@ -26,13 +27,15 @@ from qmigrate.model.state import CollectionState, Moment, World, marks_of, momen
 from qmigrate.observe import observe, snapshots_of_runs
 from qmigrate.ports import Progress, Silent, Snapshot, Store
 from qmigrate.settings.load import Settings
-from qmigrate.text import counted
+from qmigrate.text import counted, quote
 from qmigrate.version import __version__
 
 #: Verb of the run that records a deletion.
 DELETE = "snapshot delete"
 #: How far the clocks of Qdrant and of the ledger's database may be apart; a server tells whole seconds besides.
 CLOCKS_APART = timedelta(minutes=1)
+#: How often a collection is read that moves while it is.
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +71,14 @@ def create(
     Raises:
         NotFoundError: nothing matches.
         DeniedError: the key may not make snapshots.
-        UnavailableError: an archive can't be written.
+        UnavailableError: an archive can't be written; or each time that it was read the collection was moved, or
+            points of it were erased.
     """
     settings = settings or Settings.load()
     with session(settings, writes=False, progress=progress) as opened:
         world = observe(opened.ledger, opened.store)
-        rows = []
-        for name in _matching(world, pattern):
-            state = world.collections[name]
-            if archived or world.capabilities.local:
-                rows.append(_archive(opened, state, to or settings.archives))
-            else:
-                rows.append(_snapshot(opened, state))
-        return Snapshots(tuple(rows))
+        folder = (to or settings.archives) if archived or world.capabilities.local else None
+        return Snapshots(tuple(_made(opened, name, folder) for name in _matching(world, pattern)))
 
 
 def list_(settings: Settings | None = None, pattern: str = "*", *, folder: Path | None = None) -> Snapshots:
@@ -305,7 +303,64 @@ def _matching(world: World, pattern: str) -> list[str]:
     return found
 
 
-def _snapshot(opened: Session, state: CollectionState) -> SnapshotEntry:
+class _MovedError(Exception):
+    """What was read may be of two collections, or hold what was erased since."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is the same before and behind a reading that is of one collection, at one revision.
+
+    Attributes:
+        moments: rows of its history.
+        led: where its name leads, and the one by which a collection is reached that it hides.
+        erased: how far erasures are.
+    """
+
+    moments: int
+    led: tuple[str | None, str | None]
+    erased: Erasing
+
+    @classmethod
+    def of(cls, opened: Session, name: str) -> _Seen:
+        known = opened.store.aliases()
+        led = (known.get(name), known.get(old_alias(name)))
+        return cls(len(opened.ledger.moments(name)), led, erasing(opened.ledger, name))
+
+
+def _made(opened: Session, name: str, folder: Path | None) -> SnapshotEntry:
+    """A snapshot or, with a folder, an archive; no lease keeps upgrades and erasures away while it is made."""
+    unfinished = False
+    for _ in range(_TRIES):
+        # Load-bearing: before the first look at the collection. The name of a plain one may lead to the next generation
+        # in the middle of reading, and an erasure doesn't find points in a file that has no name yet.
+        before = _Seen.of(opened, name)
+        state = observe(opened.ledger, opened.store, only=[name]).collections[name]
+        if state.physical is None:
+            raise unknown("collection", name, ())
+
+        def whole(before: _Seen = before) -> None:
+            nonlocal unfinished
+            now = _Seen.of(opened, name)
+            unfinished = now.erased.unfinished > 0
+            if now != before or (folder is not None and unfinished):
+                raise _MovedError
+
+        try:
+            return _snapshot(opened, state, whole) if folder is None else _archive(opened, state, folder, whole)
+        except NotFoundError:
+            if _Seen.of(opened, name) == before:
+                raise
+        except _MovedError:
+            pass
+    if unfinished:
+        why, hint = f"points of {name} are being erased, and an archive would keep them", "qmigrate status"
+    else:
+        why, hint = f"{name} was moved each time while it was read", f"qmigrate snapshot create {quote(name)}, once more"
+    raise UnavailableError(f"{why}: nothing of it was kept", hint=hint)
+
+
+def _snapshot(opened: Session, state: CollectionState, whole: Callable[[], None]) -> SnapshotEntry:
     physical = str(state.physical)
     try:
         made = opened.store.create_snapshot(address(opened.store.aliases(), physical))
@@ -313,10 +368,12 @@ def _snapshot(opened: Session, state: CollectionState) -> SnapshotEntry:
         raise DeniedError(
             error.message, hint="an archive needs no more than the right to read: qmigrate snapshot create --archive"
         ) from error
+    # Of what it is the server knows: it is listed there. Only what is said of it here may be wrong.
+    whole()
     return _of_snapshot(state, opened.ledger.moments(state.name), physical, made)
 
 
-def _archive(opened: Session, state: CollectionState, folder: Path) -> SnapshotEntry:
+def _archive(opened: Session, state: CollectionState, folder: Path, whole: Callable[[], None]) -> SnapshotEntry:
     physical = str(state.physical)
     reached = address(opened.store.aliases(), physical)
     live = described(opened.store, reached)
@@ -325,7 +382,7 @@ def _archive(opened: Session, state: CollectionState, folder: Path) -> SnapshotE
     stamp = f"{header.created_at:%Y-%m-%d-%H-%M-%S}-{secrets.token_hex(2)}"
     progress = opened.progress or Silent()
     progress.begin(state.name, "archive", live.points)
-    made = export(opened.store, reached, folder / file_name(physical, stamp), header, progress.advance)
+    made = export(opened.store, reached, folder / file_name(physical, stamp), header, progress.advance, whole)
     progress.end(f"{counted(made.points, 'point')} in {made.path}")
     return of_archive(made)
 

@@ -36,13 +36,19 @@ WHOLE = "snapshot"
 
 
 def export(
-    store: Store, address: str, path: Path, header: Header, tick: Callable[[int], None] | None = None
+    store: Store,
+    address: str,
+    path: Path,
+    header: Header,
+    tick: Callable[[int], None] | None = None,
+    whole: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Write every point behind `address`, each as it was when it was read.
 
     Args:
         address: the name by which the collection is reached.
         tick: called with the points of every page.
+        whole: called behind the last page; where it raises, no file is left.
 
     Raises:
         UnavailableError: the file can't be written.
@@ -56,6 +62,7 @@ def export(
             yield portable.page_to_json(page)
             if tick is not None:
                 tick(len(page))
+        whole()
 
     return archive.write(path, header, pages())
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import Connection, and_, delete, func, select, update
 
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.fence import Fenced
+from qmigrate.ledger.reader import ErasureReads
 from qmigrate.ledger.writer import PhaseKey, journal_in
 from qmigrate.model.schema import JsonObject
 from qmigrate.model.transform import PointId
@@ -32,6 +33,29 @@ class Noted:
 
     key: PhaseKey
     facts: Callable[[int], JsonObject]
+
+
+class Erasing(NamedTuple):
+    """What tells whether anything was erased between two readings.
+
+    Attributes:
+        points: that no old copy may bring back.
+        newest: when the last of them was written down.
+        unfinished: those of erasures that are not over.
+    """
+
+    points: int
+    newest: Any
+    unfinished: int
+
+
+def erasing(ledger: ErasureReads, collection: str) -> Erasing:
+    """How far erasures from a collection are."""
+    table = tables.erasures
+    known = func.count(table.c.point_id).label("points"), func.max(table.c.created_at).label("newest")
+    over = func.count(table.c.erased_at).label("over")
+    rows = ledger.rows(select(*known, over).where(table.c.collection == collection))
+    return Erasing(rows[0]["points"], rows[0]["newest"], rows[0]["points"] - rows[0]["over"]) if rows else Erasing(0, None, 0)
 
 
 class ErasureWrites(Fenced):
