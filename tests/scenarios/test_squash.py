@@ -8,7 +8,7 @@ from qdrant_client import QdrantClient
 from tests.harness import Deployment
 from tests.scenarios.cli import call
 
-from qmigrate.commands import rollback, upgrade
+from qmigrate.commands import restore, rollback, snapshot, upgrade
 from qmigrate.commands import schema as schemas
 from qmigrate.commands.ensure import ensure
 from qmigrate.commands.expect import Expectation, expect
@@ -145,6 +145,33 @@ def test_a_part_of_it_is_undone(local):
         expect(wanted, settings=local.settings())
     upgrade.upgrade(local.settings())
     expect(wanted, settings=local.settings())
+
+
+def test_an_earlier_time_comes_back(local):
+    """A restore takes back what was applied since, and with it that the collection is past the squashed revision."""
+    revise(local, *BODIES)
+    upgrade.upgrade(local.settings(), "0002")
+    local.load(3)
+    snapshot.create(local.settings(), local.name, archived=True)
+    upgrade.upgrade(local.settings())
+    assert call(local.root, "squash", "0001:0003").code == 0
+    upgrade.upgrade(local.settings())
+    wanted = Expectation(local.name, revision="0001_0003")
+    expect(wanted, settings=local.settings())
+    restore.restore(local.settings(), local.name, consent=True)
+    with pytest.raises(PendingError, match="docs is at 0002"):
+        expect(wanted, settings=local.settings())
+    upgrade.upgrade(local.settings())
+    expect(wanted, settings=local.settings())
+    # The other way round: what was restored has more than what served before.
+    snapshot.create(local.settings(), local.name, archived=True)
+    rollback.rollback(local.settings(), "0002", writes="discard")
+    restore.restore(local.settings(), local.name, consent=True)
+    upgrade.upgrade(local.settings())
+    expect(wanted, settings=local.settings())
+    restore.undo(local.settings(), local.name)
+    with pytest.raises(PendingError, match="docs is at 0002"):
+        expect(wanted, settings=local.settings())
 
 
 def test_what_is_done_with_points_is_decided(local):

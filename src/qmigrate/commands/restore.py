@@ -161,7 +161,8 @@ def undo(
     check_writes(writes, ("refuse", "discard"))
 
     def make(opened: Session, world: World, name: str) -> Plan:
-        return plan_undo(_state(opened, world, name), opened.ledger.moments(name), writes=writes)
+        state, moments = _state(opened, world, name), opened.ledger.moments(name)
+        return plan_undo(state, moments, opened.revisions, writes=writes)
 
     def undone(opened: Session, name: str, stop: Stop) -> UpgradeResult:
         options = RunOptions(stop, lock_timeout, only=[name])

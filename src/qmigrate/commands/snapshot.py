@@ -356,7 +356,7 @@ def _made(opened: Session, name: str, folder: Path | None) -> SnapshotEntry:
     if unfinished:
         why, hint = f"points of {name} are being erased, and an archive would keep them", "qmigrate status"
     else:
-        why, hint = f"{name} was moved each time while it was read", f"qmigrate snapshot create {quote(name)}, once more"
+        why, hint = f"{name} was moved each time while it was read", f"qmigrate snapshot create {quote(name)}"
     raise UnavailableError(f"{why}: nothing of it was kept", hint=hint)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, delete, func, select, update
+from sqlalchemy import Connection, Select, and_, delete, func, select, update
 
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.fence import Fenced
@@ -52,10 +52,11 @@ class Erasing(NamedTuple):
 def erasing(ledger: ErasureReads, collection: str) -> Erasing:
     """How far erasures from a collection are."""
     table = tables.erasures
-    known = func.count(table.c.point_id).label("points"), func.max(table.c.created_at).label("newest")
-    over = func.count(table.c.erased_at).label("over")
-    rows = ledger.rows(select(*known, over).where(table.c.collection == collection))
-    return Erasing(rows[0]["points"], rows[0]["newest"], rows[0]["points"] - rows[0]["over"]) if rows else Erasing(0, None, 0)
+    points, over = func.count(table.c.point_id).label("points"), func.count(table.c.erased_at).label("over")
+    query: Select[Any] = select(points, over, func.max(table.c.created_at).label("newest"))
+    rows = ledger.rows(query.where(table.c.collection == collection))
+    found = rows[0] if rows else {"points": 0, "over": 0, "newest": None}
+    return Erasing(found["points"], found["newest"], found["points"] - found["over"])
 
 
 class ErasureWrites(Fenced):

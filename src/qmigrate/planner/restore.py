@@ -14,7 +14,7 @@ from qmigrate.model.state import Capabilities, CollectionState, Moment, World, m
 from qmigrate.observe import unmanaged
 from qmigrate.planner.members import Position
 from qmigrate.planner.plain_names import describe, in_order, settled
-from qmigrate.planner.replaced import parts_of
+from qmigrate.planner.replaced import parts_of, unrecorded
 from qmigrate.planner.rollback import names_before
 from qmigrate.revisions.graph import Revisions
 from qmigrate.text import counted, quote
@@ -55,7 +55,7 @@ def plan_restore(
     place = "shadow" if before.physical == state.name else "alias"
     golive = GoLive((), before.physical, target, aliases, place=place, apart=True)
     steps = in_order(first, build, golive)
-    closes = _closings(state, known, origin.declared, len(steps) - 1)
+    closes = unrecorded(_closings(state, known, origin.declared, len(steps) - 1), state, revisions)
     item = CollectionPlan(
         job=Job(state.name, state.basis(), steps, closes),
         lines=_lines(state, origin, known),
@@ -68,11 +68,14 @@ def plan_restore(
     return Plan("restore", tuple(one.revision for one in known[-1:]), (item,), tuple(notes), used)
 
 
-def plan_undo(state: CollectionState, moments: Sequence[Moment], *, writes: str = "refuse") -> Plan:
+def plan_undo(
+    state: CollectionState, moments: Sequence[Moment], revisions: Revisions, *, writes: str = "refuse"
+) -> Plan:
     """Back to the generation that served before the last restore.
 
     Args:
         moments: the collection's history.
+        revisions: the graph, for what is recorded of squashed ones.
         writes: ``refuse`` when anything was written since, or ``discard``.
 
     Raises:
@@ -101,8 +104,9 @@ def plan_undo(state: CollectionState, moments: Sequence[Moment], *, writes: str 
     golive = GoLive(
         (), state.physical, parent.physical, names, back=True, writes=writes, place=place, apart=True, earlier=earlier
     )
+    closes = unrecorded(_closings(state, known, parent.schema, 0), state, revisions)
     item = CollectionPlan(
-        job=Job(state.name, state.basis(), (golive,), _closings(state, known, parent.schema, 0)),
+        job=Job(state.name, state.basis(), (golive,), closes),
         lines=(f"back to {parent.physical}, which served before the restore{_at(known)}",),
         reasons=(f"alias re-point, milliseconds; writes since: {writes}",),
         points=state.live.points if state.live else None,

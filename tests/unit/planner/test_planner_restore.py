@@ -14,6 +14,7 @@ from qmigrate.model.plan import Build, GoLive, Job
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import Applied, CollectionState, LiveCollection, Moment, World
 from qmigrate.planner import plan_restore, plan_undo
+from qmigrate.revisions.graph import Revisions
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 THEN = CollectionSchema(vectors=SCHEMA.vectors, config={"metadata": {"then": 1}})
@@ -204,7 +205,7 @@ RESTORED = (
 
 def test_the_way_back_from_a_restore_is_one_step():
     """To the generation before, at its revisions; nothing is carried, what was written since is counted."""
-    plan = plan_undo(state("0001", physical="docs__g0003", generations=KEPT), RESTORED)
+    plan = plan_undo(state("0001", physical="docs__g0003", generations=KEPT), RESTORED, Revisions.none())
     job = plan.collections[0].job
     (step,) = job.steps
     wanted = GoLive((), "docs__g0003", "docs__g0002", ("docs", "also"), back=True, writes="refuse", apart=True)
@@ -223,4 +224,4 @@ def test_the_way_back_from_a_restore_is_one_step():
 def test_there_must_be_a_restore_to_take_back(moments, kept, match):
     """And the generation before it."""
     with pytest.raises(RefusedError, match=match):
-        plan_undo(state("0001", physical="docs__g0003", generations=kept), moments)
+        plan_undo(state("0001", physical="docs__g0003", generations=kept), moments, Revisions.none())
