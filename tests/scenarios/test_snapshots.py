@@ -25,6 +25,7 @@ from tests.unit.root.test_archive import every_change, lines_of
 from qmigrate import archive
 from qmigrate.commands import adopt, restore, snapshot, status, upgrade
 from qmigrate.commands import rollback as back
+from qmigrate.commands.session import session
 from qmigrate.engine.restore import archive as from_archive
 from qmigrate.errors import (
     ArchiveError,
@@ -39,7 +40,7 @@ from qmigrate.errors import (
 from qmigrate.ledger import Ledger, tables
 from qmigrate.model.plan import Build
 from qmigrate.model.schema import CollectionSchema
-from qmigrate.observe import holdings
+from qmigrate.observe import holdings, observe
 from qmigrate.store import portable, records
 from qmigrate.store.server.server import ServerStore
 
@@ -228,6 +229,22 @@ def test_two_who_undo_a_restore_at_once_undo_one(deployment, monkeypatch):
     assert target_of(made) == f"{made.name}__g0002"
     restore.undo(made.settings(), made.name)
     assert target_of(made) == f"{made.name}__g0001", "who asks for it undoes the first restore, too"
+
+
+def test_of_two_who_restore_at_once_one_does(deployment, monkeypatch):
+    """The one that was slower says so, and what the other has restored serves; who asks again later restores again."""
+    made = prepared(deployment)
+    taken = archived(made)
+    with session(made.settings(), writes=False) as opened:
+        before = observe(opened.ledger, opened.store)
+    restore.restore(made.settings(), made.name, taken.name, consent=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(restore, "observe", lambda *_, **__: before)
+        with pytest.raises(RefusedError, match=f"moved {made.name} away from {made.name}__g0001 meanwhile"):
+            restore.restore(made.settings(), made.name, taken.name, consent=True)
+    assert target_of(made) == f"{made.name}__g0002"
+    restore.restore(made.settings(), made.name, taken.name, consent=True)
+    assert target_of(made) == f"{made.name}__g0003"
 
 
 def test_what_was_restored_without_writes_since_goes_back_at_once(deployment):

@@ -103,40 +103,66 @@ def restore(  # noqa: PLR0913  the options of the verb
         raise _without_consent(into or collection, plan(settings, collection, snapshot, into=into, folder=folder))
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         origins = _origins(opened, collection, snapshot, folder or settings.archives, into)
+        world = observe(opened.ledger, opened.store)
         if len(origins) > 1:
-            world = observe(opened.ledger, opened.store)
             for name, origin in origins.items():
                 as_shown(_plan(opened, world, name, origin, into=None), shown)
-        return _each(
-            opened,
-            list(origins),
-            lambda name: _restored(opened, into or name, origins[name], stop, lock_timeout, into=into, shown=shown),
-        )
+        options = RunOptions(stop, lock_timeout)
+
+        def work(name: str) -> UpgradeResult:
+            before = _state(opened, world, into or name).physical
+            return _restored(opened, into or name, (origins[name], before), options, into=into, shown=shown)
+
+        return _each(opened, list(origins), work)
 
 
 def _restored(
     opened: Session,
     name: str,
-    origin: Origin,
-    stop: Stop,
-    lock_timeout: float | None,
+    asked: tuple[Origin, str | None],
+    options: RunOptions,
     *,
     into: str | None,
     shown: Plan | None,
 ) -> UpgradeResult:
-    """One collection, restored; an interrupted restore of it is finished first."""
+    """One collection, restored; an interrupted restore of it is finished first.
+
+    Args:
+        asked: what is restored, and what served when that was asked for.
+    """
+    origin, before = asked
     same = {run.id for run in opened.ledger.open_runs() if run.verb == VERB and _restores(run.job, origin, name)}
-    options = RunOptions(stop, lock_timeout, only=[name])
+    options = replace(options, only=[name])
     resumed, finished = finish_open_runs(opened, options)
     if same & {one.run for one in resumed}:
         return UpgradeResult(Plan(VERB, (), ()), tuple(resumed), tuple(finished))
-    made, outcomes = perform(
-        opened,
-        lambda world: as_shown(_plan(opened, tried(opened, world, name), name, origin, into=into), shown),
-        options,
-        names=[name],
-    )
+    # What was interrupted, and was finished here, may have moved it.
+    served = [] if resumed else [before]
+
+    def make(world: World) -> Plan:
+        served.append(_state(opened, world, name).physical)
+        _refuse_overtaken(name, served, "restored")
+        return as_shown(_plan(opened, tried(opened, world, name), name, origin, into=into), shown)
+
+    made, outcomes = perform(opened, make, options, names=[name])
     return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes))
+
+
+def _refuse_overtaken(name: str, served: Sequence[str | None], done: str) -> None:
+    """Of two processes that are asked for the same at once, one does it.
+
+    Args:
+        served: what has served, each time that it was looked at.
+        done: what would be done once more, as a participle.
+
+    Raises:
+        RefusedError: another process was faster.
+    """
+    if served[-1] != served[0]:
+        raise RefusedError(
+            f"another process has moved {name} away from {served[0] or 'nothing'} meanwhile, so nothing was {done}",
+            hint=f"qmigrate history {quote(name)} shows what was done",
+        )
 
 
 def undo(
@@ -173,17 +199,13 @@ def undo(
             moments = opened.ledger.moments(name)
             if moments and (moments[-1].physical, moments[-1].strategy) == (state.physical, "undo"):
                 return UpgradeResult(Plan(VERB, (), ()), tuple(resumed), tuple(finished))
-        first: list[GoLive] = []
+        served: list[str | None] = []
 
         def one(world: World) -> Plan:
             # Another process that is faster does not make this one undo the restore before that, too.
             plan = make(opened, world, name)
-            first.extend(step for step in plan.collections[0].job.steps if isinstance(step, GoLive))
-            if first[-1].source != first[0].source:
-                raise RefusedError(
-                    f"another process has moved {name} away from {first[0].source} meanwhile, so nothing was undone",
-                    hint=f"qmigrate history {quote(name)} shows what was done",
-                )
+            served.extend(step.source for step in plan.collections[0].job.steps if isinstance(step, GoLive))
+            _refuse_overtaken(name, served, "undone")
             return plan
 
         made, outcomes = perform(opened, one, options, names=[name])

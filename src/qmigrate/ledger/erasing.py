@@ -55,8 +55,9 @@ def erasing(ledger: ErasureReads, collection: str) -> Erasing:
     points, over = func.count(table.c.point_id).label("points"), func.count(table.c.erased_at).label("over")
     query: Select[Any] = select(points, over, func.max(table.c.created_at).label("newest"))
     rows = ledger.rows(query.where(table.c.collection == collection))
-    found = rows[0] if rows else {"points": 0, "over": 0, "newest": None}
-    return Erasing(found["points"], found["newest"], found["points"] - found["over"])
+    if not rows:
+        return Erasing(0, None, 0)
+    return Erasing(rows[0]["points"], rows[0]["newest"], rows[0]["points"] - rows[0]["over"])
 
 
 class ErasureWrites(Fenced):
