@@ -53,7 +53,8 @@ def erasing(ledger: ErasureReads, collection: str) -> Erasing:
     """How far erasures from a collection are."""
     table = tables.erasures
     points, over = func.count(table.c.point_id).label("points"), func.count(table.c.erased_at).label("over")
-    query: Select[Any] = select(points, over, func.max(table.c.created_at).label("newest"))
+    newest: Any = func.max(table.c.created_at).label("newest")
+    query: Select[Any] = select(*(points, over, newest))
     rows = ledger.rows(query.where(table.c.collection == collection))
     if not rows:
         return Erasing(0, None, 0)

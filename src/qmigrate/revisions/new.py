@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,8 +26,10 @@ _IMPORTS = """# from qdrant_client.models import Distance, VectorParams
 _DOWN = re.compile(r"^down_revision = .*$", re.MULTILINE)
 _SQL = re.compile(r"^requires_sql = .*$", re.MULTILINE)
 
-#: An id that is a moment.
-_MOMENT = re.compile(r"20\d{12}")
+#: An id that is a moment, with letters behind it, or without as an earlier version has made it. Without vowels they spell
+#: nothing.
+_MOMENT = re.compile(r"20\d{12}[a-z]*")
+_LETTERS, _LETTERS_OF_ID = "bcdfghjkmnpqrstvwxz", 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +120,10 @@ def compose_squashed(
 
 
 def new_id(scripts: Path, ids: str, given: str | None = None, after: NewFile | None = None) -> str | None:
-    """The id of a new revision: the moment in which it is made, in UTC to the second; None for the next number.
+    """The id of a new revision: the moment in which it is made, in UTC, and letters; None for the next number.
 
-    Two branches that both add a revision have other moments, so that they are merged as they are.
+    Two branches that both add a revision have other ids, so that they are merged as they are: also where two people, or
+    two jobs, make one in the same second.
 
     Args:
         ids: ``sequence``, ``time``, or ``auto``: as the folder has them, and the moment in an empty one.
@@ -135,9 +139,10 @@ def new_id(scripts: Path, ids: str, given: str | None = None, after: NewFile | N
     if ids == "sequence" or (ids == "auto" and names and not any(_MOMENT.fullmatch(name) for name in names)):
         return None
     moment = datetime.now(UTC)
-    while (found := f"{moment:%Y%m%d%H%M%S}") in names:
+    # By their ids, too, the later one comes later.
+    while any(name.startswith(f"{moment:%Y%m%d%H%M%S}") for name in names):
         moment += timedelta(seconds=1)
-    return found
+    return f"{moment:%Y%m%d%H%M%S}" + "".join(secrets.choice(_LETTERS) for _ in range(_LETTERS_OF_ID))
 
 
 def create(

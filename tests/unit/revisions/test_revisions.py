@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from qmigrate.commands.init import init, revision
 from qmigrate.errors import ConfigError, RevisionError
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.operations.text.source import create_source
+from qmigrate.revisions import new
 from qmigrate.revisions.graph import Revisions
 from qmigrate.revisions.new import create, initialise, new_id
 from qmigrate.settings.load import Settings
@@ -428,7 +430,7 @@ def test_init_writes_a_project_once(tmp_path, monkeypatch):
     found = Settings.load(environ={})
     assert found.config == tmp_path / "qmigrate.yaml"
     assert found.scripts == tmp_path / "qdrant_migrations"
-    assert re.fullmatch(r"20\d{12}", revision(found, "first").revision)
+    assert re.fullmatch(r"20\d{12}[a-z]{4}", revision(found, "first").revision)
     made.config.write_text(made.config.read_text() + "# mine\n")
     second = init(Settings.load(environ={}))
     assert (second.created, second.further) == ((), ())
@@ -551,22 +553,41 @@ def test_ids_that_two_branches_do_not_share(scripts):
     made.append(create(scripts, "two", revision_id=new_id(scripts, "time", "20991231235959")))
     (scripts / "aside.py").rename(made[0].path)
     assert [one.down for one in made] == [("0001",), ("0001",)]
-    assert re.fullmatch(r"20\d{12}", made[0].id)
+    assert re.fullmatch(r"20\d{12}[a-z]{4}", made[0].id)
     merged = create(scripts, "both", merge=True, revision_id=new_id(scripts, "auto"))
     assert set(merged.down) == {one.id for one in made}
     assert Revisions.load(scripts).heads() == (merged.id,)
+
+
+def test_ids_of_one_second(scripts, tmp_path, monkeypatch):
+    """Two who make a revision in the same second, each in a branch, have other ids; those from before go on as they are."""
+    moment = datetime(2026, 12, 1, 3, 0, 0, tzinfo=UTC)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return moment
+
+    monkeypatch.setattr(new, "datetime", Clock)
+    made = [new_id(scripts, "time") for _ in range(5)]
+    assert len(set(made)) > 1
+    assert {one[:14] for one in made} == {"20261201030000"}
+    write(scripts, "20261201030000", None)
+    following = new_id(scripts, "auto")
+    assert following[:14] == "20261201030001"
+    assert Revisions.load(scripts).get("20261201030000").id == "20261201030000"
 
 
 def test_ids_go_on_as_the_folder_has_them(scripts):
     """Numbers stay numbers, moments stay moments, and two in one second differ."""
     assert (new_id(scripts, "sequence"), new_id(scripts, "time", "mine")) == (None, "mine")
     # Nothing to go on as: the moment, which no other branch has.
-    assert re.fullmatch(r"20\d{12}", str(new_id(scripts, "auto")))
+    assert re.fullmatch(r"20\d{12}[a-z]{4}", str(new_id(scripts, "auto")))
     write(scripts, "0001")
     assert new_id(scripts, "auto") is None
     ids = []
     for number in range(3):
         ids.append(create(scripts, f"step {number}", revision_id=new_id(scripts, "time" if number == 0 else "auto")).id)
-    assert len(set(ids)) == 3
+    assert ids == sorted(set(ids))
     assert Revisions.load(scripts).heads() == (ids[-1],)
     assert new_id(scripts, "sequence") is None
