@@ -95,8 +95,8 @@ DECLARED = (
 )
 IDS = (
     "How a new revision gets its id. `sequence`: the next number. `time`: the moment in UTC and four letters, as "
-    "`20261130201512kqtd`, so that two branches that both add a revision are merged as they are, by `revision --merge`. `auto`, the default: as "
-    "the folder has them, which is `time` in an empty one."
+    "`20261130201512kqtd`, so that two branches that both add a revision are merged as they are, by "
+    "`revision --merge`. `auto`, the default: as the folder has them, which is `time` in an empty one."
 )
 SCRIPTS = "The folder of `versions/` and, if you have one of your own, `script.py.mako`."
 EMBEDDERS = (

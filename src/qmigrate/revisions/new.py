@@ -26,8 +26,8 @@ _IMPORTS = """# from qdrant_client.models import Distance, VectorParams
 _DOWN = re.compile(r"^down_revision = .*$", re.MULTILINE)
 _SQL = re.compile(r"^requires_sql = .*$", re.MULTILINE)
 
-#: An id that is a moment, with letters behind it, or without as an earlier version has made it. Without vowels they spell
-#: nothing.
+#: An id that is a moment, with letters behind it, or without as an earlier version has made it; without vowels they
+#: spell nothing.
 _MOMENT = re.compile(r"20\d{12}[a-z]*")
 _LETTERS, _LETTERS_OF_ID = "bcdfghjkmnpqrstvwxz", 4
 

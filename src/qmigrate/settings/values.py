@@ -160,8 +160,11 @@ def flag(value: Any, at: str) -> bool:
 
 def mapping(value: Any, at: str) -> dict[str, Any]:
     """Keys and values."""
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, Mapping):
         raise ConfigError(f"{at} must be keys and values, not a {type(value).__name__}")
+    odd = next((name for name in value if not isinstance(name, str)), None)
+    if odd is not None:
+        raise ConfigError(f"{at}: the key {odd!r:.80} is not a text")
     return dict(value)
 
 
@@ -523,7 +526,7 @@ def yaml_file(file: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(content)
         tree = yaml.compose(content, Loader=yaml.SafeLoader)
-        _refuse_duplicates(tree, file)
+        _check_written(tree, file)
         refuse_misread(tree, file, yaml.safe_load)
     except yaml.YAMLError as error:
         # Not str(error): it quotes the line, which may hold a password.
@@ -538,21 +541,28 @@ def yaml_file(file: Path) -> dict[str, Any]:
     return data
 
 
-def _refuse_duplicates(node: Any, file: Path) -> None:
-    """PyYAML lets the last of two equal keys win: the other value would be ignored silently."""
+def _check_written(node: Any, file: Path) -> None:
+    """Refuse keys that YAML takes for something else than what is written.
+
+    PyYAML lets the last of two equal keys win: the other value would be ignored silently. And ``no`` is False to it.
+    """
     if node is None or isinstance(node.value, str):
         return
     seen: set[str] = set()
     for item in node.value:
         if not isinstance(item, tuple):
-            _refuse_duplicates(item, file)
+            _check_written(item, file)
             continue
         key, value = item
-        if isinstance(key.value, str) and key.value in seen:
-            line = key.start_mark.line + 1
-            raise ConfigError(f'{file}, line {line}: the key "{key.value}" is given twice')
-        seen.add(str(key.value))
-        _refuse_duplicates(value, file)
+        line, text = key.start_mark.line + 1, str(key.value)
+        if isinstance(key.value, str) and text in seen:
+            raise ConfigError(f'{file}, line {line}: the key "{text}" is given twice')
+        if isinstance(key.value, str) and key.tag.rpartition(":")[2] not in ("str", "merge"):
+            raise ConfigError(
+                f"{file}, line {line}: the key {text} is not a text to YAML", hint=f'put it in quotes: "{text}"'
+            )
+        seen.add(text)
+        _check_written(value, file)
 
 
 def facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
