@@ -19,8 +19,8 @@ from qmigrate.ports import Progress
 from qmigrate.settings.load import Settings
 from qmigrate.text import quote, to_plain
 
-#: The kind of such a job, and how many of the newest ones are looked through.
-KIND, _LOOKED = "examine", 200
+#: The kind of such a job.
+KIND = "examine"
 #: Seconds that it may take to open what it needs.
 _BUDGET = 600.0
 
@@ -82,10 +82,11 @@ def _without_points(found: VectorHealth) -> Iterator[VectorFinding]:
 
 def examination(ledger: Ledger, collection: str) -> Examination | None:
     """The newest one of a collection; None where none was asked for, or gc has removed it."""
-    rows = [one for one in JobQueue(ledger).of_kind(KIND, _LOOKED) if one.arguments.get("collection") == collection]
-    if not rows:
+    queue = JobQueue(ledger)
+    newest = queue.newest(KIND, collection)
+    if newest is None:
         return None
-    newest, done = rows[0], next((one for one in rows if one.state == COMPLETED and one.result), None)
+    done = newest if newest.state == COMPLETED else queue.newest(KIND, collection, (COMPLETED,))
     message = (newest.error or {}).get("message") if newest.state == FAILED else None
     return Examination(
         job=newest.id,

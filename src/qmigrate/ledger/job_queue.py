@@ -127,10 +127,12 @@ class JobQueue:
             query = query.where(jobs.c.state.in_(states))
         return [_job(row) for row in self._rows(query)]
 
-    def of_kind(self, kind: str, limit: int) -> list[QueuedJob]:
-        """Jobs of one kind, newest first."""
-        query = select(jobs).where(jobs.c.kind == kind).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(limit)
-        return [_job(row) for row in self._rows(query)]
+    def newest(self, kind: str, collection: str, states: Sequence[str] = STATES) -> QueuedJob | None:
+        """The newest job of a kind that is about a collection, as its arguments name it."""
+        about = jobs.c.arguments["collection"].as_string() == collection
+        where = and_(jobs.c.kind == kind, jobs.c.state.in_(states), about)
+        query = select(jobs).where(where).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(1)
+        return next((_job(row) for row in self._rows(query)), None)
 
     def take(self, holder: str, ttl: float, retries: int | None = None) -> QueuedJob | None:
         """The oldest job that no worker is at: a pending one that is due, or one whose worker is silent.
