@@ -79,10 +79,10 @@ turn=${QMIGRATE_LOCK_TIMEOUT:-10m}
 
 # One process does all steps (qmigrate wait, Alembic, qmigrate upgrade, qmigrate check) and says which one failed: what
 # they load takes longer than what they do when there is nothing to do. Alembic answers with the exit codes of qmigrate
-# there; by itself it answers 255 to everything.
+# there; by itself it answers 255 to everything. With -P no file of the current folder is taken for a library.
 case $mode in
 upgrade | check)
-    step python -m qmigrate.cli.entrypoint "$mode" \
+    step python -P -m qmigrate.cli.entrypoint "$mode" \
         "--wait=$patience" "--max-estimate=$estimate" "--lock-timeout=$turn"
     ;;
 off) ;;

@@ -26,7 +26,7 @@ fi
 exit "$fail"
 """
 
-STEPS = "python -m qmigrate.cli.entrypoint {} --wait=60s --max-estimate=5m --lock-timeout=10m"
+STEPS = "python -P -m qmigrate.cli.entrypoint {} --wait=60s --max-estimate=5m --lock-timeout=10m"
 
 
 @pytest.fixture

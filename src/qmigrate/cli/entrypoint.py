@@ -1,4 +1,4 @@
-"""``python -m qmigrate.cli.entrypoint``: the steps of docker-entrypoint.sh in one process. It does no step's job.
+"""``python -P -m qmigrate.cli.entrypoint``: the steps of docker-entrypoint.sh in one process. It does no step's job.
 
 Each step is a command line that a person could type, with its own exit code, log and handling of signals. What they
 load is loaded once: as processes of their own, four steps that find nothing to do took four times as long as one.
@@ -72,6 +72,8 @@ def _run(command: Sequence[str]) -> int:
         return app.run(command[1:])
     from qmigrate.alembic.__main__ import main as alembic
 
+    # As for a step of its own: an env.py may import what lies in the current folder.
+    sys.path.insert(0, os.getcwd())
     try:
         return alembic(list(command[len(ALEMBIC) :]))
     except SystemExit as ended:
@@ -86,8 +88,10 @@ def _run(command: Sequence[str]) -> int:
 def _as_it_was() -> Iterator[None]:
     """What a step sets for its process is gone with the process; here it is put back for the next one.
 
-    Alembic's env.py configures logging and puts folders on the path where modules are looked for.
+    Alembic's env.py configures logging and puts folders on the path where modules are looked for; and what it sets in
+    the environment must not lead the next step to another Qdrant.
     """
+    environ, folder = dict(os.environ), os.getcwd()
     root, path, last = logging.getLogger(), list(sys.path), logging.lastResort
     level, handlers = root.level, list(root.handlers)
     known = root.manager.loggerDict
@@ -97,6 +101,10 @@ def _as_it_was() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, handler)
+        os.chdir(folder)
+        for name in os.environ.keys() - environ.keys():
+            del os.environ[name]
+        os.environ.update(environ)
         sys.path[:] = path
         logging.lastResort = last
         root.handlers[:] = handlers
@@ -122,7 +130,7 @@ def _terminated(number: int, _frame: FrameType | None) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the steps of a mode; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m qmigrate.cli.entrypoint", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -P -m qmigrate.cli.entrypoint", description=__doc__)
     parser.add_argument("mode", choices=("upgrade", "check"))
     for name, default in (("--wait", "60s"), ("--max-estimate", "5m"), ("--lock-timeout", "10m")):
         parser.add_argument(name, default=default)

@@ -7,7 +7,9 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -105,15 +107,18 @@ def test_how_alembic_ends_otherwise(called, capsys, error, code):
     assert f"ended with {code}" in said
 
 
-def test_a_step_leaves_nothing_for_the_next(called, tmp_path):
-    """Alembic's env.py sets up logging, a path for modules and a handler; the next step finds what the first one found."""
+def test_a_step_leaves_nothing_for_the_next(called, tmp_path, monkeypatch):
+    """Alembic's env.py sets up logging, paths, variables and a handler; the next step finds what the first one found."""
     root, other = logging.getLogger(), logging.getLogger("qmigrate.some")
+    monkeypatch.setenv("QMIGRATE_QDRANT_URL", "http://mine:6333")
+    monkeypatch.setenv("QMIGRATE_ACTOR", "me")
+    paths = len(sys.path)
     found: list[object] = []
 
     def state() -> object:
         return (
-            list(root.handlers), root.level, other.level, other.disabled, list(sys.path), logging.lastResort,
-            signal.getsignal(signal.SIGTERM),
+            list(root.handlers), root.level, other.level, other.disabled, sys.path[-paths:], logging.lastResort,
+            signal.getsignal(signal.SIGTERM), os.getcwd(), dict(os.environ),
         )  # fmt: skip
 
     def changes() -> int:
@@ -124,6 +129,9 @@ def test_a_step_leaves_nothing_for_the_next(called, tmp_path):
         other.disabled = True
         logging.getLogger(f"new.{tmp_path.name}").setLevel(logging.ERROR)
         sys.path.insert(0, str(tmp_path))
+        os.environ.update(QMIGRATE_QDRANT_URL="http://other:6333", QMIGRATE_LEDGER_URL="sqlite:///other.db")
+        del os.environ["QMIGRATE_ACTOR"]
+        os.chdir(tmp_path)
         logging.lastResort = None
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return 0
@@ -132,6 +140,25 @@ def test_a_step_leaves_nothing_for_the_next(called, tmp_path):
     assert entrypoint.main(["upgrade", *ASKED]) == 0
     assert found == [found[0]] * 4
     assert logging.getLogger(f"new.{tmp_path.name}").level == logging.NOTSET
+
+
+def test_the_current_folder_holds_no_library(tmp_path):
+    """Only Alembic's env.py may import what lies there: a file that is called like a library is not executed."""
+    (tmp_path / "json.py").write_text("raise SystemExit('executed')")
+    script = Path(__file__).parents[3] / "docker-entrypoint.sh"
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    asked = {**os.environ, "PATH": tools, "QMIGRATE_QDRANT_URL": "ftp://nowhere", "QMIGRATE_ON_START": "check"}
+    done = subprocess.run(["sh", script], cwd=tmp_path, env=asked, capture_output=True, text=True, check=False)
+    assert ("executed" in done.stderr, "`qmigrate wait --timeout 60s` ended with 2" in done.stderr) == (False, True), done
+
+
+def test_alembic_finds_what_lies_in_the_current_folder(called, tmp_path, monkeypatch):
+    """As when it is a step of its own."""
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, bool] = {}
+    called[1].update({step: lambda step=step: found.update({step: sys.path[0] == str(tmp_path)}) for step in (WAIT, ALEMBIC, CHECK)})
+    assert entrypoint.main(["upgrade", *ASKED]) == 0
+    assert found == {WAIT: False, ALEMBIC: True, CHECK: False}
 
 
 def test_a_signal_between_checkpoints_ends_it(called):
