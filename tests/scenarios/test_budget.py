@@ -8,6 +8,8 @@ from tests.harness import CREATE, Deployment, write
 from tests.scenarios.cli import call
 
 from qmigrate.commands import jobs, upgrade
+from qmigrate.engine.build import copy
+from qmigrate.engine.points.budget import Budget
 from qmigrate.model.transform import Point
 
 ADD = """
@@ -110,6 +112,31 @@ def test_a_budget_stops_and_a_larger_one_goes_on(priced, budget):
     limited(priced, **{name: value * 4 for name, value in budget.items()})
     assert call(priced.root, "upgrade").code == 0
     assert all("b" in vectors for _, vectors in priced.contents().values())
+
+
+@pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
+def test_a_killed_process_has_spent_what_it_has_spent(priced, server, monkeypatch):
+    """The next attempt counts from its last checkpoint on, and sends nothing where that is all that may be spent."""
+    limited(priced, tokens=TOKENS)
+    monkeypatch.setattr(copy, "CHECKPOINT_EVERY", 0.0)
+    take, calls = Budget.take, []
+
+    def taken(self, name, items):
+        calls.append(len(items))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        take(self, name, items)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Budget, "take", taken)
+        with pytest.raises(KeyboardInterrupt):
+            upgrade.upgrade(priced.settings())
+    before = sent(server)
+    limited(priced, tokens=10)
+    stopped = call(priced.root, "upgrade", "--json")
+    assert stopped.code == 12, stopped.text
+    assert stopped.json["error"]["facts"]["tokens"]["far"] == sum(3 + one % 5 for one in range(1, calls[0] + 1))
+    assert sent(server) == before
 
 
 def test_a_budget_that_can_not_be_kept_is_refused(priced):

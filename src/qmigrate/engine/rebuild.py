@@ -256,7 +256,7 @@ def _within_budget(work: Work, maker: Maker) -> Iterator[None]:
         yield
     except QmigrateError:
         with suppress(QmigrateError):
-            work.note(replace(work.facts(Fill), spent=maker.budget.spent))
+            maker.budget.note()
         raise
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from qmigrate.engine.epoch_aliases import own
 from qmigrate.engine.points.base import BaseEntry, PageWriter, base_name, digest_of
+from qmigrate.engine.points.budget import Budget
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.points.ranges import in_parallel, workers_of
 from qmigrate.engine.points.streams import Shares, Streams, limit
@@ -243,14 +244,14 @@ def _copy_range(
             while len(state.flights) > target.ahead:
                 _land(work, step, maker, state, target)
             if time.monotonic() - state.saved_at >= CHECKPOINT_EVERY:
-                _checkpoint(work, step, share, state, done=False)
+                _checkpoint(work, step, share, state, done=False, budget=maker.budget)
         while state.flights:
             _land(work, step, maker, state, target)
     except (StoppedError, QuarantineError):
         # What is on its way is left there: it begins again behind the cursor.
-        _checkpoint(work, step, share, state, done=False)
+        _checkpoint(work, step, share, state, done=False, budget=maker.budget)
         raise
-    _checkpoint(work, step, share, state, done=True)
+    _checkpoint(work, step, share, state, done=True, budget=maker.budget)
 
 
 def _move_range(work: Work, step: Build, share: Range, target: _Target) -> None:
@@ -323,8 +324,13 @@ def _settle(state: _Progress) -> None:
     state.writes = []
 
 
-def _checkpoint(work: Work, step: Build, share: Range, state: _Progress, *, done: bool) -> None:
+def _checkpoint(
+    work: Work, step: Build, share: Range, state: _Progress, *, done: bool, budget: Budget | None = None
+) -> None:
     _settle(state)
+    if budget is not None:
+        # Before the cursor moves: what is embedded once more is spent once more.
+        budget.note()
     pages = state.full + state.pages.take()
     state.points += state.waiting
     state.cursor = state.last

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qmigrate.embed import price_of
 from qmigrate.errors import BudgetError, PlanError
+from qmigrate.model.facts.phases import Fill
 from qmigrate.operations.values import Embed
 from qmigrate.ports import CountsTokens
 from qmigrate.text import quote
@@ -30,7 +32,7 @@ class Budget:
     def __init__(self, work: Work, limits: BudgetSettings, spent: Mapping[str, int] | None) -> None:
         self._work = work
         self._limits = limits
-        self._lock = threading.Lock()
+        self._lock, self._noting = threading.Lock(), threading.Lock()
         self.spent: dict[str, int] = dict(spent or {})
 
     def take(self, name: str, items: Sequence[Any]) -> None:
@@ -57,6 +59,11 @@ class Budget:
                     facts={"tokens": dict(self.spent), "money": round(self._money(self.spent), 4)},
                 )
             self.spent = fresh
+
+    def note(self) -> None:
+        """Journal what was spent: the next attempt goes on from there, also where this process is killed."""
+        with self._noting:
+            self._work.note(replace(self._work.facts(Fill), spent=dict(self.spent)))
 
     def _money(self, spent: Mapping[str, int]) -> float:
         prices = self._work.settings.embedders
