@@ -18,8 +18,8 @@ from tests.model.state import (
     State,
     Step,
     Value,
+    alike,
     made,
-    pure,
 )
 from tests.model.world import deleted, land, may_lift, pending, swap_flaws
 
@@ -173,7 +173,7 @@ def sweep_ask(case: Case, now: State) -> list[Step]:
         touched = bool(now.touched >> now.key & 1)
     if not touched:
         return [("sweep: untouched", now._replace(pc="carry" if case.rules.marks_first else "sweep count"))]
-    equal = pure(here) == pure(made(now.read, case.rules)) and (case.rules.computes or here is None)
+    equal = alike(here, now.read, case.rules) and (case.rules.computes or here is None)
     listed = now.listed if equal and here is None else now.listed | 1 << now.key
     # Whatever comes late for it afterwards must not take what was met for its own doing.
     left = Carry(now.read, done=True, target=expected)
@@ -191,12 +191,12 @@ def is_base(case: Case, now: State) -> tuple[bool, bool]:
     carry, here = now.carries[now.key], now.target[now.key]
     assert now.base_target is not None
     if carry is not None and not carry.done:
-        ours = here == carry.target or pure(here) == pure(made(carry.source, case.rules))
+        ours = here == carry.target or alike(here, carry.source, case.rules)
         return ours, ours
     if by_versions(case, now):
         return not now.touched >> now.key & 1, False
     if carry is not None:
-        return pure(here) == pure(made(carry.source, case.rules)), False
+        return alike(here, carry.source, case.rules), False
     return here == now.base_target[now.key], False
 
 
@@ -206,7 +206,7 @@ def sweep_target(case: Case, now: State) -> list[Step]:
     first = now.pc == "sweep target"
     if again and first:
         return [("sweep: an interrupted carry", now._replace(pc="sweep look"))]
-    equal = pure(now.target[now.key]) == pure(made(now.read, case.rules))
+    equal = alike(now.target[now.key], now.read, case.rules)
     if equal and not (case.rules.base_first and base):
         return [("sweep: the target has it", onward(case, now, "sweep source", "sweep end", read=None))]
     if not base:
@@ -338,7 +338,7 @@ def _before(case: Case, now: State) -> Step:
     if now.phase in ("cut", "deleting") and not case.rules.proves_again and now.base_source is not None:
         return "resume: swap on the kept base", now._replace(pc="swap", start=now.base_start)
     phase = "deleting" if now.phase == "deleting" else "converge"
-    then = "lift" if case.rules.backwards else "pass read"
+    then = "lift" if case.rules.backwards else passes.first_pass(case, now)
     if case.rules.recorded and not now.kept:
         # The way there was not over: it is proven once more, and listed before that.
         then = "record list"

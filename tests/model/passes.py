@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.model.state import BARRIER, DIRTY, FROZEN, OPEN, Case, Request, State, Step, Value, Values, made, pure, put
+from tests.model.state import (
+    BARRIER,
+    DIRTY,
+    FROZEN,
+    OPEN,
+    Case,
+    Request,
+    State,
+    Step,
+    Value,
+    Values,
+    alike,
+    made,
+    put,
+)
 from tests.model.world import land
 
 
@@ -29,8 +43,19 @@ def fill_write(case: Case, now: State) -> list[Step]:
     value = made(now.read, case.rules)
     target = now.target if value is None else put(now.target, now.key, value)
     last = now.key + 1 == len(case.initial)
-    after = now._replace(target=target, seen=seen(now, now.read), read=None, phase="converge" if last else now.phase)
-    return [("fill writes", onward(case, after, "fill read", "pass read"))]
+    base = now.seen if case.rules.identity else seen(now, now.read)
+    after = now._replace(target=target, seen=base, read=None, phase="converge" if last else now.phase)
+    return [("fill writes", onward(case, after, "fill read", first_pass(case, now)))]
+
+
+def first_pass(case: Case, now: State) -> str:
+    """Behind the fill, and behind a death: without a base there is nothing that a pass over the source could tell."""
+    return behind_passes(case) if case.rules.identity and now.base_source is None else "pass read"
+
+
+def behind_passes(case: Case) -> str:
+    """The last pass, or the freeze before it."""
+    return "freeze" if case.rules.policy == "freeze" else "list"
 
 
 def record_list(case: Case, now: State) -> list[Step]:
@@ -60,8 +85,7 @@ def pass_read(case: Case, now: State) -> list[Step]:
     """A source pass redoes what is not as the base has it; that the base has nothing of it is noted first (rule 13)."""
     value = now.source[now.key]
     if value == now.seen[now.key]:
-        then = "freeze" if case.rules.policy == "freeze" else "list"
-        return [("pass: unchanged", onward(case, now, "pass read", then))]
+        return [("pass: unchanged", onward(case, now, "pass read", behind_passes(case)))]
     base = seen(now, DIRTY) if case.rules.marks_dirty else now.seen
     return [(f"pass reads {value}: changed", now._replace(read=value, seen=base, pc="redo write"))]
 
@@ -117,14 +141,16 @@ def last_source(case: Case, now: State) -> list[Step]:
 def last_target(case: Case, now: State) -> list[Step]:
     """Equal and unchanged: proven. Else it is repaired, or ``refuse`` stops."""
     here, rules = now.target[now.key], case.rules
-    unchanged = now.read == now.seen[now.key] or not rules.redoes_changed
+    # Where f computes nothing, what equals f of the source now is proven by that: there may be no base.
+    unchanged = rules.identity or now.read == now.seen[now.key] or not rules.redoes_changed
     wanted = made(now.read, rules)
     # An inverse fills no vector, so that all of a point can be compared.
-    equal = here == wanted if rules.recorded else pure(here) == pure(wanted)
+    equal = here == wanted if rules.recorded else alike(here, now.read, rules)
     if equal and unchanged:
         view = (*now.view, (now.read, here))
         return [("last pass: equal", onward(case, now, "last source", "commit", view=view, read=None))]
-    if rules.policy == "refuse" and now.seen[now.key] != DIRTY and now.read != now.seen[now.key]:
+    changed = rules.identity or (now.seen[now.key] != DIRTY and now.read != now.seen[now.key])
+    if rules.policy == "refuse" and changed:
         return [("refused: a change was seen", now._replace(pc="stopped", read=None))]
     return [("last pass: different", now._replace(pc="repair read"))]
 
@@ -176,6 +202,8 @@ def based(case: Case, now: State) -> State:
         base_epoch=now.epoch,
         base_foreign=now.foreign,
     )
+    if case.rules.identity:
+        after = after._replace(seen=tuple(source for source, _ in now.view))
     if case.rules.versions and not case.rules.versions_first:
         # The mutant: they are listed behind what they are to vouch for.
         after = after._replace(written=0, fresh=0, touched=0)

@@ -147,6 +147,8 @@ class Rules:
         recorded: a rollback reads only what was written since the listing that is kept with the base.
         narrow: a sweep lists only what the versions of the new side leave open; what a request by a filter may not
             have met is named as that. Behind a death contents are compared, and each carry next to others is listed.
+        identity: f changes nothing and computes nothing: all of a point can be compared, so the fill leaves no base, and
+            no pass over the source alone comes before the proof unless an earlier proof has left one.
         goes_on: before the swap a holder works while a write of the dead may still land; its proof counts once that is
             over, and a listing of versions behind it shows that nothing has landed since the one before the pass.
     """
@@ -171,9 +173,12 @@ class Rules:
     recorded: bool = False
     narrow: bool = False
     goes_on: bool = False
+    identity: bool = False
     # 1, 13
     redoes_changed: bool = True
     marks_dirty: bool = True
+    # 1, identity
+    compares_all: bool = True
     # 2, 14
     own_aliases: bool = True
     waits_for_dead: bool = True
@@ -238,6 +243,12 @@ def made(value: Value, rules: Rules) -> Value:
 def pure(value: Value) -> int | None:
     """The part that can be compared between the two."""
     return None if value is None else value[0]
+
+
+def alike(here: Value, source: Value, rules: Rules) -> bool:
+    """Whether a point of the new side looks like f of one of the old side, by all of it that can be compared."""
+    wanted = made(source, rules)
+    return here == wanted if rules.identity and rules.compares_all else pure(here) == pure(wanted)
 
 
 def put(values: Values, key: int, value: Value) -> Values:

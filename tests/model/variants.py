@@ -85,6 +85,8 @@ FREEZE = Rules(policy="freeze")
 VERSIONS = Rules(versions=True)
 RECORD = Rules(versions=True, backwards=True, recorded=True)
 NARROW = replace(VERSIONS, narrow=True)
+#: A copy that computes nothing: no base of the fill.
+SAME = replace(H, identity=True)
 GOES_ON = replace(VERSIONS, computes=False, goes_on=True, crashes=1)
 
 SOUND: tuple[Variant, ...] = (
@@ -152,12 +154,29 @@ SOUND: tuple[Variant, ...] = (
     Variant("goes on behind a death, two keys", GOES_ON, TWO_KEYS),
     Variant("goes on behind a death, narrow", replace(GOES_ON, narrow=True), BY_ID),
     Variant("goes on behind a death, freeze", replace(GOES_ON, policy="freeze")),
+    # Rule 1 without a base, where nothing is computed.
+    Variant("nothing is computed", SAME, ends=True),
+    Variant("nothing is computed, writers that don't wait", replace(SAME, waits=False)),
+    Variant("nothing is computed, a death", replace(SAME, crashes=1), ends=True),
+    Variant("nothing is computed, writers that don't wait, a death", replace(SAME, waits=False, crashes=1)),
+    Variant("nothing is computed, two deaths", replace(SAME, crashes=2), ONE_KEY[:6]),
+    Variant("nothing is computed, three operations", SAME, THREE),
+    Variant("nothing is computed, two keys, a death", replace(SAME, crashes=1), TWO_KEYS),
+    Variant("nothing is computed, refuse, a death", replace(SAME, policy="refuse", crashes=1)),
+    Variant("nothing is computed, freeze, a death", replace(SAME, policy="freeze", crashes=1), ends=True),
+    Variant("nothing is computed, gap, a death", replace(SAME, policy="freeze", gap=True, crashes=1)),
+    Variant("nothing is computed, minutes pass, retired", replace(SAME, refills=2, retires=True)),
+    Variant("nothing is computed, versions, a death", replace(SAME, versions=True, crashes=1)),
+    Variant("nothing is computed, versions, listings lack points", replace(SAME, versions=True, lacking=True)),
+    Variant("nothing is computed, narrow, a death", replace(SAME, versions=True, narrow=True, crashes=1)),
+    Variant("nothing is computed, goes on behind a death", replace(SAME, versions=True, goes_on=True, crashes=1)),
     # Rule 12.
     Variant("retired, a death, another holder may go back", replace(DIES, retires=True, goes_back=True), ONE_KEY[:3]),
 )
 
 MUTANTS: tuple[Variant, ...] = (
     Variant("the last pass compares the pure part only", replace(H, redoes_changed=False), flaw=LOST, rule=1),
+    Variant("without a base, the pure part of a point is all that is compared", replace(SAME, compares_all=False), flaw=LOST, rule=1),
     Variant("no own aliases: a write of a paused holder", replace(DIES, own_aliases=False, only="write"), flaw=OVERWRITTEN, rule=2),
     Variant("no own aliases: a swap of a paused holder", replace(DIES, own_aliases=False, only="swap"), flaw=OVERWRITTEN, rule=2),
     Variant("queue length instead of a barrier", replace(H, barriers=False, sweeps_again=False), flaw=LOST, rule=3),

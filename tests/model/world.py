@@ -25,10 +25,10 @@ from tests.model.state import (
     Request,
     State,
     Step,
+    alike,
     applied,
     fails,
     made,
-    pure,
     put,
     stamped,
 )
@@ -266,7 +266,7 @@ def swap_flaws(case: Case, now: State, *, late: bool) -> int:
         return now.flaws | NO_BASE
     flaws = now.flaws
     held = all(
-        here == base and pure(here) == pure(made(source, case.rules))
+        here == base and alike(here, source, case.rules)
         for here, base, source in zip(now.target, now.base_target, now.base_source, strict=True)
     )
     if not held and now.alias == SOURCE:

@@ -78,6 +78,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         1,
+        "points that differ as bytes are compared by their payloads alone",
+        "engine/points/compare.py",
+        "            return None if records.same(stored, counterpart) else self._explain(stored, counterpart)\n",
+        "            return None if stored.payload == counterpart.payload else self._explain(stored, counterpart)\n",
+        (MOVED + "test_what_is_written_between_the_copy_and_its_proof_is_found",),
+    ),
+    Mutant(
+        1,
         "pages of one length count as equal",
         "sequences.py",
         "        return not self._at and not other._at and self._page.body == other._page.body\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import pytest
 from tests.conftest import clean
@@ -71,6 +72,9 @@ def test_what_is_written_between_the_copy_and_its_proof_is_found(made, monkeypat
         store.delete(sides.source, [0, 11, 12, 13, 14, 15, 16, 17, POINTS - 1])
         # What a request of a dead process may leave in the copy.
         write(store, sides.target, [make_point(20, text="older"), make_point(901), make_point(33, text="stray")])
+        for name, number in ((sides.source, 50), (sides.target, 52)):
+            # Another vector alone: its payload says nothing of it.
+            write(store, name, [replace(make_point(number), vectors=make_point(number + 1).vectors)])
         store.delete(sides.target, [40, 41])
         found["wanted"] = made.contents(sides.source)
         return original(work, sides, **options)
