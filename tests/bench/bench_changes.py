@@ -30,7 +30,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 from tests.bench.killed import killed
 from tests.bench.servers import Ours, Server, load
-from tests.bench.writers import writers
+from tests.bench.writers import CHANGES, writers
 from tests.harness import Deployment, counts
 
 from qmigrate.commands import rollback, status, upgrade
@@ -113,6 +113,7 @@ def main() -> int:
     parser.add_argument("--writers", type=int, metavar="RUNS", help="runs of a rebuild under writers, of each kind")
     parser.add_argument("--policies", nargs="+", default=["converge", "freeze", "auto"], help="policies of these runs")
     parser.add_argument("--names", nargs="+", default=["alias", "plain"], help="what the writers' name is before")
+    parser.add_argument("--change", default="fill", choices=sorted(CHANGES), help="what these runs change")
     parser.add_argument("--nodes", type=int, default=1, help="nodes of a cluster for these runs")
     parser.add_argument("--replicas", type=int, default=1, help="of each shard, with several nodes")
     parser.add_argument("--each", action="store_true", help="show each of these runs, too")

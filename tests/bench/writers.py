@@ -171,6 +171,16 @@ def upgrade():
 """
 
 
+#: What the rebuild is: a vector that is filled, or a copy in which every point stays what it is.
+CHANGES = {
+    "fill": ADD,
+    "reshard": """
+def upgrade():
+    return [op.Reshard("{name}", shard_number=2)]
+""",
+}
+
+
 @contextmanager
 def at_work(options) -> Iterator[list]:
     """One server, or as many nodes of a cluster."""
@@ -204,7 +214,7 @@ def prepared(servers: list, folder: Path, options, policy: str, kind: str) -> De
         made.revise("0001", CREATE if len(servers) == 1 else CREATE_ON.format(replicas=options.replicas))
         upgrade.upgrade(made.settings())
     made.load(options.points, uuids=False)
-    made.revise("0002", ADD)
+    made.revise("0002", CHANGES[options.change])
     return made
 
 
@@ -274,7 +284,8 @@ def compared(made: Deployment, outcome, told: list[Told], seconds: float) -> Run
 def writers(options) -> None:
     """All runs that were asked for, and a table of their sums and medians."""
     head = "writes acknowledged refused carried listed by filter lost undone window ms pause ms (longest) gap ms seconds"
-    sys.stdout.write(f"{options.points:,} points, {WRITERS} writers, {options.writers} runs each\n\n{head}\n")
+    what = f"{options.points:,} points, {WRITERS} writers, {options.writers} runs each, change: {options.change}"
+    sys.stdout.write(f"{what}\n\n{head}\n")
     for kind in options.names:
         for policy in options.policies:
             with at_work(options) as servers:
