@@ -230,6 +230,36 @@ def test_the_plan_says_how_long_writes_are_refused(made, writes, limit, said):
     assert any("listed to be reviewed" in note for note in told) != frozen
 
 
+def test_a_freeze_that_takes_far_longer_than_expected_is_ended(made, monkeypatch):
+    """With `auto` writes go on then, and what comes late is carried; nothing stays limited."""
+    made.extra = {"rebuild": {"writes": "auto"}, "limits": {"write_pause": "1s"}}
+    made.__post_init__()
+    monkeypatch.setattr(golive.freeze, "MOST_PAUSES", 0.0)
+    end, prove = golive.freeze.end, golive.freeze.prove
+    ended = []
+
+    def accepts(work):
+        end(work)
+        ended.append(work)
+        write(work.store, f"{made.name}__g0001", [make_point(3, text="while writes went on")])
+
+    def late(work, sides, **options):
+        facts = prove(work, sides, **options)
+        if ended:
+            write(work.store, f"{made.name}__g0001", [make_point(5, text="behind the proof")])
+        return facts
+
+    monkeypatch.setattr(golive.freeze, "end", accepts)
+    monkeypatch.setattr(golive.freeze, "prove", late)
+    (outcome,) = upgrade.upgrade(made.settings()).outcomes
+    assert len(ended) == 1
+    assert not outcome.report["1.converge"].get("frozen")
+    assert outcome.report["1.sweep"]["sweep"]["carried"] == 1
+    found = made.contents()
+    assert found[4][0]["text"] == "while writes went on"
+    assert found[6][0]["text"] == "behind the proof"
+
+
 def test_passes_before_a_freeze_that_fail_leave_no_freeze_in_the_ledger(made, monkeypatch):
     """Nothing was refused yet: what another client sets from here on is not undone by the next command."""
     original = golive.freeze.prove

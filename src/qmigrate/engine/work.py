@@ -56,12 +56,14 @@ class Frozen:
         source: the physical name that refuses writes.
         watch: the helper process.
         delta: reach of one barrier.
+        began: when, as `time.monotonic`.
         quiet_at: when its tokens were taken last, as `time.monotonic`; nothing passes for a while from then on.
     """
 
     source: str
     watch: Watchdog
     delta: int
+    began: float
     quiet_at: float = 0.0
 
 

@@ -29,6 +29,8 @@ from qmigrate.text import took
 AROUND = 0.3
 #: How often a freeze is begun before it is abandoned.
 MOST_TRIES = 3
+#: With ``writes: auto``, how many times ``limits.write_pause`` a freeze may take in all before it is ended.
+MOST_PAUSES = 2.0
 #: Last passes within one freeze: more than one only where a write came through before its token was taken.
 MOST_ROUNDS = 4
 
@@ -47,7 +49,8 @@ def prove_if_short(work: Work, sides: Sides, *, since: OperationIds | None, delt
         delta: reach of one barrier.
 
     Returns:
-        What was proven; None where it would take too long, and the proof that there is still is the newest.
+        What was proven; None where it would take too long, and the proof that there is still is the newest. A freeze
+        that takes far longer than expected is ended, and everything is proven once more while writes go on.
     """
     # Where nothing can be listed, another proof would not tell how long it takes, and the one that there is may do.
     known = is_listed(work, sides) or not can_list(work, sides)
@@ -55,37 +58,48 @@ def prove_if_short(work: Work, sides: Sides, *, since: OperationIds | None, delt
     passing, limit = seconds_of_delta(work, sides), work.settings.limits.write_pause
     if passing is not None and passing + AROUND <= limit:
         work.progress.say(f"{work.collection}: writes will be refused for about {took(passing + AROUND)}")
-        return prove_frozen(work, sides, since=since, delta=delta)
+        return prove_frozen(work, sides, since=since, delta=delta, most=limit * MOST_PAUSES)
     why = "what was written can't be listed" if passing is None else f"a pause would take {took(passing + AROUND)}"
     work.progress.say(f"{work.collection}: writes go on during the swap, since {why}")
     return proven
 
 
-def prove_frozen(work: Work, sides: Sides, *, since: OperationIds | None, delta: int) -> Proof:
+def prove_frozen(
+    work: Work, sides: Sides, *, since: OperationIds | None, delta: int, most: float | None = None
+) -> Proof:
     """Converge, freeze the source and prove again; nothing can be written between this proof and the swap.
 
     Args:
         since: operation ids of the source at the earlier proof; None when nothing is known of them.
         delta: reach of one barrier.
+        most: seconds after which writes go on instead, where that is allowed; None for ``limits.freeze``, several times.
 
     Returns:
-        What :func:`qmigrate.engine.prove.proof.prove` learns, with the ids of the closing barrier as ``source_ids``.
+        What :func:`qmigrate.engine.prove.proof.prove` learns, with the ids of the closing barrier as ``source_ids``;
+        where writes go on, those of the barrier before its last pass.
 
     Raises:
         RefusedError: the last pass did not end within ``limits.freeze``, several times.
     """
-    limit = work.settings.limits.freeze
+    limit = work.settings.limits.freeze if most is None else min(most, work.settings.limits.freeze)
     for _ in range(MOST_TRIES):
         if since is not None and not can_list(work, sides) and not is_unwritten(work, sides, since, delta):
             approach(work, sides)
         # Another collection may have the models for hours: they are waited for before, not while writes are refused.
         with work.code.turn.of(work, work.tick):
-            begin(work, sides.source, delta, lambda: _catch_up(work, sides, delta))
+            frozen = begin(work, sides.source, delta, lambda: _catch_up(work, sides, delta))
             try:
-                return _proven(work, sides, time.monotonic() + limit)
+                return _proven(work, sides, frozen.began + limit)
             except _TooLongError:
                 end(work)
-            work.progress.say(f"{sides.source}: not proven within {limit:.0f} s, so it takes writes again for now")
+            lasted = took(time.monotonic() - frozen.began)
+        if most is not None:
+            work.progress.say(
+                f"{work.collection}: writes were refused for {lasted}, far longer than expected: they go on during the swap"
+            )
+            # What the pass that was ended has repaired, the earlier proof doesn't have.
+            return prove(work, sides, since=None, delta=delta)
+        work.progress.say(f"{sides.source}: not proven within {lasted}, so it takes writes again for now")
     raise RefusedError(
         f"{sides.source} could not be read within limits.freeze ({limit:.0f} s) while it refused writes; it takes "
         "them again",
@@ -99,14 +113,17 @@ def _catch_up(work: Work, sides: Sides, delta: int) -> None:
         prove(work, sides, since=None, delta=delta)
 
 
-def begin(work: Work, source: str, delta: int, ready: Callable[[], None]) -> None:
+def begin(work: Work, source: str, delta: int, ready: Callable[[], None]) -> Frozen:
     """Refuse writes from now on, with a helper that ends it when this process dies.
 
     Args:
         ready: what is done once the helper stands by, which takes a second, and before writes are refused.
+
+    Returns:
+        The freeze that is in force.
     """
     if work.frozen is not None:
-        return
+        return work.frozen
     watch = Watch.start(work, source)
     try:
         ready()
@@ -115,10 +132,11 @@ def begin(work: Work, source: str, delta: int, ready: Callable[[], None]) -> Non
     except BaseException:
         watch.release()
         raise
-    work.frozen = Frozen(source, watch, delta)
+    work.frozen = Frozen(source, watch, delta, began=time.monotonic())
     work.on_failure.append(end)
     work.progress.say(f"{work.collection}: writes are refused from here on until the name has moved")
     fence(work, source)
+    return work.frozen
 
 
 def end(work: Work) -> None:
@@ -153,6 +171,7 @@ def over(work: Work) -> None:
     frozen, work.frozen = work.frozen, None
     if frozen is not None:
         frozen.watch.release()
+        work.progress.say(f"{work.collection}: writes were refused for {took(time.monotonic() - frozen.began)}")
 
 
 def renew(work: Work, sides: Callable[[], Sides]) -> None:

@@ -80,10 +80,10 @@ LOWEST_OF_FOUR_BITS = 0.95
 LOWEST_FOUND, NEAR = 0.9, 3
 #: A source pass that changed no more than this is close enough for the last one.
 SMALL_PASS = 100
-#: A delta pass that reads more than this share of what the one before has read makes no headway: under steady writes
-#: that is its length.
+#: A pass that finds more than this share of what an earlier one has found makes no headway: under steady writes that is
+#: its length.
 PLATEAU = 0.8
-#: Passes in a row that did not shrink before the last pass is made all the same.
+#: Passes in a row that made no such headway before the last pass is made all the same.
 STALLS = 3
 
 
@@ -245,7 +245,9 @@ def approach(work: Work, sides: Sides) -> int:
         found = source_pass(work, sides)
         work.progress.end(tallied("point", (found.redone, "redone"), (found.removed, "removed")))
         _refuse_writes(work, found.changed)
-        stalls = stalls + 1 if counts and found.changed >= counts[-1].changed else 0
+        # Of the shortest so far: counts that go up and down end, too.
+        least = min((one.changed for one in counts), default=None)
+        stalls = stalls + 1 if least is not None and found.changed > least * PLATEAU else 0
         counts.append(found)
         if found.changed <= SMALL_PASS or stalls >= STALLS:
             return len(counts)
