@@ -76,6 +76,21 @@ def test_what_is_open_or_missing_is_named(beside):
         assert words in said.err
 
 
+def test_a_hint_names_the_options_of_the_verb(deployment):
+    """What no embedder is recorded for is named by the option of its side, and what a revision would say isn't."""
+    made = filled(deployment)
+    made.revise("0003", BESIDE.replace('values=Embed("blind", text="{{title}} {{body}}")', "values=Empty()"))
+    assert call(made.root, "upgrade").code == 0
+    for a, b, option in (("text", "new", "--embedder-b NAME"), ("new", "text", "--embedder-a NAME")):
+        said = call(made.root, "evaluate", f"{made.name}/{a}", f"{made.name}/{b}", "--known-item", "title")
+        assert said.code == 2, said.text
+        assert f"the questions: {option}; or ask by vectors: --same-value FIELD" in said.err
+        assert "embedder=" not in said.err
+    (made.root / "q.jsonl").write_text('{"query": "x"}\n')
+    said = call(made.root, "evaluate", f"{made.name}/text", f"{made.name}/new", "--queries", "q.jsonl", "--embedder-b", "old")
+    assert (said.code, "--measure overlap" in said.err, "measure=" in said.err) == (2, True, False)
+
+
 #: In the place of a model of late interaction: a row for each word.
 ROWS = """
 from qmigrate.embed import load

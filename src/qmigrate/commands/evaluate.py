@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmigrate.commands.session import Session, UserCode, session
-from qmigrate.engine.build.comparison import Asking, Side, ask, model_of, size_of
+from qmigrate.engine.build.comparison import Asking, Side, Words, ask, model_of, size_of
 from qmigrate.errors import UsageError
 from qmigrate.model.facts.comparison import Compared
 from qmigrate.model.names import unknown
@@ -20,6 +20,8 @@ from qmigrate.store import records
 
 #: Between a collection and a vector: neither has it in its name.
 _BETWEEN = "/"
+#: The options of the verb.
+_OPTIONS = Words("--embedder-a NAME", "--embedder-b NAME", "--same-value FIELD", "--measure overlap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def evaluate(
             opened.progress.advance(count, note)
 
         opened.progress.begin(a, "compare", None)
-        found = ask(Asking(opened.store, settings, opened.progress, tick, alone), before, after, wanted)
+        found = ask(Asking(opened.store, settings, opened.progress, tick, alone, _OPTIONS), before, after, wanted)
         opened.progress.end(found.reason)
     return Evaluated(a, b, found)
 

@@ -144,20 +144,29 @@ def _decided(total: Segment, segments: Sequence[Segment], rule: Rule) -> tuple[b
     asked = f"{rule.at_least:.4g} of the old {rule.measure}@{rule.k}"
     if rule.measure == OVERLAP:
         asked = f"{rule.at_least:.4g} of the old results"
-    share = "" if total.ratio is None else f", and it has {total.ratio.value:.3f}"
+    share = "" if total.ratio is None else f"{total.ratio.value:.3f} of {_compared_with(total, rule)}"
     if total.state == NO_GO:
-        return False, f"the new search has to reach {asked}{share}"
+        return False, f"the new search has to reach {asked}{share and f', and reaches {share}'}"
     if worse:
         named = ", ".join(f"{one.name} {one.ratio.value:.3f}" for one in worse if one.ratio is not None)
         return False, f"the new search has to reach {asked} in every segment, and it doesn't in: {named}"
     if total.state == GO:
-        return True, f"the new search reaches {asked}{share}"
+        return True, f"the new search reaches {asked}{share and f': {share}'}"
     if total.ratio is None:
         found = "nothing" if rule.measure == OVERLAP else "nothing that is relevant"
         return False, f"the old search finds {found}, so there is nothing to compare with"
     more = f"; about {total.needed:,} would decide" if total.needed else ""
     questions = counted(total.questions, "question")
+    share = share and f"; in these it reaches {share}"
     return False, f"{questions} don't show whether the new search reaches {asked}{share}{more}"
+
+
+def _compared_with(total: Segment, rule: Rule) -> str:
+    """What a share is of, with both figures, so that it isn't taken for one of them: ``it (0.412 → 0.702)``."""
+    if rule.measure == OVERLAP:
+        return "them"
+    before, after = (getattr(side, rule.measure) for side in (total.before, total.after))
+    return "it" if before is None or after is None else f"it ({before.value:.3f} → {after.value:.3f})"
 
 
 def _misses(answered: Sequence[Answered], rows: Floats, rule: Rule) -> tuple[Miss, ...]:

@@ -95,3 +95,21 @@ def test_a_question_without_an_old_result_shows_nothing_of_the_new_search(answer
     found += [Answered(Question(text="x"), [], [1, 2], (0.1, 0.1)) for _ in range(500)]
     made = compared(found, Rule(10, "overlap", 0.98, 0.95), Sides("b", "a", "a file"))
     assert (made.go, said in made.reason) == (go, True), made.reason
+
+
+@pytest.mark.parametrize(
+    ("count", "new", "reason"),
+    [
+        (8, 1, "8 questions don't show whether the new search reaches 0.98 of the old ndcg@10; in these it reaches 1.585 of it (0.631 → 1.000)"),
+        (200, 1, "the new search reaches 0.98 of the old ndcg@10: 1.585 of it (0.631 → 1.000)"),
+        (200, 3, "the new search has to reach 0.98 of the old ndcg@10, and reaches 0.792 of it (0.631 → 0.500)"),
+    ],
+    ids=["undecided", "better", "worse"],
+)
+def test_a_share_is_not_read_as_a_figure(count, new, reason):
+    """A reason says what its share is of, with both figures: a share above 1 is no nDCG."""
+    found = [
+        Answered(Question(text="x", relevant={0: 1.0}), [9, 0], [*range(11, 10 + new), 0], (0.1, 0.1)) for _ in range(count)
+    ]
+    made = compared(found, Rule(10, "ndcg", 0.98, 0.95), Sides("b", "a", "a file"))
+    assert made.reason.startswith(reason), made.reason

@@ -425,7 +425,7 @@ def reached(patient: Deployment) -> Iterator[Check]:
     ledger = patient.ledger()
     identity = ledger.identity()
     told = examine.examine_ledger(ledger.database)
-    known = f"identity {identity}" if identity else "no tables yet: the first upgrade creates them"
+    known = f"identity {identity}" if identity else "no tables yet: the first command that records something (upgrade, adopt) makes them"
     milliseconds = told.seconds * 1000
     yield Check(
         "ledger",
@@ -461,7 +461,7 @@ def rights(patient: Deployment) -> Iterator[Check]:
         yield Check("ledger rights", None, detail, "the grants are in docs/rights.md", warns=True, facts=facts)
     elif not found.creates and not patient.ledger().ready():
         detail = "there are no tables yet, and this user may not make them"
-        hint = "run the first upgrade as a user who may, or grant CREATE on the schema (docs/rights.md)"
+        hint = "run the first upgrade or adopt as a user who may, or grant CREATE on the schema (docs/rights.md)"
         yield Check("ledger rights", None, detail, hint, warns=True, facts=facts)
     elif not found.creates:
         detail = "it may write every table, but not create one: a newer qmigrate that needs new ones would stop"

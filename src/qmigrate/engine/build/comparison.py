@@ -60,11 +60,29 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """How what a message asks for is written: in a revision, or as options of a verb.
+
+    Attributes:
+        before: the embedder of the questions for the old search.
+        after: likewise for the new one.
+        vectors: questions that need no embedder.
+        overlap: the measure that needs no relevant points.
+    """
+
+    before: str = "old_embedder="
+    after: str = "embedder="
+    vectors: str = "SameValue(…)"
+    overlap: str = 'measure="overlap"'
+
+
+@dataclass(frozen=True, slots=True)
 class Asking:
     """What comparing needs, whether a run does it or a verb.
 
     Attributes:
         alone: calls a function while no other code of the user's runs.
+        words: how messages name what they ask for.
     """
 
     store: Store
@@ -72,6 +90,7 @@ class Asking:
     progress: Progress
     tick: Tick
     alone: Callable[[Callable[[], Any]], Any]
+    words: Words = Words()
 
 
 def compare(step: Build, work: Work, vector: str, gate: Compare, filling: Any) -> Compared | None:
@@ -185,8 +204,12 @@ def ask(asking: Asking, before: Side, after: Side, gate: Compare) -> Compared:
         UsageError: there is no question, or none that can be decided by.
     """
     where = gate.queries if isinstance(gate.queries, str) else gate.queries.describe()
-    found = _usable(_questions(asking, before, gate), gate, where)[: gate.count]
-    pairs = list(zip(_vectors(asking, before, found), _vectors(asking, after, found), strict=True))
+    found = _usable(_questions(asking, before, gate), gate, (where, asking.words))[: gate.count]
+    vectors = [
+        _vectors(asking, side, found, option)
+        for side, option in ((before, asking.words.before), (after, asking.words.after))
+    ]
+    pairs = list(zip(*vectors, strict=True))
     asked = [(one, pair) for one, pair in zip(found, pairs, strict=True) if _both(pair)]
     if not asked:
         raise UsageError(f"none of the questions of {where} could be asked: nothing was embedded by both models")
@@ -202,34 +225,41 @@ def check(work: Work, gate: Compare, before: Side, after: Side) -> None:
     Raises:
         UsageError: it is not so.
     """
+    words = Words()
     if isinstance(gate.queries, str):
-        found = _usable(made.from_file(work.settings.folder / gate.queries, gate.by), gate, gate.queries)
+        asked = made.from_file(work.settings.folder / gate.queries, gate.by)
+        found = _usable(asked, gate, (gate.queries, words))
         if all(item_of(one) is None for one in found):
             return
     if not isinstance(gate.queries, SameValue):
-        for side in (before, after):
-            _model(side)
+        _model(before, words.before, words)
+        _model(after, words.after, words)
 
 
-def _usable(found: list[Question], gate: Compare, where: str) -> list[Question]:
-    """Those that say something: of a question that nothing is known of, both searches would seem to miss all."""
+def _usable(found: list[Question], gate: Compare, said: tuple[str, Words]) -> list[Question]:
+    """Those that say something: of a question that nothing is known of, both searches would seem to miss all.
+
+    Args:
+        said: where they come from, and how messages name what they ask for.
+    """
+    where, words = said
     if not found:
         raise UsageError(f"there is no question: {where} gives none")
     usable = found if gate.measure == OVERLAP else [one for one in found if one.relevant]
     if not usable:
         raise UsageError(
             f"{where} names no relevant point, so {gate.measure} can't be measured",
-            hint='add "relevant" to the questions, or compare with what was found before: measure="overlap"',
+            hint='add "relevant" to the questions, or compare with what was found before: ' + words.overlap,
         )
     return usable
 
 
-def _model(side: Side) -> Embedder:
+def _model(side: Side, option: str, words: Words) -> Embedder:
     if side.embedder is None:
         raise UsageError(
             f"the questions have to be embedded, and no embedder is known for vector {side.shown!r} of {side.name}",
-            hint="name the one of the settings that makes vectors of the questions: embedder= for the new vector, "
-            "old_embedder= for the old one; or ask by vectors: SameValue(…)",
+            hint=f"name the one of the settings that makes vectors of the questions: {option}; or ask by vectors: "
+            + words.vectors,
         )
     return side.embedder
 
@@ -257,12 +287,16 @@ def _each(
     return answered
 
 
-def _vectors(asking: Asking, side: Side, questions: Sequence[Question]) -> list[Any]:
-    """What a search gets for each question; None where it can't be had."""
+def _vectors(asking: Asking, side: Side, questions: Sequence[Question], option: str) -> list[Any]:
+    """What a search gets for each question; None where it can't be had.
+
+    Args:
+        option: by which its embedder is named.
+    """
     items = [item for one in questions if (item := item_of(one)) is not None]
     embedded: Iterator[Any] = iter(())
     if items:
-        embedder = _model(side)
+        embedder = _model(side, option, asking.words)
         embedded = iter(asking.alone(lambda: embed_all(embedder, items, size=side.size)))
     own = {one.own for one in questions if one.own is not None}
     stored = _stored(asking.store, side, sorted(own, key=records.order_key)) if own else {}
