@@ -54,7 +54,8 @@ BEGIN
     SELECT 1 FROM applied WHERE applied.collection = each.collection AND applied.revision = each.revision
   ) AND (each.parts = ARRAY[]::text[] OR EXISTS (
     SELECT 1 FROM unnest(each.parts) AS part WHERE NOT EXISTS (
-      SELECT 1 FROM applied WHERE applied.collection = each.collection AND applied.revision = part
+      SELECT 1 FROM applied WHERE applied.collection = each.collection
+        AND applied.revision = ANY (string_to_array(part, ' '))
     )
   )) AND (each.creates OR first.revision IS NULL OR NOT EXISTS (
     SELECT 1 FROM away WHERE away.collection = each.collection
@@ -191,8 +192,16 @@ def _rows(
         # A collection of that very name is the only one that is meant.
         exact = _text(pattern) if is_glob and not forced else "NULL::text"
         glob, makes = ("true" if one else "false" for one in (is_glob, creates))
-        parts = dict(squashed.replaces_for).get(pattern, squashed.replaces) if squashed is not None else ()
+        parts = _parts(squashed, pattern) if squashed is not None else ()
         yield f"({_text(revision)}, {_text(name)}, {glob}, {array}, {exact}, {makes}, {_array(parts)})"
+
+
+def _parts(squashed: Revision, pattern: str) -> Iterable[str]:
+    """What makes up all of it for a pattern; behind each what stands for it, too, where that was squashed itself."""
+    parts, inner = dict(squashed.replaces_for).get(pattern, squashed.replaces), dict(squashed.squashed)
+    for one in parts:
+        if set(parts).isdisjoint(inner.get(one, ())):
+            yield " ".join([one, *(whole for whole, ids in inner.items() if one in ids)])
 
 
 def _array(texts: Iterable[str]) -> str:

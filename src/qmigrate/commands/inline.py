@@ -44,8 +44,18 @@ def files_of(revisions: Revisions) -> dict[str, tuple[str, str]]:
 
 
 def applied_files(revisions: Revisions, ledger: Ledger) -> dict[str, str]:
-    """Revision -> checksum for what is applied anywhere; without files that were removed as another replaces them."""
-    return {one: found for one, found in ledger.applied_checksums().items() if not revisions.is_gone(one)}
+    """Revision -> checksum for what is applied anywhere, or recorded as passed.
+
+    Without files that were removed as another one replaces them, and without squashed ones that were only recorded and
+    were taken away again: what they stood for is what is applied.
+    """
+    passed = {one for ids in ledger.passed().values() for one in ids}
+    passed -= {one.revision for entries in ledger.all_applied().values() for one in entries} if passed else set()
+    return {
+        one: found
+        for one, found in ledger.applied_checksums().items()
+        if not revisions.is_gone(one) and (one not in passed or revisions.knows(one))
+    }
 
 
 def _where(revision: Revision) -> str:
@@ -109,19 +119,16 @@ def refuse_part(revisions: Revisions, ledger: Ledger, wanted: str) -> None:
     Raises:
         RefusedError: so it was; names the collections.
     """
-    whole = revisions.replacement(wanted)
-    if whole is None:
-        return
-    names = sorted(
-        name for name, entries in ledger.all_applied().items() if any(one.revision == whole.id for one in entries)
-    )
-    if names:
-        before = whole.down[0] if whole.down else "base"
-        raise RefusedError(
-            f"revision {wanted} can't be undone alone on {', '.join(names)}: it was applied there as a part of "
-            f"{whole.id}, which replaces it",
-            hint=f"undo all that {whole.id} did: qmigrate rollback {quote(before)} --only {quote(names[0])}",
-        )
+    applied = {name: {one.revision for one in entries} for name, entries in ledger.all_applied().items()}
+    for whole in revisions.squashed(gone=True):
+        names = sorted(name for name, ids in applied.items() if whole.id in ids and wanted in whole.replaces)
+        if names:
+            before = whole.down[0] if whole.down else "base"
+            raise RefusedError(
+                f"revision {wanted} can't be undone alone on {', '.join(names)}: it was applied there as a part of "
+                f"{whole.id}, which replaces it",
+                hint=f"undo all that {whole.id} did: qmigrate rollback {quote(before)} --only {quote(names[0])}",
+            )
 
 
 def _row(key: str, operations: Sequence[Operation], source: str, actor: str) -> InlineRow:

@@ -250,7 +250,7 @@ def _refuse_inside(opened: Session, world: World, keep: frozenset[str], names: I
     Raises:
         RefusedError: the target is in the middle of what was squashed, and a collection has only the whole.
     """
-    for one in opened.revisions.squashed():
+    for one in opened.revisions.squashed(gone=True):
         inside = [old for old in one.replaces if old in keep]
         having = [name for name in names if one.id in world.collections[name].applied_revisions()]
         if inside and having and one.id not in keep:

@@ -256,7 +256,9 @@ def read_readable(
     checksums = ledger.applied_checksums()
     orders = [[entry.revision for entry in entries] for entries in ledger.all_applied().values()]
     inline = frozenset(row.revision for row in inline_rows(ledger))
-    files, problems = read_all(settings.scripts, Recorded(orders, checksums, inline))
+    # A squashed revision that is only recorded is not missed: what it stood for is what is applied.
+    applied = {one: checksums[one] for entries in orders for one in entries if one in checksums}
+    files, problems = read_all(settings.scripts, Recorded(orders, applied, inline))
     try:
         known = with_inline(files, ledger, store)
     except RevisionError as error:

@@ -128,10 +128,13 @@ def _undecided(found: Sequence[Revision], changing: Sequence[Revision]) -> Refus
 def _composed(
     settings: Settings, run: Sequence[Revision], whole: Whole, message: str | None, revision_id: str | None
 ) -> NewFile:
-    first, last = run[0].id, run[-1].id
+    # Of what was squashed before, the ends of that: the name says what all of it stands for.
+    first, last = (run[0].replaces or (run[0].id,))[0], (run[-1].replaces or (run[-1].id,))[-1]
     variables: dict[str, object] = {"replaces": whole.replaces}
     if whole.replaces_for:
         variables["replaces_for"] = dict(whole.replaces_for)
+    if whole.squashed:
+        variables["squashed"] = dict(whole.squashed)
     if whole.irreversible:
         variables["irreversible"] = whole.irreversible
     return compose_squashed(
@@ -181,7 +184,7 @@ def _write(settings: Settings, before: Revisions, composed: Sequence[NewFile], w
         for made, whole in zip(composed, wholes, strict=True):
             back = write_new(made)
             written.append(made.path)
-            if (back.replaces, back.down) != (whole.replaces, whole.down):
+            if (back.replaces, dict(back.squashed), back.down) != (whole.replaces, dict(whole.squashed), whole.down):
                 raise RevisionError(f"{made.path.name} doesn't say what it replaces", hint="is that the template?")
         _check_same(before, Revisions.load(settings.scripts))
     except QmigrateError:
@@ -200,7 +203,7 @@ def _check_same(before: Revisions, after: Revisions) -> None:
 
 def _file(revisions: Revisions, made: NewFile, whole: Whole) -> SquashedFile:
     message = made.text.splitlines()[0].strip('"')
-    files = tuple(revisions.get(one).path for one in whole.replaces)
+    files = tuple(revisions.get(one).path for one in whole.replaces if not revisions.is_gone(one))
     return SquashedFile(
         made.path, made.id, message, whole.replaces, files, made.text, whole.changes, whole.left_out, whole.undecided
     )

@@ -25,6 +25,7 @@ from qmigrate.operations.text.source import CodeWriter
 from qmigrate.operations.text.stored import from_text, to_text
 from qmigrate.planner.forward import barrier
 from qmigrate.planner.members import chain
+from qmigrate.planner.replaced import parts_of
 from qmigrate.revisions.graph import Revision, Revisions
 from qmigrate.text import quote
 
@@ -39,6 +40,7 @@ class Whole:
     Attributes:
         replaces: their ids, in the order in which they are applied.
         replaces_for: collection or glob -> those of them that are about it; empty where all are about all.
+        squashed: those of them that were squashed revisions themselves -> what each of these stands for.
         down: what they follow.
         source: what ``upgrade()`` returns.
         operations: the same, as objects.
@@ -51,6 +53,7 @@ class Whole:
 
     replaces: tuple[str, ...]
     replaces_for: Mapping[str, tuple[str, ...]]
+    squashed: Mapping[str, tuple[str, ...]]
     down: tuple[str, ...]
     source: CodeWriter
     operations: tuple[Operation, ...]
@@ -63,6 +66,8 @@ class Whole:
 
 def between(revisions: Revisions, written: str) -> tuple[Revision, ...]:
     """The revisions of a range, in order: both ends, and everything between them.
+
+    A squashed revision is there in place of what it replaces.
 
     Args:
         written: ``FROM:TO``; without FROM from the first one, without TO to the head.
@@ -77,16 +82,33 @@ def between(revisions: Revisions, written: str) -> tuple[Revision, ...]:
     if end is None:
         raise RevisionError("there is no revision to squash")
     inside = revisions.ancestors(end.id) | {end.id}
+    _refuse_part(revisions, end.id, f"{first}:{{whole}}")
     if first:
         begin = revisions.get(first).id
         if begin not in inside:
             raise RevisionError(
                 f"{end.id} doesn't come after {begin}", hint="name the earlier one first: qmigrate squash FROM:TO"
             )
+        _refuse_part(revisions, begin, f"{{whole}}:{end.id}", first=True)
         inside = frozenset(one for one in inside if one == begin or begin in revisions.ancestors(one))
-    found = tuple(one for one in revisions.order() if one.id in inside)
+    found = tuple(one for one in revisions.order() if one.id in inside and revisions.replacement(one.id) is None)
     _check_range(revisions, found, end)
     return found
+
+
+def _refuse_part(revisions: Revisions, one: str, span: str, *, first: bool = False) -> None:
+    """Stop where a range begins or ends in the middle of what was squashed before.
+
+    Args:
+        span: the range with ``{whole}`` in the place of that end.
+        first: whether it begins there: with the first one it begins with all of it.
+    """
+    whole = revisions.replacement(one)
+    if whole is not None and not (first and one == whole.replaces[0]):
+        raise RevisionError(
+            f"{one} is a part of {whole.id}, which replaces it: a range has all of that, or nothing",
+            hint=f"name the whole: qmigrate squash {quote(span.format(whole=whole.id))}",
+        )
 
 
 def _check_range(revisions: Revisions, found: Sequence[Revision], end: Revision) -> None:
@@ -94,16 +116,9 @@ def _check_range(revisions: Revisions, found: Sequence[Revision], end: Revision)
     for one in found:
         if one.problem is not None:
             raise one.problem
-        whole = one if one.replaces else revisions.replacement(one.id)
-        if whole is not None:
-            later = next((each.id for each in revisions.order() if whole.id in each.down), "FROM")
-            raise RevisionError(
-                f"{whole.id} replaces other revisions itself, and is not squashed again",
-                hint=f"begin after it: qmigrate squash {quote(f'{later}:{end.id}')}",
-            )
         if one.inline:
             raise RevisionError(f"{one.id} is in {one.path.name}, a revision of Alembic: it can't be squashed")
-    for one in revisions.order():
+    for one in revisions.standing():
         middle = next((each for each in one.down if each in inside and each != end.id), None)
         if one.id not in inside and middle is not None:
             raise RevisionError(
@@ -183,8 +198,9 @@ def squashed(revisions: Revisions, found: Sequence[Revision]) -> Whole:
     rest = [one for one in found if any(each.pattern not in folded for each in one.operations)]
     back, undecided = _way_back(revisions, rest, folded)
     return Whole(
-        replaces=tuple(one.id for one in found),
+        replaces=tuple(each for one in found for each in (*one.replaces, one.id)),
         replaces_for=_parts(made, found),
+        squashed={key: ids for one in found if one.replaces for key, ids in (*one.squashed, (one.id, one.replaces))},
         down=down,
         source=source,
         operations=tuple(operations),
@@ -389,14 +405,15 @@ def _not_one(found: Sequence[Revision], why: str) -> RefusedError:
 
 def _parts(made: _Made, found: Sequence[Revision]) -> dict[str, tuple[str, ...]]:
     """Which of the revisions each pattern goes through; nothing where each goes through all of them."""
-    inside = tuple(one.id for one in found)
+    inside = tuple(each for one in found for each in (*one.replaces, one.id))
     parts: dict[str, tuple[str, ...]] = {}
     for pattern in dict.fromkeys(one.pattern for each in found for one in each.operations):
         links = {link.revision.id for link in chain(made.revisions, pattern, made.upto)}
         if not links & set(inside):
             about = (one for one in found if any(fits(pattern, each.pattern) for each in one.operations))
             links = {one.id for one in about}
-        parts[pattern] = tuple(one for one in inside if one in links)
+        earlier = {old for one in found if one.id in links for old in parts_of(one, pattern, made.revisions)}
+        parts[pattern] = tuple(one for one in inside if one in links or one in earlier)
     return {} if all(ids == inside for ids in parts.values()) else parts
 
 

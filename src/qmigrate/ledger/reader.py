@@ -94,6 +94,7 @@ def _counts(row: Any, made: datetime | None, space: int | None) -> bool:
 AT_ONCE = 1000
 #: Pages of a base that are read at once; a page is some hundred KiB at most.
 PAGES_AT_ONCE = 8
+_Rows = dict[tuple[str, str], Any]
 
 
 class LedgerReader(ErasureReads):
@@ -113,7 +114,7 @@ class LedgerReader(ErasureReads):
         self.metadata = dict(metadata or {})
         self._is_ready = False
         self._key: bytes | None = None
-        self._fold: tuple[list[Any], dict[tuple[str, str], Any], dict[str, set[str]]] = ([], {}, {})
+        self._fold: tuple[list[Any], _Rows, _Rows] = ([], {}, {})
         self._passing_key = secrets.token_bytes(schema.KEY_SIZE)
 
     @classmethod
@@ -188,8 +189,7 @@ class LedgerReader(ErasureReads):
 
     def identity(self) -> str | None:
         """The ledger's id, or None while it has none."""
-        rows = self._rows(select(tables.ledger.c.id))
-        return rows[0]["id"] if rows else None
+        return next((row["id"] for row in self._rows(select(tables.ledger.c.id))), None)
 
     def ready(self) -> bool:
         """Whether the tables exist at this version."""
@@ -219,10 +219,11 @@ class LedgerReader(ErasureReads):
 
     def passed(self, collection: str | None = None) -> dict[str, frozenset[str]]:
         """Logical name -> squashed revisions that are recorded as passed."""
-        return {name: frozenset(found) for name, found in self._folded(collection)[1].items()}
+        found = self._folded(collection)[1]
+        return {name: frozenset(one for other, one in found if other == name) for name in {name for name, _ in found}}
 
-    def _folded(self, collection: str | None = None) -> tuple[dict[tuple[str, str], Any], dict[str, set[str]]]:
-        """(collection, revision) -> the row that counts and what served before it, as applied; and what is passed."""
+    def _folded(self, collection: str | None = None) -> tuple[_Rows, _Rows]:
+        """(collection, revision) -> the row that counts and what served before it, as applied; and that as passed."""
         history = tables.history.c
         # Rows are added and never changed: as long as none was, the last answer, which threads share, is that of now.
         newest = [*self._tuples(select(func.count(), func.max(history.id))), collection]
@@ -234,22 +235,23 @@ class LedgerReader(ErasureReads):
         if collection is not None:
             query = query.where(history.collection == collection)
         counting: dict[tuple[str, str], tuple[int, str | None]] = {}
-        served, passed = dict[str, str | None](), dict[str, set[str]]()
+        served, passed = dict[str, str | None](), _Rows()
         for number, name, revision, direction, physical in self._tuples(query.order_by(history.id)):
             if direction == SQUASHED:
-                # It names the generation that serves once what is recorded with it has ended: nothing served that yet.
-                passed.setdefault(name, set()).add(revision)
+                # It names the generation that serves once what is recorded with it has ended.
+                passed[name, revision] = number
                 continue
             left = served.get(name)
             served[name] = physical or left
             if direction in ASIDE:
                 continue
-            passed.get(name, set()).discard(revision)
+            passed.pop((name, revision), None)
             counting.pop((name, revision), None)
             if direction in APPLYING:
                 counting[name, revision] = (number, left)
-        whole = self._history_rows([number for number, _ in counting.values()])
-        kept = (newest, {key: (whole[one], left) for key, (one, left) in counting.items() if one in whole}, passed)
+        whole = self._history_rows([*(number for number, _ in counting.values()), *passed.values()])
+        applied = {key: (whole[one], left) for key, (one, left) in counting.items() if one in whole}
+        kept = (newest, applied, {key: whole[one] for key, one in passed.items() if one in whole})
         self._fold = kept
         return kept[1:]
 
@@ -334,8 +336,7 @@ class LedgerReader(ErasureReads):
 
     def open_run(self, collection: str) -> OpenRun | None:
         """The newest unfinished run of a collection, or None; an abort is newer than what it aborts."""
-        found = self._open_runs(tables.runs.c.collection == collection)
-        return found[-1] if found else None
+        return next(reversed(self._open_runs(tables.runs.c.collection == collection)), None)
 
     def open_runs(self) -> tuple[OpenRun, ...]:
         """Every unfinished run, oldest first."""
@@ -406,9 +407,8 @@ class LedgerReader(ErasureReads):
         """One row of that audit."""
         if not 0 < number < 1 << 63:
             return None  # no database would take it for a number of one
-        table = tables.deletions
-        rows = self._rows(select(table).where(table.c.id == number))
-        return codec.deletion_of(rows[0]) if rows else None
+        query = select(tables.deletions).where(tables.deletions.c.id == number)
+        return next(map(codec.deletion_of, self._rows(query)), None)
 
     def leases(self) -> list[LeaseRow]:
         """Who holds, or last held, which collection."""
@@ -426,9 +426,10 @@ class LedgerReader(ErasureReads):
         return self._rows(select(tables.accepted).order_by(tables.accepted.c.id))
 
     def applied_checksums(self) -> dict[str, str]:
-        """Revision -> checksum for what is applied anywhere; the newest application or acceptance counts."""
-        rows = sorted(self._folded()[0].items(), key=lambda one: int(one[1][0]["id"]))
-        newest = {revision: row for (_, revision), (row, _) in rows}
+        """Revision -> checksum for what is applied or passed anywhere; the newest row or acceptance counts."""
+        applied, passed = self._folded()
+        rows = [*((key, row) for key, (row, _) in applied.items()), *passed.items()]
+        newest = {revision: row for (_, revision), row in sorted(rows, key=lambda one: int(one[1]["id"]))}
         checksums = {revision: row["checksum"] for revision, row in newest.items()}
         for row in self._accepted():
             if row["revision"] in newest and row["created_at"] >= newest[row["revision"]]["created_at"]:
@@ -446,8 +447,8 @@ class LedgerReader(ErasureReads):
         return self._committed(physical) is not None
 
     def _committed(self, physical: str) -> int | None:
-        rows = self._rows(select(tables.bases.c.committed).where(tables.bases.c.generation == physical))
-        return rows[0]["committed"] if rows else None
+        query = select(tables.bases.c.committed).where(tables.bases.c.generation == physical)
+        return next((row["committed"] for row in self._rows(query)), None)
 
     def digest_key(self, physical: str) -> bytes | None:
         """The key under which the points of a base are digested; None where it was begun before there was one.
@@ -575,7 +576,6 @@ class LedgerReader(ErasureReads):
     def quarantine(self, physical: Sequence[str], *, settled: bool = False) -> list[Quarantined]:
         """Points of these generations that could not be embedded, oldest first; with `settled` all that ever were."""
         return [quarantined_of(row) for row in self._rows(of_generations(physical, settled=settled))]
-
 
 
 def present(ledger: LedgerReader) -> datetime:

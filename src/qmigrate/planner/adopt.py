@@ -20,7 +20,7 @@ from qmigrate.model.state import Capabilities, CollectionState, LiveCollection, 
 from qmigrate.operations.checks import effective, shown
 from qmigrate.parameters.catalogue import catalogue
 from qmigrate.planner.members import Link, chain
-from qmigrate.planner.replaced import parts_of, unrecorded
+from qmigrate.planner.replaced import ends_with, unrecorded
 from qmigrate.revisions.graph import Revisions
 from qmigrate.text import quote
 
@@ -318,8 +318,9 @@ def _by_seal(target: Target, world: World, revisions: Revisions, overrides: Json
     seal = Seal.of(overrides)
     sealed = str(seal.revision)
     known = {revision.id: revision for revision in revisions.order()}
-    whole = revisions.replacement(sealed) if revisions.is_gone(sealed) else None
-    if whole is not None and sealed in parts_of(whole, target.name, revisions)[-1:]:
+    squashed = revisions.squashed() if revisions.is_gone(sealed) else ()
+    whole = next((one for one in squashed if ends_with(one, sealed, target.name, revisions)), None)
+    if whole is not None:
         # The last of what was squashed: the collection has all of it.
         return _at(target, world, revisions, whole.id, overrides, compare=False)
     if sealed not in known:

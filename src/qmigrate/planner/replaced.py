@@ -2,7 +2,8 @@
 
 A squashed revision stands for several earlier ones. A collection that has none of them gets the squashed one. One that
 has all of them is where it leads: it is only recorded as passed. One in between continues with the earlier ones as long
-as their files are there, and has passed it then.
+as their files are there, and has passed it then. What was squashed may be squashed again: then the earlier ones are the
+squashed revision, or all that it stands for.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def replaced(
     skip: set[str] = set()
     passed: list[Revision] = []
     lost: list[tuple[Revision, tuple[str, ...]]] = []
+    has = having(revisions, name, applied)
     for one in revisions.squashed():
         begun = not set(applied).isdisjoint(one.replaces)
         if one.id in applied or not begun:
@@ -60,8 +62,8 @@ def replaced(
         skip.add(one.id)
         missing = tuple(
             old
-            for old in parts_of(one, name, revisions)
-            if old not in applied and (old not in never or revisions.is_gone(old))
+            for old in _single(one, name, revisions)
+            if old not in has and (old not in never or revisions.is_gone(old))
         )
         gone = tuple(old for old in missing if revisions.is_gone(old))
         if gone and one.id in wanted:
@@ -71,8 +73,35 @@ def replaced(
     return Replaced(frozenset(skip), tuple(passed), tuple(lost))
 
 
+def having(revisions: Revisions, name: str, applied: Collection[str]) -> frozenset[str]:
+    """What a collection has by what is applied: also what a squashed revision stands for, and one all of which it has.
+
+    Args:
+        name: the logical name.
+        applied: ids of what is applied to it.
+    """
+    squashed = revisions.squashed(gone=True)
+    found = set(applied).union(*(one.replaces for one in squashed if one.id in applied))
+    for one in squashed:
+        parts = parts_of(one, name, revisions)
+        if parts and found.issuperset(parts):
+            found.add(one.id)
+    return frozenset(found)
+
+
+def _single(squashed: Revision, name: str, revisions: Revisions) -> tuple[str, ...]:
+    """The parts for a collection without those that stand for others of them."""
+    parts = parts_of(squashed, name, revisions)
+    inner = dict(squashed.squashed)
+    return tuple(old for old in parts if set(parts).isdisjoint(inner.get(old, ())))
+
+
 def parts_of(squashed: Revision, name: str, revisions: Revisions) -> tuple[str, ...]:
     """Those of the replaced revisions that are about a collection."""
+    if revisions.is_gone(squashed.id):
+        whole = revisions.replacement(squashed.id)
+        outer = parts_of(whole, name, revisions) if whole is not None else ()
+        return tuple(old for old in outer if old in squashed.replaces)
     said = dict(squashed.replaces_for)
     if not said:
         about = any(one.matches(name) for one in squashed.operations)
@@ -86,6 +115,12 @@ def parts_of(squashed: Revision, name: str, revisions: Revisions) -> tuple[str, 
             return said[one.pattern]
     found = {old for pattern, ids in said.items() if fits(name, pattern) for old in ids}
     return tuple(old for old in squashed.replaces if old in found)
+
+
+def ends_with(squashed: Revision, revision: str, name: str, revisions: Revisions) -> bool:
+    """Whether a collection that got this revision last has all of the squashed one."""
+    parts = (parts_of(squashed, name, revisions), _single(squashed, name, revisions))
+    return any(revision == ids[-1] for ids in parts if ids)
 
 
 def _is_about(old: Revision, name: str, *, gone: bool) -> bool:
@@ -119,8 +154,8 @@ def standing_ids(revisions: Revisions, name: str, ids: Collection[str]) -> froze
     found = set(ids)
     for one in revisions.squashed():
         if one.id not in found:
-            parts = [old for old in parts_of(one, name, revisions) if revisions.is_gone(old)]
-            if not parts or not found.issuperset(parts):
+            parts = parts_of(one, name, revisions)
+            if not parts or not all(map(revisions.is_gone, parts)) or not having(revisions, name, found) >= {*parts}:
                 continue
             found.add(one.id)
         found.difference_update(one.replaces)
@@ -136,7 +171,7 @@ def unrecorded(closes: Sequence[Closing], state: CollectionState, revisions: Rev
         closes: what it records without that.
     """
     found = list(closes)
-    for one in revisions.squashed():
+    for one in revisions.squashed(gone=True):
         undone = (at for at, row in enumerate(found) if row.revision in one.replaces and row.direction not in APPLYING)
         place = next(undone, None)
         if one.id in state.passed and place is not None:
@@ -147,16 +182,29 @@ def unrecorded(closes: Sequence[Closing], state: CollectionState, revisions: Rev
 
 
 def stands_at(state: CollectionState, revisions: Revisions | None) -> str | None:
-    """The newest revision of a collection, for people: the squashed one where it is recorded as passed, or all is left.
+    """Where a collection is, for people: see :func:`newest_of`.
 
     Args:
         revisions: None where there are no files.
     """
-    newest = state.applied[-1].revision if state.applied else None
+    return newest_of(state.name, state.applied_revisions(), state.passed, revisions)
+
+
+def newest_of(
+    name: str, applied: Sequence[str], passed: Collection[str], revisions: Revisions | None
+) -> str | None:
+    """The newest revision of a collection: the squashed one where it is recorded as passed, or all that is left.
+
+    Args:
+        applied: ids, oldest first.
+        passed: squashed revisions that are recorded as passed.
+        revisions: None where there are no files.
+    """
+    newest = applied[-1] if applied else None
     if revisions is None or newest is None:
         return newest
-    whole = revisions.replacement(newest)
-    if whole is None or not (whole.id in state.passed or revisions.is_gone(newest)):
-        return newest
-    complete = set(parts_of(whole, state.name, revisions)) <= set(state.applied_revisions())
-    return whole.id if complete else newest
+    has = having(revisions, name, applied)
+    for one in reversed(revisions.squashed()):
+        if newest in one.replaces and (one.id in passed or revisions.is_gone(newest)) and one.id in has:
+            return one.id
+    return newest

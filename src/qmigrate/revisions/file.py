@@ -64,6 +64,7 @@ class Revision:
         replaces: ids of the revisions that it stands for, in the order in which they are applied: see
             ``planner/replaced.py``.
         replaces_for: of which of them each name or glob was a part, where that is not all of them for all.
+        squashed: those of them that were squashed revisions themselves -> what each of these stands for.
         problem: why nothing may run its file: it can't be used, is missing, or isn't what was applied; None where it
             may. Without a file the checksum is empty.
     """
@@ -80,6 +81,7 @@ class Revision:
     inline: bool = False
     replaces: tuple[str, ...] = ()
     replaces_for: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    squashed: tuple[tuple[str, tuple[str, ...]], ...] = ()
     problem: QmigrateError | None = field(default=None, compare=False)
 
     @property
@@ -142,7 +144,8 @@ def load_file(file: Path) -> tuple[Revision, ModuleType]:
         irreversible=_text(module, "irreversible", file),
         requires_sql=_text(module, "requires_sql", file),
         replaces=replaces,
-        replaces_for=_replaces_for(module, file, replaces),
+        replaces_for=_parts(module, file, "replaces_for", replaces),
+        squashed=_parts(module, file, "squashed", replaces),
     )
     return revision, module
 
@@ -328,16 +331,19 @@ def _replaces(module: ModuleType, file: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _replaces_for(module: ModuleType, file: Path, replaces: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    found = getattr(module, "replaces_for", None) or {}
-    if not isinstance(found, Mapping) or not all(
-        isinstance(name, str) and _are_ids(ids) for name, ids in found.items()
-    ):
-        raise RevisionError(f"{file}: replaces_for must be an object of lists of ids by collection, not {found!r:.80}")
-    unknown = sorted({one for ids in found.values() for one in ids} - set(replaces))
+def _parts(
+    module: ModuleType, file: Path, name: str, replaces: tuple[str, ...]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """A variable that says which of the replaced ids belong together."""
+    found = getattr(module, name, None) or {}
+    what = "collection" if name == "replaces_for" else "id"
+    if not isinstance(found, Mapping) or not all(isinstance(key, str) and _are_ids(ids) for key, ids in found.items()):
+        raise RevisionError(f"{file}: {name} must be an object of lists of ids by {what}, not {found!r:.80}")
+    named = {one for ids in found.values() for one in ids} | (set(found) if name == "squashed" else set())
+    unknown = sorted(named - set(replaces))
     if unknown:
-        raise RevisionError(f"{file}: replaces_for names {unknown[0]}, which is not in replaces")
-    return tuple((name, tuple(ids)) for name, ids in found.items())
+        raise RevisionError(f"{file}: {name} names {unknown[0]}, which is not in replaces")
+    return tuple((key, tuple(ids)) for key, ids in found.items())
 
 
 def _are_ids(found: object) -> bool:

@@ -159,12 +159,17 @@ class Revisions:
         """The same without those that another one replaces: what makes a collection from nothing."""
         return tuple(one for one in self._order if one.id not in self._replaced_by)
 
-    def squashed(self) -> tuple[Revision, ...]:
-        """Those that replace others, in order."""
-        return tuple(one for one in self._order if one.replaces)
+    def squashed(self, *, gone: bool = False) -> tuple[Revision, ...]:
+        """Those that replace others, in order; one that was squashed again comes before the one that replaces it.
+
+        Args:
+            gone: also those that have no file any more, as another one replaces them.
+        """
+        old = (self._revisions[one] for one in sorted(self._gone)) if gone else ()
+        return tuple(sorted((one for one in (*self._order, *old) if one.replaces), key=lambda one: len(one.replaces)))
 
     def replacement(self, revision: str) -> Revision | None:
-        """The revision that replaces one; None where none does."""
+        """The revision that replaces one, and is not replaced itself; None where none does."""
         by = self._replaced_by.get(revision)
         return self._revisions[by] if by is not None else None
 
@@ -232,7 +237,10 @@ class Revisions:
     def standing_for(self, wanted: str) -> Revision:
         """As :meth:`get`; where a replaced revision has no file any more, the one that replaces it."""
         found = self.get(wanted)
-        return (self.replacement(found.id) or found) if self.is_gone(found.id) else found
+        if not self.is_gone(found.id):
+            return found
+        # Of several, where what was squashed was squashed again, the one that stands for the least.
+        return next((one for one in self.squashed() if found.id in one.replaces), found)
 
     def resolve(self, target: str, *, current: frozenset[str], forward: bool = False) -> frozenset[str]:
         """Which revisions should be applied.
@@ -370,26 +378,41 @@ def _check_graph(found: list[Revision]) -> None:
 def replaced_wrongly(found: Iterable[Revision]) -> Iterator[tuple[Revision, RevisionError]]:
     """Revisions that can't stand for what they replace, with why."""
     by_id: dict[str, Revision] = {one.id: one for one in found}
-    seen: dict[str, Revision] = {}
-    for revision in (one for one in by_id.values() if one.replaces):
-        for one in revision.replaces:
-            other = seen.setdefault(one, revision)
-            if other is not revision:
-                said = f"{other.path} and {revision.path} both replace the revision {one}"
+    squashed = sorted((one for one in by_id.values() if one.replaces), key=lambda one: len(one.replaces))
+    for place, revision in enumerate(squashed):
+        for other in squashed[:place]:
+            both = next((one for one in other.replaces if one in revision.replaces), None)
+            if both is not None and other.id not in revision.replaces:
+                said = f"{other.path} and {revision.path} both replace the revision {both}"
                 yield revision, RevisionError(said, hint="remove one of the files")
                 break
         if own := sorted({revision.id, *revision.down}.intersection(revision.replaces)):
             what = "itself" if own[0] == revision.id else f"{own[0]}, which it follows"
             said = f"{revision.path} replaces {what}"
             yield revision, RevisionError(said, hint="repair replaces or down_revision")
-        again = next((by_id[one] for one in revision.replaces if one in by_id and by_id[one].replaces), None)
-        if again is not None:
-            said = f"{revision.path} replaces {again.id}, which replaces other revisions itself"
-            yield revision, RevisionError(said, hint="remove it: what was squashed is not squashed again")
+        said_of = dict(revision.squashed)
+        nested = (by_id[one] for one in revision.replaces if one in by_id and by_id[one].replaces)
+        unsaid = next((one for one in nested if said_of.get(one.id) != one.replaces), None)
+        if unsaid is not None:
+            yield revision, _not_said(revision, unsaid)
+            continue
+        inner = {old for _, ids in revision.squashed for old in ids}
         there = [one for one in revision.replaces if one in by_id]
-        gone = [one for one in revision.replaces if one not in by_id]
-        if there and gone:
-            yield revision, _partly_gone(revision, there, gone)
+        gone = [one for one in revision.replaces if one not in by_id and one not in inner]
+        # What a squashed revision stands for may be gone before it: its own file is judged by itself.
+        if gone and there:
+            yield revision, _partly_gone(revision, there, [one for one in revision.replaces if one not in by_id])
+
+
+def _not_said(revision: Revision, nested: Revision) -> RevisionError:
+    parts = dict(revision.squashed) | {nested.id: nested.replaces}
+    ids = dict.fromkeys(old for one in revision.replaces for old in (*parts.get(one, ()), one))
+    said = f"{revision.path} replaces {nested.id}, which replaces other revisions itself, and doesn't say which ones"
+    # It has to say so itself: ledgers have these ids when the other file is gone.
+    stood_for = {key: list(one) for key, one in parts.items()}
+    return RevisionError(
+        said, hint=f"write replaces = {list(ids)!r} and squashed = {stood_for!r}; qmigrate squash does it by itself"
+    )
 
 
 def _partly_gone(revision: Revision, there: Sequence[str], gone: Sequence[str]) -> RevisionError:
@@ -421,12 +444,13 @@ class Squashed:
     def of(cls, found: Iterable[Revision]) -> Squashed:
         """Of all files."""
         found = tuple(found)
-        by = {one: revision.id for revision in found for one in revision.replaces}
-        files = {one.id: one if one.id in by else replace(one, down=_now(one, by)) for one in found}
-        parents = {one.id: _now(one, by) for one in files.values()}
+        squashed = sorted((one for one in found if one.replaces), key=lambda one: len(one.replaces))
+        by = {one: revision.id for revision in squashed for one in revision.replaces}
+        files = {one.id: one if one.id in by else replace(one, down=_now(one, squashed)) for one in found}
+        parents = {one.id: _now(one, squashed) for one in files.values()}
         gone: list[Revision] = []
-        for one in (each for each in files.values() if each.replaces):
-            missing = [old for old in one.replaces if old not in files]
+        for one in squashed:
+            missing = [old for old in one.replaces if old not in files and old not in parents]
             before = parents[one.id]
             for old in missing:
                 gone.append(_record_of(one, old, before))
@@ -434,18 +458,25 @@ class Squashed:
                 parents[old] = before
                 before = (old,)
             there = [old for old in one.replaces if old in files]
-            followed = {parent for old in there for parent in files[old].down}
+            followed = {parent for old in there for parent in parents[old]}
             ends = tuple(old for old in there if old not in followed)
             parents[one.id] = tuple(dict.fromkeys((*parents[one.id], *(before if missing else ()), *ends)))
         return cls(tuple(files.values()), tuple(gone), parents, by)
 
 
-def _now(revision: Revision, by: Mapping[str, str]) -> tuple[str, ...]:
-    """What it follows: in place of what is replaced what replaces it, unless it is replaced by the same one."""
-    own = by.get(revision.id)
-    outside = (one for one in revision.down if by.get(one) != revision.id)
-    down = (one if one not in by or by[one] == own else by[one] for one in outside)
-    return tuple(dict.fromkeys(down))
+def _now(revision: Revision, squashed: Sequence[Revision]) -> tuple[str, ...]:
+    """What it follows: in place of what is replaced what replaces it, unless that replaces this one, too.
+
+    Args:
+        squashed: those that replace others, the one that stands for most of them last.
+    """
+    found: dict[str, None] = {}
+    for one in revision.down:
+        whole = [each for each in squashed if one in each.replaces]
+        if all(each.id != revision.id for each in whole):
+            outside = [each.id for each in whole if revision.id not in each.replaces]
+            found[outside[-1] if outside else one] = None
+    return tuple(found)
 
 
 def _record_of(one: Revision, old: str, down: tuple[str, ...]) -> Revision:
@@ -454,7 +485,8 @@ def _record_of(one: Revision, old: str, down: tuple[str, ...]) -> Revision:
         hint="bring the file back from the history of your repository",
     )
     # Whether it had a downgrade() isn't known: what it did is not undone by guessing.
-    return Revision(old, down, one.path, "", "", (), True, None, None, problem=error)
+    stood_for = dict(one.squashed).get(old, ())
+    return Revision(old, down, one.path, "", "", (), True, None, None, replaces=stood_for, problem=error)
 
 
 def _graph(files: Sequence[Revision], parents: Mapping[str, tuple[str, ...]], without: frozenset[str]) -> RevisionMap:

@@ -13,7 +13,7 @@ from qmigrate.commands.squash import squash
 from qmigrate.declared.squash import between, squashed
 from qmigrate.errors import RefusedError, RevisionError
 from qmigrate.planner.members import chain
-from qmigrate.planner.replaced import parts_of, replaced, standing_ids
+from qmigrate.planner.replaced import newest_of, parts_of, replaced, standing_ids
 from qmigrate.revisions.graph import Revisions
 from qmigrate.settings.load import Settings
 
@@ -199,13 +199,86 @@ def test_what_stands_for_nothing(scripts, line, words):
     assert words in caught.value.message
 
 
-def test_it_is_squashed_once(scripts):
-    """What was squashed isn't squashed again; what comes after it is."""
+def squashed_twice(scripts: Path, removed: str) -> Revisions:
+    """1 and 2 were squashed, and then that and 3; of their files none, those of the first squash or all are gone."""
+    write(scripts, DOCS, KIND, ADD)
+    squash(_settings(scripts), "1:2")
+    squash(_settings(scripts), ":")
+    gone = {"none": (), "first": ("1_x", "2_x"), "all": ("1_x", "2_x", "1_2_squashed", "3_x")}[removed]
+    for name in gone:
+        (scripts / "versions" / f"{name}.py").unlink()
+    return Revisions.load(scripts)
+
+
+@pytest.mark.parametrize(
+    ("applied", "removed", "skip", "passed", "lost"),
+    [
+        ((), "none", "1 2 1_2 3", "", ""),
+        ((), "first", "1 2 1_2 3", "", ""),
+        ((), "all", "1 2 1_2 3", "", ""),
+        (("1",), "none", "1_2 1_3", "1_2 1_3", ""),
+        (("1",), "first", "1_2 1_3", "", "1_2:2 1_3:2"),
+        (("1",), "all", "1_3", "", "1_3:2 1_3:3"),
+        (("1", "2"), "none", "1_2 1_3", "1_2 1_3", ""),
+        (("1", "2"), "first", "1_2 1_3", "1_2 1_3", ""),
+        (("1", "2"), "all", "1_3", "", "1_3:3"),
+        (("1_2",), "none", "1 2 1_3", "1_3", ""),
+        (("1_2",), "first", "1 2 1_3", "1_3", ""),
+        (("1_2",), "all", "1_3", "", "1_3:3"),
+        (("1", "2", "3"), "none", "1_2 1_3", "1_2 1_3", ""),
+        (("1", "2", "3"), "all", "1_3", "1_3", ""),
+        (("1_2", "3"), "none", "1 2 1_3", "1_3", ""),
+        (("1_2", "3"), "all", "1_3", "1_3", ""),
+        (("1_3",), "none", "1 2 1_2 3", "", ""),
+        (("1_3",), "all", "1 2 1_2 3", "", ""),
+    ],
+)
+def test_squashed_again(scripts, applied, removed, skip, passed, lost):
+    """What was squashed is squashed again: at old ids, at the first squash and from nothing, each goes one way."""
+    revisions = squashed_twice(scripts, removed)
+    assert revisions.get("1_3").replaces == ("1", "2", "1_2", "3")
+    assert dict(revisions.get("1_3").squashed) == {"1_2": ("1", "2")}
+    assert [one.id for one in revisions.standing()] == ["1_3"]
+    found = replaced(revisions, "docs", applied, frozenset(one.id for one in revisions.order()))
+    assert (found.skip, [one.id for one in found.passed]) == (set(skip.split()), passed.split())
+    assert [f"{one.id}:{old}" for one, gone in found.lost for old in gone] == lost.split()
+    complete = not lost and applied and ("3" in applied or "1_3" in applied)
+    assert newest_of("docs", applied, {"1_2", "1_3"} if complete else set(), revisions) == (
+        "1_3" if complete else ("1_2" if removed == "first" and applied[-1:] == ("2",) else applied[-1] if applied else None)
+    )
+    # Whatever files are left, all of it makes the same.
+    for ids in ({"1", "2", "3"}, {"1_2", "3"}, {"1_3"}):
+        if removed != "first" or "1" not in ids:
+            assert sorted(chain(revisions, "docs", ids)[-1].after.vectors) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("target", "forward", "wanted"),
+    [("2", False, "1 2"), ("1_2", False, "1 2 1_2"), ("3", False, "1 2 1_2 3"), ("2", True, "1 2 1_2"), ("+1", True, "1 2 1_2 3 1_3")],
+)
+def test_targets_of_what_was_squashed_twice(scripts, target, forward, wanted):
+    """On the way back an id is itself; forwards one without a file means what stands for the least of it."""
+    revisions = squashed_twice(scripts, "first")
+    assert revisions.resolve(target, current=frozenset(), forward=forward) == set(wanted.split())
+
+
+@pytest.mark.parametrize(
+    ("span", "words", "hint"),
+    [
+        (":1", "1 is a part of 1_2, which replaces it", "qmigrate squash :1_2"),
+        ("2:4", "2 is a part of 1_2, which replaces it", "qmigrate squash 1_2:4"),
+        ("1_2:1_2", "there are not two revisions in a row", None),
+    ],
+)
+def test_a_part_of_what_was_squashed_is_no_end(scripts, span, words, hint):
+    """A range has all of what was squashed before, or nothing of it."""
     write(scripts, DOCS, KIND, ADD, 'op.CreatePayloadIndex("docs", "year", "integer")')
     squash(_settings(scripts), "1:2")
-    with pytest.raises(RevisionError, match="1_2 replaces other revisions itself") as caught:
-        squash(_settings(scripts), ":")
-    assert "qmigrate squash 3:4" in str(caught.value.hint)
+    with pytest.raises(RevisionError, match=words) as caught:
+        squash(_settings(scripts), span)
+    assert hint is None or str(caught.value.hint).endswith(hint)
+    made = squash(_settings(scripts), "1:3", dry_run=True)
+    assert made.files[0].replaces == ("1", "2", "1_2", "3")
     made = squash(_settings(scripts), "3:4")
     assert made.files[0].replaces == ("3", "4")
     revisions = Revisions.load(scripts)
@@ -213,25 +286,49 @@ def test_it_is_squashed_once(scripts):
     assert revisions.get("3_4").down == ("1_2",)
 
 
+def test_a_list_by_hand_says_what_was_squashed(scripts):
+    """Without that, ledgers at the oldest ids would be lost when the first squashed file is gone."""
+    write(scripts, DOCS, KIND, ADD)
+    squash(_settings(scripts), "1:2")
+    text = f'"""T."""\nfrom qdrant_client.models import *\nfrom qmigrate import op\nrevision = "t"\ndown_revision = None\nLINES\ndef upgrade():\n    return [{DOCS}]\n'
+    whole = scripts / "versions" / "t_x.py"
+    whole.write_text(text.replace("LINES", 'replaces = ["1_2", "3"]'))
+    with pytest.raises(RevisionError, match="doesn't say which ones") as caught:
+        Revisions.load(scripts)
+    hint = str(caught.value.hint)
+    said = hint[hint.index("replaces = ") : hint.index("; qmigrate squash")].replace(" and squashed", "\nsquashed")
+    whole.write_text(text.replace("LINES", said))
+    assert Revisions.load(scripts).get("t").replaces == ("1", "2", "1_2", "3")
+
+
 def both_ways(pair) -> None:
-    """Two states of a declaration as revisions, and the same squashed."""
+    """Two states of a declaration and the first one again as revisions, and the same squashed, in one go or twice."""
     with tempfile.TemporaryDirectory() as folder:
         scripts = Path(folder)
         (scripts / "versions").mkdir()
-        for number, one in enumerate(pair):
+        for number, one in enumerate((*pair, pair[0])):
             generate(scripts, [one.wanted()], f"state {number}")
             decide(scripts)
         before = Revisions.load(scripts)
         ids = [one.id for one in before.order()]
         if len(ids) < 2:
             return
+        made = chain(before, "things", ids)[-1].after
+        if len(ids) > 2:
+            squash(_settings(scripts), f":{ids[1]}")
+            # On paper it goes by the first squash, too, as a deployment that has that and not the second one.
+            twice = Revisions.load(scripts)
+            assert chain(twice, "things", [one.id for one in twice.order()])[-1].after == made
         squash(_settings(scripts), ":")
-        for one in before.order():
-            one.path.unlink()
+        (standing,) = Revisions.load(scripts).standing()
+        for one in Revisions.load(scripts).order():
+            if one.id != standing.id:
+                one.path.unlink()
         after = Revisions.load(scripts)
         assert len(after.order()) == 1
-        schemas = [chain(each, "things", {one.id for one in each.order()})[-1].after for each in (before, after)]
-        assert schemas[0] == schemas[1]
+        assert set(ids) <= set(after.order()[0].replaces)
+        for way in (ids, [standing.id], [one for one in standing.replaces if one not in ids[:2]] if len(ids) > 2 else ids):
+            assert chain(after, "things", way)[-1].after == made
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
