@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+from pathlib import Path
+
 import pytest
 import yaml
 from qdrant_client import QdrantClient
@@ -10,6 +14,7 @@ from tests.scenarios.cli import call
 
 from qmigrate.commands import restore, rollback, snapshot, upgrade
 from qmigrate.commands import schema as schemas
+from qmigrate.commands.collection import collection
 from qmigrate.commands.ensure import ensure
 from qmigrate.commands.expect import Expectation, expect
 from qmigrate.commands.session import opened_ledger
@@ -68,8 +73,13 @@ def test_both_ways_lead_to_the_same(deployment):
     assert "Nothing to do" in call(deployment.root, "plan").out
     expect(Expectation(deployment.name, revision="0001_0003"), settings=deployment.settings())
     shown = call(deployment.root, "show", "0001_0003")
-    assert "3 files; this deployment doesn't need them any more" in shown.out
-    remove(deployment, "000")
+    assert ("applied" in shown.out, f"recorded     {deployment.name}: what it replaces was applied" in shown.out) == (True, True)
+    assert "to no collection" not in shown.out
+    assert "3 files; not needed here. Once that is so in every deployment:" in shown.out
+    command = next(line.strip() for line in shown.out.splitlines() if line.strip().startswith("git rm "))
+    assert sorted(Path(one).name for one in shlex.split(command)[2:]) == ["0001_rev.py", "0002_rev.py", "0003_rev.py"]
+    for one in shlex.split(command)[2:]:
+        (deployment.root / one).unlink()
     assert call(deployment.root, "check").code == 0
     assert deployment.row().revision == "0001_0003"
     # Back to nothing without any of their files, and forwards with the squashed one.
@@ -97,8 +107,8 @@ def test_in_the_middle_with_the_files_there(deployment):
     assert deployment.row().revision == "0004"
     # One step back is the one that was done last, and two are not the record.
     remove(deployment, "0001", "0002", "0003")
-    for target, revision in (("-1", "0001_0003"), ("-1", "0002")):
-        back = call(deployment.root, "rollback", target)
+    for flags, revision in (((), "0001_0003"), (("--without-files",), "0002")):
+        back = call(deployment.root, "rollback", "-1", *flags)
         assert back.code == 0, back.text
         assert deployment.row().revision == revision
 
@@ -113,17 +123,171 @@ def test_in_the_middle_with_the_files_gone(local):
         said = call(local.root, verb)
         assert said.code == 10, said.text
         assert "docs has 0001, 0002 of what revision 0001_0003 replaces, and not 0003, which was removed from the folder" in said.err
-        assert "bring the files that it replaces back" in said.err
+        assert "bring the files back that it replaces: git checkout " in said.err
     rows = {row["name"]: row for row in call(local.root, "status", "--json").json["data"]["collections"]}
     assert (rows["docs"]["state"], rows["docs"]["next_command"]) == ("pending", "qmigrate show 0001_0003")
     shown = call(local.root, "show", "0001_0003")
-    assert (shown.code, "docs: without 0003" in shown.out, "bring them back" in shown.out) == (0, True, True)
+    assert (shown.code, "docs: without 0003" in shown.out, "Bring them back:" in shown.out) == (0, True, True)
     assert call(local.root, "upgrade", "--only", "other").code == 0
     partly = local.root / "qdrant_migrations" / "versions" / "0003_rev.py"
     partly.write_text('"""X."""\nfrom qmigrate import op\nrevision = "0003"\ndown_revision = "0002"\ndef upgrade():\n    return []\n')
     refused = call(local.root, "plan")
     assert (refused.code, "a part of their files was removed: 0001, 0002, but not 0003" in refused.err) == (2, True)
     assert "QM111" in call(local.root, "check", "--offline").out
+
+
+def git(folder: Path, *words: str) -> None:
+    """A command in a repository."""
+    who = ("-c", "user.name=kim", "-c", "user.email=kim@example.org", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.nightly)])
+def test_back_into_the_middle_with_the_files_gone(local, count):
+    """It is refused before anything is done; agreed to, it says how to go on, and that is a command that works."""
+    indexes = [(INDEX.replace("kind", f"k{number}"),) for number in range(count - 1)]
+    revise(local, (CREATE,), *indexes)
+    for last in (count - 1, count):
+        upgrade.upgrade(local.settings(), f"{last:04d}")
+    whole = f"0001_{count:04d}"
+    assert call(local.root, "squash", ":").code == 0
+    upgrade.upgrade(local.settings())
+    (local.root / ".gitignore").write_text(".qmigrate/\n*.db\n")
+    git(local.root, "init", "-q")
+    git(local.root, "add", ".")
+    git(local.root, "commit", "-q", "-m", "squashed")
+    command = next(one for one in call(local.root, "show", whole).out.splitlines() if "git rm" in one)
+    subprocess.run(command, shell=True, cwd=local.root, check=True, capture_output=True)
+    assert [path.name for path in (local.root / "qdrant_migrations" / "versions").iterdir()] == [f"{whole}_squashed.py"]
+    git(local.root, "commit", "-q", "-m", "removed")
+    target = f"{count - 1:04d}"
+    for flags in ((), ("--dry-run",)):
+        refused = call(local.root, "rollback", target, *flags)
+        assert refused.code == 10, refused.text
+        assert "their files were removed from the folder, so no upgrade could go on from there" in refused.err
+        assert f"qmigrate rollback {target} --only docs --without-files" in refused.err
+    assert local.row().revision == whole
+    back = call(local.root, "rollback", target, "--without-files")
+    assert back.code == 0, back.text
+    assert local.row().revision == target
+    restore, again = (line.strip() for line in back.out[back.out.index("in this order:") :].splitlines()[1:3])
+    assert (again, call(local.root, *shlex.split(again)[1:]).code) == (f"qmigrate upgrade {whole}", 10)
+    shown = call(local.root, "show", whole).out
+    assert (restore in shown, "needed here. Bring them back:" in shown) == (True, True)
+    assert restore in call(local.root, "upgrade").err
+    subprocess.run(restore, shell=True, cwd=local.root, check=True, capture_output=True)
+    done = call(local.root, *shlex.split(again)[1:])
+    assert done.code == 0, done.text
+    assert f"Done: 1 collection at {whole} " in done.out
+    assert (local.row().revision, local.row().state) == (whole, "ready")
+
+
+def test_one_notion_of_where_a_collection_is(local):
+    """What is said after an upgrade that only records is what status, schema, show and the console's page say."""
+    revise(local, *BODIES)
+    upgrade.upgrade(local.settings())
+    for span, at in (("0001:0002", "0003"), ("0001_0002:0003", "0001_0003")):
+        assert call(local.root, "squash", span).code == 0
+        done = call(local.root, "upgrade")
+        assert f"Done: 1 collection at {at} in" in done.out, done.text
+        recorded = "0001_0002" if at == "0003" else "0001_0003"
+        assert local.row().revision == at
+        assert call(local.root, "schema", "--json").json["data"]["collections"][0]["revision"] == at
+        assert call(local.root, "schema", "--recorded", "--json").json["data"]["collections"][0]["revision"] == at
+        shown = call(local.root, "show", recorded, "--json").json["data"]
+        assert (shown["applied"], shown["recorded"], shown["between"]) == (["docs"], ["docs"], {})
+        page = collection(local.settings(), "docs")
+        assert (page.standing.revision, {one.revision: one.state for one in page.revisions}[recorded]) == (at, "applied")
+        assert call(local.root, "history", "--json").json["data"]["rows"][0]["revision"] == recorded
+        assert f"every collection is at {'0003' if at == '0003' else at}." in call(local.root, "upgrade").out
+
+
+def test_a_recorded_one_is_compared_by_its_checksum(local):
+    """Edited after it was recorded it is found there as where it was applied, and accepted as there; taken away it isn't missed."""
+    revise(local, *BODIES)
+    upgrade.upgrade(local.settings())
+    assert call(local.root, "squash", ":").code == 0
+    upgrade.upgrade(local.settings())
+    path = local.root / "qdrant_migrations" / "versions" / "0001_0003_squashed.py"
+    text = path.read_text()
+    path.write_text(text + "# words\n")
+    for verb in ("plan", "upgrade"):
+        said = call(local.root, verb)
+        assert (said.code, "0001_0003_squashed.py was changed after it was applied" in said.err) == (4, True)
+    assert "was changed after it was applied" in call(local.root, "status").out
+    assert call(local.root, "check").code == 4
+    accepted = call(local.root, "repair", "--accept", "0001_0003", "--reason", "a comment")
+    assert (accepted.code, "only texts differ" in accepted.out) == (0, True), accepted.text
+    assert call(local.root, "plan").code == 0
+    path.write_text(text.replace("size=16", "size=32"))
+    other = call(local.root, "repair", "--accept", "0001_0003", "--reason", "larger")
+    assert (other.code, "differs from what was applied" in other.err) == (10, True), other.text
+    path.unlink()
+    assert call(local.root, "plan").code == 0
+    assert call(local.root, "status").code == 0
+    assert "0001_0003" not in call(local.root, "doctor").out
+
+
+def test_squashed_again(local):
+    """Deployments at the old ids, at the first squash and from nothing come to the same, whatever files are left."""
+    more = ('op.CreatePayloadIndex("{name}", "year", PayloadSchemaType.INTEGER)',)
+    revise(local, *BODIES[:2])
+    upgrade.upgrade(local.settings())
+    local.load(5)
+    revise(local, *BODIES[:2], more)
+    assert call(local.root, "squash", "0001:0002").code == 0
+    twice = call(local.root, "squash", "0001_0002:")
+    assert twice.code == 0, twice.text
+    assert "replaces 0001, 0002, 0001_0002, 0003" in twice.out
+    done = call(local.root, "upgrade", "--json")
+    assert done.json["data"]["outcomes"][0]["revisions"] == ["0001_0002", "0001_0003", "0003"]
+    assert local.row().revision == "0001_0003"
+    schema = live(local)
+    # Back to where the first squash leads, and on; then without any file but the last one.
+    assert call(local.root, "rollback", "0001_0002").code == 0
+    assert local.row().revision == "0001_0002"
+    assert call(local.root, "upgrade").code == 0
+    remove_all_but(local, "0001_0003")
+    assert call(local.root, "check").code == 0
+    assert "Nothing to do" in call(local.root, "plan").out
+    assert local.row().revision == "0001_0003"
+    refused = call(local.root, "rollback", "0001_0002")
+    assert (refused.code, "and not 0003" in refused.err) == (10, True), refused.text
+    rollback.rollback(local.settings(), "base", only=[local.name], writes="discard")
+    assert local.row().revision is None
+    assert call(local.root, "upgrade").code == 0
+    assert (local.row().revision, live(local)) == ("0001_0003", schema)
+
+
+@pytest.mark.parametrize("files", ["all", "second"])
+def test_at_the_first_squash(local, files):
+    """What began with the first squashed revision goes on with what came after it, or is past the second one."""
+    more = ('op.CreatePayloadIndex("{name}", "year", PayloadSchemaType.INTEGER)',)
+    revise(local, *BODIES[:2])
+    assert call(local.root, "squash", ":").code == 0
+    upgrade.upgrade(local.settings())
+    assert [one.revision for one in all_applied(local)["docs"]] == ["0001_0002"]
+    local.revise("0003", f"def upgrade():\n    return [{', '.join(more)}]\n", down="0002")
+    assert call(local.root, "squash", "0001_0002:").code == 0
+    if files == "second":
+        upgrade.upgrade(local.settings(), "0003")
+        remove_all_but(local, "0001_0003")
+    assert call(local.root, "upgrade").code == 0
+    assert [one.revision for one in all_applied(local)["docs"]] == ["0001_0002", "0003"]
+    assert (local.row().revision, local.row().state) == ("0001_0003", "ready")
+    assert "docs" in call(local.root, "show", "0001_0003", "--json").json["data"]["recorded"]
+    # The way back over both.
+    flags = ("--without-files",) if files == "second" else ()
+    back = call(local.root, "rollback", "0001_0002", *flags)
+    assert back.code == 0, back.text
+    assert local.row().revision == "0001_0002"
+
+
+def remove_all_but(made: Deployment, revision: str) -> None:
+    """Every other file goes."""
+    for path in (made.root / "qdrant_migrations" / "versions").glob("*.py"):
+        if not path.name.startswith(revision):
+            path.unlink()
 
 
 def test_a_part_of_it_is_undone(local):

@@ -418,7 +418,8 @@ def quality_line(found: Searched) -> str:
 def _reached(result: UpgradeResult) -> tuple[str, ...]:
     """The revision that everything is at, as `status` shows it: the target may hold nothing for what was changed."""
     last = {outcome.collection: outcome.revisions[-1] for outcome in result.outcomes if outcome.revisions}
-    return (next(iter(last.values())),) if len(set(last.values())) == 1 else result.plan.target
+    at = dict.fromkeys((last | dict(result.at)).values())
+    return tuple(at) if len(at) == 1 else result.plan.target
 
 
 def _closing(result: UpgradeResult) -> Text:
@@ -426,15 +427,15 @@ def _closing(result: UpgradeResult) -> Text:
 
     total = took(in_all(result.outcomes))
     names = dict.fromkeys(outcome.collection for outcome in result.outcomes if outcome.held is None)
-    revisions = list(dict.fromkeys(one for outcome in result.outcomes for one in outcome.revisions))
     what = counted(len(names), "collection")
     if result.plan.verb == "abort":
         stays = "" if result.plan.notes else " They are as they were before."
         return Text(f"Aborted: {what} in {total}.{stays}")
     if result.plan.verb == "rollback":
-        forth = revisions[0] if revisions else "head"
-        again = (f"qmigrate upgrade {quote(forth)}", "bold")
-        return Text.assemble(f"Rolled back: {what} in {total}. To apply it again: ", again)
+        back = f"Rolled back: {what} in {total}. To apply it again"
+        if len(result.again) == 1:
+            return Text.assemble(f"{back}: ", (result.again[0], "bold"))
+        return Text.assemble(f"{back}, in this order:", *((f"\n  {one}", "bold") for one in result.again))
     at = f" at {', '.join(_reached(result))}" if result.plan.target else ""
     done = Text(f"Done: {what}{at} in {total}.")
     if result.back:

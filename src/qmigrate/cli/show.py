@@ -33,12 +33,13 @@ def show_revisions(console: Console, found: ShownRevisions) -> None:
 def show_one(console: Console, found: ShownRevision) -> None:
     """What it does, where it is, and where it was applied."""
     console.print(Text.assemble((found.revision, "bold"), f"  {found.doc}"))
-    applied = "unknown: the ledger can't be read" if found.applied is None else ", ".join(found.applied)
+    here = [name for name in found.applied or () if name not in found.recorded]
+    applied = "unknown: the ledger can't be read" if found.applied is None else ", ".join(here)
     facts = [
         ("file", near(found.path)),
         ("after", ", ".join(found.down) or "nothing: it is the first one"),
         ("before", ", ".join(found.next) or "nothing: it is the head"),
-        ("applied", applied or "to no collection"),
+        *([("applied", applied or "to no collection")] if applied or not found.passed else []),
         ("way back", found.way_back),
     ]
     facts += _squashed(found)
@@ -57,17 +58,20 @@ def _squashed(found: ShownRevision) -> list[tuple[str, str]]:
     facts = [("replaces", ", ".join(found.replaces))]
     if found.passed is None:
         return facts
-    facts += [("passed by", ", ".join(found.passed))] if found.passed else []
+    waiting = [name for name in found.passed if name not in found.recorded]
+    facts += [("recorded", f"{', '.join(found.recorded)}: what it replaces was applied")] if found.recorded else []
+    facts += [("to record", f"{', '.join(waiting)}: the next upgrade does it, and changes nothing")] if waiting else []
     facts += [("in between", f"{name}: without {', '.join(missing)}") for name, missing in found.between.items()]
+    files = counted(len(found.replaced_files), "file")
+    if found.bring_back is not None:
+        return [*facts, ("their files", "removed, and needed here. Bring them back:"), ("", found.bring_back)]
     if not found.replaced_files:
         state = "removed"
-        if found.between:
-            state += ", and needed here: bring them back, and run qmigrate upgrade"
-    elif found.between:
-        state = f"{counted(len(found.replaced_files), 'file')}, needed here: qmigrate upgrade"
+    elif found.remove is None:
+        state = f"{files}, needed here: qmigrate upgrade"
     else:
-        files = counted(len(found.replaced_files), "file")
-        state = f"{files}; this deployment doesn't need them any more: remove them once that is so in each of them"
+        facts.append(("their files", f"{files}; not needed here. Once that is so in every deployment:"))
+        return [*facts, ("", found.remove)]
     return [*facts, ("their files", state)]
 
 
@@ -113,5 +117,6 @@ def edit(shell: Shell, revision: str) -> None:
     click.edit(filename=str(found.path))
     if found.applied:
         console = shell.console(stderr=True)
-        console.print(f"note: {found.revision} is applied. A file that does something else now stops every upgrade;")
+        how = "recorded" if len(found.recorded) == len(found.applied) else "applied"
+        console.print(f"note: {found.revision} is {how}. A file that does something else now stops every upgrade;")
         console.print(f"  words alone are accepted: qmigrate repair --accept {quote(found.revision)} --reason WHY")

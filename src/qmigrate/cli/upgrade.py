@@ -175,6 +175,7 @@ def _check_named(shell: Shell, target: str, only: tuple[str, ...]) -> None:
 @click.option("--carry-writes", is_flag=True, help="Carry back what was written since.")
 @click.option("--discard-writes", is_flag=True, help="Discard what was written since.")
 @click.option("--now", is_flag=True, help="Go back first and count afterwards: for an outage.")
+@click.option("--without-files", is_flag=True, help="Go to where no upgrade goes on: squashed files that lead on are gone.")
 @dry_run
 @lock_timeout
 @parallel
@@ -186,6 +187,7 @@ def rollback(
     dry_run: bool,
     lock_timeout: float | None,
     parallel: int | None,
+    without_files: bool,
     **choices: bool,
 ) -> int:
     """Go back to TARGET; refused when something was written since, unless an option decides what becomes of it.
@@ -208,10 +210,11 @@ def rollback(
             dry_run=dry_run,
             lock_timeout=lock_timeout,
             parallel=parallel,
+            without_files=without_files,
             progress=progress,
         )
     if dry_run and not shell.options.json:
-        again = _again("rollback", target, "-1", only, *flags)
+        again = _again("rollback", target, "-1", only, *flags, *_flags(without_files=without_files))
         shell.show(result.plan, functools.partial(show_plan, command=again))
     else:
         shell.show(result, show_upgrade)

@@ -35,7 +35,8 @@ class RevisionStep:
     Attributes:
         down: revisions that it follows.
         operations: what it does here, one line each; empty when its file is gone, or it is about others.
-        state: ``applied``, ``pending``, or ``passed`` where it has nothing to do with this collection.
+        state: ``applied``, also where only that is recorded, since what it replaces is; ``pending``; or ``passed`` where it
+            has nothing to do with this collection.
         last: how it was applied last; None where it never was.
     """
 
@@ -163,7 +164,7 @@ def _last(rows: tuple[HistoryEntry, ...]) -> dict[str, HistoryEntry]:
 def _revisions(
     files: Revisions, state: CollectionState, row: Standing, last: Mapping[str, HistoryEntry]
 ) -> Iterator[RevisionStep]:
-    applied, known = set(state.applied_revisions()), set()
+    applied, known = {*state.applied_revisions(), *state.passed}, set()
     for one in files.order():
         known.add(one.id)
         whole = files.replacement(one.id)

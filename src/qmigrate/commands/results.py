@@ -272,6 +272,8 @@ class UpgradeResult:
         held: what waits for its cut-over at the end, built now or earlier.
         back: of an upgrade: the commands that undo what it has done, and nothing of other collections.
         undo: the commands, in order, that undo what its data fixes did to points; of a rollback, which leaves that.
+        at: of an upgrade: collection -> the revision that it is at now, as `status` shows it.
+        again: of a rollback: the commands, in order, that apply again what it has undone.
     """
 
     plan: Plan
@@ -280,6 +282,8 @@ class UpgradeResult:
     held: tuple[Held, ...] = ()
     back: tuple[str, ...] = ()
     undo: tuple[str, ...] = ()
+    at: Mapping[str, str] = field(default_factory=dict)
+    again: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:

@@ -10,7 +10,7 @@ from qmigrate.commands.asking import check_plan
 from qmigrate.commands.inline import refuse_part
 from qmigrate.commands.names import chosen_names
 from qmigrate.commands.parallel import at_once
-from qmigrate.commands.results import UpgradeResult
+from qmigrate.commands.results import Outcome, UpgradeResult
 from qmigrate.commands.run_job import RunOptions
 from qmigrate.commands.run_plan import begun_revisions, finish_open_runs, perform
 from qmigrate.commands.session import Session, notes_on, session
@@ -26,6 +26,7 @@ from qmigrate.model.plan import CollectionPlan, GoLive, InPlace, Plan
 from qmigrate.model.state import World
 from qmigrate.observe import check_hidden, observe
 from qmigrate.planner import plan_abort, plan_rollback
+from qmigrate.planner.replaced import bring_back, replaced
 from qmigrate.ports import Progress
 from qmigrate.settings.load import Settings
 from qmigrate.text import quote
@@ -34,7 +35,7 @@ from qmigrate.text import quote
 WRITES = ("refuse", "carry", "discard", "now")
 
 
-def rollback(
+def rollback(  # noqa: PLR0913  the options of the verb
     settings: Settings | None = None,
     target: str = "-1",
     *,
@@ -43,6 +44,7 @@ def rollback(
     dry_run: bool = False,
     lock_timeout: float | None = None,
     parallel: int | None = 1,
+    without_files: bool = False,
     progress: Progress | None = None,
 ) -> UpgradeResult:
     """Roll back every applied revision after `target`.
@@ -53,6 +55,7 @@ def rollback(
         writes: what becomes of writes since: ``refuse``, ``carry`` (bring them along), ``discard`` (lose them),
             ``now`` (flip first, count afterwards: for an outage).
         parallel: collections at a time; None for as many as suit the server.
+        without_files: go also into the middle of what was squashed, where the files that lead on from there are gone.
 
     Raises:
         RefusedError: something was written since, or can't be undone; nothing was changed.
@@ -60,9 +63,10 @@ def rollback(
     """
     settings = settings or Settings.load()
     check_writes(writes)
+    how = (writes, without_files)
     if dry_run:
         with _hints_as_typed(target), session(settings, writes=False, readable=True) as opened:
-            return _foreseen(opened, target, only, writes)
+            return _foreseen(opened, target, only, how)
     with (
         _hints_as_typed(target),
         session(settings, writes=True, progress=progress, readable=True, begins=False) as opened,
@@ -81,7 +85,7 @@ def rollback(
             # the same command again, which has just finished what it had begun before.
             if not keep:
                 keep.append(_keep(opened, world, target, begun))
-            plan = _noted(opened, _planned(opened, world, keep[0], names, writes))
+            plan = _noted(opened, _planned(opened, world, keep[0], names, how))
             check_hidden(world, plan)
             left.append(_left(opened, world, plan))
             # What was begun before is done by now, so that nothing more is expected.
@@ -89,15 +93,34 @@ def rollback(
 
         made, outcomes = perform(opened, make, options)
         undo = undo_commands(fix for fixes in left for fix in fixes)
+        again = _again(opened, every := (*finished, *outcomes))
     # A downgrade() may declare hold as well.
     held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
-    return UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=(*finished, *outcomes), held=held, undo=undo)
+    return UpgradeResult(made, tuple(resumed), every, held, undo=undo, again=again)
 
 
-def _foreseen(opened: Session, target: str, only: Iterable[str] | None, writes: str) -> UpgradeResult:
+def _again(opened: Session, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """The commands, in order, that apply again what was undone: first what brings back files that lead on from there."""
+    undone = list(dict.fromkeys(one for outcome in outcomes for one in outcome.revisions))
+    if not undone:
+        return ("qmigrate upgrade head",) if outcomes else ()
+    applied, wanted = opened.ledger.all_applied(), frozenset(one.id for one in opened.revisions.order())
+    files: dict[str, None] = {}
+    for name in dict.fromkeys(outcome.collection for outcome in outcomes):
+        ids = [one.revision for one in applied.get(name, ())]
+        for one, _ in replaced(opened.revisions, name, ids, wanted).lost:
+            files[bring_back(one, opened.revisions)] = None
+    return (*files, f"qmigrate upgrade {quote(undone[0])}")
+
+
+#: What becomes of writes since, and whether it may go to where files that lead on are gone.
+_How = tuple[str, bool]
+
+
+def _foreseen(opened: Session, target: str, only: Iterable[str] | None, how: _How) -> UpgradeResult:
     """A rollback that is only planned, with what it would leave as it is."""
     world, names = observe(opened.ledger, opened.store), chosen_names(opened, only)
-    plan = _noted(opened, _plan(opened, world, target, names, writes))
+    plan = _noted(opened, _plan(opened, world, target, names, how))
     undo = undo_commands(_left(opened, world, plan))
     stay = [f"the points stay as the revision has changed them; to undo that: {'; '.join(undo)}"] if undo else []
     plan = replace(plan, notes=(*plan.notes, *_counting(opened, plan), *stay))
@@ -226,20 +249,21 @@ def _noted(opened: Session, plan: Plan) -> Plan:
     return replace(plan, notes=(*plan.notes, *notes_on(opened.problems)))
 
 
-def _plan(opened: Session, world: World, target: str, only: Iterable[str] | None, writes: str) -> Plan:
-    return _planned(opened, world, _keep(opened, world, target), only, writes)
+def _plan(opened: Session, world: World, target: str, only: Iterable[str] | None, how: _How) -> Plan:
+    return _planned(opened, world, _keep(opened, world, target), only, how)
 
 
 def _planned(
-    opened: Session, world: World, keep: frozenset[str], only: Iterable[str] | None, writes: str
+    opened: Session, world: World, keep: frozenset[str], only: Iterable[str] | None, how: _How
 ) -> Plan:
     """The plan; the names that it is about are where the ledger left them, or all where it is about none."""
     chosen = [name for name, state in world.collections.items() if state.managed and (only is None or name in only)]
     back = [name for name in chosen if not keep.issuperset(world.collections[name].applied_revisions())]
     check_names(world, opened.revisions, back or chosen)
     _refuse_inside(opened, world, keep, back)
+    writes, closed = how
     with _past_resets(opened, world):
-        plan = plan_rollback(world, opened.revisions, keep, only=only, writes=writes)
+        plan = plan_rollback(world, opened.revisions, keep, only=only, writes=writes, closed=closed)
     _refuse_filled(opened, plan, writes)
     return plan
 

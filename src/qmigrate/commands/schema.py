@@ -17,6 +17,7 @@ from qmigrate.model.schema import CollectionSchema
 from qmigrate.observe import observe
 from qmigrate.operations.vector_common import params_of
 from qmigrate.planner.members import Link, chain, naming, newest
+from qmigrate.planner.replaced import newest_of, stands_at
 from qmigrate.revisions.graph import Revisions
 from qmigrate.settings.load import Settings
 
@@ -130,7 +131,7 @@ def _live(settings: Settings, patterns: tuple[str, ...]) -> Schemas:
                 continue
             at = state.live.physical
             aliases = tuple(alias for alias in state.live.schema.aliases if not is_own_alias(alias, at))
-            newest = state.applied[-1].revision if state.applied else None
+            newest = stands_at(state, opened.revisions)
             found.append(
                 Document(
                     name=name,
@@ -157,6 +158,7 @@ def _recorded(settings: Settings, patterns: tuple[str, ...], notes: tuple[str, .
         revisions = with_inline(files, ledger)
         views = {name: view for name, view in ledger.collections().items() if view.declared is not None}
         found = []
+        passed = ledger.passed()
         for name in _chosen(patterns, views):
             view = views[name]
             applied = [entry.revision for entry in ledger.applied(name)]
@@ -165,7 +167,7 @@ def _recorded(settings: Settings, patterns: tuple[str, ...], notes: tuple[str, .
                 Document(
                     name=name,
                     source=RECORDED,
-                    revision=view.revision,
+                    revision=newest_of(name, applied, passed.get(name, frozenset()), revisions) or view.revision,
                     physical=view.physical,
                     points=None,
                     schema=declared,

@@ -36,6 +36,7 @@ from qmigrate.operations.values import Embed
 from qmigrate.planner import plan_upgrade
 from qmigrate.planner.members import made_by_glob
 from qmigrate.planner.plain_names import way_of
+from qmigrate.planner.replaced import newest_of
 from qmigrate.ports import Progress
 from qmigrate.revisions.graph import Revisions
 from qmigrate.settings.load import Settings
@@ -146,6 +147,17 @@ def ways_back(opened: Session, outcomes: Iterable[Outcome]) -> tuple[str, ...]:
         if _taken(opened, target, {name: applied.get(name, [])}) == {name: revisions}:
             targets.setdefault(target, []).append(name)
     return tuple(_command(target, names) for target, names in targets.items() if len(names) <= _NAMED)
+
+
+def reached(opened: Session, outcomes: Iterable[Outcome]) -> dict[str, str]:
+    """Collection -> where it is now, of those that something was done with."""
+    applied, passed = opened.ledger.all_applied(), opened.ledger.passed()
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(outcome.collection for outcome in outcomes if outcome.held is None):
+        ids = [one.revision for one in applied.get(name, ())]
+        newest = newest_of(name, ids, passed.get(name, frozenset()), opened.revisions)
+        found |= {name: newest} if newest is not None else {}
+    return found
 
 
 def undo_commands(numbers: Iterable[int]) -> tuple[str, ...]:
@@ -310,8 +322,9 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         notes = collect_due(opened, stop=stop, only=names, lock_timeout=lock_timeout)
         made, outcomes = perform(opened, make, options)
         held, back = held_collections(opened, names), ways_back(opened, every := (*finished, *outcomes))
+        at = reached(opened, every)
     made, undo = replace(made, notes=(*notes, *made.notes)), undo_commands(fixes_of(every))
-    result = UpgradeResult(plan=made, resumed=tuple(resumed), outcomes=every, held=held, back=back, undo=undo)
+    result = UpgradeResult(made, tuple(resumed), every, held, back, undo, at)
     failures.raise_any(result)
     return result
 

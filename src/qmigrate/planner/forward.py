@@ -187,7 +187,7 @@ def plan_upgrade(
     for revision in revisions.order():
         if revision.id in wanted:
             _apply_revision(world, drafts, (revision, *place), notes, named)
-    chosen = [draft for draft in drafts.values() if draft.parts or _to_record(draft, named)]
+    chosen = [draft for draft in drafts.values() if draft.parts or _to_record(draft, named, revisions)]
     for draft in chosen:
         _refuse_renamed(world, draft, revisions)
     fused = {draft.state.name: (fuse_by_name or {}).get(draft.state.name, fuse) for draft in chosen}
@@ -198,7 +198,7 @@ def plan_upgrade(
     return Plan(
         verb="upgrade",
         target=heads,
-        collections=tuple(_finished(draft, fuse=fused[draft.state.name]) for draft in chosen),
+        collections=tuple(_finished(draft, revisions, fuse=fused[draft.state.name]) for draft in chosen),
         notes=tuple(notes),
         checksums={revision.id: revision.checksum for revision in revisions.order()},
         held=held,
@@ -255,13 +255,13 @@ def _apply_revision(
         refs = refs_of(revision, name, exists=draft.schemas[0] is not None)
         if not refs or revision.id in draft.skip or draft.state.held:
             continue
-        refuse_lost(draft.state, draft.replaced)
+        refuse_lost(draft.state, draft.replaced, revisions)
         if _belongs(world, draft, revision, [operation for _, operation in refs], notes):
             _extend(world, draft, revision, refs)
     _warn_of_empty_globs(revision, drafts, notes)
 
 
-def _to_record(draft: _Draft, only: frozenset[str] | None) -> tuple[Revision, ...]:
+def _to_record(draft: _Draft, only: frozenset[str] | None, revisions: Revisions) -> tuple[Revision, ...]:
     """Squashed revisions that it has passed, and that are not recorded for it yet.
 
     Raises:
@@ -270,7 +270,7 @@ def _to_record(draft: _Draft, only: frozenset[str] | None) -> tuple[Revision, ..
     state = draft.state
     if not _among(state.name, only) or state.held or state.open_run is not None or draft.schemas[1] is None:
         return ()
-    refuse_lost(state, draft.replaced)
+    refuse_lost(state, draft.replaced, revisions)
     return tuple(one for one in draft.replaced.passed if one.id not in state.passed)
 
 
@@ -378,7 +378,7 @@ def _draft(
     )
 
 
-def _finished(draft: _Draft, *, fuse: bool) -> CollectionPlan:
+def _finished(draft: _Draft, revisions: Revisions, *, fuse: bool) -> CollectionPlan:
     state = draft.state
     steps: list[Step] = []
     closes: list[Closing] = []
@@ -391,7 +391,7 @@ def _finished(draft: _Draft, *, fuse: bool) -> CollectionPlan:
         # Behind what records the revisions: they are applied whatever becomes of it.
         steps += write_back_steps(found)
         done.append(found)
-    passed = _to_record(draft, None)
+    passed = _to_record(draft, None, revisions)
     if passed:
         steps, closes = _recorded(passed, position, steps, closes)
     copies = sum(found.rebuilds and found.strategy != "create" for found in done)

@@ -16,6 +16,7 @@ from qmigrate.model.names import fits
 from qmigrate.model.plan import APPLYING, Closing
 from qmigrate.model.state import CollectionState
 from qmigrate.revisions.graph import Revision, Revisions
+from qmigrate.revisions.in_git import restore_command
 from qmigrate.text import quote
 
 
@@ -62,7 +63,7 @@ def replaced(
         skip.add(one.id)
         missing = tuple(
             old
-            for old in _single(one, name, revisions)
+            for old in single_parts(one, name, revisions)
             if old not in has and (old not in never or revisions.is_gone(old))
         )
         gone = tuple(old for old in missing if revisions.is_gone(old))
@@ -89,7 +90,7 @@ def having(revisions: Revisions, name: str, applied: Collection[str]) -> frozens
     return frozenset(found)
 
 
-def _single(squashed: Revision, name: str, revisions: Revisions) -> tuple[str, ...]:
+def single_parts(squashed: Revision, name: str, revisions: Revisions) -> tuple[str, ...]:
     """The parts for a collection without those that stand for others of them."""
     parts = parts_of(squashed, name, revisions)
     inner = dict(squashed.squashed)
@@ -119,7 +120,7 @@ def parts_of(squashed: Revision, name: str, revisions: Revisions) -> tuple[str, 
 
 def ends_with(squashed: Revision, revision: str, name: str, revisions: Revisions) -> bool:
     """Whether a collection that got this revision last has all of the squashed one."""
-    parts = (parts_of(squashed, name, revisions), _single(squashed, name, revisions))
+    parts = (parts_of(squashed, name, revisions), single_parts(squashed, name, revisions))
     return any(revision == ids[-1] for ids in parts if ids)
 
 
@@ -127,7 +128,41 @@ def _is_about(old: Revision, name: str, *, gone: bool) -> bool:
     return gone if old.problem is not None else any(one.matches(name) for one in old.operations)
 
 
-def refuse_lost(state: CollectionState, found: Replaced) -> None:
+def bring_back(squashed: Revision, revisions: Revisions) -> str:
+    """The command for the files that were removed, all of them, since a part of them is refused."""
+    return restore_command(squashed, [old for old in squashed.replaces if revisions.is_gone(old)])
+
+
+def refuse_closed(state: CollectionState, keep: Collection[str], revisions: Revisions) -> None:
+    """Stop before a rollback into the middle of what was squashed, where the files that lead on from there are gone.
+
+    Args:
+        keep: ids that stay applied.
+
+    Raises:
+        RefusedError: so it is, and it isn't there already; names what to do first.
+    """
+    wanted = frozenset(one.id for one in revisions.order())
+    before, applied = (
+        replaced(revisions, state.name, ids, wanted).lost
+        for ids in (state.applied_revisions(), [one for one in state.applied_revisions() if one in keep])
+    )
+    there = {one.id for one, _ in before}
+    for one, gone in applied:
+        if one.id in there:
+            continue
+        have = [old for old in one.replaces if old in keep and old in state.applied_revisions()]
+        raise RefusedError(
+            f"{state.name} would have {', '.join(have)} of what revision {one.id} replaces, and not {', '.join(gone)}: "
+            "their files were removed from the folder, so no upgrade could go on from there",
+            hint=f"bring the files back first: {bring_back(one, revisions)}\n"
+            "or go back all the same, and bring them back before the next upgrade: "
+            f"qmigrate rollback … --only {quote(state.name)} --without-files",
+            facts={"collection": state.name, "revision": one.id, "missing": list(gone)},
+        )
+
+
+def refuse_lost(state: CollectionState, found: Replaced, revisions: Revisions) -> None:
     """Stop where a collection is in the middle of what was squashed, and can't be continued.
 
     Raises:
@@ -138,8 +173,8 @@ def refuse_lost(state: CollectionState, found: Replaced) -> None:
         raise RefusedError(
             f"{state.name} has {', '.join(have)} of what revision {one.id} replaces, and not {', '.join(gone)}, which "
             f"was removed from the folder: it can neither continue nor begin with {one.id}",
-            hint="bring the files that it replaces back from the history of your repository, run qmigrate upgrade, "
-            f"and remove them again; qmigrate show {quote(one.id)} says which collections have passed them",
+            hint=f"bring the files back that it replaces: {bring_back(one, revisions)}\n"
+            f"then qmigrate upgrade, and remove them again once qmigrate show {quote(one.id)} says that they may go",
             facts={
                 "collection": state.name,
                 "revision": one.id,

@@ -12,7 +12,7 @@ from qmigrate.model.schema import Change, CollectionSchema, changed
 from qmigrate.model.state import Applied, CollectionState, Generation, World
 from qmigrate.planner.members import Position, newest, refs_of
 from qmigrate.planner.plain_names import refuse_to_uncover
-from qmigrate.planner.replaced import unrecorded
+from qmigrate.planner.replaced import refuse_closed, unrecorded
 from qmigrate.planner.segment import fold, kept, segment
 from qmigrate.revisions.graph import Revisions
 from qmigrate.text import counted, quote
@@ -41,6 +41,7 @@ def plan_rollback(
     *,
     only: Iterable[str] | None = None,
     writes: str = "refuse",
+    closed: bool = False,
 ) -> Plan:
     """Undo every applied revision that is not in `keep`.
 
@@ -48,6 +49,7 @@ def plan_rollback(
         keep: ids of the target and all its ancestors; empty for base.
         only: restrict the work to these logical names.
         writes: ``refuse | carry | discard | now``.
+        closed: go back also to where no upgrade goes on, since files that were squashed are gone.
 
     Raises:
         RefusedError: something can't be undone; names revision and reason.
@@ -66,6 +68,9 @@ def plan_rollback(
         if entries:
             plans.append(_collection(world, revisions, state, entries, writes))
             runs[name] = max(entry.run or 0 for entry in entries)
+            # Behind what can't be undone at all: this one may be agreed to.
+            if not closed:
+                refuse_closed(state, keep, revisions)
     return Plan(
         verb="rollback",
         target=newest(revisions, keep),
