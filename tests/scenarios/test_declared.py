@@ -14,6 +14,7 @@ from tests.scenarios.cli import call
 from tests.scenarios.console import Browser
 
 from qmigrate.commands import rollback, upgrade
+from qmigrate.commands.readiness import Parts
 from qmigrate.model.schema import CollectionSchema
 
 A = {"size": 8, "distance": "Cosine"}
@@ -260,6 +261,9 @@ def test_status_names_a_command_that_is_not_refused(three, case):
         path.write_text(f'"""X."""\nfrom qdrant_client.models import Distance, VectorParams\nfrom qmigrate import op\nrevision = "000{3 + number}"\ndown_revision = {down}\ndef upgrade():\n    return [{operation}]\n')
     rows = {row["name"]: row for row in call(three.root, "status", "--json").json["data"]["collections"]}
     assert rows["docs"]["next_command"] == command
+    # A probe and the console ask the same.
+    looked = {row.name: (row.state, row.detail, row.next_command) for row in Parts(three.settings(), 5).look().collections}
+    assert looked == {name: (row["state"], row["detail"], row["next_command"]) for name, row in rows.items()}
     assert f"Next: {command}" in call(three.root, "status").out
     done = call(three.root, *shlex.split(command)[1:])
     assert done.code == code, done.text
@@ -294,6 +298,11 @@ def test_two_branches_are_merged_without_renaming(tmp_path):
         made.append((path, "from qmigrate import op\n" + text))
     for path, text in made:
         path.write_text(text)
+    assert call(tmp_path, "rollback", "base", "--discard-writes").code == 0
+    (row,) = call(tmp_path, "status", "--json").json["data"]["collections"]
+    # Also where nothing of it is there yet.
+    assert (row["revision"], row["next_command"]) == (None, 'qmigrate revision --merge -m "merge"')
+    assert call(tmp_path, "upgrade", first.stem[:14]).code == 0
     names = sorted(path.name for path in versions.glob("*.py"))
     said = call(tmp_path, "status", "--json").json["data"]["collections"]
     assert [row["next_command"] for row in said] == ['qmigrate revision --merge -m "merge"']

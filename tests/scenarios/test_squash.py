@@ -142,6 +142,11 @@ def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
 
 
+def typed(folder: Path, line: str) -> None:
+    """What a person copies from the terminal."""
+    subprocess.run(["sh", "-c", line], cwd=folder, check=True, capture_output=True)
+
+
 @pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.nightly)])
 def test_back_into_the_middle_with_the_files_gone(local, count):
     """It is refused before anything is done; agreed to, it says how to go on, and that is a command that works."""
@@ -157,7 +162,7 @@ def test_back_into_the_middle_with_the_files_gone(local, count):
     git(local.root, "add", ".")
     git(local.root, "commit", "-q", "-m", "squashed")
     command = next(one for one in call(local.root, "show", whole).out.splitlines() if "git rm" in one)
-    subprocess.run(command, shell=True, cwd=local.root, check=True, capture_output=True)
+    typed(local.root, command)
     assert [path.name for path in (local.root / "qdrant_migrations" / "versions").iterdir()] == [f"{whole}_squashed.py"]
     git(local.root, "commit", "-q", "-m", "removed")
     target = f"{count - 1:04d}"
@@ -175,7 +180,7 @@ def test_back_into_the_middle_with_the_files_gone(local, count):
     shown = call(local.root, "show", whole).out
     assert (restore in shown, "needed here. Bring them back:" in shown) == (True, True)
     assert restore in call(local.root, "upgrade").err
-    subprocess.run(restore, shell=True, cwd=local.root, check=True, capture_output=True)
+    typed(local.root, restore)
     done = call(local.root, *shlex.split(again)[1:])
     assert done.code == 0, done.text
     assert f"Done: 1 collection at {whole} " in done.out

@@ -175,7 +175,7 @@ def _check_named(shell: Shell, target: str, only: tuple[str, ...]) -> None:
 @click.option("--carry-writes", is_flag=True, help="Carry back what was written since.")
 @click.option("--discard-writes", is_flag=True, help="Discard what was written since.")
 @click.option("--now", is_flag=True, help="Go back first and count afterwards: for an outage.")
-@click.option("--without-files", is_flag=True, help="Go to where no upgrade goes on: squashed files that lead on are gone.")
+@click.option("--without-files", is_flag=True, help="Also to where only squashed files lead on that are gone.")
 @dry_run
 @lock_timeout
 @parallel

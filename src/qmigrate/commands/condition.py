@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from qmigrate.commands.held_runs import held_run
 from qmigrate.commands.results import Held
 from qmigrate.drift import differences, effective
-from qmigrate.errors import QmigrateError
+from qmigrate.errors import PlanError, QmigrateError, RevisionError
 from qmigrate.model.names import generation_word
 from qmigrate.model.state import CollectionState, OpenRun, World, marks_of
 from qmigrate.observe import check_ownership
+from qmigrate.planner.forward import plan_upgrade
+from qmigrate.revisions.graph import Revisions
 from qmigrate.text import quote
 
 
@@ -68,6 +71,42 @@ def condition(world: World, state: CollectionState, missing: tuple[str, ...]) ->
     if state.live is not None and state.live.status != "green":
         back = f"{state.live.status}: optimizing" + (f", {back}" if back else "")
     return "ready", back, None
+
+
+#: What to report about a collection, and the next command.
+Said = tuple[str, str | None]
+
+
+def ways_forward(world: World, files: Revisions, rows: Mapping[str, Said]) -> dict[str, Said]:
+    """The same of pending collections with a next command that is not refused, where `upgrade` would be.
+
+    Args:
+        rows: logical name, which may be one that a revision creates -> what :func:`condition` says.
+    """
+    names = [name for name, (_, command) in rows.items() if command == "qmigrate upgrade"]
+    heads = files.heads()
+    if len(heads) > 1:
+        more = f", in {len(heads)} heads: {', '.join(heads)}"
+        return {**rows, **{name: (rows[name][0] + more, 'qmigrate revision --merge -m "merge"') for name in names}}
+    # All in one go first: of a thousand that are in order none has to be planned by itself.
+    single = names if _refused(world, files, names) is not None else []
+    found = dict(rows)
+    for name in single:
+        error = _refused(world, files, [name])
+        if error is not None:
+            # The lint names every operation like that, where it is written; the plan stops at the first one.
+            lint = isinstance(error, PlanError | RevisionError)
+            command = "qmigrate check --offline" if lint else str(error.facts.get("next", "qmigrate doctor"))
+            found[name] = (f"{rows[name][0]}, refused: {error.message}", command)
+    return found
+
+
+def _refused(world: World, files: Revisions, names: Sequence[str]) -> QmigrateError | None:
+    try:
+        plan_upgrade(world, files, files.resolve("heads", current=frozenset()), only=names)
+    except QmigrateError as error:
+        return error
+    return None
 
 
 def _foreign(state: CollectionState) -> str:

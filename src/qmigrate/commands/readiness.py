@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from qmigrate.commands.condition import condition, drifted, percent
+from qmigrate.commands.condition import condition, drifted, percent, ways_forward
 from qmigrate.commands.expect import Expectation, judge, opened
 from qmigrate.commands.held_runs import held_run
 from qmigrate.commands.inline import applied_files, files_of, with_inline
@@ -251,8 +251,16 @@ def standings(world: World, files: Revisions | None) -> list[Standing]:
     Args:
         files: None where there are none, so that what is pending is unknown.
     """
-    rows = [_standing(world, files, name) for name in sorted(world.collections)]
-    return [*(row for row in rows if row is not None), *_to_create(world, files)]
+    found = [_standing(world, files, name) for name in sorted(world.collections)]
+    rows = [*(row for row in found if row is not None), *_to_create(world, files)]
+    if files is None:
+        return rows
+    said = {row.name: (row.detail, row.next_command) for row in rows if row.state == "pending"}
+    ways = ways_forward(world, files, said)
+    return [
+        replace(row, detail=ways[row.name][0], next_command=ways[row.name][1]) if row.name in ways else row
+        for row in rows
+    ]
 
 
 def changed_files(files: Revisions, ledger: Ledger) -> tuple[str, ...]:

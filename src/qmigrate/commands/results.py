@@ -81,6 +81,8 @@ def erased_of(outcome: Outcome, step: int) -> Erasure | None:
     left = verified.left or {}
     counts = {"live": live, "generations": sum(selected.there.values()) - live, **forgotten.counts}
     copies = outcome.facts(Copies, step)
+    said = known(copies.unseen)
+    unseen = (f"snapshots could not be listed ({said}): list them with a key that may: qmigrate snapshot list",)
     return Erasure(
         ids=selected.changes,
         places=tuple(ErasedPlace(name, count, left.get(name, 0)) for name, count in counts.items()),
@@ -96,14 +98,8 @@ def erased_of(outcome: Outcome, step: int) -> Erasure | None:
             for entry in copies.holding or ()
         ),
         made=known(copies.made),
-        beyond=(*(forgotten.beyond or ()), *_unseen(copies)),
+        beyond=(*(forgotten.beyond or ()), *(unseen if said else ())),
     )
-
-
-def _unseen(copies: Copies) -> tuple[str, ...]:
-    said = known(copies.unseen)
-    told = f"snapshots could not be listed ({said}): list them with a key that may: qmigrate snapshot list"
-    return (told,) if said else ()
 
 
 __all__ = [

@@ -73,12 +73,10 @@ def rollback(  # noqa: PLR0913  the options of the verb
         stop_on_signals(opened.progress) as stop,
     ):
         opened.parallel = at_once(opened.store, parallel)
-        names = chosen_names(opened, only)
-        begun = begun_revisions(opened, "rollback", names)
+        begun = begun_revisions(opened, "rollback", names := chosen_names(opened, only))
         options = RunOptions(stop, lock_timeout, only=names)
         resumed, finished = finish_open_runs(opened, options)
-        keep: list[frozenset[str]] = []
-        left: list[frozenset[int]] = []
+        keep, left = list[frozenset[str]](), list[frozenset[int]]()
 
         def make(world: World) -> Plan:
             # A relative target is counted once: planning again after a partial run must not go back further. Nor must
@@ -92,15 +90,15 @@ def rollback(  # noqa: PLR0913  the options of the verb
             return check_plan(opened, plan if resumed else _explained(world, plan, target, names))
 
         made, outcomes = perform(opened, make, options)
-        undo = undo_commands(fix for fixes in left for fix in fixes)
         again = _again(opened, every := (*finished, *outcomes))
     # A downgrade() may declare hold as well.
     held = tuple(outcome.held for outcome in outcomes if outcome.held is not None)
+    undo = undo_commands(fix for fixes in left for fix in fixes)
     return UpgradeResult(made, tuple(resumed), every, held, undo=undo, again=again)
 
 
 def _again(opened: Session, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    """The commands, in order, that apply again what was undone: first what brings back files that lead on from there."""
+    """The commands, in order, that apply again what was undone: first those for files that lead on from there."""
     undone = list(dict.fromkeys(one for outcome in outcomes for one in outcome.revisions))
     if not undone:
         return ("qmigrate upgrade head",) if outcomes else ()

@@ -27,8 +27,8 @@ class ShownRevision:
         operations: what ``upgrade()`` does, in words.
         way_back: ``derived`` from what was there before, ``downgrade()`` of the file, or why there is none.
         requires_sql: Alembic's revision that must be applied first, or None.
-        applied: collections that are at it or past it, also where that is only recorded, since they had what it replaces;
-            None where the ledger can't be read.
+        applied: collections that are at it or past it, also where that is only recorded; None where the ledger can't be
+            read.
         replaces: what it stands for, where it was squashed from others.
         replaced_files: those of their files that are still there.
         replaced_by: the squashed revision that stands for it, or None.

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qmigrate.commands.condition import condition, eta, percent
+from qmigrate.commands.condition import condition, eta, percent, ways_forward
 from qmigrate.commands.names import check_recorded
 from qmigrate.commands.results import CollectionStatus, History, HistoryEntry, Since, Status
 from qmigrate.commands.session import Session, notes_on, opened_ledger, read_readable, session
@@ -24,9 +24,7 @@ from qmigrate.errors import (
     LedgerError,
     NotFoundError,
     NoVersionsError,
-    PlanError,
     QmigrateError,
-    RevisionError,
     StoreError,
 )
 from qmigrate.ledger import DeletionRow, HistoryRow, Ledger, RunRow
@@ -37,7 +35,7 @@ from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import FIXED, SQUASHED
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import observe
-from qmigrate.planner.forward import pending, plan_upgrade, to_create
+from qmigrate.planner.forward import pending, to_create
 from qmigrate.planner.members import before_birth, untouched
 from qmigrate.planner.replaced import replaced, stands_at
 from qmigrate.revisions.graph import Revision
@@ -67,8 +65,14 @@ def status(settings: Settings | None = None, *, count_writes: bool = False) -> S
         wanted = opened.revisions.resolve("heads", current=frozenset())
         until = math.inf if count_writes else time.monotonic() + SECONDS
         rows = tuple(_row(opened, world, name, wanted, until) for name in sorted(world.collections))
-        rows = tuple(_with_way(opened, world, row, wanted) for row in rows if row is not None)
         new = _to_create(opened, world)
+        found = [_with_rest(opened, world, row, wanted) for row in rows if row is not None]
+        said = {row.name: (row.detail, row.next_command) for row in (*found, *new) if row.state == "pending"}
+        ways = ways_forward(world, opened.revisions, said)
+        every = [
+            replace(row, detail=ways[row.name][0], next_command=ways[row.name][1]) if row.name in ways else row
+            for row in (*found, *new)
+        ]
         notes = list(notes_on(opened.problems))
         notes += world.capabilities.silent
         notes += _sql_notes(opened, world, wanted)
@@ -82,8 +86,8 @@ def status(settings: Settings | None = None, *, count_writes: bool = False) -> S
             qdrant=world.capabilities.label,
             ledger=opened.ledger.url_label,
             head=heads[0] if len(heads) == 1 else None,
-            collections=(*(row for row in rows if row is not None), *new),
-            pending=sum(1 for row in (*rows, *new) if row is not None and row.pending),
+            collections=tuple(every),
+            pending=sum(1 for row in every if row.pending),
             notes=tuple(notes),
         )
 
@@ -254,26 +258,11 @@ def _row(
     )
 
 
-def _with_way(opened: Session, world: World, row: CollectionStatus, wanted: frozenset[str]) -> CollectionStatus:
-    """With a next command that is not refused, where `upgrade` would be; and what the newest revisions leave out."""
+def _with_rest(opened: Session, world: World, row: CollectionStatus, wanted: frozenset[str]) -> CollectionStatus:
+    """With what is not recorded yet, and what the newest revisions leave out."""
     if row.state in ("ready", "drift") and row.revision is not None and not row.pending:
         detail = ", ".join(filter(None, (row.detail, _to_record(opened, world, row, wanted))))
         return replace(row, untouched=untouched(opened.revisions, row.name, row.revision, wanted), detail=detail)
-    if row.state != "pending" or row.next_command != "qmigrate upgrade":
-        return row
-    heads = opened.revisions.heads()
-    if len(heads) > 1:
-        detail = f"{row.detail}, in {len(heads)} heads: {', '.join(heads)}"
-        return replace(row, next_command='qmigrate revision --merge -m "merge"', detail=detail)
-    try:
-        plan_upgrade(world, opened.revisions, wanted, only=[row.name])
-    except (PlanError, RevisionError) as error:
-        # The lint names every operation like that, where it is written; the plan stops at the first one.
-        return replace(row, next_command="qmigrate check --offline", detail=f"{row.detail}, refused: {error.message}")
-    except QmigrateError as error:
-        # A plan refuses it, too.
-        following = str(error.facts.get("next", "qmigrate doctor"))
-        return replace(row, next_command=following, detail=f"{row.detail}, refused: {error.message}")
     return row
 
 

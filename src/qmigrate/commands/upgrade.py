@@ -283,7 +283,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     """Bring every collection that a pending revision names to `target`.
 
     Interrupted runs are finished first, from their stored jobs, and with ``rebuild.gc: auto`` what is past its holdover
-    is retired: a failure there is a note. Then each is planned, built, proven, and swapped in, or held until `cutover`.
+    is retired: a failure there is a note. Each is planned, built, proven, and swapped in, or held until `cutover`.
 
     Args:
         target: ``head``, a revision id or unique prefix, or ``+N``, counted from before a run that is finished first.
@@ -305,7 +305,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
     settings = settings or Settings.load()
     _check_target(target)
     if dry_run:
-        return UpgradeResult(plan=plan(settings, target, only), resumed=(), outcomes=())
+        return UpgradeResult(plan(settings, target, only), (), ())
     with session(settings, writes=True, progress=progress) as opened, stop_on_signals(opened.progress) as stop:
         opened.parallel = at_once(opened.store, parallel)
         names, failures = chosen_names(opened, only), Failures(opened.progress, keep_going=keep_going)
@@ -321,8 +321,8 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         resumed, finished = finish_open_runs(opened, options)
         notes = collect_due(opened, stop=stop, only=names, lock_timeout=lock_timeout)
         made, outcomes = perform(opened, make, options)
-        held, back = held_collections(opened, names), ways_back(opened, every := (*finished, *outcomes))
-        at = reached(opened, every)
+        held, every = held_collections(opened, names), (*finished, *outcomes)
+        back, at = ways_back(opened, every), reached(opened, every)
     made, undo = replace(made, notes=(*notes, *made.notes)), undo_commands(fixes_of(every))
     result = UpgradeResult(made, tuple(resumed), every, held, back, undo, at)
     failures.raise_any(result)

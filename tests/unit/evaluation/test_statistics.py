@@ -107,7 +107,7 @@ def test_a_question_without_an_old_result_shows_nothing_of_the_new_search(answer
     ids=["undecided", "better", "worse"],
 )
 def test_a_share_is_not_read_as_a_figure(count, new, reason):
-    """A reason says what its share is of, with both figures: a share above 1 is no nDCG."""
+    """A reason says what its share is of, with both figures: no nDCG is above 1."""
     found = [
         Answered(Question(text="x", relevant={0: 1.0}), [9, 0], [*range(11, 10 + new), 0], (0.1, 0.1)) for _ in range(count)
     ]

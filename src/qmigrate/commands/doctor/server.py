@@ -425,7 +425,8 @@ def reached(patient: Deployment) -> Iterator[Check]:
     ledger = patient.ledger()
     identity = ledger.identity()
     told = examine.examine_ledger(ledger.database)
-    known = f"identity {identity}" if identity else "no tables yet: the first command that records something (upgrade, adopt) makes them"
+    none = "no tables yet: the first command that records something (upgrade, adopt) makes them"
+    known = f"identity {identity}" if identity else none
     milliseconds = told.seconds * 1000
     yield Check(
         "ledger",
