@@ -8,6 +8,7 @@ import pytest
 import yaml
 from tests.embed_server import EmbeddingServer
 from tests.harness import CREATE, Deployment
+from tests.scenarios.cli import call
 
 from qmigrate.cli import main
 from qmigrate.commands import rollback, upgrade
@@ -162,6 +163,8 @@ def test_a_plan_says_that_a_model_is_random_or_cannot_be_loaded(filled):
     notes = upgrade.plan(filled.settings()).notes
     assert any("is filled by words with random weights (seed 7): for trials only" in note for note in notes)
     (here,) = (note for note in notes if "embedder 'words'" in note and "an upgrade from here is refused (2)" in note)
+    said = call(filled.root, "plan")
+    assert (said.code, "Nothing was written. Run it where nothing of what the notes name is missing: " in said.out) == (0, True)
     if importlib.util.find_spec("torch") is None:
         assert "pip install 'qdrant-migrations[open-clip]'" in here
     configure(filled, words={"type": "hashin"})

@@ -167,6 +167,46 @@ def test_a_recipe_for_texts_works_as_it_stands(tmp_path, recipe):
         assert found_by(made, "ranked.py", "ranked", "number77", path=str(tmp_path / "qdrant")) == [77]
 
 
+def test_hybrid_search_without_a_server(tmp_path, monkeypatch):
+    """In local mode the embedder of the settings makes the words of a question, as on the page."""
+    made = texts(tmp_path, {"path": str(tmp_path / "qdrant")})
+    run(made, next(text for text in TEXTS if text.startswith("Dense to hybrid")))
+    monkeypatch.chdir(made.root)
+    found = found_by(made, "search_here.py", "hybrid", "number77", topic_vector(5), path=str(tmp_path / "qdrant"))
+    # By the vector alone it is of another topic.
+    assert 77 in found
+    assert any(one % 8 == 5 for one in found if one != 77)
+
+
+#: The extra of a distribution in a command, and a row of the table of what each type of embedder needs.
+EXTRA = re.compile(r"qdrant-migrations\[[a-z0-9-]+\]")
+ROW = re.compile(r"\| (`\w+`(?:, `\w+`)*) \| .* \| (.*) \|")
+INSTALLED = {
+    name: set(EXTRA.findall(row[2]))
+    for row in map(ROW.fullmatch, (ROOT / "docs" / "embedders.md").read_text(encoding="utf-8").splitlines())
+    if row is not None and (EXTRA.search(row[2]) or row[2] == "–")
+    for name in re.findall(r"\w+", row[1])
+}
+
+
+def test_the_table_of_what_is_installed_is_read():
+    """Else the next test would compare nothing."""
+    assert INSTALLED["bm25"] == {"qdrant-migrations[bm25]"}
+    assert INSTALLED["colbert"] == INSTALLED["splade"] == {"qdrant-migrations[sentence-transformers]"}
+    assert not INSTALLED["http"]
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, *TEXTS], ids=map(title, [*RECIPES, *TEXTS]))
+def test_a_recipe_names_what_has_to_be_installed(recipe):
+    """What its embedders need, as the page about embedders has it, and nothing else."""
+    first = FIRST if recipe in RECIPES else TEXTS_FIRST
+    embedders = yaml.safe_load(re.search(r"```yaml\n(.*?)```", first, re.DOTALL)[1])["embedders"]
+    used = {embedders[name]["type"] for name in re.findall(r"Embed\(\s*\"(\w+)\"", recipe)}
+    needs = set().union(*(INSTALLED[kind] for kind in used))
+    assert set(EXTRA.findall(recipe)) == needs
+    assert not needs or re.match(r"[^\n]*\n\nNeeds `pip install '", recipe)
+
+
 @pytest.mark.server
 def test_hybrid_search_finds_what_either_alone_does_not(qdrant_with, tmp_path):
     """Vectors know topics, words know numbers: fused as on the page, a question by either finds its point."""

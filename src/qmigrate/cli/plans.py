@@ -49,7 +49,8 @@ def show_plan(console: Console, plan: Plan, command: str, *, only: Sequence[str]
     if not plan.collections:
         console.print(nothing_to_do(plan, only))
         return
-    console.print(Text.assemble("Nothing was written. Run it: ", (command, "bold")))
+    run = "Run it where nothing of what the notes name is missing: " if plan.elsewhere else "Run it: "
+    console.print(Text.assemble(f"Nothing was written. {run}", (command, "bold")))
 
 
 def _money(plan: Plan) -> list[str]:

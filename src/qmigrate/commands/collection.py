@@ -35,8 +35,8 @@ class RevisionStep:
     Attributes:
         down: revisions that it follows.
         operations: what it does here, one line each; empty when its file is gone, or it is about others.
-        state: ``applied``, also where that is only recorded, since what it replaces is; ``pending``; or ``passed`` where
-            it has nothing to do with this collection.
+        state: ``applied``, also where that is only recorded; ``pending``; or ``passed`` where it has nothing to do with
+            this collection.
         last: how it was applied last; None where it never was.
     """
 

@@ -66,13 +66,14 @@ def with_refusals(
         if state is not None and item.job.collection not in busy:
             _item(opened, world, state, item, found)
     notes = tuple(dict.fromkeys((*plan.notes, *found.notes)))
-    return replace(plan, notes=notes, refusals=tuple(dict.fromkeys(found.refusals)))
+    return replace(plan, notes=notes, refusals=tuple(dict.fromkeys(found.refusals)), elsewhere=found.elsewhere)
 
 
 @dataclass(slots=True)
 class _Found:
     refusals: list[Refusal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    elsewhere: bool = False
 
     def refuse(self, collection: str | None, error: QmigrateError) -> None:
         """An upgrade would raise this."""
@@ -104,6 +105,7 @@ def _rights(opened: Session, plan: Plan, found: _Found) -> None:
         rights = examiner.rights()
         if rights.accepted and not rights.manages:
             found.notes.append("the api key may not manage collections: an upgrade with it is refused (9)")
+            found.elsewhere = True
 
 
 def _resumed(opened: Session, world: World, run: OpenRun, found: _Found) -> None:
@@ -146,6 +148,7 @@ def _item(opened: Session, world: World, state: CollectionState, item: Collectio
         # What plans needs no model: a pipeline without it may show what another machine does.
         repair = f": {error.hint}, or upgrade where it is installed" if error.hint else ""
         found.notes.append(f"{name}: {error.message}; an upgrade from here is refused ({error.exit_code}){repair}")
+        found.elsewhere = True
     except _EnoughError:
         found.notes.append(f"{name}: not all of it could be checked in {took(_LONGEST)}; an upgrade checks the rest")
     except QmigrateError as error:

@@ -19,7 +19,7 @@ from qmigrate.commands.run_job import RunOptions, moved_since
 from qmigrate.commands.run_plan import finish_open_runs, perform_exactly
 from qmigrate.commands.session import Session, session
 from qmigrate.commands.sql_gate import waits, within_reach
-from qmigrate.commands.upgrade import check_names, planned, reached, ways_back
+from qmigrate.commands.upgrade import afterwards, check_names, planned
 from qmigrate.engine.executor import stop_on_signals
 from qmigrate.errors import DriftError, ForeignLedgerError, RefusedError, UsageError
 from qmigrate.model.facts.stored import by_field, loaded, refuse_unknown
@@ -233,7 +233,7 @@ def upgrade_planned(
         outcomes = perform_exactly(opened, _of(saved.plan, left), options)
         held = held_collections(opened, tuple(_names(list(saved.plan.collections))))
         every = (*finished, *outcomes)
-        back, at = ways_back(opened, every), reached(opened, every)
+        back, at = afterwards(opened, every)
     return UpgradeResult(plan=saved.plan, resumed=tuple(resumed), outcomes=every, held=held, back=back, at=at)
 
 

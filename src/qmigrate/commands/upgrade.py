@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -158,6 +158,11 @@ def reached(opened: Session, outcomes: Iterable[Outcome]) -> dict[str, str]:
         newest = newest_of(name, ids, passed.get(name, frozenset()), opened.revisions)
         found |= {name: newest} if newest is not None else {}
     return found
+
+
+def afterwards(opened: Session, outcomes: Sequence[Outcome]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The commands that lead back, and where each collection is now."""
+    return ways_back(opened, outcomes), reached(opened, outcomes)
 
 
 def undo_commands(numbers: Iterable[int]) -> tuple[str, ...]:
@@ -321,8 +326,7 @@ def upgrade(  # noqa: PLR0913  the options of the verb
         resumed, finished = finish_open_runs(opened, options)
         notes = collect_due(opened, stop=stop, only=names, lock_timeout=lock_timeout)
         made, outcomes = perform(opened, make, options)
-        held, every = held_collections(opened, names), (*finished, *outcomes)
-        back, at = ways_back(opened, every), reached(opened, every)
+        held, (back, at) = held_collections(opened, names), afterwards(opened, every := (*finished, *outcomes))
     made, undo = replace(made, notes=(*notes, *made.notes)), undo_commands(fixes_of(every))
     result = UpgradeResult(made, tuple(resumed), every, held, back, undo, at)
     failures.raise_any(result)

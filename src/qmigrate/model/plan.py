@@ -456,6 +456,7 @@ class Plan:
         held: collections that are built and wait for their cut-over: nothing is planned for them.
         waiting: revision -> the SQL revision that it waits for: neither it nor what follows it is planned.
         refusals: what would stop it before its first write, as far as a plan looks for that.
+        elsewhere: an upgrade would be refused from this machine or with this key alone; a note says what is missing.
     """
 
     verb: str
@@ -466,6 +467,7 @@ class Plan:
     held: tuple[str, ...] = ()
     waiting: Mapping[str, str] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
+    elsewhere: bool = False
 
     @property
     def money(self) -> tuple[float, float] | None:
