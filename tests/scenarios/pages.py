@@ -27,7 +27,7 @@ def shape(line: str) -> str:
 def run(text: str, folder: Path) -> list[str]:
     """Follow a page in a folder: write the files that it shows, type its commands, and compare what it says they print.
 
-    Lines below a command are lines that it prints, in this order; `…` stands for any.
+    Lines below a command are all that it prints, but for empty ones; a line `…` stands for any.
 
     Args:
         text: of the page, or a part of it.
@@ -59,12 +59,15 @@ def _type(command: str, shown: str, folder: Path) -> None:
     wanted = _EXIT.search(command)
     assert code == (int(wanted[1]) if wanted else 0), f"{command}\n{said}"
     printed = [shape(line) for line in said.splitlines()]
-    at = 0
-    for line in filter(str.strip, shown.splitlines()):
+    at, lines = 0, [line for line in shown.splitlines() if line.strip()]
+    for line in lines:
         if line.strip() == "…":
             continue
         assert shape(line) in printed[at:], f"{command} doesn't print\n{line}\nafter the lines before it, but\n{said}"
         at = printed.index(shape(line), at) + 1
+    if lines and all(line.strip() != "…" for line in lines):
+        left = [line for line in filter(None, printed) if line not in map(shape, lines)]
+        assert not left, f"{command} prints more than is shown, and no … stands for it: {left}"
 
 
 def _answer(words: list[str], folder: Path) -> tuple[int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shlex
 import socket
 import subprocess
 import sys
@@ -51,6 +52,17 @@ def test_the_first_thing_may_be_to_adopt(live):
     assert (live / "qdrant_migrations" / "script.py.mako").exists()
     assert call(live, "status", "--exit-code").code == 0
     assert call(live, "upgrade").code == 0
+
+
+def test_a_dry_run_of_adopt_ends_with_the_command_for_what_it_shows(live):
+    """The real run makes the very file, although ids are moments; what was typed is in it."""
+    shown = call(live, "adopt", "docs", "--dry-run", "-m", "as it is")
+    command = shown.out.splitlines()[-1].partition("Run it: ")[2]
+    wanted = re.search(r"would write (\S+)", shown.out)[1]
+    done = call(live, *shlex.split(command)[1:])
+    assert done.code == 0, done.text
+    assert f"made {wanted}" in done.out
+    assert (live / wanted).read_text() in shown.out + "\n"
 
 
 def test_revisions_that_were_applied_are_missed(live):

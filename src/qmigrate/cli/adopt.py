@@ -109,6 +109,7 @@ def adopt(  # noqa: PLR0913  the options of the verb
     creates get one, written from what is there. No point, setting or name is changed.
     """
     import qmigrate.commands.adopt as command
+    from qmigrate.revisions.new import is_moment
 
     with shell.progress() as progress:
         result = command.adopt(
@@ -123,9 +124,12 @@ def adopt(  # noqa: PLR0913  the options of the verb
             parallel=parallel,
             progress=progress,
         )
-    flags = [f"--alias {alias}"] if alias else []
-    flags += ["--take-over"] if take_over else []
-    again = " ".join(["qmigrate", "adopt", f"'{pattern}'" if set(pattern) & set("*?[") else pattern, *flags])
+    words = ["qmigrate", "adopt", pattern, *(["--alias", alias] if alias else []), *(["--take-over"] if take_over else [])]
+    words += ["-m", message] if message else []
+    # Without it the real run would have another moment as its id than the one that is shown here.
+    new = next((row.revision for row in result.rows if row.how == "baseline"), None) if result.file else None
+    chosen = rev_id or (new if dry_run and new and is_moment(new) else None)
+    again = shlex.join([*words, *(["--rev-id", chosen] if chosen else [])])
     shell.show(result, functools.partial(show_adopted, command=again))
     return result.exit_code
 

@@ -174,8 +174,8 @@ STYLES = {
     "plain": "magenta",
 }
 HEADER = ("collection", "revision", "generation", "points", "state")
-#: Longest docstring line shown after a revision's id.
-DOC = 22
+#: Longest docstring line shown after a revision's id, and longest id that is a number.
+DOC, _NUMBER = 22, 9
 
 
 def show_status(console: Console, status: Status) -> None:
@@ -219,7 +219,11 @@ def _next(status: Status) -> str | None:
 
 def _table(status: Status, following: str | None, width: int) -> list[Text]:
     details = [_detail(row, following) for row in status.collections]
-    for doc, inline in ((True, True), (False, True), (True, False), (False, False)):
+    ways = [(True, True), (False, True), (True, False), (False, False)]
+    if any(len(row.revision or "") > _NUMBER for row in status.collections):
+        # A moment alone says nothing to a person: its title comes before details in the same line.
+        ways[1:3] = ways[2:0:-1]
+    for doc, inline in ways:
         shown = details if inline else [""] * len(details)
         rows = [_cells(row, doc, detail) for row, detail in zip(status.collections, shown, strict=True)]
         lines = columns(rows, header=HEADER, right={3})

@@ -434,9 +434,11 @@ def _closing(result: UpgradeResult) -> Text:
         return Text(f"Aborted: {what} in {total}.{stays}")
     if result.plan.verb == "rollback":
         back = f"Rolled back: {what} in {total}. To apply it again"
-        if len(result.again) == 1:
-            return Text.assemble(f"{back}: ", (result.again[0], "bold"))
-        return Text.assemble(f"{back}, in this order:", *((f"\n  {one}", "bold") for one in result.again))
+        revisions = [one for outcome in result.outcomes for one in outcome.revisions]
+        again = result.again or (f"qmigrate upgrade {quote(revisions[0] if revisions else 'head')}",)
+        if len(again) == 1:
+            return Text.assemble(f"{back}: ", (again[0], "bold"))
+        return Text.assemble(f"{back}, in this order:", *((f"\n  {one}", "bold") for one in again))
     at = f" at {', '.join(_reached(result))}" if result.plan.target else ""
     done = Text(f"Done: {what}{at} in {total}.")
     if result.back:

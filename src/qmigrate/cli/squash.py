@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("-m", "--message", help="First line of its docstring; by default what it replaces.")
 @click.option("--elide-data", is_flag=True, help="Leave out what the revisions do with points.")
 @click.option("--keep-data", is_flag=True, help="Leave revisions that do something with points as they are.")
-@click.option("--rev-id", metavar="ID", help="Its id, instead of FROM_TO.")
+@click.option("--rev-id", metavar="ID", help="Its id, instead of FROM_TO, or of the moment in a folder of moments.")
 @click.option("--dry-run", is_flag=True, help="Show the file, and write none.")
 @with_shell
 def squash(

@@ -101,7 +101,7 @@ def _again(opened: Session, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     """The commands, in order, that apply again what was undone: first those for files that lead on from there."""
     undone = list(dict.fromkeys(one for outcome in outcomes for one in outcome.revisions))
     if not undone:
-        return ("qmigrate upgrade head",) if outcomes else ()
+        return ()
     applied, wanted = opened.ledger.all_applied(), frozenset(one.id for one in opened.revisions.order())
     files: dict[str, None] = {}
     for name in dict.fromkeys(outcome.collection for outcome in outcomes):

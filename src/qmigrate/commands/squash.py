@@ -12,7 +12,7 @@ from qmigrate.errors import QmigrateError, RefusedError, RevisionError, UsageErr
 from qmigrate.planner.members import chain
 from qmigrate.revisions import alembic_files
 from qmigrate.revisions.graph import Revision, Revisions
-from qmigrate.revisions.new import NewFile, compose_squashed, write_new
+from qmigrate.revisions.new import NewFile, compose_squashed, new_id, write_new
 from qmigrate.settings.load import Settings
 from qmigrate.text import quote
 
@@ -81,7 +81,7 @@ def squash(
         points: what becomes of operations that change points and leave no trace in a schema: ``elide`` leaves them
             out, ``keep`` leaves their revisions as they are, and squashes what is before and after each. None where
             there are none, or a person has to choose.
-        revision_id: instead of the ids of both ends.
+        revision_id: instead of the ids of both ends, or of the moment in a folder of moments.
         dry_run: compose only.
 
     Raises:
@@ -105,7 +105,9 @@ def squash(
     if revision_id is not None and len(runs) > 1:
         raise UsageError(f"{len(runs)} revisions are needed, and --rev-id names one", hint="leave --rev-id out")
     wholes = [squashed(revisions, run) for run in runs]
-    composed = [_composed(settings, run, whole, message, revision_id) for run, whole in zip(runs, wholes, strict=True)]
+    composed: list[NewFile] = []
+    for run, whole in zip(runs, wholes, strict=True):
+        composed.append(_composed(settings, run, whole, (message, revision_id), composed[-1] if composed else None))
     if not dry_run:
         _write(settings, revisions, composed, wholes)
     files = tuple(_file(revisions, made, whole) for made, whole in zip(composed, wholes, strict=True))
@@ -126,8 +128,19 @@ def _undecided(found: Sequence[Revision], changing: Sequence[Revision]) -> Refus
 
 
 def _composed(
-    settings: Settings, run: Sequence[Revision], whole: Whole, message: str | None, revision_id: str | None
+    settings: Settings,
+    run: Sequence[Revision],
+    whole: Whole,
+    given: tuple[str | None, str | None],
+    after: NewFile | None,
 ) -> NewFile:
+    """The file of one run.
+
+    Args:
+        given: message and id, where they were asked for.
+        after: one that is not written yet, and has another id.
+    """
+    message, revision_id = given
     # Of what was squashed before, the ends of that: the name says what all of it stands for.
     first, last = (run[0].replaces or (run[0].id,))[0], (run[-1].replaces or (run[-1].id,))[-1]
     variables: dict[str, object] = {"replaces": whole.replaces}
@@ -140,7 +153,8 @@ def _composed(
     return compose_squashed(
         settings.scripts,
         (message or f"squashed {first} to {last}", message or "squashed"),
-        revision_id or f"{first}_{last}",
+        # Two moments in one name would leave no room for anything else in a line.
+        new_id(settings.scripts, settings.revision_ids, revision_id, after) or f"{first}_{last}",
         whole.down,
         (whole.source, whole.downgrade),
         tuple(lines(variables)),

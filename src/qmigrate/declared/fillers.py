@@ -18,7 +18,7 @@ def filler_of(vector: str, declared: Value | str | None) -> tuple[Value, tuple[s
     """What a revision says fills a vector, and the comments that explain what it doesn't."""
     name = shown(vector)
     if declared is None:
-        choices = "Embed(…), Compute(…), CopyOf(…) or Empty(), each from qmigrate"
+        choices = "Embed(…), Compute(…), CopyOf(…) or Empty()"
         return FILL_ME, (f"Nothing declares what fills vector {name}: {choices}",)
     if isinstance(declared, str):
         return FILL_ME, (f"Vector {name} is declared as: {declared}",)

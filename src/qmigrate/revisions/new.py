@@ -119,6 +119,11 @@ def compose_squashed(
     return NewFile(scripts / "versions" / f"{identifier}_{_slug(name)}.py", identifier, text)
 
 
+def is_moment(revision: str) -> bool:
+    """Whether an id is the moment in which the revision was made."""
+    return _MOMENT.fullmatch(revision) is not None
+
+
 def new_id(scripts: Path, ids: str, given: str | None = None, after: NewFile | None = None) -> str | None:
     """The id of a new revision: the moment in which it is made, in UTC, and letters; None for the next number.
 

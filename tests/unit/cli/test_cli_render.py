@@ -113,6 +113,28 @@ def test_status_on_80_columns():
     ]
 
 
+def test_ids_that_are_moments_keep_their_titles():
+    """On 80 columns a detail moves to a line of its own before the title goes, since the id says nothing to a person."""
+    first, second = "20261130201512", "20261130201733"
+    rows = (row("docs", "pending", revision=first, revision_doc="adopt docs", pending=(second,), detail="1 pending"),)
+    assert shown(show_status, Status("q", "l", second, rows, 1))[3:] == [
+        "  collection  revision                   generation  points  state",
+        "  docs        20261130201512 adopt docs  g0003       12,030  pending",
+        "      20261130201733",
+    ]
+    # A number goes without it, in one line.
+    numbered = replace(rows[0], revision="0001", revision_doc="adopt all of docs", pending=("0002", "0003", "0004"))
+    lines = shown(show_status, Status("q", "l", "0002", (numbered,), 1))
+    assert lines[4:] == ["  docs        0001      g0003       12,030  pending: 0002, 0003, 0004"]
+    entries = tuple(
+        HistoryEntry(AT, "docs", one, "upgrade", "copy", "docs__g0002", 7, "app@web-7", id=12, title=title)
+        for one, title in ((f"{first}_{second}", "squashed"), (first, "adopt docs"))
+    )
+    lines = shown(show_history, History(entries), width=80)
+    assert max(map(len, lines)) <= 80
+    assert [any(title in line for line in lines) for title in ("squashed", "adopt docs")] == [True, True]
+
+
 def test_what_fails_comes_before_what_waits():
     """The next command is that of the outage; without one, that of what is interrupted, then of what is pending."""
     found = []

@@ -75,6 +75,16 @@ def test_what_is_dropped_comes_back_with_what_filled_it(scripts):
     assert "no downgrade(), and irreversible" in text
 
 
+def test_what_is_to_be_filled_in_has_its_imports_at_hand(scripts):
+    """Where FILL_ME stands, a comment has the import of what takes its place, which nothing uses yet; elsewhere none has."""
+    generate(scripts, [Collection("docs", {"a": A}).wanted()], "first")
+    generate(scripts, [Collection("docs", {"a": A, "b": B}).wanted()], "second")
+    first, second = texts(scripts)
+    line = "# from qmigrate import Compute, CopyOf, Embed, Empty"
+    assert (line in first, line in second) == (False, True)
+    assert "\nfrom qmigrate import FILL_ME, op\n" in second
+
+
 def test_a_setting_without_a_way_back_is_named(scripts):
     """In the file, since the decision is made there."""
     generate(scripts, [Collection("docs", {"a": A}).wanted()], "first")

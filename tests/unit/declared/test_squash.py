@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -197,6 +198,24 @@ def test_what_stands_for_nothing(scripts, line, words):
     with pytest.raises(RevisionError) as caught:
         Revisions.load(scripts)
     assert words in caught.value.message
+
+
+def test_ids_of_a_folder_of_moments(scripts):
+    """A squashed revision is called by its moment there, each by another one; two moments in a name would be too long."""
+    write(scripts, DOCS, KIND, 'op.SetPayload("docs", {"a": 1}, reason="r")', ADD, NO_KIND)
+    for path in (scripts / "versions").glob("*_x.py"):
+        text = path.read_text()
+        path.unlink()
+        for number in range(1, 6):
+            text = text.replace(f"revision = '{number}'", f"revision = '2026113020151{number}'")
+        path.with_name(f"2026113020151{path.name}").write_text(text)
+    made = squash(_settings(scripts), ":", points="keep")
+    ids = [one.revision for one in made.files]
+    assert len(set(ids)) == 2
+    assert all(re.fullmatch(r"20\d{12}", one) for one in ids)
+    assert [one.path.name for one in made.files] == [f"{one}_squashed.py" for one in ids]
+    assert made.files[0].message == "squashed 20261130201511 to 20261130201512"
+    assert squash(_settings(scripts), ":", revision_id="short", points="elide", dry_run=True).files[0].revision == "short"
 
 
 def squashed_twice(scripts: Path, removed: str) -> Revisions:

@@ -132,6 +132,9 @@ class CodeWriter:
         lines = [_import("qmigrate", self.words)]
         if self.models:
             lines.insert(0, _import("qdrant_client.models", self.models))
+        if "FILL_ME" in self.words:
+            # As in a file that is filled in by hand: nothing that would be unused.
+            lines.append("# from qmigrate import Compute, CopyOf, Embed, Empty  (one of them instead of FILL_ME)")
         return "\n".join(lines)
 
     def text(self, *, indent: int = 4) -> str:
