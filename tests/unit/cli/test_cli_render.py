@@ -123,7 +123,8 @@ def test_ids_that_are_moments_keep_their_titles():
         "      20261130201733",
     ]
     # A number goes without it, in one line.
-    numbered = replace(rows[0], revision="0001", revision_doc="adopt all of docs", pending=("0002", "0003", "0004"))
+    several = {"pending": ("0002", "0003", "0004"), "detail": "3 pending"}
+    numbered = replace(rows[0], revision="0001", revision_doc="adopt all of docs", **several)
     lines = shown(show_status, Status("q", "l", "0002", (numbered,), 1))
     assert lines[4:] == ["  docs        0001      g0003       12,030  pending: 0002, 0003, 0004"]
     entries = tuple(
