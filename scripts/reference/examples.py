@@ -58,6 +58,11 @@ OPERATIONS: dict[str, tuple[Example, ...]] = {
             "Half the room for the same values",
         ),
     ),
+    "Quantize": (
+        Example(
+            'op.Quantize("docs", "text", "binary", on_disk=True, quality=Compare(SameValue("product"), at_least=0.95))'
+        ),
+    ),
     "Reembed": (
         Example(
             """op.Reembed(

@@ -233,21 +233,18 @@ def test_hybrid_search_finds_what_either_alone_does_not(qdrant_with, tmp_path):
 
 @pytest.mark.nightly
 @pytest.mark.server
-@pytest.mark.parametrize("kind", ["int8", "binary"])
+@pytest.mark.parametrize("kind", ["int8", "binary", "product"])
 def test_quantization_has_its_gate_on_a_server(qdrant_with, tmp_path, kind):
     """Search by int8 is as good and goes live; where it isn't, the old generation serves on."""
     server = qdrant_with()
     made = texts(tmp_path, {"url": server.url, "grpc_port": server.grpc_port})
     recipe = next(text for text in TEXTS if text.startswith("From float32"))
-    if kind == "binary":
-        written = re.search(r"BinaryQuantization\(binary=[^`]*\)", recipe)[0]
-        recipe = re.sub(r"INT8 = .*", f"INT8 = {written}", recipe)
-        recipe = recipe.replace("Distance, ", "BinaryQuantization, BinaryQuantizationConfig, Distance, ")
+    recipe = recipe.replace('"", "int8", on', f'"", "{kind}", on')
     run(made, recipe)
     history = status.history(made.settings()).rows[0]
     assert history.report["compared"][0]["go"] is True
     config = httpx.get(f"{server.url}/collections/docs", timeout=10).json()["result"]["config"]["params"]["vectors"]
-    assert list(config["quantization_config"]) == ["scalar" if kind == "int8" else "binary"]
+    assert list(config["quantization_config"]) == ["scalar" if kind == "int8" else kind]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=[text.split("\n", 1)[0] for text in RECIPES])

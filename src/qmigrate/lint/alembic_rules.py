@@ -16,7 +16,7 @@ from qmigrate.text import counted
 STEPS = ("run", "apply", "revert", "fix")
 #: Operations that read every point, by name: in a call of ``apply`` nothing more is known of them.
 _HEAVY = frozenset(
-    {"AddVector", "AlterVector", "Reembed", "DropVector", "RenameVector", "TransformPoints", "Reshard", "Rekey"}
+    {"AddVector", "AlterVector", "Quantize", "Reembed", "DropVector", "RenameVector", "TransformPoints", "Reshard", "Rekey"}
 )
 #: Values of a new vector that no point has to be read for.
 _LIGHT_VALUES = frozenset({"Empty"})

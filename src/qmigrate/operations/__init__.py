@@ -11,7 +11,7 @@ from qmigrate.operations.deletion import DeleteOrphans, DeletePoints
 from qmigrate.operations.index import CreatePayloadIndex, DropPayloadIndex
 from qmigrate.operations.payload import DeletePayload, SetPayload, TransformPoints
 from qmigrate.operations.rekey import Rekey
-from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Reembed, RenameVector
+from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Quantize, Reembed, RenameVector
 from qmigrate.text import did_you_mean
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "DropCollection",
     "DropPayloadIndex",
     "DropVector",
+    "Quantize",
     "Reembed",
     "Rekey",
     "RenameVector",

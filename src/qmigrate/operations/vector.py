@@ -1,9 +1,10 @@
-"""Operations on one vector of a collection: add, alter, embed again, drop, rename. They make no value."""
+"""Operations on one vector of a collection: add, alter, quantize, embed again, drop, rename. They make no value."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import get_args
+from typing import Final, Literal, get_args
 
 from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import Filling, PointTransform
@@ -213,6 +214,81 @@ class AlterVector(VectorOperation):
         """See the base class."""
         words = f"alter vector {vector_words(self.vector, self.params)}"
         return (f"{words} ← {self.values.describe()}" if self.values is not None else words) + self.gated()
+
+
+Form = Literal["int8", "binary", "product"]
+#: What a vector can be quantized to, and what the server gets: searched in memory, wherever the originals are.
+QUANTIZED: Final[Mapping[str, JsonObject]] = {
+    "int8": {"scalar": {"type": "int8", "always_ram": True}},
+    "binary": {"binary": {"always_ram": True}},
+    "product": {"product": {"compression": "x16", "always_ram": True}},
+}
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Quantize(VectorOperation):
+    """Search by a smaller form of a vector, kept in memory; the originals stay. Readers and writers continue.
+
+    Args:
+        collection: logical name or glob.
+        vector: its name; ``""`` is the unnamed one.
+        to: ``int8``: a quarter of float32. ``binary``: a thirty-second, for vectors of about 1,000 values and more.
+            ``product``: a sixteenth, which is slower to build and to search.
+        on_disk: whether the originals lie on disk, from where they are read to rank the best results again; by
+            default they are where they were.
+        quality: what search by it must find before the name moves: ``Compare(…)`` with search by the originals, or
+            ``Recall(at_least=0.95)`` of what an exact search finds.
+        strategy: ``in_place`` has the server do it on the live collection, which leaves no place for `quality`.
+    """
+
+    collection: str
+    vector: str
+    to: Form
+    on_disk: bool | None
+    wish: Wish
+    quality: Gate | None
+
+    def __init__(  # noqa: PLR0913  the arguments of the operation
+        self,
+        collection: str,
+        vector: str,
+        to: Form,
+        *,
+        on_disk: bool | None = None,
+        quality: Gate | None = None,
+        strategy: Wish = None,
+    ) -> None:
+        assign(self, collection=collection, vector=vector, to=to, on_disk=on_disk, quality=quality, wish=strategy)
+
+    def check_schema(self, schema: CollectionSchema) -> None:
+        """See the base class."""
+        params = self.require(schema, self.vector)
+        if self.to not in QUANTIZED:
+            raise self.error(f"expected one of {', '.join(QUANTIZED)}, got {self.to!r:.60}")
+        if self.on_disk not in (None, True, False):
+            raise self.error(f"on_disk must be True, False or None, not {self.on_disk!r:.60}")
+        if is_sparse(params):
+            raise self.error("a sparse vector can't be quantized")
+        self.check_quality(self.quality, params)
+
+    def apply(self, schema: CollectionSchema | None) -> CollectionSchema | None:
+        """See the base class."""
+        params = params_of(schema, self.vector) if schema else None
+        if schema is None or params is None:
+            return schema
+        # `memory` is the newer word for the same: of both the server takes it.
+        placed = {} if self.on_disk is None else {"on_disk": self.on_disk}
+        kept = {key: value for key, value in params.items() if key != "memory" or not placed}
+        return with_vector(schema, self.vector, {**kept, **placed, "quantization_config": QUANTIZED[self.to]})
+
+    def gates(self) -> dict[str, Gate]:
+        """See the base class."""
+        return {self.vector: self.quality} if self.quality is not None else {}
+
+    def describe(self) -> str:
+        """See the base class."""
+        placed = {None: "", True: ", the originals on disk", False: ", the originals in memory"}[self.on_disk]
+        return f"quantize vector {shown(self.vector)} to {self.to}{placed}{self.gated()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,6 +322,8 @@ def test_every_table_is_covered():
         op.AlterVector("c", "a", models.VectorParams(size=4, distance=models.Distance.EUCLID, datatype=models.Datatype.UINT8), values=CopyOf("a", scale=Scale(-0.2, 0.2, tolerance=0.1)), quality=Compare(SameValue("n"), measure="overlap"), cutover="hold"),
         op.Reembed("c", "a", values=Embed("m", text="t", checksum=Checksum("SELECT id, s FROM a", column="s", kind="python-floats", embedder="o")), quality=Compare(Logged("SELECT query FROM log", database="other"), old_vector="")),
         op.AddVector("c", "a", models.VectorParams(size=4, distance=models.Distance.DOT), values=CopyOf("", allow_normalised=True), quality=Recall(at_least=0.9, k=5)),
+        op.Quantize("c", "", "binary", on_disk=True, quality=Compare(SameValue("n"), measure="overlap")),
+        op.Quantize("c", "a", "int8", strategy="in_place"),
         op.Reembed("c", "a", values=Embed("m", image="i"), quality=Compare(KnownItem("title"), by="language", at_least=1.02)),
     ],
     ids=lambda one: one.describe()[:40],

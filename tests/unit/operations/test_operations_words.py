@@ -130,6 +130,8 @@ def test_filled_and_embeds():
         (alter({**DOT, "datatype": "float16"}, "d"), "alter vector d 8 dot float16"),
         (op.Reembed("c", "", values=Compute(vector)), "fill vector (unnamed) again ← compute vector"),
         (op.RenameVector("c", "", "z"), "rename vector (unnamed) to z"),
+        (op.Quantize("c", "", "int8"), "quantize vector (unnamed) to int8"),
+        (op.Quantize("c", "a", "binary", on_disk=True), "quantize vector a to binary, the originals on disk"),
         (
             op.CreateCollection("c", {"a": COSINE}, {"s": {}}, {"f": "text"}),
             "create collection c: a 8 cosine, s sparse, index f text",

@@ -16,7 +16,7 @@ from qmigrate.operations.text.code import Code, Group, Literal, call, literal, m
 from qmigrate.operations.text.source import CodeWriter, index, written
 from qmigrate.operations.values import CopyOf, Embed, Empty, FillMe
 from qmigrate.operations.variables import Variable
-from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Reembed, RenameVector
+from qmigrate.operations.vector import AddVector, AlterVector, DropVector, Quantize, Reembed, RenameVector
 from qmigrate.parameters.catalogue import catalogue
 
 
@@ -115,6 +115,14 @@ def _(operation: AddVector, used: set[str]) -> Code:
 @_code.register
 def _(operation: AlterVector, used: set[str]) -> Code:
     return call("op.AlterVector", *_named(operation), _params(operation.params, used), **_vector_parts(operation, used))
+
+
+@_code.register
+def _(operation: Quantize, used: set[str]) -> Code:
+    placed = {} if operation.on_disk is None else {"on_disk": literal(operation.on_disk)}
+    return call(
+        "op.Quantize", *_named(operation), literal(operation.to), **placed, **_vector_parts(operation, used)
+    )
 
 
 @_code.register
