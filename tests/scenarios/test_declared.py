@@ -9,13 +9,14 @@ import textwrap
 
 import pytest
 import yaml
-from tests.harness import Deployment
+from tests.harness import Deployment, write
 from tests.scenarios.cli import call
 from tests.scenarios.console import Browser
 
 from qmigrate.commands import rollback, upgrade
 from qmigrate.commands.readiness import Parts
 from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.transform import Point
 
 A = {"size": 8, "distance": "Cosine"}
 
@@ -85,6 +86,44 @@ def test_an_edit_becomes_revisions(project):
     assert {"QM301", "QM407"} <= {word for word in lint.out.split() if word.startswith("QM")}
     plan = call(project.root, "plan")
     assert (plan.code, "choose when it goes live" in plan.text) == (2, True)
+
+
+def words_of(folder, kind: str) -> dict:
+    """Settings of an embedder for sparse vectors; SPLADE is a model made on the spot, where the libraries are."""
+    if kind == "bm25":
+        return {"type": "bm25", "language": "english"}
+    pytest.importorskip("sentence_transformers", reason="not installed; scripts/test --embed installs it", exc_type=ImportError)
+    from tests.unit.embed.test_embed_words_and_tokens import bert
+
+    return {"type": "splade", "model": bert(folder / "bert", "BertForMaskedLM"), "device": "cpu", "local_files_only": True}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["bm25", "splade"])
+def test_a_sparse_vector_with_its_embedder(project, tmp_path, kind):
+    """Declared, written, applied: each point has the words of its own text; another embedder fills it again."""
+    project.extra = {"embedders": {"terms": words_of(tmp_path, kind), "other": {"type": "bm25", "language": "none"}}}
+    project.__post_init__()
+    upgrade.upgrade(project.settings())
+    store = project.store()
+    write(store, "docs", [Point(one, {"text": "red cat" if one % 2 else "blue boat"}, {"a": [1.0] * 8, "old": [1.0] * 16}) for one in range(1, 7)])
+    store.close()
+    kept = {"vectors": {"a": A, "old": {"size": 16, "distance": "Cosine"}}, "sparse_vectors": {"terms": {"modifier": "idf"}}}
+    declare(project, **kept, embedders={"terms": {"embedder": "terms", "text": "text"}})
+    assert call(project.root, "check", "--declared").code == 3
+    made = call(project.root, *GENERATE)
+    assert made.code == 0, made.text
+    assert 'op.AddVector(' in text_of(project, "0002")
+    assert 'values=Embed("terms", text="text")' in text_of(project, "0002")
+    assert "FILL_ME" not in text_of(project, "0002")
+    assert call(project.root, "upgrade").code == 0
+    assert call(project.root, "check", "--declared").code == 0
+    found = {one: vectors["terms"] for one, (_, vectors) in project.contents().items()}
+    assert found[1] == found[3] == found[5] != found[2] == found[4] == found[6]
+    assert all(one["indices"] for one in found.values())
+    declare(project, **kept, embedders={"terms": {"embedder": "other", "text": "text"}})
+    assert call(project.root, *GENERATE).code == 0
+    assert 'op.Reembed("docs", "terms", values=Embed("other", text="text")' in " ".join(text_of(project, "0003").split())
 
 
 def test_what_is_not_known_is_not_filled_in(project):
