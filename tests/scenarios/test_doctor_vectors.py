@@ -6,23 +6,28 @@ import hashlib
 import json
 import math
 import re
+import shlex
 import sqlite3
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient
 from tests.conftest import clean
+from tests.embed_server import EmbeddingServer
 from tests.harness import ADD, CREATE, Deployment, write
 from tests.scenarios.cli import call
+from tests.unit.evaluation.test_soundness import model
 
 from qmigrate.commands import jobs, upgrade
 from qmigrate.commands.examined import examination
 from qmigrate.commands.session import opened_ledger
 from qmigrate.embed import load
 from qmigrate.model.transform import Point
+from qmigrate.revisions.file import load_file
 
 
 def contents_of(made: Deployment) -> dict:
@@ -49,6 +54,22 @@ def sound(deployment):
     return deployment
 
 
+@pytest.fixture
+def embedding_server():
+    """Where texts are embedded, stopped at the end."""
+    made = EmbeddingServer()
+    yield made
+    made.close()
+
+
+def words_of_spaces(file: Path) -> None:
+    """A tokenizer whose tokens are the words of a text."""
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "word": 1}, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.save(str(file))
+
+
 def found_in(made: Deployment, *more: str) -> dict:
     """Kind -> finding, of what the command prints."""
     said = call(made.root, "doctor", "--vectors", *more, "--json")
@@ -63,7 +84,11 @@ def test_sound_vectors_are_not_accused(sound):
     for more in ((), ("--all",), ("--only", sound.name)):
         assert found_in(sound, *more) == {}
     said = call(sound.root, "doctor", "--vectors")
-    assert "80 points of 80 seen, nothing odd" in said.out
+    assert "80 points of 80 seen, 64 embedded again" in said.out
+    assert "nothing odd" in said.out
+    assert "80 points of 80 seen, 80 embedded again" in call(sound.root, "doctor", "--vectors", "--all").out
+    assert "80 points of 80 seen, 7 embedded again" in call(sound.root, "doctor", "--vectors", "--all", "--embed", "7").out
+    assert call(sound.root, "doctor", "--embed", "7").code == 2
     assert sound.contents() == before
 
 
@@ -71,8 +96,8 @@ def test_planted_faults_are_found(sound):
     """Copies with other payloads, a text that changed since, another model's vector, and one that is missing."""
     points = contents_of(sound)
     names = sorted(points)
-    # Also one that is not among the points of a sample that is embedded again.
-    copied, of, stale, foreign, lacking = names[3], names[4], names[10], names[20], names[75]
+    # Also behind as many points as are embedded again of a sample.
+    copied, of, stale, foreign, lacking = names[3], names[4], names[70], names[78], names[75]
     planted = [
         *(Point(one, points[one].payload, {**points[one].vectors, "a": distinct(500)}) for one in (copied, of)),
         Point(stale, {**points[stale].payload, "text": points[stale].payload["text"] + " and more"}, points[stale].vectors),
@@ -90,7 +115,28 @@ def test_planted_faults_are_found(sound):
     assert (found["b.missing"]["points"], found["b.missing"]["ids"]) == (1, [lacking])
     assert "qmigrate fix delete" in found["a.copies"]["command"]
     assert 'op.Reembed("' in found["b.stale"]["command"]
+    for one in found.values():
+        typed(sound, one["command"])
     examined(sound, found, [copied, of, stale, foreign, lacking])
+
+
+def typed(made: Deployment, command: str) -> None:
+    """A command that repairs is understood as it stands: what writes a revision does, a fix is previewed."""
+    words = shlex.split(command)
+    assert words[0] == "qmigrate"
+    if words[1] == "revision":
+        said = call(made.root, *words[1:])
+        assert said.code == 0, said.text
+        file = made.root / "qdrant_migrations" / "versions" / said.out.split()[1].rpartition("/")[2]
+        written = load_file(file)[0]
+        assert [type(one).__name__ for one in written.operations] in (["Reembed"], ["UpdateCollection"])
+        file.unlink()
+    elif words[2] == "delete":
+        said = call(made.root, *words[1:], "--dry-run")
+        assert (said.code, " 1 of " in said.out) == (0, True), said.text
+    else:
+        assert call(made.root, *words[1:-1]).code == 0
+        assert words[1:] == ["fix", "quarantine", made.name, "--retry"]
 
 
 def examined(made: Deployment, found: dict, points: list) -> None:
@@ -137,10 +183,77 @@ def test_odd_numbers_are_found(deployment):
     store.close()
     found = found_in(deployment, "--all")
     assert set(found) == {"a.zero", "a.unnormalised", "a.constant"}
+    assert all("values=FILL_ME" in one["command"] for one in found.values()), "no revision fills it"
+    for one in found.values():
+        typed(deployment, one["command"])
     assert found["a.zero"]["ids"] == [7]
     assert sorted(found["a.unnormalised"]["ids"]) == [9, 11]
     assert (found["a.constant"]["points"], len(found["a.constant"]["ids"]), found["a.constant"]["suspicion"]) == (80, 5, True)
     assert all("op.Reembed(" in one["command"] for one in found.values())
+
+
+EVERY = """
+def upgrade():
+    return [op.CreateCollection("{name}", {{
+        "a": VectorParams(size=64, distance=Distance.DOT),
+        "rows": VectorParams(size=2, distance=Distance.DOT, multivector_config=MultiVectorConfig(comparator="max_sim")),
+    }}, {{"terms": SparseVectorParams()}})]
+"""
+FAR = """
+def upgrade():
+    return [op.AddVector("{name}", "b", VectorParams(size=3, distance=Distance.DOT), values=Embed("far", text="{{text}} {{n}}")),
+            op.AddVector("{name}", "words", SparseVectorParams(), values=Embed("bm25", text="text"))]
+"""
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("qdrant_config", ["server"], indirect=True)
+def test_what_a_server_takes_and_no_search_can_use(deployment, embedding_server):
+    """NaN and infinity too, in rows and sparse vectors as well; two models in one field; texts that are cut off."""
+    far = {"type": "http", "url": embedding_server.url, "model": "tiny", "tokenizer": "tokenizer.json", "max_tokens": 5}
+    words_of_spaces(deployment.root / "tokenizer.json")
+    deployment.extra["embedders"] = {"far": far, "bm25": {"type": "bm25"}}
+    deployment.__post_init__()
+    deployment.revise("0001", EVERY)
+    upgrade.upgrade(deployment.settings())
+    mixed = np.concatenate([model(1, 130), model(78, 20)])
+    points = {
+        one: Point(one, {"n": one, "text": f"word {one * 7} {'word ' * (one % 4)}"},
+                   {"a": row.tolist(), "rows": [[1.0, one], [one, 1.0]], "terms": {"indices": [1, one + 1], "values": [1.0, 2.0]}})
+        for one, row in enumerate(mixed, 1)
+    }  # fmt: skip
+    for bad, first in ((math.nan, 11), (math.inf, 21), (0.0, 31)):
+        for place, (name, value) in enumerate(
+            {"a": [bad] * 64, "rows": [[1.0, 1.0], [bad, bad]], "terms": {"indices": [3], "values": [bad]}}.items()
+        ):
+            points[first + place].vectors[name] = value
+    store = deployment.store()
+    write(store, deployment.name, list(points.values()))
+    store.close()
+    deployment.revise("0002", FAR)
+    upgrade.upgrade(deployment.settings())
+    store = deployment.store()
+    changed = contents_of(deployment)[50]
+    write(store, deployment.name, [Point(50, {**changed.payload, "text": "violins and rivers"}, changed.vectors)])
+    store.close()
+    asked = len(embedding_server.seen)
+    found = found_in(deployment, "--all")
+    kinds = {"nan": 11, "infinite": 21, "zero": 31}
+    for kind, first in kinds.items():
+        for place, name in enumerate(("a", "rows", "terms")):
+            assert (found[f"{name}.{kind}"]["points"], found[f"{name}.{kind}"]["ids"]) == (1, [first + place])
+    assert set(found["a.mixed"]["ids"]) <= set(range(131, 151))
+    assert (found["b.truncated"]["points"], len(found["b.truncated"]["ids"])) == (sum(one % 4 == 3 for one in range(1, 151)), 5)
+    assert found["words.other-model"]["ids"] == [50], "words of another text have nothing in common with it"
+    expected = {f"{name}.{kind}" for name in ("a", "rows", "terms") for kind in kinds}
+    # The service makes three numbers of a text, some of which are alike.
+    others = {one for one in found if not one.startswith("b.")}
+    assert others == expected | {"a.mixed", "words.other-model"}
+    for one in found.values():
+        typed(deployment, one["command"])
+    assert len(embedding_server.seen) - asked < 10, "a service gets 64 texts, not all"
+    said = call(deployment.root, "doctor", "--vectors", "--all", "--only", deployment.name)
+    assert "64 of 150 points were embedded again, since far may send them to a service: --embed 150" in " ".join(said.out.split())
 
 
 SUMMED = """
@@ -234,6 +347,8 @@ def test_the_recall_of_a_coarse_index(qdrant_server, tmp_path):
         assert len(found["ids"]) == min(5, found["points"])
         assert "for 0.99 hnsw_ef=" in found["detail"] or "no hnsw_ef up to 2,048" in found["detail"]
         assert "op.UpdateCollection(" in found["command"]
+        assert '"m": 32, "ef_construct": 256' in found["command"]
+        typed(made, found["command"])
     finally:
         store.close()
         clean(made)

@@ -460,8 +460,16 @@ def verify(shell: Shell, a: str, b: str) -> int:
 @click.option("--vectors", is_flag=True, help="Instead: are the vectors sound, and does search find them?")
 @click.option("--only", multiple=True, metavar="NAME", help="With --vectors: of this collection; may be repeated.")
 @click.option("--all", "every", is_flag=True, help="With --vectors: of every point, not of a sample.")
+@click.option(
+    "--embed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="With --vectors: embed N points of each collection again; with --all every point, where nothing is sent.",
+)
 @with_shell
-def doctor(shell: Shell, timeout: float, vectors: bool, only: tuple[str, ...], every: bool) -> int:
+def doctor(
+    shell: Shell, timeout: float, vectors: bool, only: tuple[str, ...], every: bool, embed: int | None
+) -> int:
     """Check everything that a migration needs: versions, rights, room, clocks, names, leftovers, models.
 
     It changes nothing. Exits with the code of what failed, 9 where several things did.
@@ -469,13 +477,13 @@ def doctor(shell: Shell, timeout: float, vectors: bool, only: tuple[str, ...], e
     import qmigrate.commands.doctor as command
     from qmigrate.errors import UsageError
 
-    if not vectors and (only or every):
-        raise UsageError("--only and --all choose vectors", hint="qmigrate doctor --vectors --only NAME")
+    if not vectors and (only or every or embed is not None):
+        raise UsageError("--only, --all and --embed choose vectors", hint="qmigrate doctor --vectors --only NAME")
     wanted = None
     if vectors:
         from qmigrate.commands.doctor.vectors import VectorsWanted
 
-        wanted = VectorsWanted(only, every)
+        wanted = VectorsWanted(only, every, embed)
     found = command.doctor(shell.settings(), budget=timeout, vectors=wanted)
     shell.show(found, show_doctor)
     return found.exit_code

@@ -42,12 +42,14 @@ def show_agents(console: Console, result: InitResult) -> None:
         console.print("AGENTS.md has these rules already.")
 
 
-def show_revision(console: Console, result: RevisionResult) -> None:
-    """The new file."""
+def show_revision(console: Console, result: RevisionResult, *, filled: bool = False) -> None:
+    """The new file; `filled`: it says what it does already."""
     after = f"after {', '.join(result.down)}" if result.down else "the first one"
     console.print(f"made {_near(result.path)}  (revision {result.revision}, {after})")
     if len(result.down) > 1:
         console.print("Next: qmigrate plan; upgrade() of a merge may stay empty")
+    elif filled:
+        console.print("Next: qmigrate plan")
     else:
         console.print("Next: fill in upgrade(), then qmigrate plan")
 

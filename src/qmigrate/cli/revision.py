@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -32,6 +33,7 @@ class _Given:
     different: tuple[str, ...]
     drops: bool
     dry_run: bool
+    operations: tuple[str, ...]
 
 
 @click.command()
@@ -49,6 +51,9 @@ class _Given:
 @click.option("--from-live", metavar="NAME", help="Write what makes this collection as it is live.")
 @click.option("--from-drift", is_flag=True, help="Accept what was changed by hand: record the live schema.")
 @click.option("--only", multiple=True, metavar="NAME", help="With --autogenerate, --from-drift: just this collection.")
+@click.option(
+    "--op", "operations", multiple=True, metavar="OPERATION", help="What it does, as a revision has it; repeatable."
+)
 @click.option("--rev-id", metavar="ID", help="Its id, instead of the next one.")
 @with_shell
 def revision(  # noqa: PLR0913  the options of the command
@@ -63,10 +68,11 @@ def revision(  # noqa: PLR0913  the options of the command
     from_live: str | None,
     from_drift: bool,
     only: tuple[str, ...],
+    operations: tuple[str, ...],
     rev_id: str | None,
 ) -> None:
     """Write the next revision file."""
-    given = _Given(message, merge, only, rev_id, rename, different, drops, dry_run)
+    given = _Given(message, merge, only, rev_id, rename, different, drops, dry_run, operations)
     _refuse_mixed(given, autogenerate=autogenerate, from_live=from_live, from_drift=from_drift)
     if autogenerate:
         _autogenerate(shell, given)
@@ -89,6 +95,7 @@ def _refuse_mixed(given: _Given, *, autogenerate: bool, from_live: str | None, f
     context = click.get_current_context()
     ways = {
         "--merge": given.merge,
+        "--op": bool(given.operations),
         "--autogenerate": autogenerate,
         "--from-live": from_live is not None,
         "--from-drift": from_drift,
@@ -109,8 +116,14 @@ def _empty(shell: Shell, given: _Given) -> None:
     import qmigrate.commands.init as command
     from qmigrate.cli.results import show_revision
 
-    made = command.revision(shell.settings(stores=False), given.message, merge=given.merge, revision_id=given.rev_id)
-    shell.show(made, show_revision)
+    made = command.revision(
+        shell.settings(stores=False),
+        given.message,
+        merge=given.merge,
+        revision_id=given.rev_id,
+        operations=given.operations,
+    )
+    shell.show(made, partial(show_revision, filled=bool(given.operations)))
 
 
 def _autogenerate(shell: Shell, given: _Given) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 
 from qmigrate.commands.session import Session
-from qmigrate.embed import price_of, together_of
+from qmigrate.embed import price_of, sends, together_of
 from qmigrate.embed.options import speed_key
 from qmigrate.embed.pipeline import Pipeline
 from qmigrate.embed.stream import Failure
@@ -47,8 +47,6 @@ _ROWS = 200
 #: Points that an embedder is measured with at most, and of one batch: each is twice as large as the one before, since
 #: a model is warmed up by its first batch, and a device is only as fast as its batches are large.
 _MEASURED_POINTS, _AT_ONCE = 510, 256
-#: Types of embedders that are tried only where that is asked for: texts would go to a service, or to code that may.
-_SENDING = frozenset({"http", "callable"})
 #: Seconds of such a trial, in which a plan is waited for.
 _LONGEST_TRIAL = 3.0
 #: Points by whose texts tokens are estimated.
@@ -265,9 +263,9 @@ def _tried(job: _Estimated, names: Sequence[str], *, everything: bool) -> dict[s
     for step in job.copies():
         for filling in job.fillings(step):
             name = filling.embedder
-            kind = settings.embedders.get(name, {}).get("type")
+            config = settings.embedders.get(name, {})
             # What the server makes while points are written takes its time there.
-            barred = kind == "qdrant" or (kind in _SENDING and not everything)
+            barred = config.get("type") == "qdrant" or (sends(config) and not everything)
             if name not in names or name in found or barred:
                 continue
             rate = _measured(job.opened, job.job.collection, state.physical, filling, _LONGEST_TRIAL)
@@ -292,7 +290,7 @@ def _costs(
         for filling in job.fillings(step):
             config = settings.embedders.get(filling.embedder, {})
             points, price = job.live.points, price_of(config)
-            free = trial if trial is not None else config.get("type") not in _SENDING
+            free = trial if trial is not None else not sends(config)
             asked = free or price is not None or settings.rebuild.budget is not None or bool(config.get("tokenizer"))
             counted = _tokens(job.opened, settings, state.physical, filling) if asked else None
             cost = cost_of(filling.embedder, points, counted, price, together_of(config))

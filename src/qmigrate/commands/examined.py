@@ -75,7 +75,7 @@ def _without_points(found: VectorHealth) -> Iterator[VectorFinding]:
         if one.kind == "checksum":
             # Behind that it quotes what one point has.
             detail = detail.partition(" SQL has:")[0] + " SQL has"
-        named = any(str(identifier) in one.command for identifier in one.ids)
+        named = one.kind == "copies"
         command = f"qmigrate doctor --vectors --only {quote(found.collection)}" if named else one.command
         yield replace(one, ids=(), detail=detail, command=command)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import resources
@@ -17,6 +17,8 @@ from qmigrate import atomic_file
 from qmigrate.commands.results import InitResult, RevisionResult
 from qmigrate.commands.settings_schema import settings_schema_text
 from qmigrate.errors import ConfigError
+from qmigrate.operations.text.operation import operation_of, operation_source
+from qmigrate.operations.text.source import CodeWriter
 from qmigrate.revisions.new import create, initialise, new_id
 from qmigrate.settings.load import CONFIG_NAME, Settings
 
@@ -72,7 +74,12 @@ def init(settings: Settings | None = None, answers: Answers | None = None) -> In
 
 
 def revision(
-    settings: Settings | None, message: str, *, merge: bool = False, revision_id: str | None = None
+    settings: Settings | None,
+    message: str,
+    *,
+    merge: bool = False,
+    revision_id: str | None = None,
+    operations: Sequence[str] = (),
 ) -> RevisionResult:
     """Write the next revision file.
 
@@ -81,13 +88,16 @@ def revision(
         message: what changes, in words.
         merge: join several heads.
         revision_id: instead of the next one.
+        operations: what it does, each as the text of one: ``op.DropVector("docs", "old", cutover="hold")``.
 
     Raises:
         RevisionError: see :func:`qmigrate.revisions.new.create`.
+        PlanError: a text is not that of an operation.
     """
     settings = settings or Settings.load(stores=False)
     chosen = new_id(settings.scripts, settings.revision_ids, revision_id)
-    made = create(settings.scripts, message, revision_id=chosen, merge=merge)
+    source = sum((operation_source(operation_of(one)) for one in operations), CodeWriter()) if operations else None
+    made = create(settings.scripts, message, revision_id=chosen, merge=merge, source=source)
     return RevisionResult(path=made.path, revision=made.id, down=made.down, message=message)
 
 

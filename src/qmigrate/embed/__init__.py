@@ -165,6 +165,11 @@ def ranks_words(config: Mapping[str, Any]) -> bool:
     return kind == "bm25" or (kind == "qdrant" and model == BUILT_IN)
 
 
+def sends(config: Mapping[str, Any]) -> bool:
+    """Whether an embedder may send what it embeds to a service, which may cost money: it is asked only on purpose."""
+    return config.get("type") in ("http", "callable")
+
+
 def price_of(config: Mapping[str, Any]) -> float | None:
     """What a million tokens cost, where the settings of an embedder say so."""
     found = config.get("price")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,6 +89,24 @@ class Soundness:
     _high: Any = None
     _seen: dict[int, tuple[PointId, int, bool]] = field(default_factory=dict)
     _kept: list[tuple[PointId, Floats]] = field(default_factory=list)
+    _good: int = 0
+    #: With a fixed seed: the same points give the same answer.
+    _random: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311  no secret
+
+    def add_others(self, ids: Sequence[PointId], values: Sequence[NDArray[np.float32]]) -> None:
+        """Sparse vectors, by their values, and multivectors, by their rows: only what no vector may be is looked for.
+
+        Args:
+            values: of each id, in one dimension or in two; a row of zeros alone is as odd as a vector of them.
+        """
+        self.vectors += len(ids)
+        for one, found in zip(ids, values, strict=True):
+            if np.isnan(found).any():
+                self.not_a_number.add([one])
+            elif np.isinf(found).any():
+                self.infinite.add([one])
+            elif not found.size or not found.any(axis=-1).all():
+                self.zero.add([one])
 
     def add(self, ids: Sequence[PointId], rows: Floats, payloads: Sequence[bytes]) -> None:
         """Examine some vectors.
@@ -111,7 +130,16 @@ class Soundness:
             self._high = high if self._high is None else np.maximum(self._high, high)
         for place in good.tolist():
             self._same(ids[place], rows[place], payloads[place])
-        self._kept += [(ids[place], rows[place]) for place in good[: KEPT - len(self._kept)].tolist()]
+        for place in good.tolist():
+            self._keep(ids[place], rows[place])
+
+    def _keep(self, identifier: PointId, row: Floats) -> None:
+        """One of all that were seen so far has the same chance to be kept, in whichever order they come."""
+        self._good += 1
+        if len(self._kept) < KEPT:
+            self._kept.append((identifier, row))
+        elif (place := self._random.randrange(self._good)) < KEPT:
+            self._kept[place] = identifier, row
 
     def _lengths(self, ids: Sequence[PointId], rows: Floats, good: NDArray[np.int64]) -> None:
         lengths = np.linalg.norm(rows[good].astype(np.float64), axis=1)

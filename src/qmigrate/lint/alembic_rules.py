@@ -15,9 +15,10 @@ from qmigrate.text import counted
 #: Directives that do something with Qdrant; `require` only looks, unless the run turns it into one.
 STEPS = ("run", "apply", "revert", "fix")
 #: Operations that read every point, by name: in a call of ``apply`` nothing more is known of them.
-_HEAVY = frozenset(
-    {"AddVector", "AlterVector", "Quantize", "Reembed", "DropVector", "RenameVector", "TransformPoints", "Reshard", "Rekey"}
-)
+_HEAVY = frozenset({
+    *("AddVector", "AlterVector", "Quantize", "Reembed", "DropVector", "RenameVector"),
+    *("TransformPoints", "Reshard", "Rekey"),
+})
 #: Values of a new vector that no point has to be read for.
 _LIGHT_VALUES = frozenset({"Empty"})
 

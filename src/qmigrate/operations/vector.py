@@ -248,7 +248,7 @@ class Quantize(VectorOperation):
     wish: Wish
     quality: Gate | None
 
-    def __init__(  # noqa: PLR0913  the arguments of the operation
+    def __init__(
         self,
         collection: str,
         vector: str,

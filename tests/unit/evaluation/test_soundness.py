@@ -73,3 +73,21 @@ def test_two_models_are_suspected_and_one_is_not(seed):
     assert seen(one).mixture() is None
     assert seen(model(seed, 500, topics=5)).mixture() is None
     assert seen(unit(np.random.default_rng(seed).normal(size=(300, 64)))).mixture() is None
+
+
+def test_a_second_model_that_came_late_is_seen():
+    """Of more vectors than are kept to compare, those that come last have the chance of the first."""
+    rows = np.concatenate([model(3, 2600), model(80, 150)])
+    found = seen(rows).mixture()
+    assert found is not None
+    assert found.share == pytest.approx(150 / 2750, abs=0.02)
+    assert set(found.ids) <= set(range(2601, 2751))
+
+
+def test_rows_and_words():
+    """A multivector has the fault of any of its rows, a sparse vector that of its values; none is judged by its length."""
+    found = Soundness()
+    fine, odd = [[1.0, 2.0], [3.0, 4.0]], [[1.0, 2.0], [0.0, 0.0]]
+    found.add_others([1, 2, 3, 4, 5, 6], [np.asarray(one, dtype=np.float32) for one in (fine, odd, [], [1.0, np.nan], [np.inf], [2.0])])
+    assert (found.zero.ids, found.not_a_number.ids, found.infinite.ids) == ([2, 3], [4], [5])
+    assert (found.vectors, found.off_the_rule.points, found.constant, found.mixture()) == (6, 0, (), None)

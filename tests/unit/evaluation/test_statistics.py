@@ -42,9 +42,9 @@ def test_the_gate_is_right(share, state):
 
 @pytest.mark.parametrize("confidence", [0.9, 0.99])
 def test_what_is_just_too_bad_seldom_passes(confidence):
-    """At the very border it passes no oftener than the confidence lets it, give or take what 300 seeds show."""
-    passed = sum(judged(*planted(seed, 0.9), 0.9, confidence).state == GO for seed in range(300))
-    allowed = 300 * (1 - confidence)
+    """At the very border it passes no oftener than the confidence lets it, give or take what the seeds show."""
+    passed = sum(judged(*planted(seed, 0.9), 0.9, confidence).state == GO for seed in range(SEEDS))
+    allowed = SEEDS * (1 - confidence)
     assert passed <= allowed + 3 * (allowed * confidence) ** 0.5 + 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from qdrant_client import models
 
 from qmigrate import Checksum, Compare, CopyOf, Embed, KnownItem, Logged, Recall, SameValue, Scale, op
+from qmigrate.errors import PlanError
 from qmigrate.model.schema import DISABLED, Change, CollectionSchema, changed, changes
 from qmigrate.operations.checks import index_problem, value_problem
 from qmigrate.operations.collection import CreateCollection
-from qmigrate.operations.text.operation import operation_source
+from qmigrate.operations.text.operation import operation_of, operation_source, operation_text
 from qmigrate.operations.text.source import WIDTH, CodeWriter, change_source, create_source, drop_source
 from qmigrate.parameters.catalogue import catalogue
 from qmigrate.parameters.kinds import Each, Fields, Listed, Number, Whole, Words
@@ -329,5 +331,28 @@ def test_every_table_is_covered():
     ids=lambda one: one.describe()[:40],
 )
 def test_what_fills_a_vector_and_what_it_must_find_are_written(operation):
-    """Scales, checksums and gates with every argument: executing the text gives the same operation."""
+    """Scales, checksums and gates with every argument: executing the text gives the same operation, on one line too."""
     assert executed(operation_source(operation)) == [operation]
+    assert operation_of(operation_text(operation)) == operation
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("__import__('os').system('x')", "is not an operation"),
+        ("op.__class__", "can't hold"),
+        ("op.Reembed('c', 'a', values=lambda point: 1)", "can't hold"),
+        ("[op.DropVector('c', 'a') for one in (1,)]", "can't hold"),
+        ("op.Reembd('c', 'a')", "did you mean"),
+        ("op.DropVector('c')", "missing 1 required positional argument"),
+        ("op.DropVector('c', 'a'", "is not an operation"),
+        ("Distance.COSINE", "is not an operation"),
+        ("Nothing()", "there is no Nothing"),
+        ("", "is not an operation"),
+        ("op.AddVector('c', 'a', VectorParams(sise=3), values=Empty())", "sise"),
+    ],
+)
+def test_what_is_no_operation_is_refused(text, words):
+    """The text of an operation holds names, calls and plain values; nothing else of it is run."""
+    with pytest.raises(PlanError, match=re.escape(words)):
+        operation_of(text)

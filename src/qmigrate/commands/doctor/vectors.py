@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -10,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from qmigrate.commands.doctor import repairs
 from qmigrate.commands.doctor.deployment import Deployment, some
 from qmigrate.commands.results import Check
+from qmigrate.embed import sends
 from qmigrate.embed.stream import Failure
 from qmigrate.engine.points.checksums import (
     Checksums,
@@ -39,7 +42,7 @@ from qmigrate.ports import CountsTokens, Embedder, Stored
 from qmigrate.sequences import in_parts
 from qmigrate.settings.load import Settings
 from qmigrate.store import records
-from qmigrate.text import counted, quote
+from qmigrate.text import counted
 
 #: Points of a sample, and of one page; points that are embedded again, and that search is measured with.
 SAMPLE, _PAGE, _EMBEDDED, _SEARCHED = 2000, 500, 64, 50
@@ -56,10 +59,13 @@ class VectorsWanted:
     Attributes:
         collections: logical names; empty for every one that is under management, or that nothing manages.
         every: all points, not a sample.
+        embed: how many of each collection are embedded again, to be compared; None for 64 of a sample, and for all
+            points with `every`, but for 64 by an embedder that may send them to a service.
     """
 
     collections: tuple[str, ...] = ()
     every: bool = False
+    embed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,33 +97,45 @@ class _Inputs:
     failed: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Again:
-    """Points that were embedded again.
+@dataclass(slots=True)
+class _Compared:
+    """What was seen of the points of one vector that were embedded again.
 
     Attributes:
-        points: with their inputs, and what the model makes of them now, as it returns it; no failures.
+        most: how many are; None for all.
+        embedded: how many were.
+        stale, foreign: those that are only like what the model makes now, and those that are nothing like it.
+        worst: the smallest cosine.
+        as_stored, by_model: those that have SQL's checksum of the vector; `neither`: those that haven't.
+        over: nothing more is compared; the notes say why.
     """
 
-    points: Sequence[tuple[Stored, Any, Any]]
-
-    def ids(self) -> list[PointId]:
-        """Of all of them."""
-        return [records.point_id(stored) for stored, _, _ in self.points]
+    most: int | None
+    embedded: int = 0
+    stale: Odd = field(default_factory=Odd)
+    foreign: Odd = field(default_factory=Odd)
+    worst: float = 1.0
+    as_stored: int = 0
+    by_model: int = 0
+    neither: Odd = field(default_factory=Odd)
+    over: bool = False
 
 
 def checks(patient: Deployment, wanted: VectorsWanted) -> Iterator[Check]:
     """The findings about every collection that is meant, as checks; see :func:`health`."""
     for name in wanted.collections or tuple(sorted(_served(patient))):
-        found = health(patient, name, every=wanted.every)
+        found = health(patient, name, wanted)
         for one in found.findings:
             facts = {"finding": plain(one)}
             yield Check(f"vector {one.vector!r} of {name}", None, one.detail, one.command, warns=True, facts=facts)
         for note in found.notes:
             yield Check(f"vectors of {name}", None, note)
         if not found.findings:
-            seen = f"{counted(found.seen, 'point')} of {found.points:,} seen, nothing odd"
-            yield Check(f"vectors of {name}", True, seen, facts={"health": plain(replace(found, findings=()))})
+            words = [f"{counted(found.seen, 'point')} of {found.points:,} seen"]
+            words += [f"{found.embedded:,} embedded again"] if found.embedded else []
+            words += [f"{found.searched:,} searched for"] if found.searched else []
+            facts = {"health": plain(replace(found, findings=()))}
+            yield Check(f"vectors of {name}", True, f"{', '.join(words)}: nothing odd", facts=facts)
 
 
 def _served(patient: Deployment) -> Mapping[str, LiveCollection]:
@@ -126,11 +144,11 @@ def _served(patient: Deployment) -> Mapping[str, LiveCollection]:
     return {name: state.live for name, state in states if state.live is not None}
 
 
-def health(patient: Deployment, name: str, *, every: bool = False) -> VectorHealth:
+def health(patient: Deployment, name: str, wanted: VectorsWanted | None = None) -> VectorHealth:
     """Everything that is odd about the vectors of one collection.
 
     Args:
-        every: read all points, not a sample of them.
+        wanted: how much of it is read; by default a sample.
 
     Raises:
         UsageError: there is no such collection.
@@ -138,35 +156,54 @@ def health(patient: Deployment, name: str, *, every: bool = False) -> VectorHeal
     live = _served(patient).get(name) or patient.store().describe(name)
     if live is None:
         raise unknown("collection", name, _served(patient))
-    examined = _Examined(patient, name, live)
-    for page in examined.pages(every=every):
+    examined = _Examined(patient, name, live, wanted or VectorsWanted())
+    for page in examined.pages():
         examined.look(page)
     findings = [*examined.by_numbers(), *examined.missing(), *examined.by_models(), *examined.by_searching()]
-    return VectorHealth(name, examined.total, examined.count, tuple(findings), tuple(examined.notes))
+    embedded = max((one.embedded for one in examined.compared.values()), default=0)
+    return VectorHealth(
+        collection=name,
+        points=examined.total,
+        seen=examined.count,
+        findings=tuple(findings),
+        notes=tuple(examined.notes),
+        embedded=embedded,
+        searched=examined.searched,
+    )
 
 
 class _Examined:
     """One collection, and what was seen of it."""
 
-    def __init__(self, patient: Deployment, name: str, live: LiveCollection) -> None:
-        self._patient, self._name, self._live = patient, name, live
+    def __init__(self, patient: Deployment, name: str, live: LiveCollection, wanted: VectorsWanted) -> None:
+        self._patient, self._name, self._live, self._wanted = patient, name, live, wanted
         self._store = patient.store()
         self._settings = patient.settings.for_collection(name)
         self.total = self._store.count(name)
-        self.count = 0
+        self.count = self.searched = 0
+        #: How many points are going to be seen.
+        self._of = self.total if wanted.every else min(SAMPLE, self.total)
         self.notes: list[str] = []
-        self._seen = {vector: Soundness() for vector in live.schema.vectors}
+        self._seen = {vector: Soundness() for vector in sorted(live.schema.vector_names())}
         self._some: list[Stored] = []
         self._filled = fillings(patient, name)
         self._models: dict[str, Embedder] = {}
         self._inputs = {vector: _Inputs() for vector in self._filled if vector in live.schema.vector_names()}
+        self.compared = {vector: _Compared(self._most(vector)) for vector in self._inputs}
         #: For :class:`Checksums`: one examination is one caller.
         self.turn = OneAtATime()
         self._checksums = Checksums(_Context(self._settings, self))
 
-    def pages(self, *, every: bool) -> Iterator[Sequence[Stored]]:
+    def _most(self, vector: str) -> int | None:
+        """How many points of a vector are embedded again; None for all."""
+        if self._wanted.embed is not None:
+            return self._wanted.embed
+        config = self._settings.embedders.get(self._filled[vector].embedder, {})
+        return None if self._wanted.every and not sends(config) else _EMBEDDED
+
+    def pages(self) -> Iterator[Sequence[Stored]]:
         """Points of a sample, or all."""
-        if every:
+        if self._wanted.every:
             yield from self._store.scan(self._name, page=_PAGE)
             return
         ids = self._store.sample_ids(self._name, SAMPLE)
@@ -175,27 +212,46 @@ class _Examined:
 
     def look(self, page: Sequence[Stored]) -> None:
         """See some points."""
-        self.count += len(page)
-        self._some += page[: max(0, _EMBEDDED - len(self._some))]
+        self._some += self._spread(page, _EMBEDDED)
         for vector, seen in self._seen.items():
-            rows, ids, payloads = [], [], []
+            rows, others, payloads = [], [], []
             for stored in page:
                 message = records.vector_messages(stored).get(vector)
-                array = records.array_of(message) if message is not None else None
-                if array is None or array.ndim != 1:
-                    # A multivector has rows of its own, of which each may be as it likes.
+                if message is None:
                     continue
-                rows.append(array)
-                ids.append(records.point_id(stored))
+                array, identifier = records.array_of(message), records.point_id(stored)
+                if vector in self._live.schema.sparse or array.ndim != 1:
+                    others.append((identifier, array))
+                    continue
+                rows.append((identifier, array))
                 payloads.append(records.payload_digest(stored))
             if rows:
-                seen.add(ids, np.stack(rows), payloads)
+                seen.add([one for one, _ in rows], np.stack([array for _, array in rows]), payloads)
+            seen.add_others([one for one, _ in others], [array for _, array in others])
         for vector, inputs in self._inputs.items():
             if inputs.failed is None:
                 try:
                     self._read(vector, inputs, page)
                 except QmigrateError as error:
                     inputs.failed = error.message
+            compared = self.compared[vector]
+            if not compared.over:
+                try:
+                    self._compare(vector, compared, self._spread(page, compared.most))
+                except QmigrateError as error:
+                    self._end(compared, f"vector {vector!r} is not compared with its model: {error.message}")
+        self.count += len(page)
+
+    def _spread(self, page: Sequence[Stored], most: int | None) -> Sequence[Stored]:
+        """Those of a page that are among `most` points, evenly spread over all that are going to be seen."""
+        if most is None:
+            return page
+        of = max(self._of, 1)
+        return [one for at, one in enumerate(page, self.count) if (at + 1) * most // of > at * most // of]
+
+    def _end(self, compared: _Compared, note: str) -> None:
+        compared.over = True
+        self.notes.append(note)
 
     def _read(self, vector: str, inputs: _Inputs, page: Sequence[Stored]) -> None:
         """The inputs of a page, next to SQL's checksums and to what the model reads of a text."""
@@ -225,18 +281,20 @@ class _Examined:
     def by_numbers(self) -> Iterator[VectorFinding]:
         """What the numbers alone show."""
         for vector, seen in self._seen.items():
-            again = self._again(vector)
+            again = repairs.again(self._name, vector, self._filled.get(vector))
             for kind, odd, what in (
                 ("zero", seen.zero, "all zeros: without a direction no search finds them"),
                 ("nan", seen.not_a_number, "not a number in some place: every comparison with them fails"),
                 ("infinite", seen.infinite, "infinite in some place: every distance to them is the same"),
             ):
                 if odd.points:
-                    yield self._finding(vector, kind, odd, f"{self._of(odd)} {what}", again)
-            odd, normalised = seen.off_the_rule, self._live.schema.vectors[vector].get("distance") == "Cosine"
+                    yield self._finding(vector, kind, odd, f"{self._seen_of(odd)} {what}", again)
+            params = self._live.schema.vectors.get(vector, {})
+            odd, normalised = seen.off_the_rule, params.get("distance") == "Cosine"
             if odd.points and not normalised and seen.lengths is not None:
                 ends = "lengths from {:.3g} to {:.3g}".format(*seen.lengths)
-                what = f"{self._of(odd)} not of length 1, as the others are ({ends}); the distance doesn't normalise"
+                what = f"{self._seen_of(odd)} not of length 1, as the others are ({ends})"
+                what += "; the distance doesn't normalise"
                 yield self._finding(vector, "unnormalised", odd, what, again)
             if seen.constant:
                 named = some([str(one) for one in seen.constant])
@@ -244,10 +302,11 @@ class _Examined:
                 what = f"{counted(len(seen.constant), 'dimension')} with the same value in every point: {named}"
                 yield self._finding(vector, "constant", every, what, again, suspicion=True)
             if seen.copies.points:
-                what = f"{self._of(seen.copies)} they have exactly the vector of another point with another payload"
-                other = seen.copies.ids[-1]
-                delete = f"qmigrate fix delete {quote(self._name)} --id {quote(str(other))} --reason 'a copy'"
-                command = f"check which one is right; the others go by: {delete}"
+                what = (
+                    f"{self._seen_of(seen.copies)} they have exactly the vector of another point with another payload: "
+                    "see which one is right, and delete the others"
+                )
+                command = repairs.delete(self._name, seen.copies.ids[-1])
                 yield self._finding(vector, "copies", seen.copies, what, command, suspicion=True)
             yield from self._mixture(vector, seen, again)
 
@@ -273,18 +332,23 @@ class _Examined:
             page = next(self._store.scan(self._name, page=NAMED, payload=False, vectors=False, where=where), ())
             ids = [records.point_id(one) for one in page][:NAMED]
             what = f"{counted(lacking, 'point')} of {self.total:,} have no such vector"
-            command = f"qmigrate fix quarantine {quote(self._name)} --retry, where they could not be embedded; else "
-            yield self._finding(vector, "missing", Odd(lacking, ids), what, command + self._again(vector))
+            command = repairs.again(self._name, vector, self._filled.get(vector))
+            if vector in self._quarantined():
+                command = repairs.retry(self._name)
+            yield self._finding(vector, "missing", Odd(lacking, ids), what, command)
+
+    def _quarantined(self) -> set[str]:
+        """Vectors of points that could not be embedded, and are kept to be tried again."""
+        if self._patient.broken("ledger"):
+            return set()
+        return {one.vector for one in self._patient.ledger().quarantine([self._live.physical])}
 
     def by_models(self) -> Iterator[VectorFinding]:
         """What comparing with the recorded model shows: vectors of something else, texts that are cut off."""
         for vector, inputs in self._inputs.items():
             filling = self._filled[vector]
             yield from self._of_inputs(vector, filling, inputs)
-            try:
-                yield from self._by_model(vector, filling)
-            except QmigrateError as error:
-                self.notes.append(f"vector {vector!r} is not compared with its model: {error.message}")
+            yield from self._by_model(vector, filling, self.compared[vector])
 
     def _of_inputs(self, vector: str, filling: Embed, inputs: _Inputs) -> Iterator[VectorFinding]:
         if inputs.failed is not None:
@@ -292,73 +356,88 @@ class _Examined:
         if inputs.other.points:
             seen = f"{inputs.other.points:,} of {counted(inputs.checked, 'point')} that were compared"
             what = f"{seen}: not what SQL has: {inputs.reason}"
-            yield self._finding(vector, "checksum", inputs.other, what, self._again(vector))
+            yield self._finding(vector, "checksum", inputs.other, what, repairs.again(self._name, vector, filling))
         if inputs.cut.points:
             most = getattr(self._embedder(filling.embedder), "max_tokens", None)
             what = (
                 f"{inputs.cut.points:,} of {counted(inputs.texts, 'text')} are longer than the {most:,} tokens that "
-                f"the model reads (up to {inputs.longest:,}): what is behind them is not in the vector"
+                f"the model reads (up to {inputs.longest:,}): what is behind them is not in the vector. A model that "
+                "reads more, or parts of the texts as points of their own"
             )
-            command = "embed parts of the texts as points of their own, or take a model that reads more"
-            yield self._finding(vector, "truncated", inputs.cut, what, command)
+            yield self._finding(vector, "truncated", inputs.cut, what, repairs.again(self._name, vector, None))
 
-    def _by_model(self, vector: str, filling: Embed) -> Iterator[VectorFinding]:
-        embedder = self._embedder(filling.embedder)
-        recorded = self._recorded().get(vector)
-        if recorded is not None and not is_model(embedder, recorded):
-            self.notes.append(
-                f"vector {vector!r} was filled by another model than embedder {filling.embedder!r} is now, so it isn't "
-                "embedded again to be compared"
-            )
+    def _compare(self, vector: str, compared: _Compared, points: Sequence[Stored]) -> None:
+        """Embed some points again, and see how alike that is to what they have."""
+        filling = self._filled[vector]
+        usable = _usable(vector, filling, points)
+        if not usable:
             return
-        again = self._made_again(vector, filling)
+        embedder, recorded = self._embedder(filling.embedder), self._recorded().get(vector)
+        if recorded is not None and not is_model(embedder, recorded):
+            was = f"vector {vector!r} was filled by another model than embedder {filling.embedder!r} is now"
+            self._end(compared, f"{was}, so it isn't embedded again to be compared")
+            return
+        made = vectors_as_returned(embedder, [item for _, item in usable])
+        again = [(*one, fresh) for one, fresh in zip(usable, made, strict=True) if not isinstance(fresh, EmbedError)]
+        if any(isinstance(fresh, ServerText) for _, _, fresh in again):
+            self._end(compared, f"vector {vector!r} is made by the server, so it isn't compared with its model")
+            return
+        compared.embedded += len(again)
         if _of_vectors(filling):
-            yield from self._by_vector_checksum(vector, filling, again)
-        stale, foreign = Odd(), Odd()
-        worst = 1.0
-        for stored, _, fresh in again.points:
-            message = records.vector_messages(stored)[vector]
-            if isinstance(fresh, Mapping | ServerText) or message.WhichOneof("vector") == "sparse":
-                continue
-            alike = _alike(records.array_of(message), fresh)
-            worst = min(worst, alike)
+            self._compare_digests(vector, filling, compared, again)
+        for stored, _, fresh in again:
+            alike = _alike(records.vector_messages(stored)[vector], fresh)
+            compared.worst = min(compared.worst, alike)
             if alike < _SAME:
-                (foreign if alike < _FOREIGN else stale).add([records.point_id(stored)])
-        command = self._again(vector)
-        seen = f"of {counted(len(again.points), 'point')} that were embedded again by {filling.embedder}"
-        if foreign.points:
-            what = f"{foreign.points:,} {seen} have nothing to do with it (cosine down to {worst:.2f}): another model's"
-            yield self._finding(vector, "other-model", foreign, what, command)
-        if stale.points:
-            what = f"{stale.points:,} {seen} are of another text (cosine below {_SAME}): it changed after the embedding"
-            yield self._finding(vector, "stale", stale, what, command)
+                (compared.foreign if alike < _FOREIGN else compared.stale).add([records.point_id(stored)])
 
-    def _made_again(self, vector: str, filling: Embed) -> _Again:
-        usable = _usable(vector, filling, self._some)
-        made = vectors_as_returned(self._embedder(filling.embedder), [item for _, item in usable])
-        triples = zip(usable, made, strict=True)
-        return _Again([(*one, fresh) for one, fresh in triples if not isinstance(fresh, EmbedError)])
-
-    def _by_vector_checksum(self, vector: str, filling: Embed, again: _Again) -> Iterator[VectorFinding]:
+    def _compare_digests(
+        self, vector: str, filling: Embed, compared: _Compared, again: Sequence[tuple[Stored, Any, Any]]
+    ) -> None:
         """SQL's checksums of vectors, next to what is stored and to what the model that they are of makes again."""
         wanted = filling.checksum
         assert wanted is not None  # noqa: S101  the caller looked
         name, own = wanted.embedder or filling.embedder, wanted.embedder in (None, filling.embedder)
-        embedder, known = self._embedder(name), self._checksums.known(wanted, again.ids())
-        items = [item for _, item, _ in again.points]
-        made = [fresh for _, _, fresh in again.points] if own else vectors_as_returned(embedder, items)
-        as_stored, by_model, neither = 0, 0, Odd()
-        for (stored, item, _), fresh in zip(again.points, made, strict=True):
+        embedder = self._embedder(name)
+        known = self._checksums.known(wanted, [records.point_id(stored) for stored, _, _ in again])
+        items = [item for _, item, _ in again]
+        made = [fresh for _, _, fresh in again] if own else vectors_as_returned(embedder, items)
+        for (stored, item, _), fresh in zip(again, made, strict=True):
             expected = recorded_digest(known.get(records.point_id(stored)), wanted.algorithm)
             if expected is None:
                 continue
             row = records.array_of(records.vector_messages(stored)[vector]) if own else None
             if expected in digests_of_vector(row, wanted.algorithm):
-                as_stored += 1
+                compared.as_stored += 1
             elif shows(expected, fresh, wanted.algorithm, partial(embed_alone, embedder, item)):
-                by_model += 1
+                compared.by_model += 1
             else:
-                neither.add([records.point_id(stored)])
+                compared.neither.add([records.point_id(stored)])
+
+    def _by_model(self, vector: str, filling: Embed, compared: _Compared) -> Iterator[VectorFinding]:
+        if not compared.embedded:
+            return
+        if _of_vectors(filling):
+            yield from self._by_vector_checksum(vector, filling, compared)
+        command = repairs.again(self._name, vector, self._filled.get(vector))
+        seen = f"of {counted(compared.embedded, 'point')} that were embedded again by {filling.embedder}"
+        if compared.foreign.points:
+            down = f"(cosine down to {compared.worst:.2f}): another model's"
+            what = f"{compared.foreign.points:,} {seen} have nothing to do with it {down}"
+            yield self._finding(vector, "other-model", compared.foreign, what, command)
+        if compared.stale.points:
+            what = f"{compared.stale.points:,} {seen} are of another text (cosine below {_SAME})"
+            yield self._finding(vector, "stale", compared.stale, f"{what}: it changed after the embedding", command)
+        if self._wanted.every and compared.most is not None and compared.embedded < self.count:
+            more = f"--embed {self.total} embeds every point again"
+            note = f"vector {vector!r}: {compared.embedded:,} of {counted(self.count, 'point')} were embedded again"
+            self.notes.append(f"{note}, since {filling.embedder} may send them to a service: {more}")
+
+    def _by_vector_checksum(self, vector: str, filling: Embed, compared: _Compared) -> Iterator[VectorFinding]:
+        wanted = filling.checksum
+        assert wanted is not None  # noqa: S101  the caller looked
+        name, neither = wanted.embedder or filling.embedder, compared.neither
+        as_stored, by_model = compared.as_stored, compared.by_model
         proven, whole = as_stored + by_model, as_stored + by_model + neither.points
         where = f"{wanted.column} in {wanted.database}"
         shown = f"{as_stored:,} as stored, {by_model:,} embedded by {name} again"
@@ -371,7 +450,8 @@ class _Examined:
                     f"{neither.points:,} of {counted(whole, 'point')}: neither the stored vector nor what {name} "
                     f"makes of its input again has its {where}, and the others have it ({shown})"
                 )
-                yield self._finding(vector, "checksum", neither, what, self._again(vector), suspicion=True)
+                again = repairs.again(self._name, vector, filling)
+                yield self._finding(vector, "checksum", neither, what, again, suspicion=True)
         else:
             self.notes.append(
                 f"vector {vector!r}: {neither.points:,} of {whole:,} can't be proven by their {where}: {name} returns "
@@ -395,6 +475,7 @@ class _Examined:
             queries = [records.array_of(records.vector_messages(one)[vector]) for one in usable][:_SEARCHED]
             if not queries:
                 continue
+            self.searched = max(self.searched, len(queries))
             exact = self._nearest(vector, queries, None, exact=True)
             found = self._nearest(vector, queries, None, exact=False)
             recall, lacking = _recall(exact, found), Odd()
@@ -405,18 +486,13 @@ class _Examined:
             enough = next(
                 (ef for ef in _EFS if _recall(exact, self._nearest(vector, queries, ef, exact=False)) >= _RECALL), None
             )
-            way = f"hnsw_ef={enough} in the search gives it" if enough else f"no hnsw_ef up to {_EFS[-1]:,} gives it"
+            way = f"SearchParams(hnsw_ef={enough}) in the search" if enough else "a finer index"
+            gives = f"hnsw_ef={enough} gives it" if enough else f"no hnsw_ef up to {_EFS[-1]:,} gives it"
             what = (
                 f"the index finds {recall:.3f} of what an exact search finds (k={_K}), by the vectors of "
-                f"{len(queries):,} points, of which {lacking.points:,} miss something; for {_RECALL} {way}"
+                f"{len(queries):,} points, of which {lacking.points:,} miss something; for {_RECALL} {gives}: {way}"
             )
-            command = (
-                f"search with SearchParams(hnsw_ef={enough}); or a finer index in a revision: "
-                if enough
-                else "a finer index in a revision: "
-            )
-            command += f'op.UpdateCollection("{self._name}", hnsw_config=HnswConfigDiff(m=32, ef_construct=256))'
-            yield self._finding(vector, "recall", lacking, what, command)
+            yield self._finding(vector, "recall", lacking, what, repairs.finer(self._name, vector, self._live.schema))
 
     def _nearest(self, vector: str, queries: Sequence[Any], ef: int | None, *, exact: bool) -> list[list[PointId]]:
         return self._store.nearest(self._name, vector, queries, limit=_K, exact=exact, ef=ef)
@@ -432,13 +508,7 @@ class _Examined:
         view = self._patient.ledger().view(self._name) if not self._patient.broken("ledger") else None
         return view.embedders if view is not None else {}
 
-    def _again(self, vector: str) -> str:
-        filling = self._filled.get(vector)
-        said = f'Embed("{filling.embedder}", …)' if filling is not None else "Embed(…)"
-        start = f'qmigrate revision -m "vectors again", with op.Reembed("{self._name}", "{vector}", '
-        return f'{start}values={said}, cutover="hold")'
-
-    def _of(self, odd: Odd) -> str:
+    def _seen_of(self, odd: Odd) -> str:
         return f"{counted(odd.points, 'point')} of {self.count:,} seen:"
 
     def _finding(
@@ -487,9 +557,19 @@ def _payload_at(points: Sequence[Stored], place: int) -> Payload:
     return records.payload_of(points[place])
 
 
-def _alike(one: Any, other: Any) -> float:
-    """Cosine of two vectors, or the smallest of the rows of two multivectors; -1 where they can't be compared."""
-    one, other = (np.atleast_2d(np.asarray(rows, dtype=np.float64)) for rows in (one, other))
+def _alike(message: Any, fresh: Any) -> float:
+    """Cosine of a stored vector and another one, or the smallest of their rows; -1 where they can't be compared."""
+    if message.WhichOneof("vector") == "sparse":
+        if not isinstance(fresh, Mapping):
+            return -1.0
+        stored = dict(zip(message.sparse.indices, message.sparse.values, strict=True))
+        made = dict(zip(fresh["indices"], fresh["values"], strict=True))
+        lengths = [math.hypot(*values.values()) for values in (stored, made)]
+        both = sum(value * made.get(place, 0.0) for place, value in stored.items())
+        return float(both / max(lengths[0] * lengths[1], 1e-12))
+    if isinstance(fresh, Mapping):
+        return -1.0
+    one, other = (np.atleast_2d(np.asarray(rows, dtype=np.float64)) for rows in (records.array_of(message), fresh))
     if one.shape != other.shape:
         return -1.0
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)

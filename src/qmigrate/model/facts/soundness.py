@@ -16,7 +16,7 @@ class VectorFinding:
         points: how many of those that were seen; of ``missing``, of all; of ``recall``, that ask and miss something.
         ids: the first five.
         detail: what was found, with its evidence, for people.
-        command: what repairs it.
+        command: what repairs it, as it is typed.
         suspicion: it may also be as it should be.
     """
 
@@ -37,7 +37,9 @@ class VectorHealth:
     Attributes:
         points: that the collection has; `seen`: of them.
         findings: what is odd.
-        notes: what could not be examined, and why.
+        notes: what could not be examined, and why; and of what only a part was.
+        embedded: points that were embedded again and compared, of the vector of which most were.
+        searched: points that were searched for, of the vector of which most were.
     """
 
     collection: str
@@ -45,3 +47,5 @@ class VectorHealth:
     seen: int
     findings: tuple[VectorFinding, ...]
     notes: tuple[str, ...] = ()
+    embedded: int = 0
+    searched: int = 0

@@ -1,18 +1,20 @@
-"""One operation as the code that makes it again, for revisions made by a comparison. It writes no file."""
+"""One operation as the code that makes it again, and back: for revisions that are written for a person. No files."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from functools import singledispatch
-from typing import Any
+from typing import Any, Final
 
 from qmigrate.errors import PlanError
 from qmigrate.operations.base import Operation
 from qmigrate.operations.checks import is_sparse
 from qmigrate.operations.collection import CreateCollection, DropCollection, Reshard, SetAlias, UpdateCollection
 from qmigrate.operations.index import CreatePayloadIndex, DropPayloadIndex
-from qmigrate.operations.text.code import Code, Group, Literal, call, literal, mapping, quoted
+from qmigrate.operations.text.code import Code, Group, Literal, call, flat, literal, mapping, quoted
 from qmigrate.operations.text.source import CodeWriter, index, written
 from qmigrate.operations.values import CopyOf, Embed, Empty, FillMe
 from qmigrate.operations.variables import Variable
@@ -31,15 +33,76 @@ def operation_source(operation: Operation, comments: tuple[str, ...] = ()) -> Co
     """
     used: set[str] = set()
     code = _code(operation, used)
-    own = used & _OWN
-    return CodeWriter(((code, comments),), frozenset(used - _OWN), frozenset({"op", *own}))
+    own = used & _OWN.keys()
+    return CodeWriter(((code, comments),), frozenset(used - own), frozenset({"op", *own}))
 
 
-#: Names of ``qmigrate`` that operations hold.
-_OWN = frozenset({
-    *("Checksum", "CopyOf", "Embed", "Empty", "FILL_ME", "Scale", "WriteBack", "variable"),
-    *("Compare", "KnownItem", "Logged", "Recall", "SameValue", "Sentence"),
-})
+def operation_text(operation: Operation) -> str:
+    """The same on one line, without its imports, as :func:`operation_of` reads it.
+
+    Raises:
+        PlanError: see :func:`operation_source`.
+    """
+    return flat(_code(operation, set()))
+
+
+def operation_of(text: str) -> Operation:
+    """The operation that a text like ``op.DropVector("docs", "old", cutover="hold")`` makes.
+
+    It may do nothing else: it has names of ``op``, of ``qmigrate`` and of Qdrant's models, their calls, and plain
+    values.
+
+    Raises:
+        PlanError: it is another kind of text, or a call in it refuses its arguments.
+    """
+    hint = """for example: --op 'op.DropPayloadIndex("docs", "kind")'"""
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+        odd = next((node for node in ast.walk(tree) if not isinstance(node, _PLAIN) or _hidden(node)), None)
+        if odd is not None:
+            raise PlanError(f"an operation can't hold {ast.unparse(odd)!r:.80}: {text!r:.200}", hint=hint)
+        found = eval(compile(tree, "<op>", "eval"), {"__builtins__": {}}, _Names())  # noqa: S307  names and values alone
+    except (SyntaxError, NameError, AttributeError, TypeError, ValueError) as error:
+        raise PlanError(f"{text!r:.200} is not an operation: {error}", hint=hint) from error
+    if not isinstance(found, Operation):
+        raise PlanError(f"{text!r:.200} is not an operation", hint=hint)
+    return found
+
+
+#: What the text of an operation consists of.
+_PLAIN = (
+    *(ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Attribute, ast.Load, ast.Constant, ast.UnaryOp, ast.USub),
+    *(ast.List, ast.Tuple, ast.Dict),
+)
+
+
+def _hidden(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr.startswith("_")
+
+
+class _Names(dict[str, Any]):
+    """What a revision imports: ``op``, values of ``qmigrate``, and models of the client, which is loaded for them."""
+
+    def __missing__(self, name: str) -> Any:
+        if name == "op":
+            return importlib.import_module("qmigrate.operations")
+        module = _OWN.get(name, "qdrant_client.models")
+        found = getattr(importlib.import_module(module), name, None)
+        if found is None:
+            raise NameError(f"there is no {name}")
+        return found
+
+
+#: Names of ``qmigrate`` that operations hold, and where they are.
+_OWN: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("Checksum", "WriteBack"), "qmigrate.operations.app_sql"),
+    **dict.fromkeys(("CopyOf", "Embed", "Empty", "FILL_ME"), "qmigrate.operations.values"),
+    **dict.fromkeys(
+        ("Compare", "KnownItem", "Logged", "Recall", "SameValue", "Sentence"), "qmigrate.operations.quality"
+    ),
+    "Scale": "qmigrate.model.transform",
+    "variable": "qmigrate.operations.variables",
+}
 
 
 @singledispatch
