@@ -12,7 +12,7 @@ from tests.harness import ADD, loaded_on, make_point, write
 
 from qmigrate.commands import upgrade
 from qmigrate.engine.golive import golive
-from qmigrate.engine.prove import proof
+from qmigrate.engine.prove import delta, proof
 from qmigrate.engine.work import Work
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Ledger
@@ -37,10 +37,10 @@ def made(qdrant_server, tmp_path):
 def read(monkeypatch) -> list[int | None]:
     """How many points each pass has read; None for a pass over all."""
     found: list[int | None] = []
-    delta, full = proof.delta_pass, proof.last_pass
+    partial, full = proof.delta_pass, proof.last_pass
 
     def delta_pass(*args):
-        report, count = delta(*args)
+        report, count = partial(*args)
         found.append(count)
         return report, count
 
@@ -205,6 +205,37 @@ def test_a_write_to_the_new_generation_is_found(made, read, monkeypatch):
     assert made.contents()[7][0]["text"] == "the text number 6"
     assert read[0] is None
     assert max(found or 0 for found in read[1:]) == 1
+
+
+@pytest.mark.parametrize("foreign", [None, 7, 8])
+def test_only_what_another_client_has_written_to_is_listed_again(made, read, monkeypatch, foreign):
+    """The new generation keeps its listing next to our own writes, until there is a write that is not ours.
+
+    It takes a repair of ours first; then another client writes to it, the repaired point or another one.
+    """
+    listed: list[str] = []
+    original, fence = delta.listing, golive.freeze.fence
+
+    def listing(work, name, *args, **options):
+        listed.append(name)
+        return original(work, name, *args, **options)
+
+    def fenced(work, physical):
+        if foreign:
+            work.store.edit_payloads(f"{made.name}__g0002", [PayloadEdit([foreign], {"text": "foreign"})])
+        write(work.store, physical, [make_point(9, text="changed, too")])
+        fence(work, physical)
+
+    monkeypatch.setattr(delta, "listing", listing)
+    monkeypatch.setattr(golive.freeze, "fence", fenced)
+    behind_the_proof(monkeypatch, lambda store, name: write(store, name, [make_point(6, text="changed")]))
+    upgrade.upgrade(made.settings())
+    now = made.contents()
+    assert [now[one][0]["text"] for one in (7, 8, 10)] == ["changed", "the text number 7", "changed, too"]
+    assert read[0] is None
+    assert None not in read[1:]
+    assert listed.count(f"{made.name}__g0002") == (2 if foreign else 1), listed
+    assert listed.count(f"{made.name}__g0001") > 2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 
 from qmigrate.engine.work import Work
 from qmigrate.errors import DeniedError, NotFoundError
@@ -47,6 +48,24 @@ def nothing_written(
         return work.store.capabilities.alone
     expected = delta + own_writes
     return all(now[shard] - before[shard] == expected for shard in now)
+
+
+def only_ours(
+    work: Work, before: OperationIds, now: OperationIds, *, delta: int, ours: Sequence[int | None] | None
+) -> bool:
+    """Whether ids moved only by one barrier of our own, and by operations of ours.
+
+    Args:
+        ours: the ids that these got, None of one whose id is not known; None where these operations are not known.
+    """
+    if ours is None:
+        return False
+    if ours and (len(now) != 1 or before.keys() != now.keys()):
+        # An id is that of one of the shards that an operation has reached.
+        return False
+    within = {number for shard in now for number in ours if number and before.get(shard, 0) < number <= now[shard]}
+    # An operation that was sent twice has moved the ids twice: that is a doubt, too.
+    return len(within) == len(ours) and nothing_written(work, before, now, delta=delta, own_writes=len(ours))
 
 
 def exact(work: Work) -> bool:

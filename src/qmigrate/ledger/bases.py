@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, select, update
 
 from qmigrate.ledger import codec
 from qmigrate.ledger.fence import Fenced, next_number, upsert
@@ -68,9 +68,10 @@ class BaseWrites(Fenced):
             committed, _ = _head(connection, physical)
             table = fingerprints.c
             mine = and_(table.generation == physical, table.version == (committed or 0))
-            for (number, page), body in pages.items():
-                where = and_(mine, table.range_number == number, table.page == page)
-                connection.execute(update(fingerprints).where(where).values(body=body))
+            where = and_(mine, table.range_number == bindparam("number"), table.page == bindparam("place"))
+            rows = [{"number": number, "place": page, "content": body} for (number, page), body in pages.items()]
+            if rows:
+                connection.execute(update(fingerprints).where(where).values(body=bindparam("content")), rows)
             for number, body in added.items():
                 append_committed(connection, physical, number, [body])
 

@@ -540,10 +540,14 @@ class LedgerReader(ErasureReads):
 
     def base_page(self, physical: str, range_number: int, page: int) -> bytes:
         """One page of the committed base; empty where there is none of that number."""
+        return self.some_base_pages(physical, range_number, [page]).get(page, b"")
+
+    def some_base_pages(self, physical: str, range_number: int, pages: Collection[int]) -> dict[int, bytes]:
+        """Single pages of the committed base, by their numbers, as far as there are such."""
         table, version = tables.fingerprints.c, self._committed(physical)
         mine = and_(table.generation == physical, table.version == (version or 0))
-        rows = self._rows(select(table.body).where(mine, table.range_number == range_number, table.page == page))
-        return bytes(rows[0]["body"]) if rows else b""
+        where = (mine, table.range_number == range_number, table.page.in_(pages))
+        return {row["page"]: bytes(row["body"]) for row in self._rows(select(table.page, table.body).where(*where))}
 
     def carries(self, run: int, step: int) -> list[Carry]:
         """Late writes that this step carried over or listed."""

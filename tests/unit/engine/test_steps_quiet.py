@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qmigrate.engine import barriers
-from qmigrate.engine.barriers import TokenGuard, Undisturbed, lone_barrier, nothing_written
+from qmigrate.engine.barriers import TokenGuard, Undisturbed, lone_barrier, nothing_written, only_ours
 from qmigrate.errors import DeniedError
 
 
@@ -190,3 +190,33 @@ def test_any_doubt_about_operation_ids_counts_as_a_write(before, now, more, quie
     store = Shards({}, nodes=more.get("nodes", 1), alone=more.get("alone", False))
     work = SimpleNamespace(store=store)
     assert nothing_written(work, before, now, delta=1, own_writes=more.get("own_writes", 0)) is quiet
+
+
+SERVER = SimpleNamespace(store=SimpleNamespace(capabilities=SimpleNamespace(nodes=1, alone=False)))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "ours", "expected"),
+    [
+        ({"a": 10}, {"a": 12}, [], True),
+        ({"a": 10}, {"a": 13}, [], False),
+        ({"a": 10}, {"a": 12}, None, False),
+        ({"a": 10}, {"a": 15}, [11, 12, 13], True),
+        ({"a": 10}, {"a": 15}, [11, 13, 15], True),
+        ({"a": 10}, {"a": 16}, [11, 12, 13], False),
+        ({"a": 10}, {"a": 15}, [11, 12], False),
+        ({"a": 10}, {"a": 15}, [11, 12, 12], False),
+        ({"a": 10}, {"a": 15}, [9, 11, 12], False),
+        ({"a": 10}, {"a": 15}, [11, 12, 16], False),
+        ({"a": 10}, {"a": 15}, [11, 12, None], False),
+        ({"a": 10, "b": 5}, {"a": 12, "b": 7}, [], True),
+        ({"a": 10, "b": 5}, {"a": 13, "b": 8}, [11], False),
+        ({"a": 10}, {"b": 12}, [], False),
+        ({"a": 10}, {"b": 13}, [11], False),
+        ({"a": 10}, {"a": 1}, [], False),
+        ({}, {}, [], False),
+    ],
+)
+def test_only_operations_of_ours_that_are_known_leave_a_side_untouched(before, now, ours, expected):
+    """A barrier moves the ids by two; of several shards an operation's id tells too little."""
+    assert only_ours(SERVER, before, now, delta=2, ours=ours) is expected

@@ -100,7 +100,7 @@ def test_a_part_of_an_answer_is_an_error():
 
 @pytest.mark.parametrize(
     ("points", "slices"),
-    [(0, 2), (1, 2), (32_000, 2), (32_001, 3), (256_000, 16), (1_000_000, 16), (1_600_001, 17), (10_000_000, 100)],
+    [(0, 2), (1, 2), (32_000, 2), (32_001, 3), (160_001, 10), (1_000_000, 10), (1_600_001, 17), (10_000_000, 100)],
 )
 def test_the_number_of_slices(points, slices):
     """Each costs the server a walk through all ids, and the larger it is the more memory."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -232,16 +233,33 @@ class BaseLookup:
         for place, some in by_page.items():
             _, number, page = self._pages[place]
             body = self._ledger.base_page(self._name, number, page)
-            found.update((key, entry) for key in some if (entry := self._entry(body, key)) is not None)
+            for key in some:
+                entry = entry_of(body, key)
+                if entry is not None:
+                    found[key] = BaseEntry(entry.target, entry.source) if self._turned else entry
         return found
 
-    def _entry(self, page: bytes, key: bytes) -> BaseEntry | None:
-        place = bisect_left(_Keys(page), key)
-        row = page[place * ENTRY_SIZE : (place + 1) * ENTRY_SIZE]
-        if row[:KEY_SIZE] != key:
-            return None
-        one, other = row[KEY_SIZE : KEY_SIZE + DIGEST_SIZE], row[KEY_SIZE + DIGEST_SIZE :]
-        return BaseEntry(other, one) if self._turned else BaseEntry(one, other)
+
+def entry_of(page: bytes, key: bytes) -> BaseEntry | None:
+    """What a page has of one point, without a look at the others."""
+    row = bisect_left(_Keys(page), key) * ENTRY_SIZE
+    if page[row : row + KEY_SIZE] != key:
+        return None
+    middle = row + KEY_SIZE + DIGEST_SIZE
+    return BaseEntry(page[row + KEY_SIZE : middle], page[middle : row + ENTRY_SIZE])
+
+
+def changed_page(page: bytes, changed: Mapping[bytes, BaseEntry | None]) -> bytes:
+    """A page with other entries of some points, with further ones in their places, and without those that have None."""
+    parts, done, keys = [], 0, _Keys(page)
+    for key, entry in sorted(changed.items(), key=itemgetter(0)):
+        row = bisect_left(keys, key) * ENTRY_SIZE
+        parts.append(page[done:row])
+        done = row + ENTRY_SIZE if page[row : row + KEY_SIZE] == key else row
+        if entry is not None:
+            parts.append(key + entry.source + entry.target)
+    parts.append(page[done:])
+    return b"".join(parts)
 
 
 class _Keys(Sequence[bytes]):
@@ -269,6 +287,8 @@ class BasePages:
         self._lease = lease
         self._name = name
         self._heads: dict[int, list[tuple[bytes, int]]] = {}
+        # What was read last, by range and page: what is read is mostly written next.
+        self._bodies: dict[tuple[int, int | None], bytes] = {}
         self._look()
 
     def _look(self) -> None:
@@ -281,10 +301,13 @@ class BasePages:
     def read(self, number: int, keys: Iterable[bytes]) -> dict[bytes, BaseEntry]:
         """The entries of some points of one range, also of those that a pass has recomputed since."""
         found: dict[bytes, BaseEntry] = {}
-        wanted = set(keys)
-        for page in {self._page_of(number, key) for key in wanted} - {None}:
-            body = self._lease.ledger.base_page(self._name, number, int(page or 0))
-            found.update((key, entry) for key, entry in unpack([body]) if key in wanted)
+        by_page: dict[int | None, list[bytes]] = {}
+        for key in set(keys):
+            by_page.setdefault(self._page_of(number, key), []).append(key)
+        self._have(number, by_page.keys())
+        for page, some in by_page.items():
+            body = self._bodies.get((number, page), b"")
+            found.update((key, entry) for key in some if (entry := entry_of(body, key)) is not None)
         return found
 
     def write(self, number: int, entries: Mapping[bytes, BaseEntry | None]) -> None:
@@ -293,20 +316,30 @@ class BasePages:
         for key, entry in entries.items():
             by_page.setdefault(self._page_of(number, key), {})[key] = entry
         pages, added = {}, {}
+        self._have(number, by_page.keys())
         for page, changed in by_page.items():
-            known = {} if page is None else dict(unpack([self._lease.ledger.base_page(self._name, number, page)]))
-            known.update((key, entry) for key, entry in changed.items() if entry is not None)
-            keys = [key for key in sorted(known) if changed.get(key, known[key]) is not None]
+            body = changed_page(self._bodies.get((number, page), b""), changed)
             # Points with rising ids all come into the last page, which would be written again and again as a whole.
-            cut = PAGE_ENTRIES if len(keys) > 2 * PAGE_ENTRIES and self._is_last(number, page) else len(keys)
+            is_long = len(body) > 2 * PAGE_ENTRIES * ENTRY_SIZE and self._is_last(number, page)
+            cut = PAGE_ENTRIES * ENTRY_SIZE if is_long else len(body)
             if page is not None:
-                pages[(number, page)] = pack((key, known[key]) for key in keys[:cut])
-                keys = keys[cut:]
-            if keys:
-                added[number] = pack((key, known[key]) for key in keys)
+                pages[(number, page)] = body[:cut]
+                body = body[cut:]
+            if body:
+                added[number] = body
+        self._bodies = {}
         self._lease.replace_pages(self._name, pages, added)
         if added:
             self._look()
+
+    def _have(self, number: int, wanted: Iterable[int | None]) -> None:
+        """Have these pages at hand, and no others."""
+        known = {(number, page): self._bodies.get((number, page)) for page in wanted if page is not None}
+        self._bodies = {place: body for place, body in known.items() if body is not None}
+        lacking = [page for _, page in known.keys() - self._bodies.keys()]
+        if lacking:
+            found = self._lease.ledger.some_base_pages(self._name, number, lacking)
+            self._bodies.update(((number, page), body) for page, body in found.items())
 
     def _is_last(self, number: int, page: int | None) -> bool:
         return page is not None and self._heads[number][-1][1] == page

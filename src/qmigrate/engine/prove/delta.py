@@ -20,6 +20,7 @@ from itertools import groupby
 
 import numpy as np
 
+from qmigrate.engine.barriers import barrier, only_ours
 from qmigrate.engine.epoch_aliases import reach
 from qmigrate.engine.points.base import (
     SIDES,
@@ -34,9 +35,9 @@ from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.points.ranges import in_parallel
 from qmigrate.engine.prove import recorded
 from qmigrate.engine.prove.choice import ByContent, ByVersion, choose
-from qmigrate.engine.prove.passes import REDO_BATCH, Sample, Share, Sides, forgive, repair
+from qmigrate.engine.prove.passes import REDO_BATCH, OwnWrites, Sample, Share, Sides, forgive, repair
 from qmigrate.engine.prove.recorded import MOST_OF_ALL, batches, by_key, order_keys, unlisted
-from qmigrate.engine.prove.versions import Unlisted, VersionTable, listing
+from qmigrate.engine.prove.versions import Unlisted, VersionTable, listing, settled
 from qmigrate.engine.work import Work
 from qmigrate.errors import NoVersionsError
 from qmigrate.model.ids import Page
@@ -63,6 +64,7 @@ class Listed:
         report: of the newest pass, on all points; None before it has ended.
         took: seconds of that pass with its listing, where it was a delta pass.
         recorded: whether they were listed when the base was made, perhaps long ago, by another process.
+        untouched: sides to which no other client has written since the listing before: they keep that one.
     """
 
     by: ByVersion
@@ -74,11 +76,17 @@ class Listed:
     report: VerificationReport | None = None
     took: float | None = None
     recorded: bool = False
+    untouched: frozenset[str] = frozenset()
 
-    def close(self) -> None:
-        """Give back its memory and files."""
-        self.source.close()
-        self.target.close()
+    def table(self, side: str) -> VersionTable:
+        """What was listed of ``source`` or ``target``."""
+        return self.source if side == "source" else self.target
+
+    def close(self, unless: Listed | None = None) -> None:
+        """Give back its memory and files, but what another one has kept."""
+        for side in SIDES:
+            if unless is None or unless.table(side) is not self.table(side):
+                self.table(side).close()
 
 
 def newest(work: Work, sides: Sides) -> Listed | None:
@@ -92,8 +100,11 @@ def is_listed(work: Work, sides: Sides) -> bool:
     return newest(work, sides) is not None
 
 
-def lists(work: Work, sides: Sides) -> tuple[Listed | None, Listed | None]:
+def lists(work: Work, sides: Sides, *, delta: int) -> tuple[Listed | None, Listed | None]:
     """List both sides, before anything of them is read.
+
+    Args:
+        delta: reach of one barrier.
 
     Returns:
         What was listed before the newest pass, where that can be compared with what is listed now; and what is listed
@@ -105,7 +116,7 @@ def lists(work: Work, sides: Sides) -> tuple[Listed | None, Listed | None]:
     if isinstance(by, ByContent):
         return None, None
     try:
-        now = _listed(work, sides, by)
+        now = _listed(work, sides, by, known, delta)
     except NoVersionsError as error:
         work.progress.say(f"{work.collection}: all points are read, since {error.message}")
         return None, None
@@ -145,13 +156,29 @@ def can_list(work: Work, sides: Sides) -> bool:
     return isinstance(way(work, sides), ByVersion)
 
 
-def _listed(work: Work, sides: Sides, by: ByVersion) -> Listed:
+def _listed(work: Work, sides: Sides, by: ByVersion, known: Listed | None, delta: int) -> Listed:
+    """List what another client may have written to since it was listed last; the other side is as it was then.
+
+    What was listed at the close of an earlier run is listed in any case: its ids are of another time.
+    """
     started = time.monotonic()
     asked = {"source": (sides.source, by.source), "target": (sides.target, by.shadow)}
     found: dict[str, VersionTable] = {}
+    untouched: set[str] = set()
+    wrote = {"source": OwnWrites(), "target": work.kept.pop(OwnWrites, None)}
+    work.kept[OwnWrites] = OwnWrites()
 
     def listed(side: str) -> None:
-        found[side] = listing(work, *asked[side])
+        name, vector = asked[side]
+        before, ours = None if known is None or known.recorded else known.table(side), wrote[side]
+        now = barrier(work.store, reach(work, name))
+        if before is not None and _is_untouched(work, name, (before, now), delta, ours):
+            # From here on only one more barrier is ours.
+            before.circumstances = replace(before.circumstances, operations=now)
+            untouched.add(side)
+            found[side] = before
+        else:
+            found[side] = listing(work, name, vector, behind=now)
 
     try:
         # The server works for one while the other's answer is on its way.
@@ -161,7 +188,43 @@ def _listed(work: Work, sides: Sides, by: ByVersion) -> Listed:
             table.close()
         raise
     took = time.monotonic() - started
-    return Listed(by, sides.base, work.lease.epoch, found["source"], found["target"], took)
+    lists = found["source"], found["target"]
+    return Listed(by, sides.base, work.lease.epoch, *lists, took, untouched=frozenset(untouched))
+
+
+def _is_untouched(
+    work: Work, name: str, when: tuple[VersionTable, OperationIds], delta: int, ours: OwnWrites | None
+) -> bool:
+    """Whether no other client has written to a side since it was listed.
+
+    What we have written to it was read back and proven, so that nothing of it has to be read again. The listing goes
+    on to have the versions from before: a later one shows these points, too, as if they were written in between.
+
+    Args:
+        when: what was listed, and the ids behind a barrier that has just passed.
+    """
+    table, now = when
+    then = table.circumstances
+    # Load-bearing: operations that are not known to be ours may be those of another client.
+    if not only_ours(work, then.operations, now, delta=delta, ours=None if ours is None else ours.ids):
+        return False
+    return settled(work.store.placement(reach(work, name))) == then.placement
+
+
+def passed(work: Work, sides: Sides, ids: OperationIds, delta: int) -> None:
+    """A barrier of ours has passed the target: what comes next counts from here, where nobody else has written to it.
+
+    Args:
+        ids: behind it.
+        delta: its reach.
+    """
+    known, ours = newest(work, sides), work.recall(OwnWrites)
+    if known is None or known.recorded or ours is None:
+        return
+    then = known.target.circumstances
+    if only_ours(work, then.operations, ids, delta=delta, ours=ours.ids):
+        known.target.circumstances = replace(then, operations=ids)
+        work.kept[OwnWrites] = OwnWrites()
 
 
 def begin_recorded(work: Work, sides: Sides, forward: str) -> str | None:
@@ -280,15 +343,18 @@ def candidates(work: Work, sides: Sides, before: Listed, now: Listed, dirty: Ite
     """Order keys, ascending and each once, of every point that may not be what the newest pass has seen.
 
     Points that another client has written, on either side; those that we have written since; those that are in no
-    listing, or were in none; those that were being recomputed when a pass ended, which are `dirty`.
+    listing, or were in none; those that were being recomputed when a pass ended, which are `dirty`. Of a side to which
+    nobody else has written there is none.
     """
-    streams = [
-        now.source.changed_since(before.source),
-        now.target.changed_since(before.target),
-        unlisted(work.store, reach(work, sides.source), now.by.source, now.source),
-        unlisted(work.store, reach(work, sides.target), now.by.shadow, now.target),
-        _known(work, sides, {"source": now.source, "target": now.target}),
-    ]
+    streams: list[Iterator[Page]] = []
+    asked = {"source": (sides.source, now.by.source), "target": (sides.target, now.by.shadow)}
+    written = {side: now.table(side) for side in SIDES if side not in now.untouched}
+    for side, table in written.items():
+        name, vector = asked[side]
+        streams.append(table.changed_since(before.table(side)))
+        streams.append(unlisted(work.store, reach(work, name), vector, table))
+    if written:
+        streams.append(_known(work, sides, written))
     keys = heapq.merge(*map(order_keys, streams), sorted(dirty))
     return (key for key, _ in groupby(keys))
 

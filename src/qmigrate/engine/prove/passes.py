@@ -87,6 +87,17 @@ class Sides:
 
 
 @dataclass(slots=True)
+class OwnWrites:
+    """The operation ids of what this process has written to the target since that was listed.
+
+    Attributes:
+        ids: None of one whose id is not known.
+    """
+
+    ids: list[int | None] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class PassCounts:
     """What a source pass found."""
 
@@ -402,13 +413,18 @@ class _Redo:
             made = maker.make(points)
             self._sides.begins()
             for pending in write(self._work, self._sides.alias, maker, made):
-                pending.wait()
+                self._wrote(pending.wait())
             if made.failed and maker.quarantine is not None:
                 maker.quarantine.check()
         if gone:
             self._sides.begins()
-            self._work.store.delete(self._sides.alias, gone)
+            self._wrote(self._work.store.delete(self._sides.alias, gone))
             forgive(maker, gone)
+
+    def _wrote(self, operation: int | None) -> None:
+        ours = self._work.recall(OwnWrites)
+        if ours is not None:
+            ours.ids.append(operation)
 
 
 def page_of(work: Work, name: str) -> int:

@@ -16,7 +16,7 @@ from qmigrate.engine.barriers import barrier, nothing_written
 from qmigrate.engine.epoch_aliases import await_late, late_for, reach
 from qmigrate.engine.points.dropped import archive_dropped
 from qmigrate.engine.prove import rekey
-from qmigrate.engine.prove.delta import Listed, TooManyError, can_list, delta_pass, is_listed, keep, lists
+from qmigrate.engine.prove.delta import Listed, TooManyError, can_list, delta_pass, is_listed, keep, lists, passed
 from qmigrate.engine.prove.passes import PassCounts, Sample, Sides, last_pass, source_pass
 from qmigrate.engine.prove.recorded import WORTH_IT
 from qmigrate.engine.work import Work
@@ -132,22 +132,24 @@ def prove(
     # Where delta passes follow the proof, none has to come before it.
     at_once = quiet or since is None or (not carrying and can_list(work, sides)) or not _has_base(work, sides)
     passes = 0 if at_once else approach(work, sides)
-    last = _pass(work, sides, passes, carrying=carrying, quiet=quiet and not late)
+    last = _pass(work, sides, passes, delta=delta, carrying=carrying, quiet=quiet and not late)
     if late:
         # Load-bearing: what a dead holder had under way may have landed behind what that pass has read. What was
         # written since it was listed shows in a listing behind the last moment at which that could happen.
         await_late(work)
-        last = _pass(work, sides, last.report.passes + 1, carrying=carrying)
+        last = _pass(work, sides, last.report.passes + 1, delta=delta, carrying=carrying)
     if is_listed(work, sides) and work.frozen is None:
         last = _until_short(work, sides, last, delta, carrying=carrying)
     left_out = None
     if not carrying and sides.maker is not None:
         left_out = archive_dropped(work, sides.source, sides.target, sides.maker)
+    target_ids = barrier(work.store, reach(work, sides.target))
+    passed(work, sides, target_ids, delta)
     return Proof(
         dropped=left_out,
         report=last.report,
         source_ids=dict(last.source_ids),
-        target_ids=dict(barrier(work.store, reach(work, sides.target))),
+        target_ids=dict(target_ids),
         barrier_delta=delta,
         epoch=work.lease.epoch,
         seconds=round(time.monotonic() - started, 3),
@@ -167,7 +169,7 @@ def _until_short(work: Work, sides: Sides, last: _Pass, delta: int, *, carrying:
         if nothing_written(work, last.source_ids, now, delta=delta):
             # This barrier has moved the ids too: what asks next counts from here.
             return replace(last, source_ids=now)
-        before, last = last, _pass(work, sides, last.report.passes + 1, carrying=carrying)
+        before, last = last, _pass(work, sides, last.report.passes + 1, delta=delta, carrying=carrying)
         if last.read is None or last.read <= SMALL_PASS:
             return last
         # A pass over all has taken far longer than what was written meanwhile takes to read: nothing follows from it.
@@ -175,11 +177,14 @@ def _until_short(work: Work, sides: Sides, last: _Pass, delta: int, *, carrying:
             return last
 
 
-def _pass(work: Work, sides: Sides, passes: int, *, carrying: bool, quiet: bool = False) -> _Pass:
+def _pass(
+    work: Work, sides: Sides, passes: int, *, delta: int, carrying: bool, quiet: bool = False
+) -> _Pass:
     """One pass that proves all: over what was written since the newest one where that is known, else over all points.
 
     Args:
         passes: passes before it.
+        delta: reach of one barrier.
         quiet: whether nothing was written so far: then a later pass is unlikely, and nothing is listed for it; but of
             many points, since what is written once the name has moved is found by that (rule 15).
     """
@@ -190,7 +195,7 @@ def _pass(work: Work, sides: Sides, passes: int, *, carrying: bool, quiet: bool 
         work.kept.pop(Listed, None)
     # Going back, only what was listed when the base was made shows what was written since.
     needless = needless or (carrying and not is_listed(work, sides))
-    before, now = (None, None) if needless else lists(work, sides)
+    before, now = (None, None) if needless else lists(work, sides, delta=delta)
     # Of the barrier of the listing, where there is one: what was written behind it, a delta pass doesn't see.
     source_ids = now.source.circumstances.operations if now else barrier(work.store, reach(work, sides.source))
     points = before.report.points if before and before.report else work.store.count(reach(work, sides.source))
@@ -210,7 +215,7 @@ def _pass(work: Work, sides: Sides, passes: int, *, carrying: bool, quiet: bool 
         raise _failed(work, report, sides, carrying=carrying)
     keep(work, now, report, time.monotonic() - began if read is not None else None)
     if before is not None:
-        before.close()
+        before.close(unless=now)
     return _Pass(report, source_ids, began, read)
 
 

@@ -30,7 +30,7 @@ from qmigrate.store.shapes import described
 #: some 40 ns, so that few of them are better; the larger an answer is, the more memory it needs there.
 SLICE, LARGEST = 16_000, 100_000
 #: Slices up to which they are small.
-FEW = 16
+FEW = 10
 #: Ids of one request where there are no slices.
 IDS = 10_000
 #: Requests under way at once: one is worked on while the answer of the other is decoded.
