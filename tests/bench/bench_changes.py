@@ -136,7 +136,7 @@ def main() -> int:
     parser.add_argument("--each", action="store_true", help="show each of these runs, too")
     parser.add_argument("--killed", type=int, metavar="RUNS", help="rebuilds that are killed at 60 %% and run again")
     parser.add_argument("--timeout", type=int, default=60, help="qdrant.timeout of these, in seconds")
-    parser.add_argument("--sql", help="URL of an empty ledger for these, in place of SQLite")
+    parser.add_argument("--sql", help="URL of a PostgreSQL server on which each has a database of its own, in place of SQLite")
     options = parser.parse_args()
     options.points = options.points or (12_000 if options.writers else 200_000)
     if shutil.which("qdrant") is None:
