@@ -7,6 +7,8 @@ from tests.harness import ADD, CREATE, Deployment
 
 from qmigrate.commands import upgrade
 from qmigrate.engine import rebuild
+from qmigrate.engine.build import copy
+from qmigrate.engine.points import streams
 from qmigrate.errors import StoppedError
 from qmigrate.model.facts.phases import StoppedInOrder
 from qmigrate.model.facts.stored import loaded
@@ -128,3 +130,33 @@ def test_the_fact_stays_in_the_journal(made, monkeypatch):
     (run,) = ledger.open_runs()
     ledger.close()
     assert {loaded(StoppedInOrder, record.facts).stopped_in_order for record in run.records} >= {max(record.epoch for record in run.records)}
+
+
+def test_what_is_embedded_is_written_before_more_is_read(made, monkeypatch):
+    """Where few points come in a second, all that a crash loses is the page that is on its way."""
+    made.extra["rebuild"] = {"ranges": 1}
+    made.__post_init__()
+    asked, taken = streams.Streams.ask, []
+
+    def ask(*args):
+        answer = asked(*args)
+        answer()
+        return answer
+
+    class Ended(BaseException):
+        """The process is gone."""
+
+    def take(_throttle, points):
+        store = made.store()
+        taken.append((points, store.count(f"{made.name}__g0002")))
+        store.close()
+        if len(taken) == 4:
+            raise Ended
+
+    monkeypatch.setattr(streams.Streams, "ask", ask)
+    monkeypatch.setattr(copy, "PAGE", 5)
+    monkeypatch.setattr(copy.Throttle, "take", take)
+    with pytest.raises(Ended):
+        upgrade.upgrade(made.settings())
+    assert [points for points, _ in taken] == [5] * 4
+    assert all(there >= 5 * (before - 1) for before, (_, there) in enumerate(taken))

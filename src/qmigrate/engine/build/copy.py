@@ -241,7 +241,8 @@ def _copy_range(
                 target.throttle.take(len(fresh))
                 wanted = written.without(fresh) if written is not None else fresh
                 state.flights.append(_Flight(fresh, maker.begin(wanted)))
-            while len(state.flights) > target.ahead:
+            # What is there is written, too: where few points come in a second, a crash would lose many seconds.
+            while len(state.flights) > target.ahead or (state.flights and state.flights[0].begun.is_there):
                 _land(work, step, maker, state, target)
             if time.monotonic() - state.saved_at >= CHECKPOINT_EVERY:
                 _checkpoint(work, step, share, state, done=False, budget=maker.budget)

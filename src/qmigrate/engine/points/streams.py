@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from qmigrate.embed.pipeline import Pipeline
+from qmigrate.embed.pipeline import Pipeline, Ticket
 
 if TYPE_CHECKING:
     from qmigrate.engine.work import Work
@@ -16,6 +17,23 @@ if TYPE_CHECKING:
 
 #: The stages of a fill, in the order of the work.
 STAGES = ("read", "decode", "build", "model", "write")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The vectors and failures of some items, in order, once they are there; calling it waits for them."""
+
+    ticket: Ticket | None
+    tick: Callable[[], None]
+
+    def __call__(self) -> list[Any]:
+        """Wait for them."""
+        return self.ticket.result(self.tick) if self.ticket is not None else []
+
+    @property
+    def is_there(self) -> bool:
+        """Whether calling it would not wait."""
+        return self.ticket is None or not self.ticket.missing
 
 
 class Streams:
@@ -50,14 +68,14 @@ class Streams:
         """Whether anything was asked for."""
         return bool(self._pipelines)
 
-    def ask(self, embedder: str, size: int | None, items: Sequence[Any]) -> Callable[[], list[Any]]:
+    def ask(self, embedder: str, size: int | None, items: Sequence[Any]) -> Answer:
         """Begin with items; waits while too much is under way.
 
         Returns:
-            What waits for their vectors and failures, in order.
+            What waits for their vectors and failures.
         """
         if not items:
-            return list
+            return Answer(None, self._work.tick)
         with self._lock:
             key = (embedder, size)
             if not self._has_turn:
@@ -67,8 +85,7 @@ class Streams:
             if key not in self._pipelines:
                 self._pipelines[key] = Pipeline(self._work.code.embedder(embedder), size)
             pipeline = self._pipelines[key]
-        ticket = pipeline.submit(items, self._work.tick)
-        return lambda: ticket.result(self._work.tick)
+        return Answer(pipeline.submit(items, self._work.tick), self._work.tick)
 
     def shares(self) -> dict[str, float]:
         """How busy each stage was, 0 to 1; of several embedders the busiest."""

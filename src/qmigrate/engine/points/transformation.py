@@ -16,7 +16,7 @@ from qmigrate.engine.points.budget import Budget
 from qmigrate.engine.points.checksums import Checksums
 from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.engine.points.quarantine import DROPPED, KEPT, Failures, Quarantine
-from qmigrate.engine.points.streams import Streams
+from qmigrate.engine.points.streams import Answer, Streams
 from qmigrate.engine.work import Code, Work
 from qmigrate.errors import DriftError, EmbedError, PlanError, VerificationError
 from qmigrate.ledger import ANY_RANGE, Ledger, Quarantined
@@ -70,6 +70,12 @@ class Begun:
     page: Sequence[Stored]
     payloads: list[Payload | None]
     asked: dict[str, tuple[list[Any], Callable[[], list[Any]]]]
+
+    @property
+    def is_there(self) -> bool:
+        """Whether all of its vectors were made beside, and are there."""
+        answers = [answer for _, answer in self.asked.values()]
+        return bool(answers) and all(isinstance(answer, Answer) and answer.is_there for answer in answers)
 
 
 class TransformContext(Protocol):
