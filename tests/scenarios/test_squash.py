@@ -371,6 +371,20 @@ def test_what_is_done_with_points_is_decided(local):
     assert sorted(versions.iterdir()) == before
 
 
+def test_what_is_left_out_of_a_collection_from_before(local):
+    """A deployment that is at an earlier revision has points by then: that they never get it is said, not the opposite."""
+    drop = 'op.DeletePoints("docs*", ids=[1], reason="asked for", max_share=1.0)'
+    revise(local, *BODIES[:2], (drop,), (INDEX.replace("kind", "year"),))
+    refused = call(local.root, "squash", "0003:0004")
+    assert refused.code == 10
+    assert "has no points by then" not in refused.err
+    assert "--elide-data leaves them out: docs* is there before, so a deployment that is at an earlier revision never gets them" in refused.err
+    assert "has no points by then" in call(local.root, "squash", "0001:0004").err
+    made = call(local.root, "squash", "0003:0004", "--elide-data")
+    assert made.code == 0, made.text
+    assert "never gets this, whatever points it has (0003: docs*: delete points: id 1): bring each to 0004" in " ".join(made.out.split())
+
+
 def test_a_target_inside(local):
     """Applied as one, no part of it is a place to go to; a replaced id means the whole where its file is gone."""
     revise(local, *BODIES)

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qmigrate.declared.replay import created
-from qmigrate.declared.squash import Whole, between, lines, lines_of, on_points, runs_without, squashed
+from qmigrate.declared.squash import (
+    Whole,
+    between,
+    lines,
+    lines_of,
+    on_older_points,
+    on_points,
+    runs_without,
+    squashed,
+)
 from qmigrate.errors import QmigrateError, RefusedError, RevisionError, UsageError
 from qmigrate.planner.members import chain
 from qmigrate.revisions import alembic_files
@@ -96,7 +105,7 @@ def squash(
     found = between(revisions, span)
     changing = [one for one in found if on_points(one)]
     if changing and points is None:
-        raise _undecided(found, changing)
+        raise _undecided(revisions, found, changing)
     kept = {one.id: lines_of(one) for one in changing} if points == "keep" else {}
     runs = runs_without(found, kept)
     if not runs:
@@ -114,15 +123,20 @@ def squash(
     return SquashResult(files, kept, created(revisions), dry_run)
 
 
-def _undecided(found: Sequence[Revision], changing: Sequence[Revision]) -> RefusedError:
+def _undecided(revisions: Revisions, found: Sequence[Revision], changing: Sequence[Revision]) -> RefusedError:
     said = [line for one in changing for line in lines_of(one)]
+    never = on_older_points(revisions, found)
     span = quote(f"{found[0].id}:{found[-1].id}")
+    out = "a collection that begins with the squashed revision has no points by then"
+    if never:
+        names = ", ".join(dict.fromkeys(operation.pattern for _, operation in never))
+        out = f"{names} is there before, so a deployment that is at an earlier revision never gets them"
     return RefusedError(
         "what these do with points can't be seen in a schema, so a person has to decide what becomes of it:\n"
         + "\n".join(f"  {line}" for line in said),
-        hint=f"qmigrate squash {span} --elide-data leaves them out: a collection that begins with the squashed "
-        f"revision has no points by then\nqmigrate squash {span} --keep-data leaves these revisions as they are, and "
-        "squashes what is before and after each",
+        hint=f"qmigrate squash {span} --elide-data leaves them out: {out}\n"
+        f"qmigrate squash {span} --keep-data leaves these revisions as they are, and squashes what is before and after "
+        "each",
         facts={"operations": said},
     )
 

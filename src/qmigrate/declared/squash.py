@@ -139,7 +139,32 @@ def _is_on_points(operation: Operation) -> bool:
 
 def lines_of(revision: Revision) -> tuple[str, ...]:
     """Its operations on points in words: ``0003: docs: set payload …``."""
-    return tuple(f"{revision.id}: {one.pattern}: {one.describe()}" for one in on_points(revision))
+    return tuple(line_of(revision, one) for one in on_points(revision))
+
+
+def line_of(revision: Revision, operation: Operation) -> str:
+    """One of them."""
+    return f"{revision.id}: {operation.pattern}: {operation.describe()}"
+
+
+def on_older_points(revisions: Revisions, found: Sequence[Revision]) -> tuple[Item, ...]:
+    """Those of a range that are about collections from before it: a deployment at an earlier revision has points."""
+    earlier = _earlier(revisions, found)
+    made = _Made(revisions, earlier, earlier)
+    there = [name for name in made.names(()) if made.before(name) is not None]
+    return tuple(
+        (one, each)
+        for one in found
+        for each in on_points(one)
+        if any(name == each.pattern or fits(name, each.pattern) for name in there)
+    )
+
+
+def _earlier(revisions: Revisions, found: Sequence[Revision]) -> frozenset[str]:
+    """Ids of everything before a range."""
+    inside = {one.id for one in found}
+    down = {parent for one in found for parent in one.down if parent not in inside}
+    return frozenset(older for one in down for older in (one, *revisions.ancestors(one)))
 
 
 def runs_without(found: Sequence[Revision], kept: Collection[str]) -> tuple[tuple[Revision, ...], ...]:
@@ -171,7 +196,7 @@ def squashed(revisions: Revisions, found: Sequence[Revision]) -> Whole:
     """
     inside = {one.id for one in found}
     down = tuple(dict.fromkeys(parent for one in found for parent in one.down if parent not in inside))
-    before = frozenset(older for one in down for older in (one, *revisions.ancestors(one)))
+    before = _earlier(revisions, found)
     items = [(one, operation) for one in found for operation in one.operations if not _is_on_points(operation)]
     made = _Made(revisions, before, before | inside)
     folded = _folded(made, items)
@@ -208,8 +233,18 @@ def squashed(revisions: Revisions, found: Sequence[Revision]) -> Whole:
         irreversible="; ".join(f"{one.id}: {one.irreversible}" for one in rest if one.irreversible) or None,
         changes=tuple(f"{one.pattern}: {one.describe()}" for one in operations),
         left_out=left_out,
-        undecided=undecided,
+        undecided=(*undecided, *_never(revisions, found)),
     )
+
+
+def _never(revisions: Revisions, found: Sequence[Revision]) -> Iterator[str]:
+    """What deployments that are not past the range yet don't get, in words."""
+    lines = "; ".join(line_of(*one) for one in on_older_points(revisions, found))
+    if lines:
+        yield (
+            f"a deployment that is at an earlier revision never gets this, whatever points it has ({lines}): bring "
+            f"each to {found[-1].id} before the file goes there, or squash again with --keep-data"
+        )
 
 
 @dataclass(frozen=True, slots=True)
