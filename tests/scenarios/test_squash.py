@@ -18,7 +18,7 @@ from qmigrate.commands.collection import collection
 from qmigrate.commands.ensure import ensure
 from qmigrate.commands.expect import Expectation, expect
 from qmigrate.commands.session import opened_ledger
-from qmigrate.errors import PendingError
+from qmigrate.errors import NotFoundError, PendingError
 
 CREATE = 'op.CreateCollection("{name}", {{"a": VectorParams(size=8, distance=Distance.COSINE)}})'
 INDEX = 'op.CreatePayloadIndex("{name}", "kind", PayloadSchemaType.KEYWORD)'
@@ -316,6 +316,28 @@ def test_a_part_of_it_is_undone(local):
     expect(wanted, settings=local.settings())
 
 
+@pytest.mark.parametrize("target", ["0002", "base"])
+def test_a_part_is_undone_where_its_file_is_not(local, target):
+    """A checkout from before, or one in which it was removed again, doesn't know its parts: what is undone may be one."""
+    revise(local, *BODIES)
+    upgrade.upgrade(local.settings())
+    local.load(3)
+    assert call(local.root, "squash", "0001:0003").code == 0
+    upgrade.upgrade(local.settings())
+    wanted = Expectation(local.name, revision="0001_0003")
+    expect(wanted, settings=local.settings())
+    for path in (local.root / "qdrant_migrations" / "versions").glob("*_squashed.py"):
+        path.unlink()
+    upgrade.upgrade(local.settings())
+    # Another checkout may have it.
+    expect(wanted, settings=local.settings())
+    rollback.rollback(local.settings(), "base", writes="discard")
+    if target == "0002":
+        upgrade.upgrade(local.settings(), target)
+    with pytest.raises(PendingError if target == "0002" else NotFoundError):
+        expect(wanted, settings=local.settings())
+
+
 def test_an_earlier_time_comes_back(local):
     """A restore takes back what was applied since, and with it that the collection is past the squashed revision."""
     revise(local, *BODIES)
@@ -332,8 +354,12 @@ def test_an_earlier_time_comes_back(local):
         expect(wanted, settings=local.settings())
     upgrade.upgrade(local.settings())
     expect(wanted, settings=local.settings())
-    # The other way round: what was restored has more than what served before.
     snapshot.create(local.settings(), local.name, archived=True)
+    restore.restore(local.settings(), local.name, consent=True)
+    expect(wanted, settings=local.settings())
+    restore.undo(local.settings(), local.name)
+    expect(wanted, settings=local.settings())
+    # The other way round: what was restored has more than what served before.
     rollback.rollback(local.settings(), "0002", writes="discard")
     restore.restore(local.settings(), local.name, consent=True)
     upgrade.upgrade(local.settings())

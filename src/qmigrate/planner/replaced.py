@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from qmigrate.errors import RefusedError
 from qmigrate.model.names import fits
-from qmigrate.model.plan import APPLYING, Closing
+from qmigrate.model.plan import APPLYING, ASIDE, Closing
 from qmigrate.model.state import CollectionState
 from qmigrate.revisions.graph import Revision, Revisions
 from qmigrate.revisions.in_git import restore_command
@@ -206,13 +206,17 @@ def unrecorded(closes: Sequence[Closing], state: CollectionState, revisions: Rev
         closes: what it records without that.
     """
     found = list(closes)
-    for one in revisions.squashed(gone=True):
-        undone = (at for at, row in enumerate(found) if row.revision in one.replaces and row.direction not in APPLYING)
-        place = next(undone, None)
-        if one.id in state.passed and place is not None:
-            row = found[place]
+    known = {one.id: one for one in revisions.squashed(gone=True)}
+    for passed in sorted(state.passed):
+        one = known.get(passed)
+        # Where its file is gone, or was never in this checkout, any revision that is undone may be a part of it.
+        parts = one.replaces if one is not None else None
+        undone = (at for at, row in enumerate(found) if row.direction not in APPLYING | ASIDE)
+        place = next((at for at in undone if parts is None or found[at].revision in parts), None)
+        if place is not None:
+            row, checksum = found[place], one.checksum if one is not None else ""
             # Before that, so that what is recorded last is where the collection stands.
-            found.insert(place, Closing(row.step, one.id, "unstamp", one.checksum, row.prior, row.prior))
+            found.insert(place, Closing(row.step, passed, "unstamp", checksum, row.prior, row.prior))
     return tuple(found)
 
 
