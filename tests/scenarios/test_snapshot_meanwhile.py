@@ -71,7 +71,7 @@ def test_a_plain_name_that_an_alias_takes_meanwhile(server, monkeypatch):
 
 @pytest.mark.server
 def test_a_snapshot_of_the_server_is_called_what_it_is_of(server, monkeypatch):
-    """The name moves between the look at it and the request."""
+    """The name moves between its reading and the request."""
     plain(server, POINTS)
     server.revise("0002", MARKED)
     once(monkeypatch, ServerStore, "create_snapshot", lambda: upgrade.upgrade(server.settings(), no_snapshot=True))

@@ -152,7 +152,7 @@ def _refuse_overtaken(name: str, served: Sequence[str | None], done: str) -> Non
     """Of two processes that are asked for the same at once, one does it.
 
     Args:
-        served: what has served, each time that it was looked at.
+        served: what has served, each time that it was read.
         done: what would be done once more, as a participle.
 
     Raises:
