@@ -332,8 +332,8 @@ def _made(opened: Session, name: str, folder: Path | None) -> SnapshotEntry:
     """A snapshot or, with a folder, an archive; no lease keeps upgrades and erasures away while it is made."""
     unfinished = False
     for _ in range(_TRIES):
-        # Load-bearing: before the first reading of the collection. The name of a plain one may lead to the next generation
-        # in the middle of reading, and an erasure doesn't find points in a file that has no name yet.
+        # Load-bearing: before the collection is read first. The name of a plain one may lead to the next generation in
+        # the middle of reading, and an erasure does not find points in a file that has no name yet.
         before = _Seen.of(opened, name)
         state = observe(opened.ledger, opened.store, only=[name]).collections[name]
         if state.physical is None:

@@ -212,7 +212,7 @@ def test_ids_of_a_folder_of_moments(scripts):
     made = squash(_settings(scripts), ":", points="keep")
     ids = [one.revision for one in made.files]
     assert len(set(ids)) == 2
-    assert all(re.fullmatch(r"20\d{12}", one) for one in ids)
+    assert all(re.fullmatch(r"20\d{12}[a-z]{4}", one) for one in ids)
     assert [one.path.name for one in made.files] == [f"{one}_squashed.py" for one in ids]
     assert made.files[0].message == "squashed 20261130201511 to 20261130201512"
     assert squash(_settings(scripts), ":", revision_id="short", points="elide", dry_run=True).files[0].revision == "short"
