@@ -244,9 +244,10 @@ def _results(buffer: bytes | bytearray, position: int) -> tuple[list[int], list[
 
 def _id_at(answer: bytes, start: int) -> PointId:
     """The id of the point whose body begins here."""
-    size = answer[start + 1]
-    if answer[start] != _ID or size > _UUID_SIZE:
+    head = answer[start : start + 2]
+    if len(head) < 2 or head[0] != _ID or head[1] > _UUID_SIZE:
         raise ForeignError
+    size = head[1]
     found = grpc.PointId.FromString(answer[start + 2 : start + 2 + size])
     if found.WhichOneof("point_id_options") is None:
         raise ForeignError

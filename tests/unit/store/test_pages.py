@@ -107,6 +107,8 @@ FIELDS = {
     "an id of a new kind": wire.field(2, b"\x0a\x02\x18\x01"),
     "cut off": wire.field(2, b"\x0a\x02\x08\x01")[:-1],
     "cut off in a length": b"\x12\x80",
+    "a point without a byte": wire.field(2, b""),
+    "a point of one byte": wire.field(2, b"\x0a"),
     "a field longer than its point": wire.field(2, b"\x0a\x02\x08\x01\x12\x20\x00"),
 }
 
