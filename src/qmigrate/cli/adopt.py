@@ -124,7 +124,8 @@ def adopt(  # noqa: PLR0913  the options of the verb
             parallel=parallel,
             progress=progress,
         )
-    words = ["qmigrate", "adopt", pattern, *(["--alias", alias] if alias else []), *(["--take-over"] if take_over else [])]
+    words = ["qmigrate", "adopt", pattern, *(["--alias", alias] if alias else [])]
+    words += ["--take-over"] if take_over else []
     words += ["-m", message] if message else []
     # Without it the real run would have another moment as its id than the one that is shown here.
     new = next((row.revision for row in result.rows if row.how == "baseline"), None) if result.file else None

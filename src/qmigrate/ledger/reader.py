@@ -62,14 +62,10 @@ class ErasureReads(ABC):
         """Generation -> how it was made, for all whose run is in the ledger; the newest run counts."""
         runs = tables.runs
         query = select(runs.c.job).where(runs.c.collection == collection).order_by(runs.c.id)
-        found = {}
-        for row in self.rows(query):
-            if not any(step["kind"] == Build.kind for step in row["job"]["steps"]):
-                continue
-            for step in Job.from_json(row["job"]).steps:
-                if isinstance(step, Build):
-                    found[step.target] = step
-        return found
+        jobs = (row["job"] for row in self.rows(query))
+        building = (one for one in jobs if any(step["kind"] == Build.kind for step in one["steps"]))
+        steps = (step for one in building for step in Job.from_json(one).steps)
+        return {step.target: step for step in steps if isinstance(step, Build)}
 
     def built_by(self, collection: str) -> dict[str, dict[str, str]]:
         """Generation -> the checksums that the revisions of its run had, by revision; the newest run counts."""

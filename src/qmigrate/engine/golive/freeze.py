@@ -72,7 +72,7 @@ def prove_frozen(
     Args:
         since: operation ids of the source at the earlier proof; None when nothing is known of them.
         delta: reach of one barrier.
-        most: seconds after which writes go on instead, where that is allowed; None for ``limits.freeze``, several times.
+        most: seconds after which writes go on instead, where that may be; None for ``limits.freeze``, several times.
 
     Returns:
         What :func:`qmigrate.engine.prove.proof.prove` learns, with the ids of the closing barrier as ``source_ids``;
@@ -95,7 +95,8 @@ def prove_frozen(
             lasted = took(time.monotonic() - frozen.began)
         if most is not None:
             work.progress.say(
-                f"{work.collection}: writes were refused for {lasted}, far longer than expected: they go on during the swap"
+                f"{work.collection}: writes were refused for {lasted}, far longer than expected: they go on during "
+                "the swap"
             )
             # What the pass that was ended has repaired, the earlier proof doesn't have.
             return prove(work, sides, since=None, delta=delta)
