@@ -86,6 +86,10 @@ def test_a_hint_names_the_options_of_the_verb(deployment):
         assert said.code == 2, said.text
         assert f"the questions: {option}; or ask by vectors: --same-value FIELD" in said.err
         assert "embedder=" not in said.err
+    made.extra["embedders"]["large"] = {"type": "hashing", "size": 128}
+    made.__post_init__()
+    said = call(made.root, "evaluate", f"{made.name}/text", f"{made.name}/new", "--known-item", "title", "--embedder-b", "large")
+    assert (said.code, "128" in said.err, "name another embedder of the settings: --embedder-b NAME" in said.err) == (2, True, True), said.err
     (made.root / "q.jsonl").write_text('{"query": "x"}\n')
     said = call(made.root, "evaluate", f"{made.name}/text", f"{made.name}/new", "--queries", "q.jsonl", "--embedder-b", "old")
     assert (said.code, "--measure overlap" in said.err, "measure=" in said.err) == (2, True, False)

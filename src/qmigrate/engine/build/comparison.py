@@ -297,7 +297,14 @@ def _vectors(asking: Asking, side: Side, questions: Sequence[Question], option: 
     embedded: Iterator[Any] = iter(())
     if items:
         embedder = _model(side, option, asking.words)
-        embedded = iter(asking.alone(lambda: embed_all(embedder, items, size=side.size)))
+        made = asking.alone(lambda: embed_all(embedder, items, size=side.size))
+        failed = next((one for one in made if isinstance(one, Failure)), None)
+        if failed is not None and all(isinstance(one, Failure) for one in made):
+            raise UsageError(
+                f"no question could be embedded for vector {side.shown!r} of {side.name}: {failed.message}",
+                hint=f"name another embedder of the settings: {option}",
+            )
+        embedded = iter(made)
     own = {one.own for one in questions if one.own is not None}
     stored = _stored(asking.store, side, sorted(own, key=records.order_key)) if own else {}
     found: list[Any] = []
