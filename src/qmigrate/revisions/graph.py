@@ -411,7 +411,7 @@ def _not_said(revision: Revision, nested: Revision) -> RevisionError:
     # It has to say so itself: ledgers have these ids when the other file is gone.
     stood_for = {key: list(one) for key, one in parts.items()}
     return RevisionError(
-        said, hint=f"write replaces = {list(ids)!r} and squashed = {stood_for!r}; qmigrate squash does it by itself"
+        said, hint=f"write replaces = {list(ids)!r} and squashed = {stood_for!r}, as the verb squash does"
     )
 
 

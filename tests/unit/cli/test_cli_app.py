@@ -438,20 +438,20 @@ def test_settings_that_are_wrong_are_2(here, capsys):
         ),
         (
             ["rollback"],
-            ("rollback", ("-1",), {"only": None, "writes": "refuse", "dry_run": False, "lock_timeout": None, "parallel": None}),
+            ("rollback", ("-1",), {"only": None, "writes": "refuse", "dry_run": False, "lock_timeout": None, "parallel": None, "without_files": False}),
         ),
         (
             ["rollback", "-2", "--carry-writes", "--only", "c"],
-            ("rollback", ("-2",), {"only": ("c",), "writes": "carry", "dry_run": False, "lock_timeout": None, "parallel": None}),
+            ("rollback", ("-2",), {"only": ("c",), "writes": "carry", "dry_run": False, "lock_timeout": None, "parallel": None, "without_files": False}),
         ),
         (
             ["rollback", "--discard-writes", "0002", "--dry-run"],
-            ("rollback", ("0002",), {"only": None, "writes": "discard", "dry_run": True, "lock_timeout": None, "parallel": None}),
+            ("rollback", ("0002",), {"only": None, "writes": "discard", "dry_run": True, "lock_timeout": None, "parallel": None, "without_files": False}),
         ),
         (["rollback", "--", "-1", "--now"], None),
         (
             ["rollback", "--now", "--", "-1"],
-            ("rollback", ("-1",), {"only": None, "writes": "now", "dry_run": False, "lock_timeout": None, "parallel": None}),
+            ("rollback", ("-1",), {"only": None, "writes": "now", "dry_run": False, "lock_timeout": None, "parallel": None, "without_files": False}),
         ),
         (["abort", "c"], ("abort", ("c",), {"lock_timeout": None})),
     ],

@@ -315,7 +315,7 @@ def test_a_list_by_hand_says_what_was_squashed(scripts):
     with pytest.raises(RevisionError, match="doesn't say which ones") as caught:
         Revisions.load(scripts)
     hint = str(caught.value.hint)
-    said = hint[hint.index("replaces = ") : hint.index("; qmigrate squash")].replace(" and squashed", "\nsquashed")
+    said = hint[hint.index("replaces = ") : hint.index(", as the verb")].replace(" and squashed", "\nsquashed")
     whole.write_text(text.replace("LINES", said))
     assert Revisions.load(scripts).get("t").replaces == ("1", "2", "1_2", "3")
 

@@ -17,7 +17,7 @@ FILES = sorted(file for file in hints.SOURCE.rglob("*.py") if "qmigrate " in fil
 #: Sentences that name a verb, not a call of it: what follows is known only then.
 NAMED = frozenset({"qmigrate fix undo", "qmigrate export show", "qmigrate adopt", "qmigrate verify"})
 #: Filled in with the target that was typed, before it is shown: see below.
-OPEN = re.compile(r"qmigrate rollback …( --only 1 --(discard|carry)-writes)?")
+OPEN = re.compile(r"qmigrate rollback …( --only 1 --(discard-writes|carry-writes|without-files))?")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(hints.SOURCE).as_posix())
