@@ -9,7 +9,10 @@ import yaml
 from tests.harness import ADD, INDEX, Deployment
 from tests.scenarios.cli import call
 
+from qmigrate.cli.schema import as_yaml
 from qmigrate.commands import rollback, upgrade
+from qmigrate.commands.schema import Document, Schemas
+from qmigrate.model.schema import CollectionSchema
 
 CREATE = '''
 def upgrade():
@@ -152,3 +155,11 @@ def test_names_and_sources(made):
     assert call(made.root, "schema", "--live", "--recorded").code == 2
     envelope = call(made.root, "schema", made.name, "--json").json
     assert (envelope["schema"], envelope["data"]["collections"][0]["name"]) == ("qmigrate.schema/1", made.name)
+
+
+def test_the_unnamed_vector_is_a_key_that_people_know():
+    """In quotes, with what it is below; it reads back as the same, and a text that looks so stays as it is."""
+    made = Document("docs", "live", None, None, 1, CollectionSchema({"": {"size": 4, "distance": "Dot"}}), {}, ())
+    text = as_yaml(Schemas("live", (made,)), changelog=False)
+    assert "    vectors:\n      '':\n        distance: Dot\n        size: 4" in text
+    assert yaml.safe_load(text)["collections"]["docs"]["vectors"] == {"": {"size": 4, "distance": "Dot"}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,10 @@ def as_yaml(result: Schemas, *, changelog: bool) -> str:
 
     plain = as_plain(result, changelog=changelog)
     found: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
+    # The library writes the unnamed vector as "? ''" in a line of its own, which people don't know.
+    if "? ''" in found:
+        plainer = re.sub(r"^( *)\? ''\n\1: ", r"\1'':\n\1  ", found, flags=re.MULTILINE)
+        found = plainer if yaml.safe_load(plainer) == plain else found
     return found.rstrip("\n")
 
 
