@@ -104,6 +104,34 @@ def test_a_gate_on_what_was_squashed(postgres_database, tmp_path, removed):
         rollback.revert(settings, "0002")
 
 
+@pytest.mark.nightly
+@pytest.mark.postgres
+@pytest.mark.parametrize("begun", [False, True], ids=["old ids", "first squash"])
+def test_a_gate_on_what_was_squashed_again(postgres_database, tmp_path, begun):
+    """What has all of it by the old ids or by the first squash passes with the last file alone; a part of it does not."""
+    project = made(tmp_path, postgres_database)
+    deployment = project.made
+    settings, versions = deployment.settings(), deployment.root / "qdrant_migrations" / "versions"
+    if not begun:
+        upgrade.upgrade(settings)
+    assert call(deployment.root, "squash", "0001:0002").code == 0
+    upgrade.upgrade(settings)
+    deployment.revise("0003", INDEX)
+    assert call(deployment.root, "squash", ":").code == 0
+    project.revise("a1", GATE.format("0003"), down=None)
+    with pytest.raises(psycopg.errors.RaiseException, match=r"\(needs 0003\)"):
+        play(postgres_database, project.upgrade("head", sql=True))
+    upgrade.upgrade(settings)
+    for path in versions.glob("*.py"):
+        if not path.name.startswith("0001_0003"):
+            path.unlink()
+    with contextlib.closing(Ledger.open(postgres_database)) as ledger:
+        applied = [one.revision for one in ledger.applied(deployment.name)]
+    assert applied == (["0001_0002", "0003"] if begun else ["0001", "0002", "0003"])
+    play(postgres_database, project.upgrade("head", sql=True))
+    assert project.version() == "a1"
+
+
 #: A pattern, the collections that revision 0001 makes, and those that a script waits for.
 WAITED_FOR = [
     ("{name}[ab]", ("a", "b"), ("a", "b")),
