@@ -103,4 +103,6 @@ def test_50_pairs_on_a_server(qdrant_server):
             ways_back.append(applied_and_undone(qdrant_server, Path(folder) / "project", pair))
 
     one()
+    # The figure of the run, shown with -s.
+    print(f"{len(ways_back)} pairs on a server: {ways_back.count(True)} there and back")
     assert ways_back.count(True) > len(ways_back) / 2
