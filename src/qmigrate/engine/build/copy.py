@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from qmigrate.engine.epoch_aliases import own
+from qmigrate.engine.points.allocator import pages_reused
 from qmigrate.engine.points.base import BaseEntry, PageWriter, base_name, digest_of
 from qmigrate.engine.points.budget import Budget
 from qmigrate.engine.points.compare import Judge
@@ -181,7 +182,7 @@ def copying(
     assert step.source is not None  # noqa: S101  a new collection is not copied
     page, ahead = _pages(next(iter(work.store.scan(step.source, page=64)), ()), maker, workers)
     throttle = Throttle(rate, pause=waiting(work.tick))
-    with maker.streaming() as streams:
+    with maker.streaming() as streams, pages_reused():
         digest = None
         if maker.transform.filled or maker.transform.rekeys:
             digest = digest_of(work.lease.ledger, base_name(step.source, step.target, back=False))

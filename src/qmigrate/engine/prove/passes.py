@@ -14,6 +14,7 @@ from itertools import repeat
 import xxhash
 
 from qmigrate.engine.epoch_aliases import check_same, reach
+from qmigrate.engine.points.allocator import pages_reused
 from qmigrate.engine.points.base import BaseEntry, PageWriter, committed, digest_of, digest_of_bytes, exchanged, unpack
 from qmigrate.engine.points.compare import Judge
 from qmigrate.engine.points.ranges import in_parallel
@@ -203,7 +204,8 @@ def last_pass(work: Work, sides: Sides, sample: Sample) -> VerificationReport:
     ranges = work.lease.ledger.ranges(work.run, sides.step)
     shares = [Share(number=share.number, start=share.start, stop=share.stop, sample=sample) for share in ranges]
     prove_share = _prove_share_by_pages if sides.equal_is_enough and sides.is_identity else _prove_share
-    in_parallel(work, shares, lambda share: prove_share(work, sides, judge, share, size))
+    with pages_reused():
+        in_parallel(work, shares, lambda share: prove_share(work, sides, judge, share, size))
     for share in shares:
         share.add_to(report)
     work.lease.commit_base(sides.base)
