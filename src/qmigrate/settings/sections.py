@@ -91,6 +91,8 @@ class RebuildSettings:
         sample: points that are embedded a second time for the proof.
         fuse: pending revisions of one collection copy the data once.
         max_rate: most points per second; None for no limit.
+        max_latency: what searches on the live collection may take while points are copied and proven, by the 99th
+            percentile of searches that are made for that: both become slower where they take longer. None sends none.
         plain_names: ``auto`` hides a plain collection behind an alias of its name where the server can; ``gap`` never
             does: the collection is deleted and aliased with a gap of some milliseconds (``--allow-gap``).
         gc: ``auto`` retires what is past its holdover when an upgrade starts; ``off`` leaves it there.
@@ -112,6 +114,7 @@ class RebuildSettings:
     sample: Annotated[int, read.integer_between(0, 1_000_000)] = 200
     fuse: Annotated[bool, read.flag] = True
     max_rate: Annotated[float | None, read.positive] = None
+    max_latency: Annotated[float | None, read.positive_duration] = None
     plain_names: Annotated[str, read.choice("auto", "gap")] = "auto"
     gc: Annotated[str, read.choice("auto", "off")] = "auto"
     on_failure: Annotated[str, read.choice("stop", "keep_without_vector", "drop")] = "stop"

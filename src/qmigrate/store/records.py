@@ -21,7 +21,6 @@ from qmigrate.model.inference import ServerText
 from qmigrate.model.payload_path import selected
 from qmigrate.model.transform import Payload, Point, PointId, PointTransform, Scale, VectorValue
 from qmigrate.ports import Ready, Stored
-from qmigrate.sequences import in_parts
 from qmigrate.store import exact, wire
 
 #: Bytes of one upsert request; the server takes more, but memory and latency grow with it.
@@ -193,8 +192,9 @@ def digest_of_bytes(key: bytes | None) -> Callable[[bytes], bytes]:
         if len(data) <= _HELD:
             made.update(data)
         else:
-            for part in in_parts(memoryview(data), _HELD):
-                made.update(part)
+            view = memoryview(data)
+            for start in range(0, len(data), _HELD):
+                made.update(view[start : start + _HELD])
         return made.digest()[:DIGEST_SIZE]
 
     return digest

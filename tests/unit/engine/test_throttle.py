@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmigrate import fix
-from qmigrate.engine.throttle import Throttle
+from qmigrate.engine.throttle import LONGEST_QUEUE, Pace, Throttle
 from qmigrate.errors import UsageError
 from qmigrate.settings.load import Settings
 
@@ -78,3 +78,87 @@ def test_a_rate_that_paces_nothing_is_refused_before_anything_is_opened(called, 
     with pytest.raises(UsageError, match="max_rate must be a number above 0"):
         called(**arguments, max_rate=rate, settings=settings)
     assert [file.name for file in tmp_path.iterdir()] == ["qmigrate.yaml"]
+
+
+class Server:
+    """A server whose searches take the longer the more points are written, on a clock of its own."""
+
+    def __init__(self, bears: float, idle: float = 0.004) -> None:
+        self.bears, self.idle, self.now = bears, idle, 100.0
+        self.queued = 0
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+
+    def clock(self) -> float:
+        return self.now
+
+    def search(self, rate: float) -> float:
+        return self.idle * (1 + (rate / self.bears) ** 2)
+
+
+def run(server: Server, pace: Pace, seconds: int, fastest: float = 30_000.0) -> list[float]:
+    """Points per second of a work that would be `fastest`, second by second."""
+    rates = []
+    for _ in range(seconds):
+        began, points = server.now, 0
+        while server.now - began < 1.0:
+            pace.take(1000)
+            server.now += 1000 / fastest
+            points += 1000
+        rates.append(points / (server.now - began))
+        for _ in range(10):
+            pace.saw(server.search(rates[-1]))
+        pace.adapt(server.queued)
+    return rates
+
+
+@pytest.mark.parametrize("bears", [1_000.0, 5_000.0])
+def test_work_is_as_fast_as_searches_bear(bears):
+    """It falls until they take no longer than they may, stays near that, and says why."""
+    server = Server(bears)
+    pace = Pace(None, 0.05, server.pause, server.clock)
+    rates = run(server, pace, 120)
+    # Where a search takes 50 ms.
+    borne = bears * (0.05 / 0.004 - 1) ** 0.5
+    assert rates[0] > 25_000
+    late = sorted(rates[60:])
+    assert late[len(late) // 2] == pytest.approx(borne, rel=0.45)
+    assert max(rates[60:]) < 1.5 * borne
+    assert "slowed to" in pace.note()
+    assert "rebuild.max_latency 50 ms" in pace.note()
+
+
+def test_work_that_disturbs_no_search_is_not_slowed():
+    """And it is fast again once searches are."""
+    server = Server(1e9)
+    pace = Pace(None, 0.05, server.pause, server.clock)
+    assert min(run(server, pace, 20)) > 25_000
+    assert pace.note() == "searches take 4 ms, rebuild.max_latency 50 ms"
+    server.bears = 2_000.0
+    assert run(server, pace, 20)[-1] < 15_000
+    server.bears = 1e9
+    assert run(server, pace, 60)[-1] > 25_000
+    assert "slowed" not in pace.note()
+
+
+def test_a_queue_of_updates_slows_and_a_given_rate_stays_the_highest():
+    """Writers of the live collection wait where its queue is full; `max_rate` is never exceeded."""
+    server = Server(1e9)
+    pace = Pace(2000.0, 0.05, server.pause, server.clock)
+    assert max(run(server, pace, 10)[1:]) < 2100
+    server.queued = LONGEST_QUEUE + 1
+    assert run(server, pace, 20)[-1] < 500
+    assert f"{server.queued:,} updates are queued" in pace.note()
+    server.queued = 0
+    assert 1500 < run(server, pace, 60)[-1] < 2100
+
+
+def test_what_is_slow_without_us_never_ends_the_work():
+    """The rate has a floor, and a search without an answer is one that takes forever."""
+    server = Server(1e9, idle=math.inf)
+    pace = Pace(None, 0.05, server.pause, server.clock)
+    assert run(server, pace, 60)[-1] > 100
+    assert "searches have no answer in time" in pace.note()
+    pace.give_up("no")
+    assert run(server, pace, 3)[-1] > 25_000

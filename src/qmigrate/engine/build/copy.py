@@ -14,10 +14,11 @@ from qmigrate.engine.points.allocator import pages_reused
 from qmigrate.engine.points.base import BaseEntry, PageWriter, base_name, digest_of
 from qmigrate.engine.points.budget import Budget
 from qmigrate.engine.points.compare import Judge
+from qmigrate.engine.points.pace import paced
 from qmigrate.engine.points.ranges import in_parallel, workers_of
 from qmigrate.engine.points.streams import Shares, Streams, limit
 from qmigrate.engine.points.transformation import Begun, Maker, fill_inputs, send
-from qmigrate.engine.throttle import Throttle, waiting
+from qmigrate.engine.throttle import Throttle
 from qmigrate.engine.work import Work
 from qmigrate.engine.workers.pool import copy_by_workers, places_of
 from qmigrate.errors import QuarantineError, StoppedError
@@ -141,6 +142,10 @@ class _Target:
     shares: Shares
     digest: records.Digest | None
 
+    def note(self) -> str:
+        """For the progress line."""
+        return ", ".join(filter(None, (self.shares.note(), self.throttle.note())))
+
 
 class Copying:
     """Ranges of one step while they are copied; threads share it. Made by :func:`copying`."""
@@ -181,8 +186,7 @@ def copying(
     """
     assert step.source is not None  # noqa: S101  a new collection is not copied
     page, ahead = _pages(next(iter(work.store.scan(step.source, page=64)), ()), maker, workers)
-    throttle = Throttle(rate, pause=waiting(work.tick))
-    with maker.streaming() as streams, pages_reused():
+    with maker.streaming() as streams, pages_reused(), paced(work, step.source, rate) as throttle:
         digest = None
         if maker.transform.filled or maker.transform.rekeys:
             digest = digest_of(work.lease.ledger, base_name(step.source, step.target, back=False))
@@ -270,7 +274,7 @@ def _move_range(work: Work, step: Build, share: Range, target: _Target) -> None:
             target.shares.add("write", began)
             state.last = page.last
             state.waiting += len(page.points)
-            work.tick(len(page.points), target.shares.note())
+            work.tick(len(page.points), target.note())
             if time.monotonic() - state.saved_at >= CHECKPOINT_EVERY:
                 _checkpoint(work, step, share, state, done=False)
     except StoppedError:
@@ -310,7 +314,7 @@ def _land(work: Work, step: Build, maker: Maker, state: _Progress, target: _Targ
     state.waiting += len(flight.page)
     if made.failed and maker.quarantine is not None:
         maker.quarantine.check()
-    work.tick(len(flight.page), target.shares.note())
+    work.tick(len(flight.page), target.note())
 
 
 def _after_cursor(page: Sequence[Stored], cursor: PointId | None) -> Sequence[Stored]:

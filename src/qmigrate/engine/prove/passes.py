@@ -17,8 +17,10 @@ from qmigrate.engine.epoch_aliases import check_same, reach
 from qmigrate.engine.points.allocator import pages_reused
 from qmigrate.engine.points.base import BaseEntry, PageWriter, committed, digest_of, digest_of_bytes, exchanged, unpack
 from qmigrate.engine.points.compare import Judge
+from qmigrate.engine.points.pace import paced
 from qmigrate.engine.points.ranges import in_parallel
 from qmigrate.engine.points.transformation import Maker, write
+from qmigrate.engine.throttle import Throttle
 from qmigrate.engine.work import Work
 from qmigrate.model.names import EpochAlias
 from qmigrate.model.pages import KeyedPage
@@ -202,9 +204,9 @@ def last_pass(work: Work, sides: Sides, sample: Sample) -> VerificationReport:
     based = not sides.equal_is_enough and work.lease.ledger.has_base(sides.base)
     judge = Judge(sides.maker, sides.digest(work), based=based)
     ranges = work.lease.ledger.ranges(work.run, sides.step)
-    shares = [Share(number=share.number, start=share.start, stop=share.stop, sample=sample) for share in ranges]
     prove_share = _prove_share_by_pages if sides.equal_is_enough and sides.is_identity else _prove_share
-    with pages_reused():
+    with pages_reused(), paced(work, sides.source, None) as pace:
+        shares = [Share(share.number, share.start, share.stop, sample, pace) for share in ranges]
         in_parallel(work, shares, lambda share: prove_share(work, sides, judge, share, size))
     for share in shares:
         share.add_to(report)
@@ -214,12 +216,13 @@ def last_pass(work: Work, sides: Sides, sample: Sample) -> VerificationReport:
 
 @dataclass(slots=True)
 class Share:
-    """One range of the last pass: its borders and its own counts, so that threads share nothing."""
+    """One range of the last pass: its borders and its own counts, so that threads share nothing but their pace."""
 
     number: int
     start: PointId | None
     stop: PointId | None
     sample: Sample
+    pace: Throttle = field(default_factory=lambda: Throttle(None))
     report: VerificationReport = field(default_factory=lambda: VerificationReport("", ""))
     pages: PageWriter = field(default_factory=PageWriter)
     suspects: list[tuple[bytes, Stored | None]] = field(default_factory=list)
@@ -272,7 +275,8 @@ def _prove_share_by_pages(work: Work, sides: Sides, judge: Judge, share: Share, 
             share.pages.add_equal(stretch.keys, [digest(record) for record in stretch.left])
             share.report.points += len(stretch.left)
             share.report.proven += len(stretch.left)
-            work.tick(len(stretch.left))
+            share.pace.take(len(stretch.left))
+            work.tick(len(stretch.left), share.pace.note())
         else:
             for key, record, counterpart in _each(stretch):
                 share.report.points += record is not None
@@ -323,7 +327,8 @@ def _settle_in_time(work: Work, sides: Sides, judge: Judge, share: Share) -> Non
 def _settle(work: Work, sides: Sides, judge: Judge, share: Share) -> None:
     """Repair the suspects, read them again, and write the entries of the settled points to the base in order."""
     mended = repair(work, sides, judge, share) if share.suspects else {}
-    work.tick(sum(1 for _, entry in share.settled if entry is not None) + len(mended))
+    share.pace.take(len(share.settled))
+    work.tick(sum(1 for _, entry in share.settled if entry is not None) + len(mended), share.pace.note())
     for key, entry in share.settled:
         final = entry or mended.get(key)
         if final is not None:
