@@ -51,7 +51,7 @@ ORIGINAL = ServerStore.upsert
 
 
 class store_as_it_is:  # noqa: N801  reads as a block
-    """While the block runs, writing points is no point to be killed at."""
+    """While the block runs, writing points does not count."""
 
     def __enter__(self) -> None:
         self._watched = ServerStore.upsert

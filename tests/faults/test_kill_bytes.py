@@ -74,7 +74,7 @@ def meddle(made: Deployment) -> None:
 
 
 def check_end(made: Deployment) -> None:
-    """What clients have left is there, by each id; the base is that of both sides; nothing is left over."""
+    """What clients have left is there, by each id; the base is that of both sides; there are no leftovers."""
     wanted = {make_point(number).id for number in range(POINTS) if number not in DELETED} | {POINTS + 3}
     there = made.contents()
     assert there.keys() == wanted
