@@ -119,6 +119,8 @@ class Readiness:
         failed: the optimizer's error, or None.
         points: points, approximate.
         queue: updates that are accepted and not done; None where a server doesn't tell.
+        indexed: vectors that are in a graph, approximate; None without one.
+        segments: that a search goes through; None likewise.
     """
 
     settled: bool
@@ -126,6 +128,8 @@ class Readiness:
     failed: str | None = None
     points: int = 0
     queue: int | None = None
+    indexed: int | None = None
+    segments: int | None = None
 
 
 class WriteLimit(Protocol):

@@ -65,11 +65,26 @@ def _money(plan: Plan) -> list[str]:
 def _unmeasured(plan: Plan) -> list[str]:
     """Why a time is unknown, and when it will be known."""
     names = sorted({name for item in plan.collections for name in item.unmeasured})
-    if not names:
-        return []
-    have = "has" if len(names) == 1 else "have"
-    when = "qmigrate plan --trial tries some items; upgrade --max-estimate does before it starts"
-    return [f"the time is unknown: {', '.join(names)} {have} not filled enough vectors here to tell; {when}"]
+    notes = []
+    if names:
+        have = "has" if len(names) == 1 else "have"
+        when = "qmigrate plan --trial tries some items; upgrade --max-estimate does before it starts"
+        notes = [f"the time is unknown: {', '.join(names)} {have} not filled enough vectors here to tell; {when}"]
+    guessed = sorted(item.job.collection for item in plan.collections if _is_unknown(item) and not item.unmeasured)
+    if guessed:
+        shown = ", ".join(guessed[:_NAMED]) + (f" and {len(guessed) - _NAMED:,} more" if len(guessed) > _NAMED else "")
+        why = "no run and no trial has shown how fast it is here; the first minute of the run measures it"
+        notes.append(f"the time of {shown} is unknown: {why}")
+    return notes
+
+
+#: Collections that a note names.
+_NAMED = 3
+
+
+def _is_unknown(item: CollectionPlan) -> bool:
+    """Whether how long it takes is no more than a guess."""
+    return bool(item.unmeasured) or item.speed == "assumed"
 
 
 def _refused(plan: Plan) -> list[Text]:
@@ -181,7 +196,7 @@ def _head(item: CollectionPlan) -> tuple[str | Text, ...]:
         strategy(item.job.steps),
         "" if item.points is None else f"{number(item.points)} points",
         "" if item.bytes is None else f"~ {size(item.bytes)}",
-        "time unknown" if item.unmeasured else "" if item.seconds is None else f"~ {took(item.seconds)}",
+        "time unknown" if _is_unknown(item) else "" if item.seconds is None else f"~ {took(item.seconds)}",
     )
 
 

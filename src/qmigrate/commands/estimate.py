@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 
 from qmigrate.commands.session import Session
+from qmigrate.commands.trials import Trials
 from qmigrate.embed import price_of, sends, together_of
 from qmigrate.embed.options import speed_key
 from qmigrate.embed.pipeline import Pipeline
@@ -16,6 +17,8 @@ from qmigrate.engine.golive.freeze import AROUND
 from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.engine.work import Tick, transform_of
 from qmigrate.errors import PendingError, QmigrateError
+from qmigrate.ledger.codec import RunRow
+from qmigrate.model.facts.history import Measured
 from qmigrate.model.plan import Build, CollectionPlan, EmbeddingCost, GoLive, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.state import LiveCollection, OpenRun, World
@@ -29,11 +32,14 @@ from qmigrate.planner.estimate import (
     TRIED,
     Copy,
     Speed,
+    Trial,
     cost_of,
     rate_of,
     seconds_of_changes,
     seconds_of_clone,
     seconds_of_copy,
+    steps_of,
+    weakest,
 )
 from qmigrate.ports import CountsTokens
 from qmigrate.settings.load import Settings
@@ -60,10 +66,12 @@ def with_estimates(opened: Session, world: World, plan: Plan, *, trial: bool | N
 
     Args:
         trial: whether embedders that no earlier run shows the speed of are tried on a handful of items: all of them,
-            none, or with None those that send nothing to a service.
+            none, or with None those that send nothing to a service. Where it is not False, a little of the live
+            collections is read and searched as well, if no run shows what that takes.
     """
-    known = _speeds(opened)
-    found = (_estimated(opened, world, known, item, trial) for item in plan.collections)
+    known = speeds_of(opened)
+    trials = None if trial is False else Trials(opened)
+    found = (_estimated(opened, world, known, item, trial, trials) for item in plan.collections)
     return replace(plan, collections=tuple(found))
 
 
@@ -118,8 +126,9 @@ def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only:
         PendingError: exit code 3, naming estimate and limit.
     """
     chosen = frozenset(only) if only is not None else None
-    known = _speeds(opened)
-    found = _expected(opened, world, known, plan, chosen)
+    known, trials = speeds_of(opened), Trials(opened)
+    plan = _with_seconds(opened, world, known, plan, trials)
+    found = _expected(opened, world, known, plan, chosen, trials)
     jobs = [run.job for run in opened.ledger.open_runs() if run.state != "held"]
     unknown = any(item.unmeasured for item in plan.collections) or any(
         _unmeasured(_Estimated(opened, world, job), known) for job in jobs
@@ -130,7 +139,8 @@ def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only:
         if rate is not None:
             estimates = replace(opened.settings.estimates, embed=rate)
             opened = replace(opened, settings=replace(opened.settings, estimates=estimates))
-            found = _expected(opened, world, known, with_estimates(opened, world, plan), chosen)
+            plan = _with_seconds(opened, world, known, plan, trials)
+            found = _expected(opened, world, known, plan, chosen, trials)
     total = sum(found.values())
     if total > limit:
         longest = max(found, key=lambda name: found[name])
@@ -143,8 +153,24 @@ def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only:
         )
 
 
+def _with_seconds(opened: Session, world: World, known: Sequence[Speed], plan: Plan, trials: Trials) -> Plan:
+    """The plan with seconds that rest on what is measured, where that is possible; nothing is embedded for it."""
+    found = []
+    for item in plan.collections:
+        job = _Estimated(opened, world, item.job, trials)
+        seconds, speed = _seconds(job, known, item.job.steps)
+        unmeasured = _unmeasured(job, known)
+        found.append(replace(item, seconds=round(seconds, 1), speed=speed, unmeasured=unmeasured))
+    return replace(plan, collections=tuple(found))
+
+
 def _expected(
-    opened: Session, world: World, known: Sequence[Speed], plan: Plan, chosen: frozenset[str] | None
+    opened: Session,
+    world: World,
+    known: Sequence[Speed],
+    plan: Plan,
+    chosen: frozenset[str] | None,
+    trials: Trials,
 ) -> dict[str, float]:
     """Seconds per logical name, of the plan and of interrupted runs."""
     found = {item.job.collection: item.seconds or 0.0 for item in plan.collections}
@@ -153,7 +179,9 @@ def _expected(
         # What is held waits for its cut-over: an upgrade does nothing about it.
         if run.state != "held" and (chosen is None or name in chosen):
             later = next((item for item in plan.collections if item.job.collection == name), None)
-            found[name] = _left(opened, world, known, run) + _beyond(opened, world, known, run, later)
+            left = _left(_Estimated(opened, world, run.job, trials), known, run)
+            more = _Estimated(opened, world, later.job, trials) if later is not None else None
+            found[name] = left + _beyond(more, known, run)
     return found
 
 
@@ -231,9 +259,14 @@ def _allowing(seconds: float) -> str:
 
 
 def _estimated(
-    opened: Session, world: World, known: Sequence[Speed], item: CollectionPlan, trial: bool | None
+    opened: Session,
+    world: World,
+    known: Sequence[Speed],
+    item: CollectionPlan,
+    trial: bool | None,
+    trials: Trials | None,
 ) -> CollectionPlan:
-    job = _Estimated(opened, world, item.job)
+    job = _Estimated(opened, world, item.job, trials)
     unmeasured = _unmeasured(job, known)
     rates = {} if trial is False else _tried(job, unmeasured, everything=trial is True)
     told = replace(item, unmeasured=tuple(name for name in unmeasured if name not in rates))
@@ -241,10 +274,9 @@ def _estimated(
         # Of the embedders of a build each does its part of the work.
         each = sum(1 / rate for rate in rates.values()) / len(rates)
         estimates = replace(opened.settings.estimates, embed=1 / each)
-        job = _Estimated(replace(opened, settings=replace(opened.settings, estimates=estimates)), world, item.job)
+        opened = replace(opened, settings=replace(opened.settings, estimates=estimates))
+        job = _Estimated(opened, world, item.job, trials, frozenset(rates))
     seconds, speed = _seconds(job, known, item.job.steps)
-    if rates and speed == ASSUMED and not told.unmeasured:
-        speed = TRIED
     costs = tuple(_costs(job, known, rates, trial))
     told = replace(told, seconds=round(seconds, 1), speed=speed, costs=costs)
     if item.bytes is None:
@@ -335,11 +367,18 @@ def _unmeasured(job: _Estimated, known: Sequence[Speed]) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class _Estimated:
-    """One job over what is there. What the operations of a build make of a point is planned once, for all who ask."""
+    """One job over what is there. What the operations of a build make of a point is planned once, for all who ask.
+
+    Attributes:
+        trials: of live collections; None where none are made.
+        tried: embedders whose speed a trial has shown, and ``estimates.embed`` of the session has.
+    """
 
     opened: Session
     world: World
     job: Job
+    trials: Trials | None = None
+    tried: frozenset[str] = frozenset()
     _planned: dict[str, PointTransform | None] = field(default_factory=dict)
 
     @property
@@ -373,18 +412,28 @@ class _Estimated:
     def weight(self, build: Build) -> int:
         """Bytes of a point of a target: the points of today, by a sample, and the new vectors as declared."""
         transform = self._transform(build)
-        return self._today().per_point(build.schema, transform.vectors if transform is not None else None)
+        return self.today().per_point(build.schema, transform.vectors if transform is not None else None)
 
     def in_memory(self, build: Build) -> int:
         """Bytes of the same that a server wants in memory."""
         transform = self._transform(build)
-        return self._today().in_memory(build.schema, transform.vectors if transform is not None else None)
+        return self.today().in_memory(build.schema, transform.vectors if transform is not None else None)
 
-    def _today(self) -> Weight:
-        state, live = self.world.collections.get(self.job.collection), self.live
-        if live is None or state is None:
-            return Weight()
-        return self.opened.weighed(self.job.collection if state.kind == "alias" else live.physical)
+    def trial(self) -> Trial | None:
+        """What reading a little of the live collection shows; None where that is not known."""
+        if self.trials is None or self.live is None:
+            return None
+        return self.trials.of(self._name(), self.live, self.today(), local=self.world.capabilities.local)
+
+    def today(self) -> Weight:
+        """What its points take, by a sample."""
+        return Weight() if self.live is None else self.opened.weighed(self._name())
+
+    def _name(self) -> str:
+        """What the live collection is read by."""
+        state = self.world.collections.get(self.job.collection)
+        alias = state is not None and state.kind == "alias"
+        return self.job.collection if alias or self.live is None else self.live.physical
 
     def _transform(self, build: Build) -> PointTransform | None:
         """What its operations make of a point; None where nothing is there to be made from."""
@@ -408,36 +457,43 @@ def _bytes(job: _Estimated) -> tuple[int, int | None] | None:
 
 
 def _seconds(job: _Estimated, known: Sequence[Speed], steps: Sequence[Step]) -> tuple[float, str]:
-    """Seconds of some steps of a job; assumed as soon as one of them is."""
-    live, rates = job.live, job.opened.settings.estimates
+    """Seconds of some steps of a job, and what they are taken from; assumed as soon as one of them is."""
+    live, rates = job.live, steps_of(known, job.opened.settings.estimates)
     points = live.points if live else 0
-    total, basis = 0.0, MEASURED
+    total, bases = 0.0, [MEASURED]
     for step in steps:
         before = job.before(step)
         if isinstance(step, Build) and step.fill == "clone" and before is not None:
             copy = Copy(job.job.collection, points, 0, step.schema, points, job.weight(step))
-            total, basis = total + seconds_of_clone(copy, before, rates), ASSUMED
+            seconds, basis = seconds_of_clone(copy, before, known, rates, job.trial())
         elif isinstance(step, Build) and step.source is not None:
-            seconds, speed = _copied(job, known, step, points, points)
-            total, basis = total + seconds, basis if speed == MEASURED else ASSUMED
+            seconds, basis = _copied(job, known, step, points, points)
         elif isinstance(step, InPlace) and live is not None:
-            total, basis = total + seconds_of_changes(step.changes, points, live.schema, rates), ASSUMED
+            copy = Copy(job.job.collection, points, 0, live.schema, points, job.today().per_point(live.schema))
+            # What is done at once needs no measure.
+            heavy = any(one.kind in ("index.add", "index.alter") or not one.light() for one in step.changes)
+            seconds, basis = seconds_of_changes(step.changes, copy, known, rates, job.trial() if heavy else None)
         else:
-            total += rates.step
-    return total, basis
+            seconds, basis = rates.step, MEASURED
+        total, bases = total + seconds, [*bases, basis]
+    return total, weakest(bases)
 
 
 def _copied(job: _Estimated, known: Sequence[Speed], build: Build, left: int, points: int) -> tuple[float, str]:
     """Seconds of a build that copies `left` of its points, and what they are based on."""
-    fillings = job.fillings(build)
+    fillings, rates = job.fillings(build), steps_of(known, job.opened.settings.estimates)
     models = tuple(sorted(job.key(one) for one in fillings))
     copy = Copy(job.job.collection, left, len(fillings), build.schema, points, job.weight(build), models)
-    return seconds_of_copy(copy, known, job.opened.settings.estimates, local=job.world.capabilities.local)
+    local = job.world.capabilities.local
+    seconds, basis = seconds_of_copy(copy, known, rates, local=local)
+    if basis == ASSUMED:
+        tried = frozenset(job.key(one) for one in fillings if one.embedder in job.tried)
+        seconds, basis = seconds_of_copy(copy, known, rates, local=local, trial=job.trial(), tried=tried)
+    return seconds, basis
 
 
-def _left(opened: Session, world: World, known: Sequence[Speed], run: OpenRun) -> float:
+def _left(job: _Estimated, known: Sequence[Speed], run: OpenRun) -> float:
     """What remains of an interrupted run: the points that are not copied, and the proof and index of all."""
-    job = _Estimated(opened, world, run.job)
     begun = {record.step for record in run.records}
     total = 0.0
     for position, step in enumerate(run.job.steps):
@@ -452,9 +508,7 @@ def _left(opened: Session, world: World, known: Sequence[Speed], run: OpenRun) -
     return total
 
 
-def _beyond(
-    opened: Session, world: World, known: Sequence[Speed], run: OpenRun, later: CollectionPlan | None
-) -> float:
+def _beyond(later: _Estimated | None, known: Sequence[Speed], run: OpenRun) -> float:
     """Steps of a plan for revisions that the interrupted run doesn't bring already."""
     if later is None:
         return 0.0
@@ -464,18 +518,28 @@ def _beyond(
         refs: tuple[OpRef, ...] = getattr(step, "ops", ())
         return any(ref.revision not in covered for ref in refs)
 
-    return _seconds(_Estimated(opened, world, later.job), known, [step for step in later.job.steps if is_new(step)])[0]
+    return _seconds(later, known, [step for step in later.job.steps if is_new(step)])[0]
 
 
-def _speeds(opened: Session) -> list[Speed]:
+def speeds_of(opened: Session) -> list[Speed]:
     """Of earlier runs in this ledger, newest first."""
+    rows = [(row, row.told.speed) for row in opened.ledger.history(None, _ROWS)]
+    runs = {one.id: one for one in opened.ledger.runs(ids={row.run for row, speed in rows if speed is not None})}
     found = []
-    for row in opened.ledger.history(None, _ROWS):
-        speed = row.told.speed
-        if speed is not None:
-            told = {one.name: getattr(speed, one.name) for one in fields(speed)}
-            found.append(Speed(**told, collection=row.collection))
+    for row, speed in rows:
+        if speed is None:
+            continue
+        told = {one.name: getattr(speed, one.name) for one in fields(speed)}
+        found.append(Speed(**told, collection=row.collection, around=_around(runs.get(row.run), speed)))
     return found
+
+
+def _around(run: RunRow | None, speed: Measured) -> float | None:
+    """Seconds that a run took besides its copy, proof and index; of one that was interrupted, with what lay between."""
+    if run is None or run.finished_at is None:
+        return None
+    took = (run.finished_at - run.started_at).total_seconds()
+    return max(0.0, took - speed.fill - speed.prove - speed.index)
 
 
 def _took(seconds: float) -> str:

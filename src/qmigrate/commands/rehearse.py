@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from qmigrate.commands.estimate import speeds_of
 from qmigrate.commands.names import chosen_names
 from qmigrate.commands.results import Outcome
 from qmigrate.commands.run_job import PlannedHere, RunOptions, moved_since, rehearsed, run_job
@@ -19,7 +20,7 @@ from qmigrate.model.names import REHEARSAL
 from qmigrate.model.plan import Build, CollectionPlan, Plan
 from qmigrate.model.state import World
 from qmigrate.observe import holdings
-from qmigrate.planner.estimate import Speed, plan_rehearsal, projected
+from qmigrate.planner.estimate import Copy, Speed, plan_rehearsal, projected
 from qmigrate.planner.gc import GcWish, judge, plan_gc
 from qmigrate.ports import Progress
 from qmigrate.settings.load import Settings
@@ -159,8 +160,9 @@ def _report(opened: Session, item: CollectionPlan, world: World, outcome: Outcom
         speed = Speed(
             sampled, fill, sampled, prove, 0.0, 0, schema.bytes_per_point(), collection=item.job.collection
         )
-        rates = opened.settings.estimates
-        after = round(projected(speed, total, schema, rates, local=world.capabilities.local), 1)
+        wanted = Copy(item.job.collection, total, 0, schema, total, schema.bytes_per_point())
+        known, rates = speeds_of(opened), opened.settings.estimates
+        after = round(projected(speed, wanted, known, rates, local=world.capabilities.local), 1)
     return Rehearsal(
         collection=item.job.collection,
         revisions=tuple(closing.revision for closing in item.job.closes),

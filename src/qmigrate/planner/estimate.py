@@ -1,14 +1,15 @@
-"""How long a job takes: from the speed of earlier runs where there are any, else from assumed rates. Pure.
+"""How long a job takes: from earlier runs where there are any, else from reading a little of what is there. Pure.
 
-The model of a copy: seconds = (fill + proof + index) per point × points, plus a fixed part per step. A speed is taken
-from the newest run of the same collection, else of any other one, that embedded with the same models; a copy that
-embeds nothing scales with the size of a point. It is an estimate for people and entrypoints, and used for nothing else.
+The model of a copy: seconds = (fill + proof + index) per point × points, plus a fixed part per step. Each of the parts
+is taken from the newest run of the same collection that shows it, else of any other one: of a fill that embeds, from
+one with the same models. What no run shows is taken from a trial: reading some points shows what a copy and its proof
+take, searching by some what a graph does. It is an estimate for people and entrypoints, and used for nothing else.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from qmigrate.model.facts.history import Measured
@@ -23,6 +24,17 @@ FEWEST_POINTS = 500
 MEASURED, TRIED, ASSUMED = "earlier runs", "a trial", "assumed"
 #: How much faster a payload index is built than an HNSW graph of one vector.
 _PAYLOAD_INDEX = 50
+#: What a copy and its proof take, each in times of reading the points once: on a server, and in local mode.
+_FILLING, _PROVING = (4.0, 3.5), (4.0, 3.5)
+#: What a point takes in a graph, in times of a search of one segment by as many candidates; and seconds in which the
+#: optimizers begin, and are seen to have ended.
+_LINKING, _SETTLING = 4.0, 3.0
+#: Kilobytes of a vector from which on a server builds a graph, where nothing is declared.
+_THRESHOLD = 10_000
+#: How much quicker a server reads points for an index of their payloads than it sends them.
+_READ_THERE = 3
+#: What is said of a whole that has such a part, the surest first.
+_BASES = (MEASURED, TRIED, ASSUMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +43,29 @@ class Speed(Measured):
 
     Attributes:
         collection: that the run was about.
+        around: seconds that the run took besides; None where it is not known.
     """
 
     collection: str = field(kw_only=True)
+    around: float | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What reading and searching a little of a live collection has shown.
+
+    Attributes:
+        read: seconds that reading a point takes.
+        weight: bytes of such a point.
+        search: seconds of a search of one segment by the graph, with as many candidates as a graph is built with, of
+            those that run at the same time; None where there is no graph.
+        values: of the vector that was searched by.
+    """
+
+    read: float
+    weight: int
+    search: float | None = None
+    values: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,57 +91,216 @@ class Copy:
 
 
 def seconds_of_copy(
-    wanted: Copy, speeds: Sequence[Speed], rates: EstimateSettings, *, local: bool
+    wanted: Copy,
+    speeds: Sequence[Speed],
+    rates: EstimateSettings,
+    *,
+    local: bool,
+    trial: Trial | None = None,
+    tried: Collection[str] = (),
 ) -> tuple[float, str]:
     """Seconds of one copy with its proof and index, and what that is taken from.
 
     Args:
         speeds: of earlier runs, newest first.
         local: whether it runs in the client's local mode.
+        trial: of the live collection, for what no run shows.
+        tried: models whose speed ``rates.embed`` is, by a trial.
     """
+    parts = [
+        _filling(wanted, speeds, rates, trial, tried, local=local),
+        _proving(wanted, speeds, rates, trial, local=local),
+        seconds_of_index(wanted, speeds, rates, trial, local=local),
+    ]
+    return rates.step + sum(seconds for seconds, _ in parts), weakest(basis for _, basis in parts)
+
+
+def weakest(bases: Iterable[str]) -> str:
+    """What a sum of parts is taken from."""
+    return max(bases, key=_BASES.index, default=MEASURED)
+
+
+def steps_of(speeds: Sequence[Speed], rates: EstimateSettings) -> EstimateSettings:
+    """The same with the fixed part of a step as the quickest of the newest runs has shown it."""
+    shown = [one.around for one in speeds if one.around is not None][:_RECENT]
+    # A run of one copy has two steps: the build, and going live.
+    return replace(rates, step=max(min(shown) / 2, _SHORTEST)) if shown else rates
+
+
+#: Newest runs that show a fixed part, and the least that a step takes, in seconds.
+_RECENT, _SHORTEST = 5, 0.2
+
+
+def _filling(
+    wanted: Copy,
+    speeds: Sequence[Speed],
+    rates: EstimateSettings,
+    trial: Trial | None,
+    tried: Collection[str],
+    *,
+    local: bool,
+) -> tuple[float, str]:
     known = _nearest(wanted, speeds)
-    if known is None:
-        return rates.step + _assumed(wanted, rates, local=local), ASSUMED
-    # What is embedded costs what the model costs; everything else what its bytes cost.
-    scale = wanted.schema.bytes_per_point() / max(known.width, 1)
+    if known is not None:
+        # What is embedded costs what the model costs; everything else what its bytes cost.
+        return wanted.points * known.fill / known.points * (1.0 if wanted.embeds else _scale(wanted, known)), MEASURED
+    embedding, embedded = _embedding(wanted, speeds, rates, tried)
+    plain = _own_first(wanted, [one for one in speeds if not one.embeds])
+    if plain is not None:
+        seconds, basis = wanted.points * plain.fill / plain.points * _scale(wanted, plain), MEASURED
+    elif trial is not None:
+        seconds, basis = _read(wanted.points, wanted.weight, trial) * _FILLING[local], TRIED
+    elif local:
+        seconds, basis = wanted.points / rates.local / 2, ASSUMED
+    else:
+        seconds, basis = wanted.points * wanted.weight / rates.copy, ASSUMED
+    return seconds + embedding, weakest([basis, embedded])
+
+
+def _embedding(
+    wanted: Copy, speeds: Sequence[Speed], rates: EstimateSettings, tried: Collection[str]
+) -> tuple[float, str]:
+    """Seconds of what is embedded, one model after the other."""
+    parts = []
+    for model in wanted.models:
+        rate = rate_of(model, wanted.collection, speeds)
+        basis = MEASURED if rate is not None else TRIED if model in tried else ASSUMED
+        parts.append((wanted.points / (rates.embed if rate is None else rate), basis))
+    unnamed = max(0, wanted.embeds - len(parts))
+    parts += [(wanted.points / rates.embed, ASSUMED)] * unnamed
+    return sum(seconds for seconds, _ in parts), weakest(basis for _, basis in parts)
+
+
+def _proving(
+    wanted: Copy, speeds: Sequence[Speed], rates: EstimateSettings, trial: Trial | None, *, local: bool
+) -> tuple[float, str]:
+    known = _nearest(wanted, speeds) or _own_first(wanted, speeds)
+    if known is not None:
+        return wanted.total * known.prove / known.total * _scale(wanted, known), MEASURED
+    if trial is not None:
+        return _read(wanted.total, wanted.weight, trial) * _PROVING[local], TRIED
+    seconds = wanted.total / rates.local / 2 if local else wanted.total * wanted.weight / rates.copy
+    return seconds, ASSUMED
+
+
+def seconds_of_index(
+    wanted: Copy, speeds: Sequence[Speed], rates: EstimateSettings, trial: Trial | None, *, local: bool
+) -> tuple[float, str]:
+    """Seconds until the graphs of a new generation are built, and what that is taken from.
+
+    A run that was too small for a graph is no measure of one.
+    """
+    if local:
+        return 0.0, MEASURED
+    large = has_graph(wanted.schema, wanted.total)
+    known = _nearest(wanted, speeds) or _own_first(wanted, speeds)
+    if known is not None and large and not _had_graph(known, wanted.schema):
+        known = _own_first(wanted, [one for one in speeds if _had_graph(one, wanted.schema)])
+    if known is not None:
+        return wanted.total * known.index / known.total * _scale(wanted, known), MEASURED
+    values = wanted.total * _values(wanted.schema)
+    if not large:
+        return values / rates.index, MEASURED
+    if trial is not None and trial.search is not None:
+        return _SETTLING + values / max(trial.values, 1) * trial.search * _LINKING, TRIED
+    return values / rates.index, ASSUMED
+
+
+def has_graph(schema: CollectionSchema, points: int) -> bool:
+    """Whether a server builds a graph of this many points: a smaller collection is searched without one."""
+    config = schema.config.get("optimizers_config") or {}
+    threshold = config.get("indexing_threshold")
+    threshold = _THRESHOLD if threshold is None else threshold
+    return bool(threshold) and points * _values(schema) * 4 > threshold * 1000
+
+
+def _had_graph(speed: Speed, schema: CollectionSchema) -> bool:
+    """Whether a run was large enough for graphs; its own settings are not known any more."""
+    threshold = (schema.config.get("optimizers_config") or {}).get("indexing_threshold") or _THRESHOLD
+    return speed.total * speed.width > threshold * 1000
+
+
+def _scale(wanted: Copy, known: Speed) -> float:
+    """How much heavier a point is than those of an earlier run."""
     if known.weight is not None:
-        scale = wanted.weight / max(known.weight, 1)
-    fill = wanted.points * known.fill / known.points * (1.0 if wanted.embeds else scale)
-    rest = wanted.total * (known.prove + known.index) / known.total * scale
-    return rates.step + fill + rest, MEASURED
+        return wanted.weight / max(known.weight, 1)
+    return wanted.schema.bytes_per_point() / max(known.width, 1)
 
 
-def seconds_of_clone(wanted: Copy, before: CollectionSchema, rates: EstimateSettings) -> float:
-    """Seconds of a clone by the server: the recovery, what is changed in it, and the proof; its index comes along.
+def _read(points: int, weight: int, trial: Trial) -> float:
+    return points * trial.read * weight / max(trial.weight, 1)
+
+
+def _own_first(wanted: Copy, speeds: Sequence[Speed]) -> Speed | None:
+    """The newest run that is long enough to be a measure, of the same collection where there is one."""
+    fitting = [one for one in speeds if one.points >= FEWEST_POINTS]
+    return next((one for one in fitting if one.collection == wanted.collection), next(iter(fitting), None))
+
+
+def seconds_of_clone(
+    wanted: Copy,
+    before: CollectionSchema,
+    speeds: Sequence[Speed],
+    rates: EstimateSettings,
+    trial: Trial | None = None,
+) -> tuple[float, str]:
+    """Seconds of a clone by the server, and what that is taken from.
+
+    It is the recovery, what is changed in it, and the proof; its index comes along.
 
     Args:
         wanted: with the weight of the source, of which nothing is left out.
         before: schema of the source.
+        speeds: of earlier runs, newest first.
+        trial: of the live collection, for what no run shows.
     """
-    moving = 2 * wanted.total * wanted.weight / rates.copy
-    return moving + seconds_of_changes(changes(before, wanted.schema), wanted.total, wanted.schema, rates)
+    proof, basis = _proving(wanted, speeds, rates, trial, local=False)
+    moving, moved = wanted.total * wanted.weight / rates.copy, ASSUMED
+    if trial is not None:
+        # A file is written, read and checked.
+        moving, moved = _read(wanted.total, wanted.weight, trial), TRIED
+    elif basis == MEASURED:
+        moving, moved = proof, MEASURED
+    work = changes(before, wanted.schema)
+    changed, how = seconds_of_changes(work, replace(wanted, schema=wanted.schema), speeds, rates, trial)
+    return moving + proof + changed, weakest([basis, moved, how])
 
 
-def projected(speed: Speed, points: int, schema: CollectionSchema, rates: EstimateSettings, *, local: bool) -> float:
+def projected(speed: Speed, wanted: Copy, speeds: Sequence[Speed], rates: EstimateSettings, *, local: bool) -> float:
     """Seconds of a whole collection at the speed of a few of its points.
 
-    The index is assumed: a server builds no graph for a few points, so what they took is not a measure.
+    Not of the index: a server builds no graph for a few points, so what they took is not a measure.
     """
-    index = 0.0 if local else points * _values(schema) / rates.index
-    return rates.step + points * (speed.fill / speed.points + speed.prove / speed.total) + index
+    index, _ = seconds_of_index(wanted, speeds, rates, None, local=local)
+    return rates.step + wanted.total * (speed.fill / speed.points + speed.prove / speed.total) + index
 
 
 def seconds_of_changes(
-    work: Sequence[Change], points: int, schema: CollectionSchema, rates: EstimateSettings
-) -> float:
-    """Seconds of in-place work: settings at once, payload indexes quickly, what rebuilds segments like an index."""
-    found = rates.step
+    work: Sequence[Change],
+    wanted: Copy,
+    speeds: Sequence[Speed],
+    rates: EstimateSettings,
+    trial: Trial | None = None,
+) -> tuple[float, str]:
+    """Seconds of in-place work, and what that is taken from.
+
+    Settings are at once, a payload index reads every point once, what rebuilds segments takes as long as an index.
+
+    Args:
+        wanted: what the collection would be as a copy.
+        speeds: of earlier runs, newest first.
+        trial: of the live collection, for what no run shows.
+    """
+    found, bases = rates.step, [MEASURED]
     for change in work:
         if change.kind in ("index.add", "index.alter"):
-            found += points * _PAYLOAD_INDEX / rates.index
+            read = trial is not None
+            found += wanted.total * (trial.read / _READ_THERE if trial is not None else _PAYLOAD_INDEX / rates.index)
+            bases.append(TRIED if read else ASSUMED)
         elif not change.light():
-            found += points * _values(schema) / rates.index
-    return found
+            seconds, basis = seconds_of_index(wanted, speeds, rates, trial, local=False)
+            found, bases = found + seconds, [*bases, basis]
+    return found, weakest(bases)
 
 
 def rate_of(model: str, collection: str, speeds: Sequence[Speed]) -> float | None:
@@ -142,18 +333,11 @@ def _same_models(wanted: Copy, speed: Speed) -> bool:
     return speed.models == wanted.models
 
 
-def _assumed(wanted: Copy, rates: EstimateSettings, *, local: bool) -> float:
-    embedding = wanted.points * wanted.embeds / rates.embed
-    if local:
-        return wanted.total / rates.local + embedding
-    copying = wanted.points * wanted.weight / rates.copy
-    proving = wanted.total * wanted.weight / rates.copy
-    return copying + embedding + proving + wanted.total * _values(wanted.schema) / rates.index
-
-
 def _values(schema: CollectionSchema) -> int:
-    """Vector values of a point."""
-    return sum(int(params.get("size", 0)) for params in schema.vectors.values())
+    """Vector values of a point that a graph is built of."""
+    general = (schema.config.get("hnsw_config") or {}).get("m")
+    graphs = ((params, (params.get("hnsw_config") or {}).get("m", general)) for params in schema.vectors.values())
+    return sum(int(params.get("size", 0)) for params, links in graphs if links != 0)
 
 
 #: How many standard errors a range of tokens is wide, to both sides: nearly all sums of such texts are within.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,13 +14,16 @@ from qmigrate.planner import estimate
 from qmigrate.planner.estimate import (
     ASSUMED,
     MEASURED,
+    TRIED,
     Copy,
     Speed,
+    Trial,
     plan_rehearsal,
     projected,
     seconds_of_changes,
     seconds_of_clone,
     seconds_of_copy,
+    steps_of,
 )
 from qmigrate.planner.gc import GcWish, judge, plan_gc
 from qmigrate.settings.sections import EstimateSettings
@@ -192,7 +196,7 @@ def speed(collection="c", points=1000, embeds=0, width=WIDTH, models=()) -> Spee
         (Copy("c", 0, 0, SCHEMA, 1000, WIDTH), [speed()], False, 12, MEASURED),
         (Copy("c", 1000, 0, SCHEMA, 1000, WIDTH), [speed("d", 500), speed("c")], False, 22, MEASURED),
         (Copy("c", 1000, 0, SCHEMA, 1000, WIDTH), [speed("d", 2000)], False, 12, MEASURED),
-        (Copy("c", 1000, 1, SCHEMA, 1000, WIDTH), [speed()], True, 112, ASSUMED),
+        (Copy("c", 1000, 1, SCHEMA, 1000, WIDTH), [speed()], True, 117, ASSUMED),
         (Copy("c", 1000, 1, SCHEMA, 1000, WIDTH, ("a",)), [speed(embeds=1, models=("a",))], False, 22, MEASURED),
         (Copy("c", 1000, 1, SCHEMA, 1000, WIDTH, ("a",)), [speed("d", embeds=1, models=("a",))], False, 22, MEASURED),
         (Copy("c", 1000, 1, SCHEMA, 1000, WIDTH, ("b",)), [speed(embeds=1, models=("a",))], True, 112, ASSUMED),
@@ -207,24 +211,77 @@ def test_a_copy_is_estimated_from_the_nearest_run_or_from_rates(wanted, speeds, 
     assert (pytest.approx(found[0]), found[1]) == (seconds, basis)
 
 
+#: Of 768 values, of which a server makes graphs from some 3,300 points on.
+LARGE = CollectionSchema(vectors={"a": {"size": 768, "distance": "Cosine"}})
+#: Reading a point takes 1 ms, and a search of one segment 2 ms, by as many values.
+TRIAL = Trial(read=0.001, weight=LARGE.bytes_per_point(), search=0.002, values=768)
+MILLION = Copy("c", 1_000_000, 0, LARGE, 1_000_000, LARGE.bytes_per_point())
+
+
+@pytest.mark.parametrize(
+    ("change", "speeds", "trial", "seconds", "basis"),
+    [
+        ({}, [], TRIAL, 2 + 1e6 * 0.001 * 8 + 3 + 1e6 * 0.002 * 4, TRIED),
+        # A point that is twice as heavy, and nothing known of a graph.
+        ({"weight": 2 * MILLION.weight}, [], replace(TRIAL, search=None), 2 + 1e6 * 0.002 * 8 + 1e6 * 768 / 1e4, ASSUMED),
+        # One run of any models shows the proof; one without models shows the copy; one that had a graph shows that.
+        ({}, [speed("d", 100_000, 1, MILLION.weight, ("m",))], TRIAL, 2 + 4000 + 50 + 50, TRIED),
+        ({}, [speed("d", 100_000, 0, MILLION.weight)], None, 2 + 100 + 50 + 50, MEASURED),
+        ({}, [speed("d", 1000, 0, MILLION.weight)], TRIAL, 2 + 10_000 + 5000 + 8003, TRIED),
+        # The embedder is measured, or tried, and everything else by other runs.
+        ({"embeds": 1, "models": ("m",)}, [speed("d", 100_000, 0, MILLION.weight)], None, 2 + 100 + 1e5 + 50 + 50, ASSUMED),
+        ({"embeds": 1, "models": ("t",)}, [speed("d", 100_000, 0, MILLION.weight)], None, 2 + 100 + 1e5 + 50 + 50, TRIED),
+        # Too small for a graph: there is nothing of it to be measured.
+        ({"points": 1000, "total": 1000}, [], TRIAL, 2 + 8 + 768 * 1000 / 1e4, TRIED),
+        ({"schema": LARGE.with_(config={"hnsw_config": {"m": 0}})}, [], TRIAL, 2 + 8000, TRIED),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_each_part_of_a_copy_is_measured_where_something_shows_it(change, speeds, trial, seconds, basis):
+    """Runs before trials, and trials before what is assumed; a part that nothing shows makes the whole a guess."""
+    found = seconds_of_copy(replace(MILLION, **change), speeds, RATES, local=False, trial=trial, tried={"t"})
+    assert (pytest.approx(found[0], rel=0.01), found[1]) == (seconds, basis)
+
+
+def test_a_step_takes_what_it_took():
+    """The quickest of the newest runs counts: another one may have waited for its next attempt."""
+    runs = [replace(speed(), around=around) for around in (300.0, None, 0.6, 90.0)]
+    assert steps_of(runs, RATES).step == pytest.approx(0.3)
+    assert steps_of([replace(speed(), around=0.0)], RATES).step == pytest.approx(0.2)
+    assert steps_of([speed()], RATES) == RATES
+
+
+def changing(*changes: Change, speeds=(), trial=None) -> tuple[float, str]:
+    """What in-place work is estimated at."""
+    return seconds_of_changes(changes, Copy("c", 1000, 0, SCHEMA, 1000, WIDTH), speeds, RATES, trial)
+
+
 def test_in_place_work_costs_what_it_rebuilds():
     """Settings are at once, a payload index reads every point, a graph is rebuilt."""
-    light = seconds_of_changes([Change("config.set", "metadata", {})], 1000, SCHEMA, RATES)
-    index = seconds_of_changes([Change("index.add", "f", {"type": "keyword"})], 1000, SCHEMA, RATES)
-    heavy = seconds_of_changes([Change("config.set", "hnsw_config", {"m": 8})], 1000, SCHEMA, RATES)
-    assert (light, index, heavy) == (2, 7, 52)
+    light, index = Change("config.set", "metadata", {}), Change("index.add", "f", {"type": "keyword"})
+    heavy = Change("config.set", "hnsw_config", {"m": 8})
+    assert changing(light) == (2, MEASURED)
+    assert changing(index) == (7, ASSUMED)
+    assert changing(index, trial=TRIAL) == (pytest.approx(2 + 1000 * 0.001 / 3), TRIED)
+    assert changing(heavy)[0] == 52
+    assert changing(heavy, speeds=[speed()]) == (7, MEASURED)
 
 
 def test_a_clone_costs_no_copy_and_no_index_of_its_own():
-    """What is moved and proven, and only what its changes rebuild."""
+    """What is moved and proven, and only what its changes rebuild; by runs, a trial, or assumed rates."""
     moved = 2 * 1000 * WIDTH / 1e6
-    dropped = SCHEMA.with_(indexes={})
-    assert seconds_of_clone(Copy("c", 1000, 0, dropped, 1000, WIDTH), SCHEMA, RATES) == pytest.approx(2 + moved)
-    heavier = SCHEMA.with_(config={"hnsw_config": {"m": 8}})
-    assert seconds_of_clone(Copy("c", 1000, 0, heavier, 1000, WIDTH), SCHEMA, RATES) == pytest.approx(2 + moved + 50)
+    dropped, heavier = SCHEMA.with_(indexes={}), SCHEMA.with_(config={"hnsw_config": {"m": 8}})
+    wanted = Copy("c", 1000, 0, dropped, 1000, WIDTH)
+    assert seconds_of_clone(wanted, SCHEMA, [], RATES) == (pytest.approx(2 + moved), ASSUMED)
+    assert seconds_of_clone(replace(wanted, schema=heavier), SCHEMA, [], RATES)[0] == pytest.approx(2 + moved + 50)
+    trial = Trial(read=0.001, weight=WIDTH)
+    assert seconds_of_clone(wanted, SCHEMA, [], RATES, trial) == (pytest.approx(2 + 1 + 4), TRIED)
+    assert seconds_of_clone(wanted, SCHEMA, [speed()], RATES) == (pytest.approx(2 + 5 + 5), MEASURED)
 
 
 def test_a_rehearsal_is_projected_by_its_own_speed():
     """Fill and proof scale with the points; the index is assumed, since few points get none."""
-    assert projected(speed(points=100), 1000, SCHEMA, RATES, local=True) == pytest.approx(2 + 150)
-    assert projected(speed(points=100), 1000, SCHEMA, RATES, local=False) == pytest.approx(2 + 150 + 50)
+    wanted = Copy("c", 1000, 0, SCHEMA, 1000, WIDTH)
+    assert projected(speed(points=100), wanted, [], RATES, local=True) == pytest.approx(2 + 150)
+    assert projected(speed(points=100), wanted, [], RATES, local=False) == pytest.approx(2 + 150 + 50)
+    assert projected(speed(points=100), wanted, [speed()], RATES, local=False) == pytest.approx(2 + 150 + 5)

@@ -350,6 +350,8 @@ def readiness(nodes: Nodes, name: str) -> Readiness:
         failed=_problem(info),
         points=info.get("points_count") or 0,
         queue=queue.get("length"),
+        indexed=info.get("indexed_vectors_count"),
+        segments=info.get("segments_count"),
     )
 
 
