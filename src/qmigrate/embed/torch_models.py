@@ -6,7 +6,8 @@ import copy
 import hashlib
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from qmigrate.embed.options import Options
@@ -84,6 +85,39 @@ def weights_digest(weights: Mapping[str, Any]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()[:32]
+
+
+def all_in_files(model: Any, folder: Path) -> bool:
+    """Whether every parameter of a model is a tensor of the files that it was loaded from, under whichever name.
+
+    Tensors are read one by one, so this takes no memory to speak of. False where the files can't be read so, too: a
+    library may also put parameters together of several tensors.
+    """
+    wanted = {_tensor_digest(one) for one in model.parameters()}
+    try:
+        for file in sorted((*folder.rglob("*.safetensors"), *folder.rglob("*.bin"))):
+            for tensor in _tensors(file):
+                wanted.discard(_tensor_digest(tensor))
+    except Exception:  # files may be of any kind
+        return False
+    return not wanted
+
+
+def _tensors(file: Path) -> Iterator[Any]:
+    if file.suffix == ".safetensors":
+        with importlib.import_module("safetensors").safe_open(str(file), framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118  it is not a mapping
+                yield opened.get_tensor(name)
+        return
+    torch = importlib.import_module("torch")
+    yield from torch.load(file, map_location="cpu", weights_only=True, mmap=True).values()
+
+
+def _tensor_digest(tensor: Any) -> tuple[tuple[int, ...], str]:
+    """Shape and values in full precision, which is how a model is loaded."""
+    torch = importlib.import_module("torch")
+    values = tensor.detach().cpu().to(torch.float32).contiguous()
+    return tuple(values.shape), hashlib.sha256(memoryview(values.reshape(-1).view(torch.uint8).numpy())).hexdigest()
 
 
 def architecture_digest(model: Any) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 
 import numpy as np
 import pytest
 
-from qmigrate.embed import load
+from qmigrate.embed import load, torch_models
+from qmigrate.embed.backends.sentence_transformers import SentenceModel
 from qmigrate.embed.inputs import ImageName
 from qmigrate.embed.pipeline import Pipeline
 from qmigrate.embed.stream import Failure, embed_all
@@ -162,6 +164,30 @@ def test_the_files_of_another_kind_of_model_are_refused(tmp_path, kind):
     folder = bert(tmp_path / "bert", "BertModel")
     with pytest.raises(EmbedError, match=f"not those of a model of type {kind}: what they lack, .* random numbers"):
         made(kind, folder).fingerprint()
+
+
+@pytest.mark.parametrize("form", ["as it was saved", "in half precision", "in files of torch", "under other shapes"])
+@pytest.mark.parametrize("kind", ["splade", "colbert"])
+def test_a_model_is_loaded_once(request, kind, form, tmp_path, monkeypatch):
+    """Its files show that nothing was made up; only where they don't, a second load has to."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(request.getfixturevalue(kind), folder)
+    for file in list(folder.rglob("*.safetensors")):
+        tensors = load_file(file)
+        if form == "in half precision":
+            save_file({name: one.half() for name, one in tensors.items()}, file, metadata={"format": "pt"})
+        elif form == "in files of torch" and file.parent == folder:
+            file.unlink()
+            torch.save(tensors, folder / "pytorch_model.bin")
+    if form == "under other shapes":
+        monkeypatch.setattr(torch_models, "_tensor_digest", lambda tensor: object())
+    opened = []
+    monkeypatch.setattr(SentenceModel, "_open", lambda self, *args, real=SentenceModel._open: opened.append(1) or real(self, *args))
+    assert len(embed_all(made(kind, str(folder)), TEXTS, size=None)) == len(TEXTS)
+    assert len(opened) == (2 if form == "under other shapes" else 1)
 
 
 @pytest.mark.parametrize("kind", ["splade", "colbert"])

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from qmigrate.embed.staged import Prepared, out_of_memory
 from qmigrate.embed.torch_embedder import Loaded, TorchEmbedder, is_text
 from qmigrate.embed.torch_models import (
     Run,
+    all_in_files,
     architecture_digest,
     choose_device,
     library,
@@ -328,22 +330,47 @@ class TextModel(SentenceModel):
     def _whole(self, package: Any, torch: Any) -> Any:
         """The model, whose weights are all in its files.
 
+        Where one is under another form there, it is loaded once more: what two loads have in common was not made up.
+
         Raises:
             EmbedError: two loads differ, so something was made up.
         """
-        digests = []
-        for seed in (1, 2):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                model = self._open(package, torch)
-            digests.append(weights_digest(model.state_dict()))
-        if digests[0] != digests[1]:
+        model = self._seeded(package, torch, 1)
+        folder = self._folder()
+        if folder is not None and all_in_files(model, folder):
+            return model
+        first = weights_digest(model.state_dict())
+        # Two of them need not fit into memory.
+        del model
+        model = self._seeded(package, torch, 2)
+        if weights_digest(model.state_dict()) != first:
             raise EmbedError(
                 f"embedder {self._options.name!r}: the files of {self._model} are not those of a model of type "
                 f"{self.kind}: what they lack, the library fills with random numbers at each load",
                 hint="name a model that was saved as one; for dense vectors: type: sentence_transformers",
             )
         return model
+
+    def _seeded(self, package: Any, torch: Any, seed: int) -> Any:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._open(package, torch)
+
+    def _folder(self) -> Path | None:
+        """Where the files of the model are, once it is loaded; None where that is not known."""
+        if Path(self._model).is_dir():
+            return Path(self._model)
+        options = self._options
+        try:
+            found = library(options, "huggingface_hub").snapshot_download(
+                self._model,
+                revision=options.text("revision"),
+                cache_dir=options.text("cache_folder"),
+                local_files_only=True,
+            )
+        except Exception:  # it is not from there
+            return None
+        return Path(found)
 
 
 def _dimension(model: Any) -> int:
