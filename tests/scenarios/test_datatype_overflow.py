@@ -137,6 +137,43 @@ def test_whole_numbers_are_kept(deployment, way):
     assert found == expected
 
 
+KINDS = ("float32", "float16", "uint8")
+PAIRS = [(old, new) for old in KINDS for new in KINDS]
+VECTOR = '"{old}_{new}": VectorParams(size=4, distance=Distance.EUCLID, datatype="{kind}")'
+
+
+def altered(old: str, new: str) -> str:
+    """One vector of another datatype."""
+    params = f'VectorParams(size=4, distance=Distance.EUCLID, datatype="{new}")'
+    return f'op.AlterVector("{{name}}", "{old}_{new}", {params}, values=CopyOf("{old}_{new}"), cutover="immediate")'
+
+
+def test_every_pair_of_datatypes_keeps_what_both_hold(deployment):
+    """All nine at once: whole numbers arrive as they are, and fractions as the narrower of the two rounds them."""
+    vectors = ", ".join(VECTOR.format(old=old, new=new, kind=old) for old, new in PAIRS)
+    deployment.revise("0001", f'def upgrade():\n    return [op.CreateCollection("{{name}}", {{{{{vectors}}}}})]\n')
+    upgrade.upgrade(deployment.settings())
+    fractions = {pair: "uint8" not in pair for pair in PAIRS}
+    whole, broken = [0.0, 255.0, 7.0, 128.0], [1 / 3, -0.1, 1234.5, 1e-3]
+    store = deployment.store()
+    form = np.float32 if store.capabilities.local else np.float16
+    write(store, deployment.name, [
+        Point(1, {}, {f"{old}_{new}": whole for old, new in PAIRS}),
+        Point(2, {}, {f"{old}_{new}": broken if fractions[old, new] else whole for old, new in PAIRS}),
+    ])  # fmt: skip
+    store.close()
+    deployment.revise("0002", f"def upgrade():\n    return [{', '.join(altered(old, new) for old, new in PAIRS if old != new)}]\n")
+    upgrade.upgrade(deployment.settings())
+    store = deployment.store()
+    first, second = (records.vectors_of(one) for one in store.fetch(deployment.name, [1, 2]))
+    store.close()
+    for old, new in PAIRS:
+        assert first[f"{old}_{new}"] == whole, (old, new)
+        kept = np.asarray(broken, dtype=form if "float16" in (old, new) else np.float32).astype(np.float32)
+        expected = kept.tolist() if fractions[old, new] else whole
+        assert second[f"{old}_{new}"] == expected, (old, new)
+
+
 SCALED = """
 def upgrade():
     return [op.{how}("{{name}}", "{vector}", VectorParams(size=4, distance=Distance.EUCLID, datatype=Datatype.UINT8),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from qmigrate.errors import PlanError
-from qmigrate.model.schema import FOUR_BITS, CollectionSchema, JsonObject
+from qmigrate.model.schema import CollectionSchema, JsonObject
 from qmigrate.model.transform import Filling, PointTransform, Scale
 from qmigrate.operations.base import Key, Operation
 from qmigrate.operations.checks import is_sparse, name_problem, shown
 from qmigrate.operations.quality import Gate, Recall
 from qmigrate.operations.values import Compute, CopyOf, Embed, Empty, FillMe, Value
 from qmigrate.text import did_you_mean
+
+#: Datatypes that keep a value by a rule of the server's own, and how many bits of it.
+_FEWER_BITS = {"turbo4": "four", "turbo8": "eight", "turbo16": "sixteen"}
 
 
 class VectorOperation(Operation):
@@ -117,11 +120,12 @@ class VectorOperation(Operation):
             )
         if new.get("datatype") == "uint8" != old.get("datatype") and not scaled:
             self._check_whole(old, source, explicit)
-        if new.get("datatype") == FOUR_BITS != old.get("datatype"):
+        bits = _FEWER_BITS.get(str(new.get("datatype")))
+        if bits is not None and new.get("datatype") != old.get("datatype"):
             raise self.error(
-                f"{FOUR_BITS} keeps four bits of a value, so the copy could not be proven equal to vector "
+                f"{new['datatype']} keeps {bits} bits of a value, so the copy could not be proven equal to vector "
                 f"{shown(source)}",
-                hint=f"{hint}; or quantization_config, which keeps the originals: TurboQuantization",
+                hint=f"{hint}; or quantization_config, which keeps the originals: op.Quantize(…)",
             )
 
     def _check_scale(self, scale: Scale, old: JsonObject, new: JsonObject) -> None:

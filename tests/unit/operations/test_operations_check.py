@@ -291,3 +291,33 @@ def test_contradictions_are_refused(operations, words):
 def test_operations_that_agree_pass(operations):
     """What changes different things stands side by side."""
     check_contradictions(operations)
+
+
+DATATYPES = (None, "float32", "float16", "uint8", "turbo4", "turbo8", "turbo16")
+
+
+@pytest.mark.parametrize("new", DATATYPES, ids=str)
+@pytest.mark.parametrize("old", DATATYPES, ids=str)
+def test_every_pair_of_datatypes_is_carried_or_refused_in_words(old, new):
+    """Into uint8 by a scale or by an assertion that is checked, into a rule of the server's own never; else carried."""
+    before, after = ({"size": 8, "distance": "Euclid", **({"datatype": one} if one else {})} for one in (old, new))
+    schema = CollectionSchema(vectors={"a": before})
+    alike = (old or "float32") == (new or "float32")
+    for operation in (op.AlterVector("c", "a", after), op.AlterVector("c", "a", after, values=CopyOf("a"), cutover="immediate"),
+                      op.AddVector("c", "b", after, values=CopyOf("a"))):  # fmt: skip
+        explicit = operation.values is not None
+        refused = not alike and (new in ("turbo4", "turbo8", "turbo16") or (new == "uint8" and not explicit))
+        if not refused:
+            operation.check(schema)
+            target = "b" if isinstance(operation, op.AddVector) else "a"
+            assert operation.transform(schema).converted == (frozenset() if alike else {target})
+            continue
+        with pytest.raises(PlanError, match="bits of a value, so the copy could not be proven|uint8 keeps whole numbers") as found:
+            operation.check(schema)
+        assert found.value.hint
+    scaled = op.AddVector("c", "b", after, values=CopyOf("a", scale=Scale(-1, 1)))
+    if new == "uint8" != old:
+        scaled.check(schema)
+    else:
+        with pytest.raises(PlanError, match="so the new vector must be uint8 and the old one must not"):
+            scaled.check(schema)
