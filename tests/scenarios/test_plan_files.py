@@ -279,6 +279,27 @@ def test_an_estimate_is_shown_and_compared(made):
     assert call(made.root, "upgrade", "--max-estimate", "1s").code == 0
 
 
+def test_a_first_copy_is_tried_by_reading(deployment):
+    """Where no run shows how fast it is, a little of what is there is read; without that, the time is unknown."""
+    deployment.revise("0001", CREATE)
+    upgrade.upgrade(deployment.settings())
+    deployment.load(POINTS)
+    deployment.revise("0002", 'def upgrade():\n    return [op.TransformPoints("{name}", lambda point: point.payload)]\n')
+    before = left(deployment)
+    tried = call(deployment.root, "plan", "--json").json["data"]["collections"][0]
+    assert (tried["speed"], tried["unmeasured"]) == ("a trial", [])
+    assert tried["seconds"] > 0
+    assert "time unknown" not in call(deployment.root, "plan").out
+    unknown = " ".join(call(deployment.root, "plan", "--no-trial").out.split())
+    assert f"the time of {deployment.name} is unknown: no run and no trial has shown how fast it is here" in unknown
+    assert call(deployment.root, "plan", "--no-trial", "--json").json["data"]["collections"][0]["speed"] == "assumed"
+    assert left(deployment) == before
+    # What is assumed would be far too long, and is not what the guard goes by.
+    deployment.extra["estimates"] = {"local": 0.01, "copy": 0.01}
+    deployment.__post_init__()
+    assert call(deployment.root, "upgrade", "--max-estimate", "10m").code == 0
+
+
 @pytest.mark.parametrize("qdrant_config", ["local"], indirect=True)
 def test_speeds_are_kept_per_embedder(made):
     """Once an embedder has run, its own speed counts, in every collection; that of another one is unknown again."""

@@ -404,7 +404,8 @@ class CollectionPlan:
         way_back: how it can be undone.
         holds: whether it is built and proven, and then waits for `qmigrate cutover`.
         seconds: how long it is expected to take, or None.
-        speed: what that is taken from: ``earlier runs``, ``a trial`` of its embedders, or ``assumed``.
+        speed: what that is taken from: ``earlier runs``, ``a trial`` that reads a little and tries its embedders, or
+            ``assumed``: then it is a guess.
         unmeasured: embedders that have not run here before, and were not tried: how long they take is unknown, and
             `seconds` a guess.
         edits: what each of its data fixes would change now: counts and a sample.

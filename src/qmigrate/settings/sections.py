@@ -177,7 +177,7 @@ class LimitSettings:
 
 @dataclass(frozen=True, slots=True)
 class EstimateSettings:
-    """Speeds that are assumed where the ledger has no earlier run: conservative, for two cores without a GPU.
+    """Speeds that are assumed where neither an earlier run nor a trial shows them: for two cores without a GPU.
 
     Attributes:
         copy: bytes per second that are read, written, and as fast again proven.
