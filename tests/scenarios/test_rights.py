@@ -53,7 +53,7 @@ SAME_RIGHT = {
     "completion": {"--install"},
     **{verb: set() for verb in ("heads", "branches", "show", "edit")},
     "revision": {
-        *("--message", "--merge", "--only", "--rev-id"),
+        *("--message", "--merge", "--only", "--rev-id", "--op"),
         # Without a server.
         *("--autogenerate", "--rename", "--different", "--drops", "--dry-run"),
     },
@@ -72,7 +72,7 @@ SAME_RIGHT = {
         "--queries", "--sql", "--database", "--known-item", "--sentence", "--same-value", "--by", "--count", "--results",
         "--at-least", "--measure", "--confidence", "--embedder-a", "--embedder-b",
     },
-    "doctor": {"--timeout", "--vectors", "--only", "--all"},
+    "doctor": {"--timeout", "--vectors", "--only", "--all", "--embed"},
     "wait": {"--timeout"},
     "check": {"--strict", "--only", "--no-models", "--format", "--declared"},
     "schema": {"--live", "--recorded", "--revision", "--format", "--changelog", "--settings", "--declaration"},

@@ -71,20 +71,17 @@ class Trials:
     def _read(self, name: str, weight: int) -> tuple[float, Sequence[Stored]]:
         """Seconds per point, of pages that are read until that is enough; and some of the points."""
         some: list[Stored] = []
-        count, began = 0, time.monotonic()
+        count, only, began = 0, 0.0, time.monotonic()
         first = began
         for page in self._opened.store.scan(name, page=max(1, min(_AT_ONCE, _BYTES // max(weight, 1)))):
             now = time.monotonic()
-            if not some and len(page) and now - began < _READING:
-                # The first page waits for what the others find ready; it counts where it is the only one.
-                some, first = list(page[:_SEARCHES]), now
-                only = (now - began) / len(page)
-                continue
-            count += len(page)
+            if some:
+                count += len(page)
+            else:
+                # It waits for what the others find ready, so it counts only where there is no other one.
+                some, first, only = list(page[:_SEARCHES]), now, (now - began) / max(1, len(page))
             if now - began > _READING:
                 break
-        if not some:
-            return 0.0, some
         return ((time.monotonic() - first) / count if count else only), some
 
     def _searched(self, name: str, vector: str, queries: Sequence[Any], candidates: int) -> float | None:
