@@ -97,20 +97,24 @@ def test_planted_faults_are_found(sound):
     points = contents_of(sound)
     names = sorted(points)
     # Also behind as many points as are embedded again of a sample.
-    copied, of, stale, foreign, lacking = names[3], names[4], names[70], names[78], names[75]
+    copied, of, stale, foreign, lacking, bare = names[3], names[4], names[70], names[78], names[75], names[60]
     planted = [
         *(Point(one, points[one].payload, {**points[one].vectors, "a": distinct(500)}) for one in (copied, of)),
         Point(stale, {**points[stale].payload, "text": points[stale].payload["text"] + " and more"}, points[stale].vectors),
         Point(foreign, points[foreign].payload, {**points[foreign].vectors, "b": [-x for x in points[foreign].vectors["b"]]}),
         Point(lacking, points[lacking].payload, {"a": points[lacking].vectors["a"]}),
+        Point(bare, {"title": "the text is gone"}, points[bare].vectors),
     ]
     store = sound.store()
     write(store, sound.name, planted)
     store.close()
     found = found_in(sound, "--all")
-    assert set(found) == {"a.copies", "b.stale", "b.other-model", "b.missing"}, json.dumps(found, indent=1)
+    assert set(found) == {"a.copies", "b.stale", "b.other-model", "b.missing", "b.no-input"}, json.dumps(found, indent=1)
     assert set(found["a.copies"]["ids"]) == {copied, of}
     assert found["b.stale"]["ids"] == [stale]
+    assert found["b.no-input"]["ids"] == [bare]
+    assert 'on_failure="keep_without_vector"' in found["b.no-input"]["command"]
+    assert "1 of 79 points have the vector" in found["b.no-input"]["detail"]
     assert found["b.other-model"]["ids"] == [foreign]
     assert (found["b.missing"]["points"], found["b.missing"]["ids"]) == (1, [lacking])
     assert "qmigrate fix delete" in found["a.copies"]["command"]

@@ -85,6 +85,7 @@ class _Inputs:
         reason: of the first of them.
         texts: that were counted; `cut`: those that are longer than the model reads.
         longest: tokens of the longest one.
+        having: points with the vector; `bare`: those that have nothing any more that it could be made of.
         failed: why nothing more of them is known, or None.
     """
 
@@ -94,6 +95,8 @@ class _Inputs:
     texts: int = 0
     cut: Odd = field(default_factory=Odd)
     longest: int = 0
+    having: int = 0
+    bare: Odd = field(default_factory=Odd)
     failed: str | None = None
 
 
@@ -131,11 +134,11 @@ def checks(patient: Deployment, wanted: VectorsWanted) -> Iterator[Check]:
         for note in found.notes:
             yield Check(f"vectors of {name}", None, note)
         if not found.findings:
-            words = [f"{counted(found.seen, 'point')} of {found.points:,} seen"]
-            words += [f"{found.embedded:,} embedded again"] if found.embedded else []
-            words += [f"{found.searched:,} searched for"] if found.searched else []
+            seen = f"{counted(found.seen, 'point')} of {found.points:,} seen"
+            seen += f", {found.embedded:,} embedded again" if found.embedded else ""
+            seen += f", {found.searched:,} searched for" if found.searched else ""
             facts = {"health": plain(replace(found, findings=()))}
-            yield Check(f"vectors of {name}", True, f"{', '.join(words)}: nothing odd", facts=facts)
+            yield Check(f"vectors of {name}", True, f"{seen}: nothing odd", facts=facts)
 
 
 def _served(patient: Deployment) -> Mapping[str, LiveCollection]:
@@ -161,15 +164,8 @@ def health(patient: Deployment, name: str, wanted: VectorsWanted | None = None) 
         examined.look(page)
     findings = [*examined.by_numbers(), *examined.missing(), *examined.by_models(), *examined.by_searching()]
     embedded = max((one.embedded for one in examined.compared.values()), default=0)
-    return VectorHealth(
-        collection=name,
-        points=examined.total,
-        seen=examined.count,
-        findings=tuple(findings),
-        notes=tuple(examined.notes),
-        embedded=embedded,
-        searched=examined.searched,
-    )
+    seen, notes = examined.count, tuple(examined.notes)
+    return VectorHealth(name, examined.total, seen, tuple(findings), notes, embedded, examined.searched)
 
 
 class _Examined:
@@ -258,6 +254,9 @@ class _Examined:
         filling = self._filled[vector]
         usable = _usable(vector, filling, page)
         ids, items = [records.point_id(one) for one, _ in usable], [item for _, item in usable]
+        having = [records.point_id(one) for one in page if vector in records.vector_messages(one)]
+        inputs.having, filled = inputs.having + len(having), set(ids)
+        inputs.bare.add([one for one in having if one not in filled])
         if filling.checksum is not None and not _of_vectors(filling):
             payload_of = partial(_payload_at, [one for one, _ in usable])
             checked = self._checksums.checked(filling, ids, payload_of, items)
@@ -298,8 +297,8 @@ class _Examined:
                 yield self._finding(vector, "unnormalised", odd, what, again)
             if seen.constant:
                 named = some([str(one) for one in seen.constant])
-                every = Odd(seen.vectors, seen.first(NAMED))
                 what = f"{counted(len(seen.constant), 'dimension')} with the same value in every point: {named}"
+                every = Odd(seen.vectors, seen.first(NAMED))
                 yield self._finding(vector, "constant", every, what, again, suspicion=True)
             if seen.copies.points:
                 what = (
@@ -357,6 +356,13 @@ class _Examined:
             seen = f"{inputs.other.points:,} of {counted(inputs.checked, 'point')} that were compared"
             what = f"{seen}: not what SQL has: {inputs.reason}"
             yield self._finding(vector, "checksum", inputs.other, what, repairs.again(self._name, vector, filling))
+        if inputs.bare.points:
+            what = (
+                f"{inputs.bare.points:,} of {counted(inputs.having, 'point')} have the vector, and nothing in their "
+                f"payload that {filling.describe()} could be made of: it is of what was there before"
+            )
+            command = repairs.again(self._name, vector, replace(filling, on_failure="keep_without_vector"))
+            yield self._finding(vector, "no-input", inputs.bare, what, command)
         if inputs.cut.points:
             most = getattr(self._embedder(filling.embedder), "max_tokens", None)
             what = (

@@ -12,7 +12,7 @@ class VectorFinding:
 
     Attributes:
         kind: ``zero``, ``nan``, ``infinite``, ``unnormalised``, ``constant``, ``copies``, ``mixed``, ``missing``,
-            ``other-model``, ``stale``, ``checksum``, ``truncated`` or ``recall``.
+            ``other-model``, ``stale``, ``checksum``, ``no-input``, ``truncated`` or ``recall``.
         points: how many of those that were seen; of ``missing``, of all; of ``recall``, that ask and miss something.
         ids: the first five.
         detail: what was found, with its evidence, for people.
