@@ -121,6 +121,8 @@ class Readiness:
         queue: updates that are accepted and not done; None where a server doesn't tell.
         indexed: vectors that are in a graph, approximate; None without one.
         segments: that a search goes through; None likewise.
+        moved: what differs from an earlier reading as soon as the optimizers have got on.
+        waiting: segments that are optimized, or wait for that; None where a server doesn't tell.
     """
 
     settled: bool
@@ -130,6 +132,8 @@ class Readiness:
     queue: int | None = None
     indexed: int | None = None
     segments: int | None = None
+    moved: str = ""
+    waiting: frozenset[str] | None = None
 
 
 class WriteLimit(Protocol):

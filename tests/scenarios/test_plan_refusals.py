@@ -296,7 +296,7 @@ def test_what_is_waited_for_is_a_note(made, monkeypatch):
     configure(made, limits={"settle": "1h"})
     found, notes = planned(made)
     assert not found
-    assert any("waits up to 1 h for it, then refuses (10)" in note for note in notes)
+    assert any("waits for that, and refuses (10) where nothing moves for 1 h" in note for note in notes)
 
 
 def test_an_empty_revision_is_named(made):

@@ -155,7 +155,8 @@ def _item(opened: Session, world: World, state: CollectionState, item: Collectio
         found.refuse(name, error)
     if state.live is not None and state.live.status == "yellow" and any(isinstance(s, Build) for s in item.job.steps):
         settle = took(opened.settings.for_collection(name).limits.settle)
-        found.notes.append(f"{name} is being optimized: an upgrade waits up to {settle} for it, then refuses (10)")
+        waits = f"an upgrade waits for that, and refuses (10) where nothing moves for {settle}"
+        found.notes.append(f"{name} is being optimized: {waits}")
 
 
 def _models(opened: Session, state: CollectionState, job: Job, code: _Code) -> None:

@@ -534,10 +534,6 @@ class LedgerReader(ErasureReads):
         )
         return [(row["range_number"], row["page"], bytes(row["head"] or b"")) for row in self._rows(query)]
 
-    def base_page(self, physical: str, range_number: int, page: int) -> bytes:
-        """One page of the committed base; empty where there is none of that number."""
-        return self.some_base_pages(physical, range_number, [page]).get(page, b"")
-
     def some_base_pages(self, physical: str, range_number: int, pages: Collection[int]) -> dict[int, bytes]:
         """Single pages of the committed base, by their numbers, as far as there are such."""
         table, version = tables.fingerprints.c, self._committed(physical)

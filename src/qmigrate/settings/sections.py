@@ -160,8 +160,8 @@ class LimitSettings:
         lease_ttl: how long a lease outlives its last renewal.
         max_quarantine: how many points may fail to be embedded before a run stops: a count (``50``) or a share of the
             points (``0.01``); None for 0.1 % of them, or 10 where that is more, but never all of them.
-        ready_timeout: how long a built collection may take until it is indexed.
-        settle: how long to wait for a source that is still optimizing.
+        ready_timeout: for how long a built collection may make no headway until it is indexed.
+        settle: for how long a source that is still optimizing may make no headway; what it has to do is waited for.
         freeze: how long a source may refuse writes before a swap.
         write_pause: with ``writes: auto``, the longest expected pause for which writes are refused.
     """

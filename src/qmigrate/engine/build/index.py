@@ -12,9 +12,29 @@ from qmigrate.model.schema import Change
 SETTLED_READINGS = 3
 
 
+class Standstill:
+    """For how long nothing has got on: a wait ends by that, however long the work takes.
+
+    Args:
+        limit: seconds after which it is over.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._seen: object = None
+        self._since = time.monotonic()
+
+    def is_over(self, seen: object) -> bool:
+        """Whether nothing differs from earlier readings for so long."""
+        if seen != self._seen:
+            self._seen, self._since = seen, time.monotonic()
+        return time.monotonic() - self._since >= self._limit
+
+
 def wait_until_ready(work: Work, physical: str) -> None:
-    """Several settled readings in a row, or an error when the optimizer fails or the time is up."""
-    deadline = time.monotonic() + work.settings.limits.ready_timeout
+    """Several settled readings in a row, or an error when the optimizer fails, or gets on no more."""
+    limit = work.settings.limits.ready_timeout
+    still = Standstill(limit)
     work.progress.begin(work.collection, "index", None)
     settled, pause = 0, 0.05
     while True:
@@ -25,9 +45,9 @@ def wait_until_ready(work: Work, physical: str) -> None:
         if settled >= SETTLED_READINGS or (settled and work.store.capabilities.local):
             work.progress.end(reading.detail)
             return
-        if time.monotonic() > deadline:
+        if still.is_over((reading.detail, reading.moved)):
             raise StoreError(
-                f"{physical} is not ready after {work.settings.limits.ready_timeout:.0f} s: {reading.detail}",
+                f"{physical} is not ready, and has not got on for {limit:.0f} s: {reading.detail}",
                 hint="run the same command again: it continues to wait; limits.ready_timeout sets the limit",
             )
         work.tick(0, reading.detail)

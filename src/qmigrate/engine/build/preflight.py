@@ -9,6 +9,7 @@ from itertools import islice
 
 from qmigrate.embed import known_kind
 from qmigrate.engine import write_back
+from qmigrate.engine.build.index import Standstill
 from qmigrate.engine.points.budget import check_budget
 from qmigrate.engine.points.quarantine import allowed
 from qmigrate.engine.points.transformation import Maker, fill_inputs
@@ -160,18 +161,31 @@ def _is_new_enough(work: Work) -> bool:
 
 
 def _wait_until_green(work: Work, physical: str) -> None:
-    """A yellow source is read correctly, but its optimizers and a copy would fight for the same cores."""
-    deadline = time.monotonic() + work.settings.limits.settle
+    """Wait for what a source has to optimize now: a copy of it would fight with that for the same cores.
+
+    A yellow source is read correctly. One that is written to steadily stays yellow: what it got meanwhile is not waited
+    for, where the server tells what it has to do.
+
+    Raises:
+        RefusedError: it doesn't get on.
+    """
+    limit = work.settings.limits.settle
+    still, first = Standstill(limit), None
     while True:
         seen = work.store.describe(physical)
         if seen is None or seen.status != "yellow":
             return
-        if time.monotonic() >= deadline:
+        reading = work.store.readiness(physical)
+        first = first or reading.waiting
+        if first and reading.waiting is not None and not first & reading.waiting:
+            work.progress.say(f"{physical} has optimized what it had to, and goes on with what is written meanwhile")
+            return
+        if still.is_over(reading.moved):
             raise RefusedError(
-                f"{physical} is {seen.status}: still optimizing after {work.settings.limits.settle:.0f} s",
+                f"{physical} is {seen.status}: still optimizing, and has not got on for {limit:.0f} s",
                 hint="wait until it is green and run again, or raise limits.settle in qmigrate.yaml",
             )
-        work.tick()
+        work.tick(0, f"the server optimizes {physical}: {reading.detail}")
         time.sleep(0.2)
 
 

@@ -232,7 +232,7 @@ class BaseLookup:
         found: dict[bytes, BaseEntry] = {}
         for place, some in by_page.items():
             _, number, page = self._pages[place]
-            body = self._ledger.base_page(self._name, number, page)
+            body = self._ledger.some_base_pages(self._name, number, [page]).get(page, b"")
             for key in some:
                 entry = entry_of(body, key)
                 if entry is not None:

@@ -201,7 +201,7 @@ def keep(work: Work, base: str, side: str, at: tuple[str, str], vector: str, tab
 
 def known(ledger: Ledger, base: str, side: str) -> Recorded | None:
     """What is recorded of one side of a base; None where nothing is, or where it can't be read."""
-    body = ledger.base_page(versions_name(base, side), _HEAD, 0)
+    body = ledger.some_base_pages(versions_name(base, side), _HEAD, [0]).get(0, b"")
     try:
         return loaded(Recorded, json.loads(body)) if body else None
     except ValueError:

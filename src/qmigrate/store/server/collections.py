@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+
+import xxhash
 
 from qmigrate.errors import NotFoundError, StoreError
 from qmigrate.model.names import Permit
@@ -330,10 +333,15 @@ def readiness(nodes: Nodes, name: str) -> Readiness:
     info = nodes.main.get(path_of(name))
     queue = info.get("update_queue") or {}
     waiting, deferred = queue.get("length") or 0, queue.get("deferred_points") or 0
-    running, queued = 0, 0
-    for node in nodes.watched:
-        busy, left = _optimizations(node, name)
-        running, queued = running + busy, queued + left
+    running, queued, segments, moved = 0, 0, set[str](), [info.get("indexed_vectors_count"), info.get("segments_count")]
+    told = [_optimizations(node, name) for node in nodes.watched]
+    for one in filter(None, told):
+        running += len(one.get("running") or ())
+        queued += int((one.get("summary") or {}).get("queued_optimizations") or 0)
+        for optimization in (*(one.get("running") or ()), *(one.get("queued") or ())):
+            segments |= {segment["uuid"] for segment in optimization.get("segments") or ()}
+        # With how far each of its stages is.
+        moved.append(one.get("running"))
     parts = [info["status"]]
     counted = (
         (running, "optimizations running"),
@@ -352,16 +360,18 @@ def readiness(nodes: Nodes, name: str) -> Readiness:
         queue=queue.get("length"),
         indexed=info.get("indexed_vectors_count"),
         segments=info.get("segments_count"),
+        moved=xxhash.xxh3_64_hexdigest(json.dumps(moved).encode()),
+        waiting=None if None in told else frozenset(segments),
     )
 
 
-def _optimizations(node: Rest, name: str) -> tuple[int, int]:
-    """Optimizations that run and that are queued; servers before 1.17 don't report them."""
+def _optimizations(node: Rest, name: str) -> JsonObject | None:
+    """Optimizations that run and that are queued; None of a server before 1.17, which doesn't report them."""
     try:
-        found = node.get(f"{path_of(name)}/optimizations")
+        found: JsonObject = node.get(f"{path_of(name)}/optimizations?with=queued")
     except NotFoundError:
-        return 0, 0
-    return len(found.get("running") or ()), int((found.get("summary") or {}).get("queued_optimizations") or 0)
+        return None
+    return found
 
 
 def write_seal(node: Rest, name: str, seal: JsonObject | None) -> None:
