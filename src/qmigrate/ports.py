@@ -197,10 +197,7 @@ class Store(Protocol):
     def describe_all(
         self, names: Sequence[str], aliases: Mapping[str, str] | None = None
     ) -> dict[str, LiveCollection | None]:
-        """The same for many names, with fewer requests and several at a time; by the names asked for.
-
-        `aliases` are those that :meth:`aliases` has just returned, so that they are not asked for again.
-        """
+        """The same for many names at once, by these; `aliases` are those that :meth:`aliases` has just returned."""
 
     def count(self, name: str, *, missing_field: str | None = None, without_vector: str | None = None) -> int:
         """Exact count; of points whose payload field is missing, null or empty, or that lack a vector, when asked."""
@@ -274,10 +271,7 @@ class Store(Protocol):
         """Where the shards are now, as one node sees it."""
 
     def payloads(self, name: str, ids: Sequence[PointId]) -> dict[PointId, Payload]:
-        """Payloads of the points that exist, exactly: integers of 2^63 and more, which :meth:`fetch` shows as doubles.
-
-        Few points: it is slower than :meth:`fetch`.
-        """
+        """Payloads of the points that exist, exactly: integers of 2^63 and more too. For few points: it is slow."""
 
     def overwrite_payload(self, name: EpochAlias, point_id: PointId, payload: Payload) -> None:
         """*Write.* Replace one point's payload exactly, and wait; see :meth:`payloads`.

@@ -188,7 +188,7 @@ def seconds_of_index(
 ) -> tuple[float, str]:
     """Seconds until the graphs of a new generation are built, and what that is taken from.
 
-    A run that was too small for a graph is no measure of one.
+    Nothing follows from a run that was too small for a graph.
     """
     if local:
         return 0.0, MEASURED

@@ -59,7 +59,7 @@ def moving(readings: int) -> list[Readiness]:
 
 
 def test_indexing_is_waited_for_as_long_as_it_gets_on(waited):
-    """Hours of small steps are no reason to give up."""
+    """After hours of small steps it is still waited for."""
     assert waited(index.wait_until_ready, [*moving(500), *[DONE] * 3])[0] == 503
 
 

@@ -241,7 +241,7 @@ class BaseLookup:
 
 
 def entry_of(page: bytes, key: bytes) -> BaseEntry | None:
-    """What a page has of one point, without a look at the others."""
+    """What a page has of one point; the others are not read."""
     row = bisect_left(_Keys(page), key) * ENTRY_SIZE
     if page[row : row + KEY_SIZE] != key:
         return None

@@ -73,7 +73,7 @@ class Begun:
 
     @property
     def is_there(self) -> bool:
-        """Whether all of its vectors were made beside, and are there."""
+        """Whether all of its vectors were made in the meantime, and are there."""
         answers = [answer for _, answer in self.asked.values()]
         return bool(answers) and all(isinstance(answer, Answer) and answer.is_there for answer in answers)
 

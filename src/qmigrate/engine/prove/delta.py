@@ -212,7 +212,7 @@ def _is_untouched(
 
 
 def passed(work: Work, sides: Sides, ids: OperationIds, delta: int) -> None:
-    """A barrier of ours has passed the target: what comes next counts from here, where nobody else has written to it.
+    """A barrier of ours has passed the target: what comes next counts from here, where no other client has written to it.
 
     Args:
         ids: behind it.
@@ -344,7 +344,7 @@ def candidates(work: Work, sides: Sides, before: Listed, now: Listed, dirty: Ite
 
     Points that another client has written, on either side; those that we have written since; those that are in no
     listing, or were in none; those that were being recomputed when a pass ended, which are `dirty`. Of a side to which
-    nobody else has written there is none.
+    no other client has written there is none.
     """
     streams: list[Iterator[Page]] = []
     asked = {"source": (sides.source, now.by.source), "target": (sides.target, now.by.shadow)}
