@@ -212,7 +212,7 @@ def _is_untouched(
 
 
 def passed(work: Work, sides: Sides, ids: OperationIds, delta: int) -> None:
-    """A barrier of ours has passed the target: what comes next counts from here, where no other client has written to it.
+    """A barrier of ours has passed the target: what comes next counts from here, where only we have written to it.
 
     Args:
         ids: behind it.
