@@ -337,9 +337,22 @@ def _live_schema(step: Build, work: Work) -> CollectionSchema:
     return found.schema.with_(aliases=())
 
 
+#: How long a payload index that was dropped may still be listed, in seconds.
+_LISTED = 15.0
+
+
 def _read_back(step: Build, work: Work) -> None:
-    """Old servers silently ignore fields they don't know: what was asked for must be there."""
-    ignored = enforced(changes(_live_schema(step, work), step.schema.with_(aliases=())), work)
+    """Old servers silently ignore fields they don't know: what was asked for must be there.
+
+    A payload index that was dropped is still listed while a segment that has it is being optimized: it is looked for
+    again for some seconds.
+    """
+    until, wanted = time.monotonic() + _LISTED, step.schema.with_(aliases=())
+    while ignored := enforced(changes(_live_schema(step, work), wanted), work):
+        if time.monotonic() > until or any(change.kind != "index.drop" for change in ignored):
+            break
+        work.tick(0, "a dropped payload index is still listed")
+        time.sleep(0.2)
     if ignored:
         raise StoreError(
             f"the server did not apply everything to {step.target}: " + "; ".join(c.describe() for c in ignored),
