@@ -123,7 +123,7 @@ def main() -> int:
     """Parse, run, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int)
-    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--dim", type=int, help="values of a vector: 128; of the writers' 8, other ones by an alias only")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--since", action="store_true", help="what was written since a generation went live")
     parser.add_argument("--writes", type=int, default=50, help="with --since: points that are written")
@@ -133,11 +133,13 @@ def main() -> int:
     parser.add_argument("--change", default="fill", choices=sorted(CHANGES), help="what these runs change")
     parser.add_argument("--nodes", type=int, default=1, help="nodes of a cluster for these runs")
     parser.add_argument("--replicas", type=int, default=1, help="of each shard, with several nodes")
+    parser.add_argument("--unindexed", action="store_true", help="no index of these, which takes cores for long")
     parser.add_argument("--each", action="store_true", help="show each of these runs, too")
     parser.add_argument("--killed", type=int, metavar="RUNS", help="rebuilds that are killed at 60 %% and run again")
     parser.add_argument("--timeout", type=int, default=60, help="qdrant.timeout of these, in seconds")
     parser.add_argument("--sql", help="URL of a PostgreSQL server on which each has a database of its own, in place of SQLite")
     options = parser.parse_args()
+    options.dim = options.dim or (8 if options.writers else 128)
     options.points = options.points or (12_000 if options.writers else 200_000)
     if shutil.which("qdrant") is None:
         raise SystemExit("scripts/bench needs a `qdrant` program on PATH")

@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from qdrant_client import QdrantClient, models
 from tests.bench.servers import Server
 from tests.conftest import clean
@@ -74,10 +75,10 @@ class Told:
 class Writer(threading.Thread):
     """One writer; each has ids of its own."""
 
-    def __init__(self, url: str, grpc_port: int, name: str, points: int, number: int, stop) -> None:
+    def __init__(self, url: str, grpc_port: int, made: tuple[str, int, int], number: int, stop) -> None:
         super().__init__(daemon=True)
         self.client = QdrantClient(url=url, grpc_port=grpc_port, prefer_grpc=True, timeout=30)
-        self.name, self.points, self.number, self.stop = name, points, number, stop
+        (self.name, self.points, self.dim), self.number, self.stop = made, number, stop
         self.random = random.Random(number)
         self.told = Told()
         self.begun = threading.Event()
@@ -124,16 +125,17 @@ class Writer(threading.Thread):
             values = {"text": text}
             return identifier, lambda: self.client.set_payload(self.name, values, points=[identifier]), text, False
         point = make_point(identifier - 1, text=text)
-        row = models.PointStruct(id=identifier, vector={"a": point.vectors["a"]}, payload={**point.payload, "n": identifier - 1})
+        vector = (point.vectors["a"] * (self.dim // 8 + 1))[: self.dim]
+        row = models.PointStruct(id=identifier, vector={"a": vector}, payload={**point.payload, "n": identifier - 1})
         return identifier, lambda: self.client.upsert(self.name, [row]), text, False
 
 
-def main(name: str, points: str, *nodes: str) -> None:
+def main(name: str, points: str, dim: str, *nodes: str) -> None:
     """The process of the writers, each at another node: until its input ends."""
     stop, busy = threading.Event(), []
     for number in range(WRITERS):
         url, grpc_port = nodes[number % len(nodes)].split("|")
-        busy.append(Writer(url, int(grpc_port), name, int(points), number, stop))
+        busy.append(Writer(url, int(grpc_port), (name, int(points), int(dim)), number, stop))
     for writer in busy:
         writer.start()
     for writer in busy:
@@ -205,24 +207,38 @@ def prepared(servers: list, folder: Path, options, policy: str, kind: str) -> De
     qdrant = {"url": server.url, "grpc_port": server.grpc_port, "timeout": 60}
     if len(servers) > 1:
         qdrant["nodes"] = [one.url for one in servers]
-    # A collection that was just loaded is optimized for a while, more so under writers.
     extra = {"rebuild": {"writes": policy}, "limits": {"settle": "10m"}}
     made = Deployment(folder / "project", qdrant, f"sqlite:///{folder}/ledger.db", extra=extra)
     if kind == "plain":
         plain(made, 1)
     else:
-        made.revise("0001", CREATE if len(servers) == 1 else CREATE_ON.format(replicas=options.replicas))
+        create = CREATE if len(servers) == 1 else CREATE_ON.format(replicas=options.replicas)
+        made.revise("0001", create.replace("size=8", f"size={options.dim}"))
         upgrade.upgrade(made.settings())
-    made.load(options.points, uuids=False)
+    _load(server, made.name, options)
     made.revise("0002", CHANGES[options.change])
     return made
+
+
+def _load(server, name: str, options) -> None:
+    """Points as the writers make them, but for their vectors: an index of a million equal ones is never ready."""
+    client = QdrantClient(url=server.url, grpc_port=server.grpc_port, prefer_grpc=True, timeout=120)
+    if options.unindexed:
+        client.update_collection(name, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0))
+    random = np.random.default_rng(1)
+    for start in range(0, options.points, 1000):
+        numbers = range(start, min(start + 1000, options.points))
+        rows = random.normal(size=(len(numbers), options.dim)).astype(np.float32).tolist()
+        payloads = [make_point(number).payload for number in numbers]
+        client.upsert(name, models.Batch(ids=[number + 1 for number in numbers], vectors={"a": rows}, payloads=payloads))
+    client.close()
 
 
 def one_run(servers: list, options, policy: str, kind: str) -> Run:
     """Upgrade once under writers, and compare."""
     folder = Path(tempfile.mkdtemp(prefix="bench-writers-"))
     made = prepared(servers, folder, options, policy, kind)
-    command = [sys.executable, "-m", "tests.bench.writers", made.name, str(options.points)]
+    command = [sys.executable, "-m", "tests.bench.writers", made.name, str(options.points), str(options.dim)]
     command += [f"{one.url}|{one.grpc_port}" for one in servers]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:

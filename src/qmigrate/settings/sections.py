@@ -170,7 +170,7 @@ class LimitSettings:
     lease_ttl: Annotated[float, read.positive_duration] = 30.0
     max_quarantine: Annotated[float | None, read.automatic(read.allowance)] = None
     ready_timeout: Annotated[float, read.positive_duration] = 1800.0
-    settle: Annotated[float, read.duration] = 60.0
+    settle: Annotated[float, read.duration] = 600.0
     freeze: Annotated[float, read.positive_duration] = 120.0
     write_pause: Annotated[float, read.positive_duration] = 1.0
 
