@@ -221,7 +221,7 @@ def prepared(servers: list, folder: Path, options, policy: str, kind: str) -> De
 
 
 def _load(server, name: str, options) -> None:
-    """Points as the writers make them, but for their vectors: an index of a million equal ones is never ready."""
+    """Points as the writers make them, but for their vectors, of which no two are equal."""
     client = QdrantClient(url=server.url, grpc_port=server.grpc_port, prefer_grpc=True, timeout=120)
     if options.unindexed:
         client.update_collection(name, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0))
