@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from sqlalchemy import Connection, Select, and_, func, or_, select, tuple_
+from sqlalchemy import Connection, Select, and_, case, func, or_, select, tuple_
 
 from qmigrate.errors import LedgerError
 from qmigrate.ledger import codec, schema, tables
@@ -86,6 +86,8 @@ def _counts(row: Any, made: datetime | None, space: int | None) -> bool:
     return space is None or row["id_spaces"] is None or space in row["id_spaces"]
 
 
+#: Rows of the history by which a revision is applied, or undone.
+_DECIDES = tables.history.c.direction.not_in(ASIDE)
 #: Rows that are asked for by their numbers at once: databases take no more values than some thousands.
 AT_ONCE = 1000
 #: Pages of a base that are read at once; a page is some hundred KiB at most.
@@ -226,37 +228,29 @@ class LedgerReader(ErasureReads):
         kept = self._fold
         if kept[0] == newest:
             return kept[1:]
-        # Of all rows what decides, and everything only of those that count: schemas and reports are long.
-        query = select(history.id, history.collection, history.revision, history.direction, history.physical)
+        # SQL finds what decides, and only rows that count are read: there are many, with long schemas and reports.
+        squashed = func.max(case((history.direction == SQUASHED, history.id)))
+        query = select(func.max(case((_DECIDES, history.id))), squashed)
         if collection is not None:
             query = query.where(history.collection == collection)
-        counting: dict[tuple[str, str], tuple[int, str | None]] = {}
-        served, passed = dict[str, str | None](), _Rows()
-        for number, name, revision, direction, physical in self._tuples(query.order_by(history.id)):
-            if direction == SQUASHED:
-                # It names the generation that serves once what is recorded with it has ended.
-                passed[name, revision] = number
-                continue
-            left = served.get(name)
-            served[name] = physical or left
-            if direction in ASIDE:
-                continue
-            passed.pop((name, revision), None)
-            counting.pop((name, revision), None)
-            if direction in APPLYING:
-                counting[name, revision] = (number, left)
-        whole = self._history_rows([*(number for number, _ in counting.values()), *passed.values()])
-        applied = {key: (whole[one], left) for key, (one, left) in counting.items() if one in whole}
-        kept = (newest, applied, {key: whole[one] for key, one in passed.items() if one in whole})
-        self._fold = kept
+        decided = self._tuples(query.group_by(history.collection, history.revision))
+        applied = self._counting([one for one, _ in decided if one is not None], APPLYING)
+        passed = self._counting([past for one, past in decided if past is not None and past > (one or 0)], {SQUASHED})
+        self._fold = kept = (newest, applied, {key: row for key, (row, _) in passed.items()})
         return kept[1:]
 
-    def _history_rows(self, numbers: Sequence[int]) -> dict[int, Any]:
-        table, found = tables.history, dict[int, Any]()
+    def _counting(self, numbers: Sequence[int], directions: Collection[str]) -> _Rows:
+        """Of rows of the history those of some directions, oldest first, each with what served before it."""
+        history, earlier = tables.history, tables.history.alias()
+        before = and_(earlier.c.collection == history.c.collection, earlier.c.id < history.c.id)
+        # What is squashed names the generation that serves once what is recorded with it has ended: not before.
+        some = and_(before, earlier.c.direction != SQUASHED, earlier.c.physical.is_not(None))
+        left = select(earlier.c.physical).where(some).order_by(earlier.c.id.desc()).limit(1).scalar_subquery()
+        query, found = select(history, left.label("left")).where(history.c.direction.in_(directions)), list[Any]()
         for first in range(0, len(numbers), AT_ONCE):
-            some = numbers[first : first + AT_ONCE]
-            found.update((row["id"], row) for row in self._rows(select(table).where(table.c.id.in_(some))))
-        return found
+            found += self._rows(query.where(history.c.id.in_(numbers[first : first + AT_ONCE])))
+        found.sort(key=lambda row: int(row["id"]))
+        return {(row["collection"], row["revision"]): (row, row["left"]) for row in found}
 
     def _tuples(self, query: Any) -> list[Any]:
         with self._read() as connection:

@@ -49,18 +49,27 @@ class Day:
 
 def went_live(ledger: LedgerReader) -> dict[str, datetime]:
     """Logical name -> since when it leads to what serves now: the last row of its history with another generation."""
-    history = tables.history.c
-    before = func.lag(history.physical).over(partition_by=history.collection, order_by=history.id)
-    moves = (
-        select(history.collection, history.created_at, history.physical, before.label("before"))
-        .where(history.physical.is_not(None))
-        .subquery()
+    history, other, first = tables.history, tables.history.alias(), tables.history.alias()
+    newest = select(func.max(history.c.id)).where(history.c.physical.is_not(None)).group_by(history.c.collection)
+    # Not by a window over all rows: there are many.
+    last = (
+        select(func.max(other.c.id))
+        .where(other.c.collection == history.c.collection, other.c.physical != history.c.physical)
+        .correlate(history)
+        .scalar_subquery()
     )
-    query = (
-        select(moves.c.collection, func.max(moves.c.created_at).label("since"))
-        .where(or_(moves.c.before.is_(None), moves.c.before != moves.c.physical))
-        .group_by(moves.c.collection)
+    since = (
+        select(first.c.created_at)
+        .where(
+            first.c.collection == history.c.collection,
+            first.c.physical == history.c.physical,
+            first.c.id > func.coalesce(last, 0),
+        )
+        .order_by(first.c.id)
+        .limit(1)
+        .scalar_subquery()
     )
+    query = select(history.c.collection, since.label("since")).where(history.c.id.in_(newest))
     return {row["collection"]: row["since"] for row in ledger.rows(query)}
 
 
