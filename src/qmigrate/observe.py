@@ -44,13 +44,20 @@ def names_with_holdings(ledger: Ledger, physical: Sequence[str]) -> tuple[str, .
 
 
 def holdings(
-    ledger: Ledger, store: Store, name: str, *, physical: Sequence[str], aliases: Mapping[str, str]
+    ledger: Ledger,
+    store: Store,
+    name: str,
+    *,
+    physical: Sequence[str],
+    aliases: Mapping[str, str],
+    snapshots: bool = True,
 ) -> tuple[Holding, ...]:
     """Every physical collection of a logical name that isn't recorded as gone.
 
     Args:
         physical: all of the store.
         aliases: all of the store, alias -> physical name.
+        snapshots: with theirs, and which of them are of runs of this ledger: all of its history is read for that.
 
     Returns:
         Those that the ledger has, oldest first, then those that it doesn't.
@@ -62,7 +69,7 @@ def holdings(
         for found in physical
         if found not in known and (match := GENERATION.match(found) or REHEARSAL.match(found)) and match["name"] == name
     ]
-    own = _own_snapshots(ledger, name)
+    own = _own_snapshots(ledger, name) if snapshots and store.capabilities.snapshots else None
     found = [_holding(store, row.physical, row, physical, aliases, own) for row in rows]
     return (*found, *(_holding(store, one, None, physical, aliases, own) for one in unknown))
 
@@ -73,7 +80,7 @@ def _holding(
     row: Generation | None,
     physical: Sequence[str],
     aliases: Mapping[str, str],
-    own: frozenset[tuple[str, str]],
+    own: frozenset[tuple[str, str]] | None,
 ) -> Holding:
     pointing = sorted(alias for alias, target in aliases.items() if target == name and not is_internal(alias, name))
     hidden = name in aliases
@@ -82,7 +89,7 @@ def _holding(
     live = store.describe(address) if name in physical and reachable else None
     if live is None:
         return Holding(name, row, present=name in physical, names=tuple(pointing), hidden=hidden)
-    snapshots = store.list_snapshots(address) if store.capabilities.snapshots else []
+    snapshots = store.list_snapshots(address) if own is not None else []
     return Holding(
         physical=name,
         row=row,
@@ -92,7 +99,8 @@ def _holding(
         names=tuple(pointing),
         hidden=hidden,
         snapshots=tuple(
-            KeptSnapshot(made.name, made.size, made.created_at, own=(name, made.name) in own) for made in snapshots
+            KeptSnapshot(made.name, made.size, made.created_at, own=own is not None and (name, made.name) in own)
+            for made in snapshots
         ),
     )
 

@@ -18,43 +18,20 @@ from pathlib import Path
 import httpx
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import Table, insert, select
 from tests.bench.servers import Server
 from tests.harness import CREATE, Deployment
+from tests.scenarios.long_ledger import multiplied
 
+from qmigrate import fix, op
 from qmigrate.commands import upgrade
 from qmigrate.console import create_app
 from qmigrate.console.access import Access
 from qmigrate.console.server import config_of, listen
-from qmigrate.ledger import tables
-from qmigrate.ledger.database import Database
 
 ADD = """
 def upgrade():
     return [op.AddVector("{name}", "b", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"))]
 """
-
-
-def multiplied(made: Deployment, rows: int) -> int:
-    """The runs and the history with this many rows each, older ones behind the real ones; how many there are in all."""
-    database = Database(made.ledger_url)
-    try:
-        with database.writing() as connection:
-            for table in (tables.runs, tables.history):
-                real = [dict(row) for row in connection.execute(select(table).order_by(table.c.id)).mappings()]
-                old = real[:-1]
-                connection.execute(table.delete())
-                copies = [{**old[number % len(old)], "id": number + 1} for number in range(rows - len(real))]
-                for first in range(0, len(copies), 500):
-                    connection.execute(insert(table), copies[first : first + 500])
-                connection.execute(insert(table), [{**row, "id": rows + place} for place, row in enumerate(real)])
-            return sum(_count(connection, table) for table in (tables.runs, tables.history))
-    finally:
-        database.close()
-
-
-def _count(connection, table: Table) -> int:
-    return len(connection.execute(select(table.c.id)).all())
 
 
 @contextlib.contextmanager
@@ -90,7 +67,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--pages", nargs="*", default=["/", "/?count=1", "/collections", "/collections/{name}"])
+    parser.add_argument("--pages", nargs="*", default=["/", "/?count=1", "/collections", "/collections/{name}", "/runs", "/audit", "/plan"])
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench-console-"))
     with contextlib.closing(_Closing(Server())) as held:
@@ -102,6 +79,7 @@ def main() -> int:
         made.load(1000)
         made.revise("0002", ADD)
         upgrade.upgrade(made.settings())
+        fix.run(op.SetPayload("docs", {"seen": True}, max_share=1.0), settings=made.settings())
         access = Access.of(made.settings())
         app = create_app(made.settings(), access=access)
         with served(app) as url:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from tests.conftest import clean
 from tests.harness import ADD, CREATE, Deployment
+from tests.scenarios.long_ledger import multiplied
 
+from qmigrate import fix, op
 from qmigrate.commands import doctor, upgrade
+from qmigrate.commands.collection import collection
 from qmigrate.commands.doctor.server import WEIGHED
+from qmigrate.commands.history import deletions
+from qmigrate.commands.overview import overview
+from qmigrate.commands.runs import runs
+from qmigrate.commands.status import history, status
 from qmigrate.ledger import Ledger
+from qmigrate.ledger.reader import LedgerReader
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.observe import observe
 from qmigrate.store.server.rest import Rest
@@ -115,3 +124,57 @@ def test_everything_and_one_name_see_the_same(deployment):
     finally:
         store.close()
         ledger.close()
+
+
+#: What pages of the console show, and the most rows of it that depend on how long the past is: what is listed.
+LOOKS = {
+    "overview": (lambda settings, name: overview(settings), 110),
+    "overview counted": (lambda settings, name: overview(settings, count=True), 160),
+    "status": (lambda settings, name: status(settings), 60),
+    "collection": (lambda settings, name: collection(settings, name), 10),
+    "history": (lambda settings, name: history(settings, name, 50), 160),
+    "runs": (lambda settings, name: runs(settings, limit=50), 110),
+    "deletions": (lambda settings, name: deletions(settings, name, limit=50), 110),
+}
+
+
+@pytest.mark.server
+def test_a_long_past_is_not_read_whole(qdrant_server, ledger_url, tmp_path, monkeypatch):
+    """However many rows runs, history and audit have: what looks at today reads those that it shows."""
+    made = Deployment(tmp_path / "p", {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port}, ledger_url)
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(20)
+    made.revise("0002", ADD)
+    upgrade.upgrade(made.settings())
+    fix.run(op.SetPayload(made.name, {"seen": True}, max_share=1.0), settings=made.settings())
+    read = [0]
+
+    def counting(name: str) -> None:
+        plain = getattr(LedgerReader, name)
+
+        def counted(self, query):
+            found = plain(self, query)
+            read[0] += len(found)
+            return found
+
+        monkeypatch.setattr(LedgerReader, name, counted)
+
+    counting("_rows")
+    counting("_tuples")
+
+    def rows() -> dict[str, int]:
+        found = {}
+        for look, (ask, _) in LOOKS.items():
+            read[0] = 0
+            ask(made.settings(), made.name)
+            found[look] = read[0]
+        return found
+
+    few = rows()
+    multiplied(made, 700)
+    many = rows()
+    more = {look: many[look] - few[look] for look in LOOKS}
+    assert {look: count for look, count in more.items() if count > LOOKS[look][1]} == {}
+    assert more["overview"] > 50, "what was multiplied is of these 24 hours"
+    clean(made)

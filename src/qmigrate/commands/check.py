@@ -95,12 +95,24 @@ def check(
     """
     settings = settings or Settings.load()
     with session(settings, writes=False, unchanged=False, partial=True) as opened:
-        for _ in range(MOST_LOOKS):
-            world = observe(opened.ledger, opened.store)
-            found = _checked(opened, world, only, strict=strict, models=models)
-            drifting = [row.name for row in found.collections if any(one.severity == "drift" for one in row.findings)]
-            if not drifting or _stood_still(opened, world, drifting):
-                break
+        return compare(opened, None, only, strict=strict, models=models)
+
+
+def compare(
+    opened: Session, world: World | None, only: Iterable[str] | None, *, strict: bool = False, models: bool = True
+) -> Checked:
+    """The same in a session that is open.
+
+    Args:
+        world: as it was observed in it, for the first look.
+    """
+    for _ in range(MOST_LOOKS):
+        world = world or observe(opened.ledger, opened.store)
+        found = _checked(opened, world, only, strict=strict, models=models)
+        drifting = [row.name for row in found.collections if any(one.severity == "drift" for one in row.findings)]
+        if not drifting or _stood_still(opened, world, drifting):
+            break
+        world = None
     return found
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import qmigrate.commands.status as state_of
-from qmigrate.commands.check import check
+from qmigrate.commands.check import compare
 from qmigrate.commands.examined import Examination, examination
 from qmigrate.commands.overview import WayBack, way_back
 from qmigrate.commands.readiness import Standing, standings
 from qmigrate.commands.results import HistoryEntry
-from qmigrate.commands.schema import Document, schema
+from qmigrate.commands.schema import Document, live_document
 from qmigrate.commands.session import Session, notes_on, session
+from qmigrate.commands.status import entries
 from qmigrate.drift import Finding
 from qmigrate.ledger import summary
 from qmigrate.ledger.reader import present
@@ -24,8 +24,8 @@ from qmigrate.observe import holdings, observe
 from qmigrate.revisions.graph import Revisions
 from qmigrate.settings.load import Settings
 
-#: Rows of the history that are looked through, and days that are shown.
-_ROWS, _DAYS = 500, timedelta(days=30)
+#: Days that are shown.
+_DAYS = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,6 @@ class CollectionView:
         days: what was deleted and applied, by day, oldest first.
         back: the way back, or None.
         vectors: what the newest examination of its vectors has found; None where none was asked for.
-        proven: day -> points that upgrades and rollbacks have proven.
         notes: what a person should know.
     """
 
@@ -102,7 +101,6 @@ class CollectionView:
     days: tuple[summary.Day, ...]
     back: WayBack | None
     vectors: Examination | None = None
-    proven: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -118,47 +116,24 @@ def collection(settings: Settings, name: str) -> CollectionView:
         state = world.collections.get(name)
         if name not in rows or state is None:
             raise unknown("collection", name, list(rows))
-        vectors = examination(opened.ledger, name)
-        since = summary.went_live(opened.ledger).get(name)
-        generations = tuple(_generations(opened, world, state))
-        days = summary.days(opened.ledger, name, present(opened.ledger) - _DAYS)
-        back, files = way_back(opened, world, state), opened.revisions
-        notes = (*world.capabilities.silent, *notes_on(opened.problems))
-    found = schema(settings, [name], source="live").collections if state.live is not None else ()
-    compared = check(settings, only=[name], models=False)
-    history = state_of.history(settings, name, _ROWS).rows
-    last = _last(history)
-    return CollectionView(
-        name=name,
-        standing=rows[name],
-        since=since,
-        document=next(iter(found), None),
-        revisions=tuple(reversed(list(_revisions(files, state, rows[name], last)))),
-        generations=generations,
-        findings=tuple(one for row in compared.collections for one in row.findings),
-        days=tuple(days),
-        back=back,
-        vectors=vectors,
-        proven=_proven(history),
-        notes=notes,
-    )
-
-
-def _proven(rows: tuple[HistoryEntry, ...]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for row in rows:
-        if row.report is not None and row.points:
-            day = f"{row.created_at:%Y-%m-%d}"
-            found[day] = found.get(day, 0) + row.points
-    return found
-
-
-def _last(rows: tuple[HistoryEntry, ...]) -> dict[str, HistoryEntry]:
-    """Revision -> how it was applied or rolled back last; the newest row comes first."""
-    found: dict[str, HistoryEntry] = {}
-    for row in rows:
-        found.setdefault(row.revision, row)
-    return found
+        files = opened.revisions
+        titles = {one.id: one.doc for one in files.order() if one.doc}
+        compared = compare(opened, world, [name], models=False)
+        newest = summary.newest_entries(opened.ledger, name)
+        last = {row.revision: row for row in entries(opened.ledger, newest, titles)}
+        return CollectionView(
+            name=name,
+            standing=rows[name],
+            since=summary.went_live(opened.ledger).get(name),
+            document=live_document(opened, state) if state.live is not None else None,
+            revisions=tuple(reversed(list(_revisions(files, state, rows[name], last)))),
+            generations=tuple(_generations(opened, world, state)),
+            findings=tuple(one for row in compared.collections for one in row.findings),
+            days=tuple(summary.days(opened.ledger, name, present(opened.ledger) - _DAYS)),
+            back=way_back(opened, world, state),
+            vectors=examination(opened.ledger, name),
+            notes=(*world.capabilities.silent, *notes_on(opened.problems)),
+        )
 
 
 def _revisions(
@@ -186,7 +161,14 @@ def _generations(opened: Session, world: World, state: CollectionState) -> Itera
     physical = sorted(world.physical or ())
     kept: dict[str, Any] = {
         one.physical: one
-        for one in holdings(opened.ledger, opened.store, state.name, physical=physical, aliases=opened.store.aliases())
+        for one in holdings(
+            opened.ledger,
+            opened.store,
+            state.name,
+            physical=physical,
+            aliases=opened.store.aliases(),
+            snapshots=False,
+        )
     }
     for row in reversed(state.generations):
         found = kept.get(row.physical)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from qmigrate.commands.names import check_recorded
@@ -19,7 +20,8 @@ from qmigrate.commands.snapshot import address
 from qmigrate.engine.points.base import left_and_right
 from qmigrate.engine.prove.carry import ALREADY, LISTED
 from qmigrate.errors import StoreError, UnknownNameError
-from qmigrate.ledger import Carry, DeletionRow, Ledger
+from qmigrate.ledger import Carry, DeletionRow, Ledger, summary
+from qmigrate.model.facts.audit import UNDO
 from qmigrate.model.names import fits
 from qmigrate.model.plan import GoLive, Job
 from qmigrate.model.report import KEPT, MAY_MISS, MAY_UNDO
@@ -94,18 +96,13 @@ def deletions(
     with opened_ledger(settings) as ledger:
         files, problems = read_readable(settings, ledger)
         check_recorded(ledger, files, collection)
-        rows = ledger.deletions()
-    undone = {row.told.undoes: row.id for row in reversed(rows) if row.told.undoes is not None}
-    found = [
-        row
-        for row in rows
-        if collection in (None, row.collection)
-        and (since is None or row.created_at >= since)
-        and (kind is None or row.kind.lower() == kind.lower())
-        and _fits(target, row.target)
-        and _fits(actor, row.actor or "")
-    ]
-    return Deletions(tuple(_plain(row, undone.get(row.id)) for row in found[:limit]), notes_on(problems))
+        rows = summary.audit(ledger, collection, kind=kind, since=since)
+        fitting = (row for row in rows if _fits(target, row.target) and _fits(actor, row.actor or ""))
+        found = list(islice(fitting, limit))
+        undos = summary.audit(ledger, kind=UNDO, after=found[-1].id) if found else ()
+        # Of several the first one has taken it back: it comes last.
+        undone = {row.told.undoes: row.id for row in undos if row.told.undoes is not None}
+    return Deletions(tuple(_plain(row, undone.get(row.id)) for row in found), notes_on(problems))
 
 
 def _fits(wanted: str | None, value: str) -> bool:

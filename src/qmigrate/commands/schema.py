@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import Any
 
 from qmigrate.commands.inline import with_inline
-from qmigrate.commands.session import opened_ledger, session
+from qmigrate.commands.session import Session, opened_ledger, session
 from qmigrate.embed import fingerprint_digest
 from qmigrate.errors import NotFoundError, UnavailableError, UnknownNameError
 from qmigrate.ledger import Ledger
 from qmigrate.model.names import check_known, is_glob, is_own_alias, met_by_any, unknown
 from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.state import CollectionState
 from qmigrate.observe import observe
 from qmigrate.operations.vector_common import params_of
 from qmigrate.planner.members import Link, chain, naming, newest
@@ -129,27 +130,30 @@ def _live(settings: Settings, patterns: tuple[str, ...]) -> Schemas:
             state = world.collections[name]
             if state.live is None:
                 continue
-            at = state.live.physical
-            aliases = tuple(alias for alias in state.live.schema.aliases if not is_own_alias(alias, at))
-            newest = stands_at(state, opened.revisions)
-            found.append(
-                Document(
-                    name=name,
-                    source=LIVE,
-                    revision=newest,
-                    physical=state.live.physical,
-                    points=opened.store.count(state.live.physical),
-                    schema=state.live.schema.with_(aliases=aliases),
-                    embedders=_filled_by(
-                        opened.revisions, state.applied_revisions(), name, state.embedders, state.live.schema
-                    ),
-                    changelog=_history(opened.ledger, opened.revisions, name),
-                )
-            )
+            found.append(live_document(opened, state, _history(opened.ledger, opened.revisions, name)))
         local = "local mode keeps no payload indexes and settings: --recorded shows what is declared"
         notes = (local,) if world.capabilities.local else ()
         _check_found(patterns, [one.name for one in found])
         return Schemas(LIVE, tuple(found), notes)
+
+
+def live_document(opened: Session, state: CollectionState, changelog: tuple[ChangelogEntry, ...] = ()) -> Document:
+    """What serves one collection; the state has it."""
+    assert state.live is not None  # noqa: S101  asked by the caller
+    at = state.live.physical
+    aliases = tuple(alias for alias in state.live.schema.aliases if not is_own_alias(alias, at))
+    return Document(
+        name=state.name,
+        source=LIVE,
+        revision=stands_at(state, opened.revisions),
+        physical=at,
+        points=opened.store.count(at),
+        schema=state.live.schema.with_(aliases=aliases),
+        embedders=_filled_by(
+            opened.revisions, state.applied_revisions(), state.name, state.embedders, state.live.schema
+        ),
+        changelog=changelog,
+    )
 
 
 def _recorded(settings: Settings, patterns: tuple[str, ...], notes: tuple[str, ...]) -> Schemas:
@@ -260,10 +264,10 @@ def _filled_by(
 def _history(ledger: Ledger, revisions: Revisions, name: str) -> tuple[ChangelogEntry, ...]:
     """What was applied and rolled back, oldest first."""
     known = {one.id: one for one in revisions.order()}
+    words = {one.id: tuple(each.describe() for each in one.operations if each.matches(name)) for one in known.values()}
     entries = []
     for row in reversed(ledger.history(name)):
         found = known.get(row.revision)
-        operations = [one for one in found.operations if one.matches(name)] if found else []
         entries.append(
             ChangelogEntry(
                 revision=row.revision,
@@ -272,7 +276,7 @@ def _history(ledger: Ledger, revisions: Revisions, name: str) -> tuple[Changelog
                 direction=row.direction,
                 strategy=row.strategy,
                 actor=row.actor,
-                changes=tuple(operation.describe() for operation in operations),
+                changes=words.get(row.revision, ()),
             )
         )
     return tuple(entries)

@@ -27,11 +27,10 @@ from qmigrate.errors import (
     QmigrateError,
     StoreError,
 )
-from qmigrate.ledger import DeletionRow, HistoryRow, Ledger, RunRow
+from qmigrate.ledger import DeletionRow, HistoryRow, Ledger, RunRow, summary
 from qmigrate.ledger.job_queue import COMPLETED, FAILED, JobQueue, QueuedJob
 from qmigrate.ledger.writer import UNCHANGED
 from qmigrate.model.facts.phases import WritesSince
-from qmigrate.model.facts.stored import known
 from qmigrate.model.plan import FIXED, SQUASHED
 from qmigrate.model.state import CollectionState, World
 from qmigrate.observe import observe
@@ -121,17 +120,24 @@ def history(
         check_recorded(ledger, files, collection)
         rows = ledger.history(collection, limit)
         titles = {one.id: one.doc for one in files.order() if one.doc}
-        audit: dict[int | None, list[DeletionRow]] = {}
-        for entry in ledger.deletions():
-            audit.setdefault(entry.told.run, []).append(entry)
-        runs = {run.id: run for run in ledger.runs(ids={row.run for row in rows})}
-        found = [_applied(row, runs.get(row.run), titles, audit.get(row.run, ())) for row in rows]
+        found = entries(ledger, rows, titles)
         if attempts:
             tried = [run for run in ledger.runs(collection) if run.state not in _CAME_TO_SOMETHING]
             found += [_tried(run, titles) for run in tried]
             found += [one for one in map(_of_job, _ended_jobs(ledger, limit)) if collection in (None, one.collection)]
             found.sort(key=lambda entry: entry.created_at, reverse=True)
         return History(rows=tuple(found[:limit]), notes=notes_on(problems))
+
+
+def entries(ledger: Ledger, rows: Sequence[HistoryRow], titles: Mapping[str, str]) -> list[HistoryEntry]:
+    """Rows of the history for people.
+
+    Args:
+        titles: of revisions, by their ids.
+    """
+    runs = {run.id: run for run in ledger.runs(ids={row.run for row in rows})}
+    audit = summary.audit_of(ledger, list(runs.values()))
+    return [_applied(row, runs.get(row.run), titles, audit.get(row.run, ())) for row in rows]
 
 
 def _ended_jobs(ledger: Ledger, limit: int) -> list[tuple[QueuedJob, str]]:
@@ -322,15 +328,14 @@ def _is_as_closed(opened: Session, name: str, physical: str) -> bool:
     store = opened.store
     if not store.capabilities.barrier or store.capabilities.nodes != 1:
         return False
-    for row in opened.ledger.history(name):
-        closing = known(row.told.closing) if row.physical == physical else None
-        if closing is not None and row.direction != "rollback":
-            try:
-                return dict(closing.ids) == dict(store.operation_ids(physical))
-            except DeniedError:
-                # A key that only reads may not see them.
-                return False
-    return False
+    closing = summary.left_as(opened.ledger, name, physical)
+    if closing is None:
+        return False
+    try:
+        return dict(closing.ids) == dict(store.operation_ids(physical))
+    except DeniedError:
+        # A key that only reads may not see them.
+        return False
 
 
 def _all(opened: Session, physical: str, base: str) -> Iterable[Found]:
@@ -347,8 +352,8 @@ def _by_fixes(opened: Session, name: str, physical: str) -> set[bytes]:
     """Order keys of the points that fixes have deleted in this generation."""
     return {
         records.order_key(entry.id)
-        for row in opened.ledger.deletions()
-        if row.collection == name and row.told.generation == physical and is_deletion(row)
+        for row in summary.audit(opened.ledger, name, deleting=True)
+        if row.told.generation == physical and is_deletion(row)
         for entries in windows(opened.ledger, journal_of(row.told))
         for entry in entries
     }

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 
 from qmigrate.ledger import codec, tables
-from qmigrate.ledger.codec import RunRow
+from qmigrate.ledger.codec import DeletionRow, HistoryRow, RunRow
 from qmigrate.ledger.reader import LedgerReader
+from qmigrate.model.facts.history import Reported
+from qmigrate.model.facts.phases import Left
+from qmigrate.model.facts.stored import known, loaded
 from qmigrate.model.plan import ASIDE
+
+#: Runs whose rows of the audit are asked for at once: databases bound how deep a condition is.
+_RUNS_AT_ONCE = 100
+#: Rows that are read first where it isn't known how many are needed, and most at once.
+_FIRST, _MOST = 50, 800
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +48,13 @@ class Day:
         day: ``2026-11-30``.
         deleted: points that fixes have deleted or changed.
         applied: revisions that were applied or rolled back.
+        proven: points that runs have proven.
     """
 
     day: str
     deleted: int
     applied: int
+    proven: int = 0
 
 
 def went_live(ledger: LedgerReader) -> dict[str, datetime]:
@@ -109,22 +119,103 @@ def days(ledger: LedgerReader, collection: str, since: datetime) -> list[Day]:
     """What was written about a collection, by day, oldest first; days without anything are left out."""
     found: dict[str, list[int]] = {}
     deletions, history = tables.deletions.c, tables.history.c
-    audit = select(deletions.created_at, deletions.vector_count.label("points")).where(
+    audit = select(func.date(deletions.created_at).label("day"), func.sum(deletions.vector_count).label("count")).where(
         deletions.collection == collection, deletions.created_at >= since
     )
-    for row in ledger.rows(audit):
-        found.setdefault(_day(row), [0, 0])[0] += int(row["points"] or 0)
+    for row in ledger.rows(audit.group_by(func.date(deletions.created_at))):
+        found.setdefault(str(row["day"]), [0, 0, 0])[0] += int(row["count"] or 0)
     one = case((history.direction.in_(("upgrade", "rollback")), 1), else_=0)
-    applied = select(history.created_at, one.label("counts")).where(
-        history.collection == collection, history.created_at >= since
-    )
-    for row in ledger.rows(applied):
-        found.setdefault(_day(row), [0, 0])[1] += int(row["counts"])
+    proven = history.report[("verification", "points")].as_integer()
+    applied = select(
+        func.date(history.created_at).label("day"), func.sum(one).label("count"), func.sum(proven).label("proven")
+    ).where(history.collection == collection, history.created_at >= since)
+    for row in ledger.rows(applied.group_by(func.date(history.created_at))):
+        counts = found.setdefault(str(row["day"]), [0, 0, 0])
+        counts[1] += int(row["count"])
+        counts[2] += int(row["proven"] or 0)
     return [Day(day, *counts) for day, counts in sorted(found.items())]
 
 
-def _day(row: Mapping[str, Any]) -> str:
-    return f"{row['created_at']:%Y-%m-%d}"
+def newest_entries(ledger: LedgerReader, collection: str) -> list[HistoryRow]:
+    """The newest row of the history of each revision, newest first."""
+    history = tables.history
+    newest = select(func.max(history.c.id)).where(history.c.collection == collection).group_by(history.c.revision)
+    query = select(history).where(history.c.id.in_(newest)).order_by(history.c.id.desc())
+    return [codec.history_of(row) for row in ledger.rows(query)]
+
+
+def left_as(ledger: LedgerReader, collection: str, physical: str) -> Left | None:
+    """What a generation was like when it went live last, if nothing at all was written to it since its proof."""
+    history = tables.history
+    mine = and_(history.c.collection == collection, history.c.physical == physical, history.c.direction != "rollback")
+    for row in _newest_first(ledger, select(history.c.id, history.c.report).where(mine), history.c.id):
+        closing = known(loaded(Reported, row["report"] or {}).closing)
+        if closing is not None:
+            return closing
+    return None
+
+
+def audit_of(ledger: LedgerReader, runs: Sequence[RunRow]) -> dict[int, list[DeletionRow]]:
+    """Run -> what it has written into the audit, newest first."""
+    table = tables.deletions
+    found: dict[int, DeletionRow] = {}
+    for first in range(0, len(runs), _RUNS_AT_ONCE):
+        # Which run has written a row is inside of a text that an application may have written, too.
+        while_it_ran = or_(*(_while(table.c.created_at, run) for run in runs[first : first + _RUNS_AT_ONCE]))
+        found.update((row["id"], codec.deletion_of(row)) for row in ledger.rows(select(table).where(while_it_ran)))
+    wanted, written = {run.id for run in runs}, dict[int, list[DeletionRow]]()
+    for entry in sorted(found.values(), key=lambda one: one.id, reverse=True):
+        if entry.told.run in wanted:
+            written.setdefault(entry.told.run, []).append(entry)
+    return written
+
+
+def _while(column: ColumnElement[Any], run: RunRow) -> ColumnElement[bool]:
+    return column >= run.started_at if run.finished_at is None else column.between(run.started_at, run.finished_at)
+
+
+def audit(
+    ledger: LedgerReader,
+    collection: str | None = None,
+    *,
+    kind: str | None = None,
+    since: datetime | None = None,
+    after: int = 0,
+    deleting: bool = False,
+) -> Iterator[DeletionRow]:
+    """The audit, newest first, read as far as it is asked for.
+
+    Args:
+        collection: only of this logical name.
+        kind: of this type, whatever its case.
+        since: not before this moment.
+        after: only rows with larger numbers.
+        deleting: only rows that took points away.
+    """
+    table = tables.deletions
+    wanted = [table.c.id > after]
+    if deleting:
+        wanted.append(table.c.vector_count > 0)
+    if collection is not None:
+        wanted.append(table.c.collection == collection)
+    if kind is not None:
+        wanted.append(func.lower(table.c.deletion_type) == kind.lower())
+    if since is not None:
+        wanted.append(table.c.created_at >= since)
+    for row in _newest_first(ledger, select(table).where(*wanted), table.c.id):
+        yield codec.deletion_of(row)
+
+
+def _newest_first(ledger: LedgerReader, query: Select[Any], number: ColumnElement[int]) -> Iterator[Any]:
+    """Rows by descending numbers, some at a time."""
+    most, at = _FIRST, None
+    while True:
+        page = query if at is None else query.where(number < at)
+        rows = ledger.rows(page.order_by(number.desc()).limit(most))
+        yield from rows
+        if len(rows) < most:
+            return
+        at, most = rows[-1]["id"], min(2 * most, _MOST)
 
 
 def last_migrations(ledger: LedgerReader) -> dict[str, datetime]:

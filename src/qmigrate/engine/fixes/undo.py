@@ -26,7 +26,7 @@ from qmigrate.engine.prove.rekey import IdTable, id_table
 from qmigrate.engine.work import Code, Tick, transform_of
 from qmigrate.errors import RefusedError
 from qmigrate.ledger import Fixed, Ledger
-from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.audit import UNDO, Audited
 from qmigrate.model.facts.edits import UndoEdit
 from qmigrate.model.facts.stored import known, loaded
 from qmigrate.model.fix import Found, PointEdit, same_keys
@@ -293,7 +293,7 @@ class BringBack:
     def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
         number = self._edit.log
-        return Fixed("UNDO", f"fix {number}", 0, self._edit.reason, replace(told, undoes=number))
+        return Fixed(UNDO, f"fix {number}", 0, self._edit.reason, replace(told, undoes=number))
 
     def _erased(self, ids: Mapping[PointId, PointId]) -> set[PointId]:
         """Those that were erased after the file was made.
@@ -490,7 +490,7 @@ class Undo(PayloadFix):
     def audit(self, told: Audited) -> Fixed:
         """It deletes no vector, so its count is 0."""
         number = self._edit.log
-        return Fixed("UNDO", f"fix {number}", 0, self._edit.reason, replace(told, undoes=number))
+        return Fixed(UNDO, f"fix {number}", 0, self._edit.reason, replace(told, undoes=number))
 
     def _refuse_others(self) -> None:
         """See that points are not only called as those that the fix was about: behind a reset they are other ones.

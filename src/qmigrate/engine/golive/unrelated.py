@@ -10,7 +10,7 @@ from qmigrate.engine.restore import phases
 from qmigrate.engine.work import Work
 from qmigrate.errors import RepairNeededError
 from qmigrate.ledger import Fixed
-from qmigrate.model.facts.audit import Audited
+from qmigrate.model.facts.audit import UNDO, Audited
 from qmigrate.model.facts.phases import GoLivePreflight, Preflight, Proof, WritesSince
 from qmigrate.model.facts.stored import UNLEARNED
 from qmigrate.model.origin import NOTHING, StoredOrigin
@@ -58,7 +58,7 @@ def audit(step: GoLive, work: Work, held_until: datetime) -> Fixed | None:
             undoes=step.undoes,
             left_in=step.source,
         )
-        return Fixed("UNDO", f"fix {step.undoes}", 0, None, told)
+        return Fixed(UNDO, f"fix {step.undoes}", 0, None, told)
     if step.back:
         (undo, file), count = _kept(work), work.facts(Proof).deleted_again or 0
         made = Audited(work.run, work.step, step.target, changed=count, undo=undo, file=file)

@@ -12,6 +12,9 @@ from msgspec import Meta
 from qmigrate.model.facts.stored import FLAT, UNLEARNED, Unlearned
 from qmigrate.model.schema import JsonObject
 
+#: Kind of the row of what takes a fix back.
+UNDO = "UNDO"
+
 
 @dataclass(frozen=True, slots=True)
 class NotChanged:
