@@ -7,13 +7,15 @@ import threading
 import pytest
 from tests.harness import ADD, CREATE, audit, make_point, write
 from tests.scenarios.cli import call
-from tests.scenarios.test_console import OPERATOR, PATHS, VIEWER, Served, served, tokens  # noqa: F401  fixtures
+from tests.scenarios.test_console import OPERATOR, PATHS, SESSIONS, VIEWER, Served, served, tokens  # noqa: F401  fixtures
 
 from qmigrate.commands import fix, jobs, vectors
 from qmigrate.errors import LeaseHeldError, StoppedError, UnknownNameError, UsageError
 from qmigrate.ledger import Ledger
 from qmigrate.ledger.job_queue import JOB, JobQueue
 
+#: Where the functions of the application are.
+CONSOLE = "tests.scenarios.test_console"
 LATER = {"Prefer": "respond-async"}
 BODY = {"pathPrefix": "/photos/2024/", "confirm": True, "deletionReason": "moved"}
 URL = "/api/v1/vectors/by-directory"
@@ -56,6 +58,58 @@ def test_a_deletion_is_done_by_a_worker(served):  # noqa: F811
     row = audit(served.made)[0]
     assert (row.actor, row.reason, row.told.own[JOB]) == ("otto", "moved", job["id"])
     assert jobs.work(served.made.settings(), once=True).ended == 0
+
+
+#: What takes longer than a request may, one after the other: the path, how many points go, and the paths that are left.
+LONGER = (
+    ("DELETE", "/api/v1/sessions/1?delete_vectors=false", 0, PATHS),
+    ("DELETE", "/api/v1/vectors/by-asset/{id}", 1, PATHS[1:]),
+    ("DELETE", "/api/v1/sessions/0/vectors", 1, PATHS[2:]),
+    ("DELETE", "/api/v1/sessions/1", 2, PATHS[4:]),
+    ("POST", "/api/v1/vectors/cleanup", 1, PATHS[4:5]),
+    ("DELETE", "/api/v1/vectors/reset?confirm=true", 1, []),
+)
+
+
+def test_what_may_take_long_is_a_job_on_every_path(served):  # noqa: F811
+    """Also on the older paths, and where there is no body; the same key is the same job there, too."""
+    served.run("DELETE FROM image_assets WHERE path = :path", [{"path": PATHS[5]}])
+    client = served.client(delete_session=f"{CONSOLE}:delete_session", has_session=f"{CONSOLE}:has_session")
+    before = PATHS
+    for number, (method, path, points, left) in enumerate(LONGER):
+        SESSIONS.add(1)
+        path = path.format(id=served.ids[0])
+        asked = [client.request(method, path, headers={**LATER, "Idempotency-Key": f"k{number}"}) for _ in range(2)]
+        assert [one.status_code for one in asked] == [202, 202], asked[0].text
+        assert len({one.json()["id"] for one in asked}) == 1
+        assert (served.paths(), SESSIONS) == (set(before), {1, 7}), path
+        assert client.request(method, path, headers={"Idempotency-Key": f"k{number}"}).status_code == 422
+        assert jobs.work(served.made.settings(), once=True).ended == 1
+        done = client.get(asked[0].headers["location"]).json()
+        assert (done["status"], done["error"], done["result"]["deleted"]) == ("completed", None, points), path
+        assert served.paths() == set(left), path
+        assert (1 in SESSIONS) == ("sessions/1" not in path), path
+        before = left
+    SESSIONS.discard(1)
+    asked = client.delete("/api/v1/sessions/1", headers=LATER)
+    jobs.work(served.made.settings(), once=True)
+    done = client.get(asked.headers["location"]).json()
+    assert (done["status"], done["error"]["message"]) == ("failed", "there is no training session 1")
+
+
+def test_a_session_whose_worker_died_between_points_and_rows_is_finished(served, queue):  # noqa: F811
+    """Its points are gone by then: nothing else would delete its rows, and nothing is deleted twice."""
+    SESSIONS.add(1)
+    served.client(delete_session=f"{CONSOLE}:delete_session", has_session=f"{CONSOLE}:has_session")
+    settings = served.made.settings()
+    asked, _ = jobs.submit(settings, "session", {"session": 1, "vectors": True, "reason": "gone"})
+    assert queue.take("dead", -1.0).id == asked.id
+    vectors.delete(settings.acting("kim", {JOB: asked.id}), "session", 1, reason="gone")
+    later = more(served, "/photos/2024/later.jpg")
+    assert jobs.work(settings, once=True).ended == 1
+    found = jobs.job(settings, asked.id)
+    assert (found.state, found.result["deleted"], 1 in SESSIONS) == ("completed", 2, False)
+    assert later in served.made.contents()
 
 
 def test_the_same_key_is_the_same_job(served):  # noqa: F811

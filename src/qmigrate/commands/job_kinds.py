@@ -14,7 +14,7 @@ from qmigrate.commands.cutover import cutover
 from qmigrate.commands.held_runs import held_run
 from qmigrate.commands.rollback import abort, rollback
 from qmigrate.commands.upgrade import upgrade
-from qmigrate.errors import RefusedError
+from qmigrate.errors import RefusedError, UnknownNameError
 from qmigrate.ledger import DeletionRow, Ledger
 from qmigrate.model.facts.audit import Audited
 from qmigrate.model.schema import JsonObject
@@ -70,6 +70,19 @@ def _orphans(settings: Settings, given: Arguments, progress: Progress) -> JsonOb
 
 def _reset(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
     return asdict(vectors.delete_all(settings, reason=given["reason"], expect=given.get("expect"), progress=progress))
+
+
+def _session(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
+    """Delete a training session, and its points before it.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    number, points = given["session"], given.get("vectors", True)
+    found = vectors.delete_session(settings, number, vectors=points, reason=given["reason"], progress=progress)
+    if found is None:
+        raise UnknownNameError(f"there is no training session {number}")
+    return asdict(found)
 
 
 def _undo(settings: Settings, given: Arguments, progress: Progress) -> JsonObject:
@@ -130,6 +143,13 @@ def _of_deletion(_settings: Settings, _given: Arguments, rows: Sequence[Deletion
     return {"deleted": sum(row.count for row in rows), "log": rows[-1].id if rows else None}
 
 
+def _of_session(settings: Settings, given: Arguments, rows: Sequence[DeletionRow]) -> JsonObject:
+    """Its points are gone; its rows may be there still."""
+    number = given["session"]
+    vectors.delete_session(settings, number, vectors=False, reason=given["reason"])
+    return {**_of_deletion(settings, given, rows), "session": number}
+
+
 def _of_retraining(settings: Settings, given: Arguments, rows: Sequence[DeletionRow]) -> JsonObject:
     """The training is queued, once more where the worker died right behind that: without it the points were gone."""
     path, category = given["path_prefix"], given["category_id"]
@@ -170,6 +190,13 @@ KINDS: Mapping[str, JobKind] = {
         _of_orphans,
         *_all("reason", agreed="most"),
         several=lambda settings, _given: vectors.is_about_several(settings, "orphans"),
+    ),
+    "session": JobKind(
+        _session,
+        _of_session,
+        frozenset({"session", "vectors", "reason"}),
+        frozenset({"session", "reason"}),
+        several=lambda settings, _given: vectors.is_about_several(settings, "session"),
     ),
     "reset": JobKind(_reset, _of_deletion, *_all("reason", agreed="expect")),
     "undo": JobKind(_undo, _of_deletion, *_all("log")),

@@ -287,7 +287,7 @@ def _left_open(begun: Iterable[str]) -> JsonObject:
 
 
 #: Kinds whose interrupted run is undone when they are cancelled: else the next command would finish it.
-_TAKEN_BACK = frozenset({"delete", "retrain", "orphans", "reset", "undo", "request"})
+_TAKEN_BACK = frozenset({"delete", "retrain", "session", "orphans", "reset", "undo", "request"})
 
 
 def _taken_back(settings: Settings, queue: JobQueue, taken: QueuedJob, state: _Reported) -> JsonObject:

@@ -39,6 +39,20 @@ class DeletedVectors:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletedSession:
+    """A training session that is gone, and its points.
+
+    Attributes:
+        deleted: points.
+        log: their row of the audit, for ``fix undo``; None where none was asked for.
+    """
+
+    deleted: int
+    log: int | None
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
 class RetrainedDirectory:
     """What was deleted, marked and queued.
 
@@ -380,22 +394,25 @@ def delete_all(
     return DeletedVectors(done.left, done.log)
 
 
-def delete_session(settings: Settings, session: int, *, vectors: bool, reason: str) -> bool:
+def delete_session(
+    settings: Settings, session: int, *, vectors: bool, reason: str, progress: Progress | None = None
+) -> DeletedSession | None:
     """Delete the rows of a training session by the application's function, and by default its points before it.
 
     Returns:
-        Whether there was such a session.
+        None where there was no such session.
 
     Raises:
         NotConfiguredError: the settings name no function for it.
     """
     of_application = _function(settings, "delete_session")
+    gone = DeletedVectors(0, None)
     if vectors:
         # Points that are gone don't come back by a 404.
         if not _function(settings, "has_session")(session):
-            return False
-        delete(settings, "session", session, reason=reason)
-    return bool(of_application(session))
+            return None
+        gone = delete(settings, "session", session, reason=reason, progress=progress)
+    return DeletedSession(gone.deleted, gone.log, session) if of_application(session) else None
 
 
 def _function(settings: Settings, name: str) -> Callable[..., Any]:

@@ -79,11 +79,7 @@ class WaitingResponse(BaseModel):
     state: str = Field(description="pending")
 
 
-#: Of an endpoint that may need another person's approval.
-WAITING: dict[int | str, dict[str, Any]] = {
-    202: {"model": WaitingResponse, "description": "It needs another person's approval, and was asked for"}
-}
-#: Of one that may answer with a job, too.
+#: Of an endpoint that may answer with a job, or need another person's approval.
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "model": JobResponse | WaitingResponse,

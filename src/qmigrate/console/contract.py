@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 from qmigrate.commands import vectors
 from qmigrate.commands.reset import PHRASE
 from qmigrate.console.access import called
-from qmigrate.console.background import ACCEPTED, WAITING, Actor, Background
+from qmigrate.console.background import ACCEPTED, Actor, Background
 from qmigrate.console.problems import VerbRoute
 from qmigrate.model.approval import APPLICATION
 from qmigrate.settings.load import Settings
@@ -144,10 +144,12 @@ def _deletions(router: APIRouter, settings: Settings, background: Background) ->
         _confirmed(body.confirm, "Must confirm deletion by setting confirm=true")
         return delete(request, "directory", body.path_prefix, body.path_prefix, body.deletion_reason)
 
-    @router.delete("/vectors/by-asset/{asset_id}", status_code=204, responses=WAITING, tags=tags)
+    @router.delete("/vectors/by-asset/{asset_id}", status_code=204, responses=ACCEPTED, tags=tags)
     def delete_by_asset(request: Request, asset_id: str) -> Response:
         """Delete the vectors of one asset. It needs no confirmation."""
         given = {"endpoint": "asset", "value": typed(asset_id), "reason": called(request)}
+        if later := background.asked(request, "delete", given):
+            return later
         acting = background.acting(request, "delete", given)
         found = vectors.delete(acting, "asset", given["value"], reason=called(request))
         if not found.deleted:
@@ -228,36 +230,46 @@ def _others(router: APIRouter, settings: Settings, background: Background) -> No
 def _older(router: APIRouter, settings: Settings, background: Background) -> None:
     tags: list[Any] = ["Vector Management, older paths"]
 
-    @router.delete("/sessions/{session_id}/vectors", status_code=204, responses=WAITING, tags=tags)
+    @router.delete("/sessions/{session_id}/vectors", status_code=204, responses=ACCEPTED, tags=tags)
     def delete_session_vectors(request: Request, session_id: int) -> Response:
         """Delete the vectors of a training session; its rows stay."""
         said = vectors.reason_of(settings, "session", None, called(request))
         given = {"endpoint": "session", "value": session_id, "reason": said}
+        if later := background.asked(request, "delete", given):
+            return later
         vectors.delete(background.acting(request, "delete", given), "session", session_id, reason=said)
         return Response(status_code=204)
 
-    @router.post("/vectors/cleanup", responses=WAITING, tags=tags)
-    def cleanup_orphaned_vectors(request: Request) -> dict[str, int]:
+    @router.post("/vectors/cleanup", response_model=dict[str, int], responses=ACCEPTED, tags=tags)
+    def cleanup_orphaned_vectors(request: Request) -> Any:
         """Delete the vectors whose row is gone."""
         said = vectors.reason_of(settings, "orphans", None, called(request))
+        if later := background.asked(request, "orphans", {"reason": said}):
+            return later
         acting = background.acting(request, "orphans", {"reason": said})
         return {"deleted": vectors.delete_orphans(acting, reason=said).deleted}
 
-    @router.delete("/vectors/reset", status_code=204, responses=WAITING, tags=tags)
+    @router.delete("/vectors/reset", status_code=204, responses=ACCEPTED, tags=tags)
     def reset_vectors(
         request: Request, confirm: Annotated[bool, Query(description="Must be true to confirm deletion")]
     ) -> Response:
         """Start over with an empty collection."""
         _confirmed(confirm, "Must confirm deletion with ?confirm=true")
         said = called(request)
+        if later := background.asked(request, "reset", {"reason": said}):
+            return later
         vectors.delete_all(background.acting(request, "reset", {"reason": said}), reason=said)
         return Response(status_code=204)
 
-    @router.delete("/sessions/{session_id}", status_code=204, responses=WAITING, tags=tags)
+    @router.delete("/sessions/{session_id}", status_code=204, responses=ACCEPTED, tags=tags)
     def delete_session(request: Request, session_id: int, delete_vectors: bool = True) -> Response:
         """Delete a training session, and by default its vectors before it."""
         said = vectors.reason_of(settings, "session", None, called(request))
-        if not vectors.delete_session(background.acting(request), session_id, vectors=delete_vectors, reason=said):
+        given = {"session": session_id, "vectors": delete_vectors, "reason": said}
+        if later := background.asked(request, "session", given):
+            return later
+        acting = background.acting(request, "session", given)
+        if vectors.delete_session(acting, session_id, vectors=delete_vectors, reason=said) is None:
             raise HTTPException(404, f"Training session {session_id} not found")
         return Response(status_code=204)
 
