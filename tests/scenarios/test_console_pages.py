@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import event
@@ -12,12 +14,15 @@ from tests.harness import CREATE, Deployment
 from tests.scenarios.console import Browser, Parsed
 from tests.scenarios.console_states import States
 
-from qmigrate.commands import jobs, pace, status, upgrade
+from qmigrate.commands import counts, jobs, pace, status, upgrade
 from qmigrate.commands.collection import collection
 from qmigrate.commands.overview import overview
+from qmigrate.commands.session import opened_ledger
 from qmigrate.engine import executor
 from qmigrate.errors import RefusedError, UsageError
-from qmigrate.ledger import summary
+from qmigrate.ledger import summary, tables
+from qmigrate.ledger.counts import counted_by_day, counted_last
+from qmigrate.ledger.reader import present
 
 SECRET = "hunter2hunter2hunter2"
 
@@ -118,7 +123,7 @@ def test_a_name_may_hold_anything(tmp_path):
 def test_a_collection_shows_all_of_it(states):
     """Schema, revisions with what each did, generations with sizes, days."""
     page = Browser(states.made).get(f"/collections/{states.served}")
-    for words in ("Schema", "Revisions", "Generations", "Points per day, the last 30 days", "40 0 2", "Vectors' health", "Not known: it was not asked for here within 30 d", "add vector b 16 cosine", "copy in", "43", "cosine" if "cosine" in page.text else "Cosine"):
+    for words in ("Schema", "Revisions", "Generations", "Points per day, the last 30 days", "40 – 0 2", "Vectors' health", "Not known: it was not asked for here within 30 d", "add vector b 16 cosine", "copy in", "43", "cosine" if "cosine" in page.text else "Cosine"):
         assert words in page.text, words
     found = collection(states.made.settings(), states.served)
     assert [(one.revision, one.state) for one in found.revisions if one.state != "passed"] == [("0002", "applied"), ("0001", "applied")]
@@ -129,6 +134,37 @@ def test_a_collection_shows_all_of_it(states):
     assert all(one.size > 0 for one in found.generations)
     assert found.generations[1].held_until is not None
     assert sum(day.applied for day in found.days) == 2
+
+
+def test_points_are_counted_by_day(states, monkeypatch):
+    """A worker that has nothing to do counts once an hour; the page draws the days, and says how many more there are."""
+    settings = states.made.settings()
+    monkeypatch.setattr(jobs, "FIRST_COUNT", 0.0)
+    over = threading.Event()
+    worker = threading.Thread(target=jobs.work, args=(settings,), kwargs={"stop": over})
+    worker.start()
+    with opened_ledger(settings) as ledger:
+        wait_for(lambda: counted_last(ledger) is not None)
+        over.set()
+        worker.join(60)
+        now = present(ledger)
+        (today,) = counted_by_day(ledger, states.served, now).items()
+        assert today[1] == 43
+        assert counts.count(settings) == {}, "a worker has just done so"
+        days = [{"collection": states.served, "day": f"{now - timedelta(days=ago):%Y-%m-%d}", "points": points, "counted_at": now - timedelta(days=ago)} for ago, points in ((3, 50), (2, 41))]
+        with ledger.database.writing() as connection:
+            connection.execute(tables.counts.insert(), days)
+        page = Browser(states.made).get(f"/collections/{states.served}")
+        assert ("svg", "Points: 43") in [(tag, given.get("aria-label")) for tag, given in page.elements]
+        for words in ("43 +2", "41 −9", "50 –"):
+            assert words in page.text, page.text
+        with ledger.database.writing() as connection:
+            connection.execute(tables.counts.update().values(counted_at=now - timedelta(days=1)))
+        found = counts.count(settings)
+        with ledger.database.writing() as connection:
+            connection.execute(tables.counts.delete())
+    assert found[states.served] == 43
+    assert set(found) == {states.served, states.held, states.failed, states.ran}
 
 
 def test_drift_is_shown_with_both_values_and_the_command(tmp_path):
@@ -347,8 +383,6 @@ def test_how_often_the_first_page_asks_sql(states, monkeypatch):
 
 def test_the_history_is_folded_by_what_decides(states, monkeypatch):
     """Schemas and reports are read of rows that count, and the answer is that of all rows."""
-    from qmigrate.commands.session import opened_ledger
-
     with opened_ledger(states.made.settings()) as ledger:
         applied = ledger.all_applied()
         assert [one.revision for one in applied[states.served]] == ["0001", "0002"]

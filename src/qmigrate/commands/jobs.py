@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import qmigrate.commands.requests as requests
+from qmigrate.commands.counts import count
 from qmigrate.commands.job_kinds import APPROVAL, HELD, KINDS, OWN, PROVEN, Arguments, held_now
 from qmigrate.commands.rollback import abort
 from qmigrate.commands.run_job import RunOptions
@@ -51,6 +52,8 @@ _IDLE = 1.0
 #: Tries of a job that could not be done for now: a lease that is held, a store that doesn't answer.
 MOST_TRIES = 20
 _LONGEST_WAIT = 60.0
+#: Seconds after which a worker looks for the first time whether points were counted lately, and then from time to time.
+FIRST_COUNT, COUNT_LOOK = 60.0, 600.0
 _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +220,7 @@ def work(settings: Settings | None = None, *, once: bool = False, stop: threadin
     ended = 0
     holder = f"{uuid.uuid4()}"
     with opened_ledger(settings) as ledger, stop_on_signals() as signals:
-        queue = JobQueue(ledger)
+        queue, counting = JobQueue(ledger), _Counting()
         while signals.signal is None and not (stop is not None and stop.is_set()):
             wait = _IDLE
             try:
@@ -233,6 +236,7 @@ def work(settings: Settings | None = None, *, once: bool = False, stop: threadin
                 wait = _BEAT
             if once:
                 break
+            counting.when_due(settings)
             if stop is not None:
                 stop.wait(wait)
             else:
@@ -278,6 +282,23 @@ def _work_on(settings: Settings, ledger: Ledger, taken: QueuedJob, holder: str, 
         said = f"unexpected {type(error).__name__}: {without_secrets(str(error))}".rstrip(": ")
         return failed(_told(QmigrateError(said, hint="the worker's log has it")))
     return queue.end(taken, holder, COMPLETED, result=result, error=None, **state.now())
+
+
+@dataclass
+class _Counting:
+    """How many points there are, recorded by a worker that has nothing else to do."""
+
+    due: float = field(default_factory=lambda: elapsed() + FIRST_COUNT)
+
+    def when_due(self, settings: Settings) -> None:
+        """Count, where no worker has done so for a while."""
+        if elapsed() < self.due:
+            return
+        self.due = elapsed() + COUNT_LOOK
+        try:
+            count(settings)
+        except QmigrateError as error:
+            _log.warning("points could not be counted: %s", error.message)
 
 
 def _left_open(begun: Iterable[str]) -> JsonObject:

@@ -1,4 +1,4 @@
-"""Figures of a run as plots: lines of a drawing that needs no script, and columns for one. It draws nothing."""
+"""Figures of a run, and points by day, as lines of a drawing that needs no script. It draws nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from qmigrate.commands.runs import RunFigures
 from qmigrate.engine.points.streams import STAGES
+from qmigrate.ledger.summary import Day
 from qmigrate.model.facts.figures import Sample
 from qmigrate.text import moment, number, size
 
@@ -107,6 +108,17 @@ def columns(made: Iterable[Plot], figures: RunFigures) -> dict[str, Any]:
     }
 
 
+def points_by_day(days: Sequence[Day]) -> tuple[Plot, ...]:
+    """How many points there were, a line through the days on which that is known; nothing for a single one."""
+    known = [(datetime.fromisoformat(day.day).timestamp(), day) for day in days if day.points is not None]
+    if len(known) < 2:
+        return ()
+    values = [float(day.points or 0) for _, day in known]
+    most = max(values) or 1.0
+    line = Line("", path([at for at, _ in known], values, most), number(values[-1]), values)
+    return (Plot("Points", number(most), known[0][1].day, known[-1][1].day, (line,), most),)
+
+
 def _plot(
     samples: Sequence[Sample],
     name: str,
@@ -122,30 +134,31 @@ def _plot(
     if len(known) < 2:
         return None
     most = top if top is not None else max(known) or 1.0
-    start, end = samples[0].at, samples[-1].at
+    moments = [one.at for one in samples]
+    start, end = moments[0], moments[-1]
     return Plot(
         name=name,
         top=said(most),
         start=_time(start),
         end=_time(end),
         lines=tuple(
-            Line(key, path(samples, values, most), said(next(v for v in reversed(values) if v is not None)), values)
+            Line(key, path(moments, values, most), said(next(v for v in reversed(values) if v is not None)), values)
             for key, values in lines.items()
         ),
         most=most,
     )
 
 
-def path(samples: Sequence[Sample], values: Values, most: float) -> str:
+def path(moments: Sequence[float], values: Values, most: float) -> str:
     """A line as an SVG path has it."""
-    start, length = samples[0].at, samples[-1].at - samples[0].at
+    start, length = moments[0], moments[-1] - moments[0]
     words: list[str] = []
     begun = False
-    for sample, value in zip(samples, values, strict=True):
+    for at, value in zip(moments, values, strict=True):
         if value is None:
             begun = False
             continue
-        across = WIDTH * (sample.at - start) / length
+        across = WIDTH * (at - start) / length
         up = HEIGHT * (1 - min(1.0, max(0.0, value / most)))
         words.append(f"{'L' if begun else 'M'}{across:.1f} {up:.1f}")
         begun = True

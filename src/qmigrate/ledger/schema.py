@@ -132,7 +132,7 @@ def _refused(table: str, column: str, why: str) -> LedgerError:
 #: Never ``alembic_version``, which is the user's.
 VERSION_TABLE = "qdrant_ledger_version"
 #: The newest revision in ``migrations/``.
-HEAD = "0012"
+HEAD = "0013"
 #: The oldest that can be read: later ones have more tables, and no other columns.
 READABLE = "0009"
 _LOCK = zlib.crc32(VERSION_TABLE.encode())

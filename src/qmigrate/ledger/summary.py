@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 
 from qmigrate.ledger import codec, tables
 from qmigrate.ledger.codec import DeletionRow, HistoryRow, RunRow
+from qmigrate.ledger.counts import counted_by_day
 from qmigrate.ledger.reader import LedgerReader
 from qmigrate.model.facts.history import Reported
 from qmigrate.model.facts.phases import Left
@@ -48,13 +49,13 @@ class Day:
         day: ``2026-11-30``.
         deleted: points that fixes have deleted or changed.
         applied: revisions that were applied or rolled back.
-        proven: points that runs have proven.
+        points: how many there were when they were counted last that day, or else proven last; None where neither was.
     """
 
     day: str
-    deleted: int
-    applied: int
-    proven: int = 0
+    deleted: int = 0
+    applied: int = 0
+    points: int | None = None
 
 
 def went_live(ledger: LedgerReader) -> dict[str, datetime]:
@@ -116,24 +117,29 @@ def holders(ledger: LedgerReader) -> dict[str, Held]:
 
 
 def days(ledger: LedgerReader, collection: str, since: datetime) -> list[Day]:
-    """What was written about a collection, by day, oldest first; days without anything are left out."""
-    found: dict[str, list[int]] = {}
+    """What is known about the points of a collection, by day, oldest first; days without anything are left out."""
     deletions, history = tables.deletions.c, tables.history.c
-    audit = select(func.date(deletions.created_at).label("day"), func.sum(deletions.vector_count).label("count")).where(
+    on = func.date(deletions.created_at)
+    audit = select(on.label("day"), func.sum(deletions.vector_count).label("count")).where(
         deletions.collection == collection, deletions.created_at >= since
     )
-    for row in ledger.rows(audit.group_by(func.date(deletions.created_at))):
-        found.setdefault(str(row["day"]), [0, 0, 0])[0] += int(row["count"] or 0)
-    one = case((history.direction.in_(("upgrade", "rollback")), 1), else_=0)
-    proven = history.report[("verification", "points")].as_integer()
-    applied = select(
-        func.date(history.created_at).label("day"), func.sum(one).label("count"), func.sum(proven).label("proven")
-    ).where(history.collection == collection, history.created_at >= since)
-    for row in ledger.rows(applied.group_by(func.date(history.created_at))):
-        counts = found.setdefault(str(row["day"]), [0, 0, 0])
-        counts[1] += int(row["count"])
-        counts[2] += int(row["proven"] or 0)
-    return [Day(day, *counts) for day, counts in sorted(found.items())]
+    gone = {str(row["day"]): int(row["count"] or 0) for row in ledger.rows(audit.group_by(on))}
+    on, mine = func.date(history.created_at), and_(history.collection == collection, history.created_at >= since)
+    moves = history.direction.in_(("upgrade", "rollback"))
+    applied = select(on.label("day"), func.count().label("count")).where(mine, moves).group_by(on)
+    moved = {str(row["day"]): int(row["count"]) for row in ledger.rows(applied)}
+    points = {**_proven(ledger, and_(mine, moves)), **counted_by_day(ledger, collection, since)}
+    found = sorted({*gone, *moved, *points})
+    return [Day(day, gone.get(day, 0), moved.get(day, 0), points.get(day)) for day in found]
+
+
+def _proven(ledger: LedgerReader, wanted: ColumnElement[bool]) -> dict[str, int]:
+    """Day -> points of the last proof of that day."""
+    history = tables.history.c
+    proven, on = history.report[("verification", "points")].as_integer(), func.date(history.created_at)
+    newest = select(func.max(history.id)).where(wanted, proven.is_not(None)).group_by(on)
+    query = select(on.label("day"), proven.label("points")).where(history.id.in_(newest))
+    return {str(row["day"]): int(row["points"]) for row in ledger.rows(query)}
 
 
 def newest_entries(ledger: LedgerReader, collection: str) -> list[HistoryRow]:

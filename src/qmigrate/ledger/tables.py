@@ -433,3 +433,13 @@ paces = Table(
     Column("actor", Text, nullable=False),
     Column("asked_at", UtcDateTime, nullable=False),
 )
+
+# How many points there were when they were counted last that day, UTC.
+counts = Table(
+    "qdrant_point_counts",
+    metadata,
+    Column("collection", Name, primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("points", Number, nullable=False),
+    Column("counted_at", UtcDateTime, nullable=False),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -14,6 +14,8 @@ import qmigrate.commands.jobs as jobs
 import qmigrate.commands.status as state
 from qmigrate.commands.examined import KIND
 from qmigrate.console.pages.site import Site, form_of
+from qmigrate.console.plots import HEIGHT, WIDTH, points_by_day
+from qmigrate.ledger.summary import Day
 
 
 def collection_routes(site: Site) -> APIRouter:
@@ -38,6 +40,10 @@ def collection_routes(site: Site) -> APIRouter:
             once=secrets.token_hex(16),
             kept=site.settings.console.keep_jobs,
             config=_flat(schema.config) if schema is not None else [],
+            by_day=_with_changes(found.days),
+            drawings=points_by_day(found.days),
+            width=WIDTH,
+            height=HEIGHT,
         )
 
     @router.post("/examine", dependencies=[site.takes("operator")])
@@ -50,6 +56,17 @@ def collection_routes(site: Site) -> APIRouter:
         return site.done(request, "/collections", name, said="A job examines its vectors.")
 
     return router
+
+
+def _with_changes(days: Sequence[Day]) -> list[tuple[Day, int | None]]:
+    """Each day, newest first, with how many more points there are than when they were counted before."""
+    found: list[tuple[Day, int | None]] = []
+    before: int | None = None
+    for day in days:
+        more = day.points - before if day.points is not None and before is not None else None
+        found.append((day, more))
+        before = before if day.points is None else day.points
+    return found[::-1]
 
 
 def _vectors(schema: Any) -> list[tuple[str, str, Any, Any, str]]:

@@ -33,8 +33,8 @@ def environment() -> Environment:
     )
     made.tests["a_command"] = is_command
     made.filters.update(
-        number=number, size=size, took=took, rate=rate, share=share, ago=ago, moment=moment, clock=clock, iso=iso,
-        parted=parted, words=words,
+        number=number, signed=signed, size=size, took=took, rate=rate, share=share, ago=ago, moment=moment, clock=clock,
+        iso=iso, parted=parted, words=words,
         counted=text.counted, state=state, pretty=pretty, quote=text.quote, short=short,
     )
     return made
@@ -61,6 +61,13 @@ def _shown(value: Any) -> Any:
 def number(value: float | None) -> str:
     """``12,030``."""
     return NOTHING if value is None else text.number(value)
+
+
+def signed(value: float | None) -> str:
+    """``+12,030``, ``−3``, ``0``."""
+    if value is None:
+        return NOTHING
+    return f"{'+' if value > 0 else '−' if value < 0 else ''}{text.number(abs(value))}"
 
 
 def size(value: int | None) -> str:
