@@ -57,6 +57,7 @@ CONSOLE = {
 QUEUED: list = []
 SESSIONS = {7}
 LOADED: list = []
+CHECKED: list = []
 
 
 def enqueue(*, path_prefix: str, category_id: int, reason: str) -> str:
@@ -367,10 +368,25 @@ def test_deletions_are_paged_filtered_and_a_spreadsheet(served):
     assert client.get("/api/v1/deletions?since=2999-01-01T00:00:00").json()["rows"] == []
 
 
+def unwell() -> None:
+    """A check of the application."""
+    if CHECKED:
+        raise ConnectionError("redis://:hunter2@cache")
+
+
 def test_health_and_metrics(served):
-    """Health and metrics."""
+    """Liveness and readiness at both places, with the parts that the settings name: databases and own functions."""
+    CHECKED.clear()
+    served.made.extra["health"] = {"checks": {"pg": {"database": "app"}, "redis": {"function": f"{__name__}:unwell"}}, "cache": "0s", "timeout": "5s"}
     client = served.client(None)
     assert client.get("/health/livez").status_code == 200
+    assert client.get("/livez", headers={"Accept": "text/html"}).json()["alive"] is True
+    found = client.get("/readyz")
+    assert (found.status_code, found.json()["ready"]) == (200, True), found.text
+    assert [name for name, part in found.json()["deps"].items() if part["ok"]] == ["qdrant", "ledger", "schema", "pg", "redis"]
+    CHECKED.append("gone")
+    found = client.get("/health/readyz")
+    assert (found.status_code, found.json()["deps"]["redis"]["error"], "hunter2" in found.text) == (503, "ConnectionError", False)
     assert client.get("/metrics").status_code == 401
     assert client.get("/metrics", headers={"Authorization": f"Bearer {VIEWER}"}).text.endswith("# EOF\n")
 

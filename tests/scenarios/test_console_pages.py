@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import event
@@ -134,6 +134,21 @@ def test_a_collection_shows_all_of_it(states):
     assert all(one.size > 0 for one in found.generations)
     assert found.generations[1].held_until is not None
     assert sum(day.applied for day in found.days) == 2
+
+
+def test_a_collection_is_answered_whole(states):
+    """For programs: revision, generation, points, what was written since, the way back and until when, health."""
+    client = Browser(states.made).client
+    found = client.get(f"/api/v1/collections/{states.served}").json()
+    status = found["status"]
+    assert (status["revision"], status["generation"], status["points"]) == ("0002", "g0002", 43)
+    assert {name: status["written_since"][name] for name in ("added", "changed", "deleted")} == {"added": 3, "changed": 0, "deleted": 0}
+    assert (found["back"]["target"], found["back"]["refused"]) == ("0001", None)
+    assert datetime.fromisoformat(found["back"]["until"]) > datetime.now(UTC)
+    assert found["back"]["command"] == f"qmigrate rollback 0001 --only {states.served} --carry-writes"
+    assert found["health"] is None
+    held = client.get(f"/api/v1/collections/{states.held}").json()
+    assert held["back"]["refused"] == "its run comes first"
 
 
 def test_points_are_counted_by_day(states, monkeypatch):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from qmigrate.commands.condition import condition, drifted, percent, ways_forwar
 from qmigrate.commands.expect import Expectation, judge, opened
 from qmigrate.commands.held_runs import held_run
 from qmigrate.commands.inline import applied_files, files_of, with_inline
+from qmigrate.commands.missing_rows import function_of
 from qmigrate.commands.session import configured_embedder, open_store, opened_ledger
 from qmigrate.errors import DriftError, QmigrateError, RevisionError
 from qmigrate.ledger import Ledger, examine
@@ -25,7 +26,9 @@ from qmigrate.planner.members import made_by_glob, untouched
 from qmigrate.planner.replaced import stands_at
 from qmigrate.ports import Store
 from qmigrate.revisions.graph import Revisions
+from qmigrate.rows.database import Database
 from qmigrate.settings.load import Settings
+from qmigrate.settings.sections import HealthCheck
 
 #: How a run is called for a program that polls it.
 PROCESSING, WAITING, FAILED = "processing", "pending", "failed"
@@ -151,6 +154,20 @@ class Parts:
             EmbedError: it can't be loaded.
         """
         self._fingerprint("", name)
+
+    def check(self, name: str, wanted: HealthCheck) -> None:
+        """Ask a further part that the settings name.
+
+        Raises:
+            QmigrateError: the database doesn't answer, or there is no such function; and whatever the function raises.
+        """
+        if wanted.function is not None:
+            call: Callable[..., object] = function_of(self.settings, wanted.function)
+            call()
+            return
+        database = Database(self.settings.database(wanted.database or ""), wanted.database or name)
+        with closing(database), database.connected() as connection:
+            database.execute(connection, "SELECT 1")
 
     def look(self) -> Look:
         """The state of the collections.

@@ -67,6 +67,17 @@ _KINDS: Mapping[Callable[..., Any], JsonObject] = {
         "examples": ["5 %", 0.05],
     },
     console.filled: _FILLED,
+    sections.health_checks: {
+        "type": "object",
+        "additionalProperties": {
+            "type": "object",
+            "properties": {"database": _FILLED, "function": {"type": "string", "pattern": "^[^:]+:[^:]+$"}},
+            "additionalProperties": False,
+            "minProperties": 1,
+            "maxProperties": 1,
+        },
+        "examples": [{"pg": {"database": "app"}, "redis": {"function": "app.checks:redis"}}],
+    },
     console.function: {"type": "string", "pattern": "^[^:]+:[^:]+$", "examples": ["app.jobs:enqueue"]},
     console.presets: {
         "type": "object",

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qmigrate import __version__
@@ -89,7 +89,8 @@ def create_app(settings: Settings, *, access: Access | None = None) -> FastAPI:
     _who(app, known)
     _refusals(app, add_pages(app, settings, known))
     describe(app)
-    app.router.routes.append(Mount("/health", Health(settings=settings)))
+    health = Health(settings=settings)
+    app.router.routes += [Mount("/health", health), Route("/livez", health), Route("/readyz", health)]
     return app
 
 

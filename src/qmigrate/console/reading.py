@@ -17,7 +17,10 @@ import qmigrate.commands.snapshot as snapshot
 import qmigrate.commands.status as state
 import qmigrate.commands.upgrade as upgrades
 from qmigrate.commands.check import Checked, check
+from qmigrate.commands.collection import collection as one_of
+from qmigrate.commands.examined import Examination
 from qmigrate.commands.gc import GcResult, review
+from qmigrate.commands.overview import WayBack
 from qmigrate.commands.results import CollectionStatus, History, Snapshots, Status
 from qmigrate.console.access import Caller
 from qmigrate.console.problems import PlainJson, VerbRoute, of_fields
@@ -42,11 +45,16 @@ class WholeCollection:
         status: as in the list of all.
         generations: those that are kept, and what becomes of them; None where none is under management.
         schema: what it looks like.
+        back: where it can return to, until when, and by which command, or why not; what was written since is in
+            `status`. None where nothing is applied.
+        health: what the newest examination of its vectors has found; None where none was asked for.
     """
 
     status: CollectionStatus
     generations: GcResult | None
     schema: tuple[documents.Document, ...]
+    back: WayBack | None = None
+    health: Examination | None = None
 
 
 def reading_router(settings: Settings) -> APIRouter:
@@ -65,14 +73,16 @@ def _collections(router: APIRouter, settings: Settings) -> None:
 
     @router.get("/collections/{name}", tags=["State"], responses=answers(WholeCollection))
     def collection(name: str) -> Any:
-        """One collection, its generations that are kept, and its schema."""
+        """One collection: generations that are kept, schema, way back, and the health of its vectors."""
         found = state.status(settings)
         row = next((one for one in found.collections if one.name == name), None)
         if row is None:
             raise unknown("collection", name, [one.name for one in found.collections])
-        kept = review(settings, name) if row.state not in ("unmanaged", "foreign", "plain") else None
         whole = documents.schema(settings, [name])
-        return _json(settings, WholeCollection(row, kept, whole.collections))
+        if row.state in ("unmanaged", "foreign", "plain"):
+            return _json(settings, WholeCollection(row, None, whole.collections))
+        seen = one_of(settings, name)
+        return _json(settings, WholeCollection(row, review(settings, name), whole.collections, seen.back, seen.vectors))
 
     @router.get("/schema", tags=["State"], responses=answers(documents.Schemas))
     def schema(revision: str | None = None) -> Any:

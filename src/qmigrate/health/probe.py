@@ -88,6 +88,8 @@ class Probe:
         }
         for name in known.embedders:
             functions[f"embedder {name}"] = (wanted.embedders, partial(near.embedder, name))
+        for name, further in wanted.checks.items():
+            functions[name] = (True, partial(near.check, name, further))
         for name, check in (checks or {}).items():
             functions[name] = (True, check)
         self._slots = {

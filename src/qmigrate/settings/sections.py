@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from qmigrate.errors import ConfigError
+from qmigrate.settings import console
 from qmigrate.settings import values as read
 from qmigrate.settings.approval import ApprovalSettings, approval
 
@@ -211,6 +212,40 @@ class SqlSettings:
     config: Annotated[Path | None, read.path] = None
 
 
+#: Parts that `/readyz` names itself.
+_OWN_PARTS = ("qdrant", "ledger", "schema")
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """A further part that `/readyz` asks; one of both.
+
+    Attributes:
+        database: the name of a database under ``databases``, which has to answer.
+        function: ``module:attribute``, called without arguments; the part is well unless it raises.
+    """
+
+    database: Annotated[str | None, read.text] = None
+    function: Annotated[str | None, console.function] = None
+
+
+def health_checks(value: Any, at: str) -> dict[str, HealthCheck]:
+    """``{pg: {database: app}, redis: {function: "app.checks:redis"}}``."""
+    found = {}
+    for name, given in read.mapping(value, at).items():
+        here, entry = f"{at}.{name}", read.mapping(given, f"{at}.{name}")
+        read.check_keys(entry, ("database", "function"), here)
+        if name in _OWN_PARTS or name.startswith("embedder "):
+            raise ConfigError(f"{here}: a part of that name is there already", hint="another name")
+        if len(entry) != 1:
+            raise ConfigError(f"{here} needs either database or function: what is asked", hint="database: app")
+        if "database" in entry:
+            found[name] = HealthCheck(database=console.filled(entry["database"], f"{here}.database"))
+        else:
+            found[name] = HealthCheck(function=console.function(entry["function"], f"{here}.function"))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class HealthSettings:
     """What `/readyz` asks, and how patiently; durations in seconds.
@@ -226,6 +261,8 @@ class HealthSettings:
         embedders: load every configured embedder; it may be a large model, in every process.
         require: what makes the service not ready besides a part that doesn't answer: ``serving`` (the name of a
             collection leads to what the ledger left there), ``pending`` revisions, ``drift``.
+        checks: further parts by name: ``{database: app}``, one of ``databases`` that has to answer, or
+            ``{function: "app.checks:redis"}``, which is called without arguments and raises where it isn't well.
     """
 
     timeout: Annotated[float, read.positive_duration] = 0.3
@@ -237,6 +274,7 @@ class HealthSettings:
     schema: Annotated[bool, read.flag] = True
     embedders: Annotated[bool, read.flag] = False
     require: Annotated[tuple[str, ...], read.listed(read.choice("serving", "pending", "drift"))] = ("serving",)
+    checks: Annotated[Mapping[str, HealthCheck], health_checks] = field(default_factory=dict)
 
 
 #: Further variables of the health settings, as services have them: the key, and the unit of a bare number.
@@ -256,6 +294,8 @@ def health_of(environ: Mapping[str, str]) -> dict[str, Any]:
         ConfigError: naming the variable whose value can't be used.
     """
     hints = get_type_hints(HealthSettings, include_extras=True)
+    # A variable has no room for what each of them asks.
+    del hints["checks"]
     variables = {name: (key, unit) for name, (key, unit) in HEALTH_VARIABLES.items() if name in environ}
     # Our own names come last, and win.
     variables |= {name: (key, "") for key in hints if (name := f"QMIGRATE_HEALTH_{key.upper()}") in environ}

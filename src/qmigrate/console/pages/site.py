@@ -36,7 +36,7 @@ FLASH = "__Host-qmigrate-said"
 #: Most bytes of a form: ids and reasons, never data.
 MOST = 64_000
 #: Paths whose answers are for programs, whatever they accept.
-_MACHINES = ("/api/", "/health", "/metrics")
+_MACHINES = ("/api/", "/health", "/livez", "/readyz", "/metrics")
 #: In this order in the navigation; one whose page isn't there is left out.
 NAVIGATION = (
     ("/", "Overview"),
