@@ -252,6 +252,7 @@ def _environment() -> str:
     rows += [
         [f"`QMIGRATE_HEALTH_{one.name.upper()}`", f"As `health.{one.name}`."]
         for one in dataclasses.fields(sections.HealthSettings)
+        if one.name != "checks"
     ]
     rows += [
         [f"`{name}`", f"As `health.{key}`" + (f"; a number without a unit is in {unit}." if unit else ".")]

@@ -6,10 +6,12 @@ import csv
 import json
 import time
 
+import httpx
 import pytest
 from tests.browser.conftest import listening
 from tests.conftest import clean
-from tests.harness import ADD, CREATE, Deployment, make_point, write
+from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
+from tests.scenarios.cli import call
 from tests.scenarios.console_states import States
 from tests.scenarios.test_approvals import ruled
 from tests.scenarios.test_console import PATHS, Served
@@ -148,6 +150,73 @@ def test_held_cut_over_and_back_by_clicks(tmp_path, opened, scripts):
         page.get_by_text("Done.").wait_for()
     assert (made.row().generation, made.row().points) == ("g0001", 22)
     assert {one.actor for one in jobs.jobs(made.settings()).rows} == {"kim"}
+
+
+def test_a_plan_is_run_by_clicks(tmp_path, opened, scripts):
+    """Read, asked about, run by a worker, and the run is a click away from its job; then there is nothing more to run."""
+    made = Deployment(tmp_path / "project", {"path": str(tmp_path / "qdrant")}, f"sqlite:///{tmp_path}/ledger.db")
+    made.revise("0001", CREATE)
+    upgrade.upgrade(made.settings())
+    made.load(20)
+    made.revise("0002", ADD)
+    with listening(made) as console:
+        vera, page = opened(console, "viewer", "vera"), opened(console)
+        vera.get_by_role("link", name="Plan").click()
+        vera.get_by_text("add vector b 16 cosine").wait_for()
+        assert vera.get_by_role("link", name="Run…").count() == 0, "who may only look has no button"
+        page.get_by_role("link", name="Plan").click()
+        page.get_by_role("link", name="Run…").first.click()
+        page.get_by_role("heading", name="Run the plan").wait_for()
+        said = page.locator("main").inner_text()
+        for words in ("is built next to the one that serves", "add vector b 16 cosine", "nothing changes for them", "20 points"):
+            assert words in said, words
+        page.get_by_role("link", name="Back to the plan").click()
+        assert not jobs.jobs(made.settings()).rows, "looking asks for nothing"
+        page.get_by_role("link", name="Run…").first.click()
+        page.get_by_role("button", name="Run 1 collection").click()
+        page.get_by_role("status").filter(has_text="Asked for: upgrade 0002").wait_for()
+        assert made.row().generation == "g0001"
+        worked(made)
+        renewed(page, scripts)
+        page.get_by_text("Done.").wait_for()
+        assert (made.row().generation, made.row().revision) == ("g0002", "0002")
+        page.get_by_role("link", name="Runs").click()
+        page.get_by_role("row", name="upgrade").first.get_by_role("link").click()
+        page.get_by_text("20 of 20 points of").wait_for()
+        page.get_by_role("link", name="Plan").click()
+        page.get_by_text("Nothing to do").first.wait_for()
+        assert page.get_by_role("link", name="Run…").count() == 0
+    assert [one.actor for one in jobs.jobs(made.settings()).rows] == ["kim"]
+
+
+@pytest.mark.server
+def test_drift_is_found_read_and_its_command_copied(qdrant_server, tmp_path, opened, scripts):
+    """From the first page to what is recorded, what is live, and the command; once that has run the page says so."""
+    made = Deployment(tmp_path / "project", {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port}, f"sqlite:///{tmp_path}/ledger.db")
+    made.revise("0001", CREATE)
+    made.revise("0002", INDEX)
+    try:
+        upgrade.upgrade(made.settings())
+        httpx.delete(f"{qdrant_server.url}/collections/{made.name}/index/kind", params={"wait": "true"}).raise_for_status()
+        with listening(made) as console:
+            page = opened(console, "viewer", "vera", permissions=["clipboard-read", "clipboard-write"])
+            page.get_by_role("listitem").filter(has_text="drift").get_by_text("payload_indexes.kind is missing").wait_for()
+            page.get_by_role("link", name=made.name).first.click()
+            row = page.get_by_role("table", name="What differs").get_by_role("row", name="payload_indexes.kind")
+            said = row.inner_text()
+            for words in ("type keyword", "–", "restore it:", f"qmigrate repair --schema {made.name}", "accept it:"):
+                assert words in said, words
+            if scripts:
+                row.get_by_role("button", name="Copy").first.click()
+                page.get_by_text("Copied").first.wait_for()
+                typed = page.evaluate("navigator.clipboard.readText()")
+                assert typed == f"qmigrate repair --schema {made.name}"
+            assert call(made.root, "repair", "--schema", made.name, "--yes").code == 0
+            page.reload()
+            assert page.get_by_role("table", name="What differs").count() == 0
+            page.locator(".badge", has_text="ready").first.wait_for()
+    finally:
+        clean(made)
 
 
 def test_a_failed_run_is_aborted_by_clicks(tmp_path, opened):

@@ -1,4 +1,4 @@
-"""How many points there were, by day: whoever counts last is right, and an earlier ledger has none."""
+"""How many points there were, by day: the last count is kept, and an earlier ledger has none."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ LOOKS = {
 
 @pytest.mark.server
 def test_a_long_past_is_not_read_whole(qdrant_server, ledger_url, tmp_path, monkeypatch):
-    """However many rows runs, history and audit have: what looks at today reads those that it shows."""
+    """However many rows runs, history and audit have: what shows today reads those that it shows."""
     made = Deployment(tmp_path / "p", {"url": qdrant_server.url, "grpc_port": qdrant_server.grpc_port}, ledger_url)
     made.revise("0001", CREATE)
     upgrade.upgrade(made.settings())

@@ -1,4 +1,4 @@
-"""How many points collections had, a row a day. It needs no lease: whoever counted last is right; it counts nothing."""
+"""How many points collections had, a row a day. It needs no lease: the last count is kept. It counts nothing."""
 
 from __future__ import annotations
 

@@ -117,7 +117,6 @@ def directory_routes(site: Site) -> APIRouter:
             "total": sum(one.vectors for one in found),
             "below": below,
             "buttons": _buttons(site.settings, request.state.caller),
-            "target_of": _target,
             "can": {name for name in ACTIONS if _is_there(site.settings, name)},
             "jobs": _recent(site.settings),
         }
@@ -163,12 +162,6 @@ def _buttons(settings: Settings, caller: Caller) -> list[tuple[str, str]]:
     """What each directory offers to a caller."""
     words = (("delete", "Delete"), ("retrain", "Train again"))
     return [(name, word) for name, word in words if caller.may("operator") and _is_there(settings, name)]
-
-
-def _target(job: QueuedJob) -> str:
-    """What a job is about, in a word."""
-    given = job.arguments
-    return str(given.get("value") or given.get("path_prefix") or given.get("request") or given.get("log") or "")
 
 
 def _chosen(action: str, path: str) -> _Action:

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from qmigrate import text
+from qmigrate.ledger.job_queue import QueuedJob
 
 #: What stands for a value that isn't known.
 NOTHING = "–"
@@ -34,7 +35,7 @@ def environment() -> Environment:
     made.tests["a_command"] = is_command
     made.filters.update(
         number=number, signed=signed, size=size, took=took, rate=rate, share=share, ago=ago, moment=moment, clock=clock,
-        iso=iso, parted=parted, words=words,
+        iso=iso, about=about, as_moment=as_moment, parted=parted, words=words,
         counted=text.counted, state=state, pretty=pretty, quote=text.quote, short=short,
     )
     return made
@@ -46,9 +47,13 @@ _WORD = rf"(?:{_QUOTED}|[a-z]+(?=$| \S*[^a-z\s:;,]\S*(?<![:;,])(?: |$))|--?[a-z]
 _COMMAND = re.compile(rf"(?:qmigrate|alembic|pip)(?: {_WORD})+")
 
 
+#: Names of collections look like words of a sentence, but not behind these.
+_NAMING = re.compile(r"qmigrate (?:abort|cutover) [\w.-]+")
+
+
 def is_command(line: str) -> bool:
     """Whether a line of a hint can be pasted as it stands; in doubt it can't."""
-    return _COMMAND.fullmatch(line.strip()) is not None
+    return any(one.fullmatch(line.strip()) is not None for one in (_COMMAND, _NAMING))
 
 
 def _shown(value: Any) -> Any:
@@ -97,6 +102,14 @@ def moment(value: datetime | None) -> str:
     return NOTHING if value is None else f"{text.moment(value)} {text.zone(value)}"
 
 
+def as_moment(value: str | None) -> datetime | None:
+    """A time that is a text; None where it is none, which is shown as it is."""
+    try:
+        return None if value is None else text.aware(datetime.fromisoformat(value))
+    except ValueError:
+        return None
+
+
 def clock(value: datetime) -> str:
     """``14:02:11``, in the zone of :func:`moment`."""
     return f"{text.aware(value).astimezone():%H:%M:%S}"
@@ -125,6 +138,15 @@ def short(value: Any) -> str:
     said = value if isinstance(value, str) else json.dumps(text.to_plain(value), ensure_ascii=False)
     shown = " ".join(said.split())
     return shown if len(shown) <= _LONG else f"{shown[:_LONG]}…"
+
+
+def about(job: QueuedJob) -> str:
+    """What a job is about, in a word."""
+    given = job.arguments
+    names = given.get("names") or given.get("only") or [given.get("collection")]
+    named = ("value", "path_prefix", "session", "request", "log", "target")
+    found = [given.get(name) for name in named if given.get(name) is not None]
+    return " ".join(str(one) for one in [*found[:1], *names] if one is not None)
 
 
 def parted(line: str) -> tuple[str, str]:
