@@ -578,3 +578,20 @@ def test_a_number_that_yaml_reads_otherwise_is_no_setting(here):
     assert "YAML reads 010 as 8" in str(refusal("limits: {max_quarantine: 010}"))
     assert "YAML reads 1:30 as 90" in str(refusal("limits: {settle: 1:30}"))
     assert load("rebuild: {gc: off, fuse: no}\nlint: {run_points: 1_000}").lint.run_points == 1000
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        ("ledger: {database: app}", "health.checks.ledger: a part of that name is there already"),
+        ("pg: {}", "health.checks.pg needs either database or function"),
+        ("pg: {database: app, function: 'a:b'}", "health.checks.pg needs either database or function"),
+        ("redis: {function: ping}", 'health.checks.redis.function must be a function as "module:attribute"'),
+        ("redis: {url: x}", "url"),
+    ],
+)
+def test_a_further_part_of_the_readiness_is_one_thing(here, check, said):
+    """A database or a function, under a name of its own."""
+    assert said in refusal(f"health: {{checks: {{{check}}}}}").message
+    found = load('health: {checks: {pg: {database: app}, redis: {function: "app.checks:redis"}}}').health.checks
+    assert [(one.database, one.function) for one in found.values()] == [("app", None), (None, "app.checks:redis")]
