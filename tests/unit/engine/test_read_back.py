@@ -16,7 +16,7 @@ OTHER = CollectionSchema({"a": {"size": 8, "distance": "Dot"}}, indexes={"year":
 
 
 def looked(monkeypatch, *shown: CollectionSchema) -> int:
-    """How often it was looked, where a server shows these, the last one for ever; time moves by hand."""
+    """How often it was looked, where a server shows these, the last one again and again; time moves by hand."""
     clock, calls = [0.0], [0]
 
     def describe(_name):
