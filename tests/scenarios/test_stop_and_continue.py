@@ -8,7 +8,7 @@ from tests.harness import ADD, CREATE, Deployment
 from qmigrate.commands import upgrade
 from qmigrate.engine import rebuild
 from qmigrate.engine.build import copy
-from qmigrate.engine.points import streams
+from qmigrate.engine.points import pace, streams
 from qmigrate.errors import StoppedError
 from qmigrate.model.facts.phases import StoppedInOrder
 from qmigrate.model.facts.stored import loaded
@@ -148,7 +148,7 @@ def test_what_is_embedded_is_written_before_more_is_read(made, monkeypatch):
         sent.extend(page.ready)
         return send(work, alias, page)
 
-    class Throttled(copy.Throttle):
+    class Throttled(pace.Throttle):
         """Notes what has been sent before each page."""
 
         def take(self, points):
@@ -160,7 +160,7 @@ def test_what_is_embedded_is_written_before_more_is_read(made, monkeypatch):
     monkeypatch.setattr(copy, "PAGE", 5)
     monkeypatch.setattr(copy, "workers_of", lambda *_args: 1)
     monkeypatch.setattr(copy, "send", sending)
-    monkeypatch.setattr(copy, "Throttle", Throttled)
+    monkeypatch.setattr(pace, "Throttle", Throttled)
     with pytest.raises(Ended):
         upgrade.upgrade(made.settings())
     assert taken == [(5, 0), (5, 5), (5, 10), (5, 15)]
