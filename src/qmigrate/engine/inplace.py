@@ -185,7 +185,7 @@ def verify(step: InPlace, work: Work) -> InPlaceVerify:
     if nothing_of_ours(work, step.target):
         return InPlaceVerify()
     if any(not item.light() or item.kind == "index.add" for item in step.changes):
-        wait_until_ready(work, step.target)
+        wait_until_ready(work, step.target, live=True)
     live = work.store.describe(step.target)
     if live is None:
         raise RepairNeededError(f"{step.target} disappeared during the run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -67,6 +68,20 @@ def test_indexing_that_stands_still_is_an_error(waited):
     """From the last step on."""
     with pytest.raises(StoreError, match="has not got on for 60 s: yellow"):
         waited(index.wait_until_ready, [*moving(10), *[replace(BUSY, moved="9")] * 3])
+
+
+def test_what_is_changed_under_writers_is_waited_for_and_nothing_else(waited):
+    """A live collection that is written to steadily is never settled: what it had to do at first is waited for."""
+    live = partial(index.wait_until_ready, live=True)
+    later = [replace(one, waiting=frozenset("cd")) for one in moving(3)]
+    assert waited(live, [*moving(300), *later])[0] == 303
+
+
+def test_where_a_server_does_not_tell_what_it_has_to_do_a_change_has_a_fixed_time(waited):
+    """What others write moves all the time there."""
+    silent = [replace(one, waiting=None) for one in moving(300)]
+    with pytest.raises(StoreError, match="is not ready"):
+        waited(partial(index.wait_until_ready, live=True), silent)
 
 
 def test_what_a_source_has_to_do_is_waited_for(waited):

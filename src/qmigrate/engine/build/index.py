@@ -10,6 +10,8 @@ from qmigrate.model.schema import Change
 
 #: Readings in a row that must be settled: a server reports green before a config change has begun to act.
 SETTLED_READINGS = 3
+#: The first readings of a collection that others write to, by which a server has begun with what was changed.
+FIRST_READINGS = 8
 
 
 class Standstill:
@@ -31,21 +33,30 @@ class Standstill:
         return time.monotonic() - self._since >= self._limit
 
 
-def wait_until_ready(work: Work, physical: str) -> None:
-    """Several settled readings in a row, or an error when the optimizer fails, or gets on no more."""
+def wait_until_ready(work: Work, physical: str, *, live: bool = False) -> None:
+    """Several settled readings in a row, or an error when the optimizer fails, or gets on no more.
+
+    Args:
+        live: whether others write to it. Written to steadily it is never settled: what has to be optimized in the first
+            readings is waited for, and not what is written meanwhile. A server that doesn't tell that has a fixed time.
+    """
     limit = work.settings.limits.ready_timeout
-    still = Standstill(limit)
+    still, due, left = Standstill(limit), frozenset[str](), FIRST_READINGS
     work.progress.begin(work.collection, "index", None)
     settled, pause = 0, 0.05
     while True:
         reading = work.store.readiness(physical)
+        told = not live or reading.waiting is not None
         if reading.failed:
             raise StoreError(f"the optimizer of {physical} failed: {reading.failed}", hint="qmigrate doctor")
-        settled = settled + 1 if reading.settled else 0
+        if live and left:
+            due, left = due | (reading.waiting or frozenset()), left - 1
+        others = live and not left and reading.waiting is not None and not due & reading.waiting
+        settled = settled + 1 if reading.settled or others else 0
         if settled >= SETTLED_READINGS or (settled and work.store.capabilities.local):
             work.progress.end(reading.detail)
             return
-        if still.is_over((reading.detail, reading.moved)):
+        if still.is_over((reading.detail, reading.moved) if told else None):
             raise StoreError(
                 f"{physical} is not ready, and has not got on for {limit:.0f} s: {reading.detail}",
                 hint="run the same command again: it continues to wait; limits.ready_timeout sets the limit",
