@@ -30,6 +30,8 @@ SLOWER, FASTER, WELL = 0.7, 1.2, 0.8
 RECENT = 0.4
 #: The least rate, as a share of the highest that was seen: what takes long without us as well must not end the work.
 LEAST = 0.02
+#: Points of which no wait is left.
+_GONE = 1e-3
 #: Updates that wait in the queue of a collection; a server accepts 200, and has its clients wait from there on.
 LONGEST_QUEUE = 100
 
@@ -109,14 +111,31 @@ class Pace(Throttle):
         self._latency = latency
         self._seen: deque[float] = deque(maxlen=SEARCHES)
         self._taken, self._since = 0, clock()
+        self._owed, self._at = 0.0, self._since
         self._going, self._highest = 0.0, 0.0
         self._said, self._blind = "", False
 
     def take(self, points: int) -> None:
-        """Wait until `points` more may go."""
+        """Wait until `points` more may go; where the rate rises meanwhile, no longer than they take by then."""
         with self._lock:
             self._taken += points
-        super().take(points)
+        while (left := self._left(points)) > 0:
+            self._pause(min(left, CHANGE_EVERY))
+
+    def _left(self, points: int) -> float:
+        """Seconds until those before them have gone; 0 where they have, and these go now."""
+        with self._lock:
+            self._elapse()
+            if self._rate and self._owed > _GONE:
+                return self._owed / self._rate
+            self._owed = points
+            return 0.0
+
+    def _elapse(self) -> None:
+        """What went by now at the rate that there was; the lock is held."""
+        now = self._clock()
+        self._owed = max(0.0, self._owed - self._rate * (now - self._at)) if self._rate else 0.0
+        self._at = now
 
     def saw(self, seconds: float) -> None:
         """A search took this long; one without an answer took forever."""
@@ -126,6 +145,7 @@ class Pace(Throttle):
     def give_up(self, why: str) -> None:
         """Searches can't be measured: from now on nothing but the given rate counts."""
         with self._lock:
+            self._elapse()
             self._blind, self._rate, self._said = True, self._most, f"searches can't be measured: {why}"
 
     def adapt(self, queued: int) -> None:
@@ -135,13 +155,15 @@ class Pace(Throttle):
             queued: updates that wait in the queue of the live collection.
         """
         with self._lock:
-            now = self._clock()
+            self._elapse()
+            now = self._at
             newest = self._taken / max(now - self._since, 1e-9)
             self._taken, self._since = 0, now
             # Pages come in bursts: of the last seconds, the newest counts most.
             self._going += (newest - self._going) * RECENT if self._going else newest
             self._highest = max(self._highest, self._going)
-            if self._blind or len(self._seen) < FEWEST:
+            # Before any points went, nothing of ours was slow.
+            if self._blind or len(self._seen) < FEWEST or not self._highest:
                 return
             slowest = sorted(self._seen)[max(0, math.ceil(len(self._seen) * 0.99) - 1)]
             if slowest > self._latency or queued > LONGEST_QUEUE:

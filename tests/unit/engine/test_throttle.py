@@ -162,3 +162,39 @@ def test_what_is_slow_without_us_never_ends_the_work():
     assert "searches have no answer in time" in pace.note()
     pace.give_up("no")
     assert run(server, pace, 3)[-1] > 25_000
+
+
+def test_before_anything_of_ours_went_nothing_is_slowed():
+    """Searches that are slow before the first page are slow without us."""
+    server = Server(1e9, idle=0.3)
+    pace = Pace(None, 0.05, server.pause, server.clock)
+    for _ in range(20):
+        pace.saw(0.3)
+    pace.adapt(0)
+    began = server.now
+    pace.take(5000)
+    pace.take(5000)
+    assert server.now == began
+
+
+def test_who_waits_at_a_low_rate_goes_once_it_has_risen():
+    """A large page that had its turn at the lowest rate holds up the next one for no longer than it has to."""
+    server = Server(1e9)
+    pace = Pace(None, 0.05, server.pause, server.clock)
+    run(server, pace, 5)
+    server.bears = 1.0
+    run(server, pace, 20)
+    server.bears = 1e9
+    searched = server.pause
+
+    def pause(seconds: float) -> None:
+        searched(seconds)
+        for _ in range(10):
+            pace.saw(0.004)
+        pace.adapt(0)
+
+    pace._pause = pause
+    began = server.now
+    pace.take(100_000)
+    pace.take(1000)
+    assert server.now - began < 60
