@@ -187,6 +187,28 @@ def test_back_into_the_middle_with_the_files_gone(local, count):
     assert (local.row().revision, local.row().state) == (whole, "ready")
 
 
+def test_what_two_commits_have_removed_comes_back(local):
+    """Squashed twice, with the files removed each time: one command brings all of them back."""
+    revise(local, (CREATE,), *((INDEX.replace("kind", f"k{number}"),) for number in range(4)))
+    upgrade.upgrade(local.settings(), "0004")
+    (local.root / ".gitignore").write_text(".qmigrate/\n*.db\n")
+    git(local.root, "init", "-q")
+    for span, whole in (("0001:0003", "0001_0003"), ("0001_0003:0005", "0001_0005")):
+        assert call(local.root, "squash", span).code == 0
+        git(local.root, "add", ".")
+        git(local.root, "commit", "-q", "-m", f"squashed {whole}")
+        there = sorted((local.root / "qdrant_migrations" / "versions").glob("*.py"))
+        parts = [one for one in there if not one.name.startswith(f"{whole}_") and one.name[:4] <= whole[-4:]]
+        git(local.root, "rm", "-q", *map(str, parts))
+        git(local.root, "commit", "-q", "-m", f"removed for {whole}")
+    assert [path.name for path in (local.root / "qdrant_migrations" / "versions").iterdir()] == ["0001_0005_squashed.py"]
+    shown = call(local.root, "show", "0001_0005").out
+    typed(local.root, next(line.strip() for line in shown.splitlines() if "git checkout" in line))
+    done = call(local.root, "upgrade")
+    assert done.code == 0, done.text
+    assert local.row().revision == "0001_0005"
+
+
 def test_one_notion_of_where_a_collection_is(local):
     """What is said after an upgrade that only records is what status, schema, show and the console's page say."""
     revise(local, *BODIES)

@@ -38,20 +38,32 @@ def _patterns(files: Sequence[Path], among: Sequence[Path]) -> list[Path]:
 
 
 def restore_command(squashed: Revision, gone: Sequence[str]) -> str:
-    """The command that brings back the files that a squashed revision replaces, from the commit that removed them.
+    """The command that brings back the files that a squashed revision replaces, from the commits that removed them.
 
-    A file is known by its id here, with which its name begins.
+    A file is known by its id here, with which its name begins. What was squashed before was mostly removed before, too:
+    each of these has a command of its own.
 
     Args:
         gone: ids of those that have no file any more, in order.
     """
+    left, commands = list(gone), []
+    for parts in [*sorted((ids for _, ids in squashed.squashed), key=len), squashed.replaces]:
+        removed = [one for one in left if one in parts]
+        left = [one for one in left if one not in parts]
+        commands += [_restored(squashed, removed)] if removed else []
+    return "; ".join(commands)
+
+
+def _restored(squashed: Revision, gone: Sequence[str]) -> str:
+    """The same for those that one commit has removed."""
     folder = _near(squashed.path.parent)
     paths = [quote(f"{folder}/{one}_*") for one in gone]
     removed = f"git log -n 1 --diff-filter=D --format=%h -- {paths[-1]}"
     if len(gone) <= NAMED:
-        own = squashed.path.name
-        # Its own id begins as the first of theirs does, and it is not to become what it was then.
-        paths += [quote(f":!{folder}/{own}")] if any(own.startswith(f"{one}_") for one in gone) else []
+        # A squashed one's id begins as the first of theirs does, and it is not to become what it was then.
+        others = [squashed.path.name, *(f"{one}_*" for one, _ in squashed.squashed if one not in gone)]
+        apart = (other for other in others if any(other.startswith(f"{one}_") for one in gone))
+        paths += [quote(f":!{folder}/{other}") for other in apart]
         return f'git checkout "$({removed})^" -- {" ".join(paths)}'
     deleted = f"git diff --name-only --diff-filter=D --relative $c^ $c -- {quote(folder)}"
     return f"c=$({removed}); git checkout $c^ -- $({deleted})"
