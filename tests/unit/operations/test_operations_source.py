@@ -339,7 +339,8 @@ def test_what_fills_a_vector_and_what_it_must_find_are_written(operation):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("__import__('os').system('x')", "is not an operation"),
+        ("__import__('os').system('x')", "can't hold"),
+        ("__import__('os')", "is not an operation"),
         ("op.__class__", "can't hold"),
         ("op.Reembed('c', 'a', values=lambda point: 1)", "can't hold"),
         ("[op.DropVector('c', 'a') for one in (1,)]", "can't hold"),
@@ -348,6 +349,12 @@ def test_what_fills_a_vector_and_what_it_must_find_are_written(operation):
         ("op.DropVector('c', 'a'", "is not an operation"),
         ("Distance.COSINE", "is not an operation"),
         ("Nothing()", "there is no Nothing"),
+        ("op.text.operation.importlib.import_module('os').getcwd()", "can't hold"),
+        ("op.DropVector('c', op.base.sys.platform)", "can't hold"),
+        ("op.text.operation", "can't hold"),
+        ("op.text('c')", "is not an operation"),
+        ("VectorParams.model_construct()", "can't hold"),
+        ("op." + "a." * 3000 + "b", "is not an operation"),
         ("", "is not an operation"),
         ("op.AddVector('c', 'a', VectorParams(sise=3), values=Empty())", "sise"),
     ],

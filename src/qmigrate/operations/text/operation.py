@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from functools import singledispatch
+from types import ModuleType
 from typing import Any, Final
 
 from qmigrate.errors import PlanError
@@ -62,7 +63,7 @@ def operation_of(text: str) -> Operation:
         if odd is not None:
             raise PlanError(f"an operation can't hold {ast.unparse(odd)!r:.80}: {text!r:.200}", hint=hint)
         found = eval(compile(tree, "<op>", "eval"), {"__builtins__": {}}, _Names())  # noqa: S307  names and values alone
-    except (SyntaxError, NameError, AttributeError, TypeError, ValueError) as error:
+    except (SyntaxError, NameError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise PlanError(f"{text!r:.200} is not an operation: {error}", hint=hint) from error
     if not isinstance(found, Operation):
         raise PlanError(f"{text!r:.200} is not an operation", hint=hint)
@@ -77,7 +78,20 @@ _PLAIN = (
 
 
 def _hidden(node: ast.AST) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr.startswith("_")
+    """Whether it leads further than to what a revision imports: classes are made, and nothing else is called."""
+    if isinstance(node, ast.Attribute):
+        return node.attr.startswith("_") or not isinstance(node.value, ast.Name)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return not (isinstance(node.func.value, ast.Name) and node.func.value.id == "op")
+    return isinstance(node, ast.Call) and not isinstance(node.func, ast.Name)
+
+
+class _Operations:
+    """``op`` without its modules, which lead everywhere."""
+
+    def __getattr__(self, name: str) -> Any:
+        module = importlib.import_module("qmigrate.operations")
+        return getattr(module, name) if name in module.__all__ else module.__getattr__(name)
 
 
 class _Names(dict[str, Any]):
@@ -85,10 +99,10 @@ class _Names(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         if name == "op":
-            return importlib.import_module("qmigrate.operations")
+            return _Operations()
         module = _OWN.get(name, "qdrant_client.models")
         found = getattr(importlib.import_module(module), name, None)
-        if found is None:
+        if found is None or isinstance(found, ModuleType):
             raise NameError(f"there is no {name}")
         return found
 
