@@ -209,6 +209,21 @@ def test_what_two_commits_have_removed_comes_back(local):
     assert local.row().revision == "0001_0005"
 
 
+def test_the_command_that_removes_files_meets_no_other_ones(local):
+    """Files next to revisions stay, whatever their names begin with."""
+    revise(local, (CREATE,), *((INDEX.replace("kind", f"k{number}"),) for number in range(8)))
+    versions = local.root / "qdrant_migrations" / "versions"
+    assert call(local.root, "squash", ":", "--rev-id", "1000").code == 0
+    for name in ("0_words.json", "00_notes.txt", "0002_data.json"):
+        (versions / name).write_text("{}")
+    git(local.root, "init", "-q")
+    git(local.root, "add", "qdrant_migrations")
+    git(local.root, "commit", "-q", "-m", "squashed")
+    typed(local.root, next(one for one in call(local.root, "show", "1000").out.splitlines() if "git rm" in one))
+    left = sorted(path.name for path in versions.iterdir() if path.is_file())
+    assert left == ["0002_data.json", "00_notes.txt", "0_words.json", "1000_squashed.py"]
+
+
 def test_one_notion_of_where_a_collection_is(local):
     """What is said after an upgrade that only records is what status, schema, show and the console's page say."""
     revise(local, *BODIES)
