@@ -144,7 +144,7 @@ def _shown(known: Revisions, one: Revision, ledger: _Recorded | None) -> ShownRe
         if ledger is None
         else tuple(sorted({*(name for name, ids in entries.items() if one.id in ids), *recorded})),
         recorded=recorded,
-        # Also what is no revision: a pattern must not meet it.
+        # Also what is not a revision: a pattern must not meet it.
         remove=remove_command(there, sorted(one.path.parent.iterdir())) if there and may_go else None,
         bring_back=restore_command(one, gone) if gone and between else None,
     )
