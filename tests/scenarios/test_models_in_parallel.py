@@ -43,7 +43,7 @@ def test_no_freeze_waits_for_the_models_of_another_collection(deployment, monkey
     def begun(work, *given):
         owners.append(work.code.turn._owner is work)
         frozen.set()
-        begin(work, *given)
+        return begin(work, *given)
 
     monkeypatch.setattr(freeze, "begin", begun)
     monkeypatch.setattr(freeze, "prove_frozen", prove_frozen)

@@ -131,7 +131,7 @@ databases: {app: {url: "sqlite:///app.db"}, other: {url_env: NOWHERE}}
 embedders: {words: {type: hashing}, clip: {type: open_clip, model: ViT-B-32, image_roots: [/data], threads: null}}
 rebuild: {devices: [cpu, "cuda:0"], max_rate: 12.5, ranges: auto, ray: {workers: 2, runtime_env: {env_vars: {A: ä}}}}
 fixes: {tenants: {"a*": org}, presets: {old: {collection: notes, filter: {since: !!timestamp "2024-05-01", at: !!timestamp "2024-05-01 10:00:00",
-  1: one, raw: !!binary aGk=, some: !!set {a}}}}}
+  "1": one, raw: !!binary aGk=, some: !!set {a}}}}}
 limits: {max_quarantine: 0.5}
 lint: {points: {notes: 5}}
 metrics: {checks: {notes: {kind: orphans, collection: notes, sql: "SELECT 1"}}}

@@ -117,7 +117,10 @@ def test_the_page_about_it(monkeypatch):
     """The YAML and the Python of the documentation are declarations, the first one also to an editor."""
     monkeypatch.delenv("DOCS_SHARDS", raising=False)
     page = (Path(__file__).parents[3] / "docs" / "declared.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"```yml\n(.*?)```", page, re.DOTALL)
+    text, embedders = re.findall(r"```yml\n(.*?)```", page, re.DOTALL)
+    (objects,) = of_plain(yaml.safe_load(embedders), "docs/declared.md")
+    assert objects.values["pictures"] == Embed("b32", image="path")
+    Draft7Validator(declaration_schema()).validate(yaml.safe_load(embedders))
     docs, memory = of_plain(yaml.safe_load(text), "docs/declared.md")
     assert (docs.name, docs.renamed_from, memory.name) == ("docs", {"words": "body"}, "memory_*")
     assert docs.values["titles"] == Embed("minilm", text="title")
