@@ -8,10 +8,11 @@ import shutil
 import textwrap
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
 import yaml
 from qdrant_client import grpc
 from qdrant_client.conversions.conversion import json_to_value
@@ -45,6 +46,14 @@ ADD = """
 def upgrade():
     return [op.AddVector("{name}", "b", VectorParams(size=16, distance=Distance.COSINE), values=Embed("words", text="text"))]
 """
+
+
+def nightly_but(values: Iterable, kept: Collection) -> list:
+    """Parameters of a test, all but those that are `kept` in the nightly group; of several arguments each is a tuple."""
+    return [
+        one if one in kept else pytest.param(*(one if isinstance(one, tuple) else (one,)), marks=pytest.mark.nightly)
+        for one in values
+    ]
 
 
 @dataclass

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
-from tests.harness import ADD, CREATE, audit
+from tests.harness import ADD, CREATE, audit, nightly_but
 from tests.scenarios.app_sql import FACES, App, application
 from tests.scenarios.cli import call
 
@@ -321,7 +321,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("metadata", "at"), ROWS)
+@pytest.mark.parametrize(("metadata", "at"), nightly_but(ROWS, ROWS[-2:]))
 def test_rows_that_the_application_has_written_into_the_audit_stop_nobody(deployment, metadata, at):
     """It shares the table: what it has written there is shown, and every verb that reads it goes on."""
     deployment.extra["fixes"] = {"max_share": 1.0}

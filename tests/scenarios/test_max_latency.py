@@ -81,7 +81,7 @@ def judged(monkeypatch, told: threading.Event) -> None:
     ("error", "said"),
     [
         pytest.param(None, "searches take", marks=pytest.mark.nightly),
-        (SlowError("too slow"), "slowed to"),
+        pytest.param(SlowError("too slow"), "slowed to", marks=pytest.mark.nightly),
         pytest.param(LimitedError("too many"), "searches can't be measured: too many", marks=pytest.mark.nightly),
         pytest.param(StoreError("no search"), "searches can't be measured: no search", marks=pytest.mark.nightly),
     ],

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from tests.conftest import clean
-from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, write
+from tests.harness import ADD, CREATE, INDEX, Deployment, make_point, nightly_but, write
 from tests.scenarios.cli import call
 
 from qmigrate.commands import rollback as back
@@ -55,6 +55,8 @@ NUMBERS = one('op.CreatePayloadIndex("{name}", "n", PayloadSchemaType.INTEGER)')
 ALIAS = one('op.SetAlias("{name}_also", "{name}")')
 HNSW = one('op.UpdateCollection("{name}", hnsw_config=HnswConfigDiff(m=24))')
 DROP = one('op.DropCollection("{name}")')
+#: Rows that run with all other tests.
+GATE = {"embedding, then the payload", "two functions and a filling", "functions see what is there"}
 #: Revisions after the first one, and which of them share a rebuild.
 ROWS = {
     "index, vector, rename": ([INDEX, ADD, RENAME, NUMBERS], ["2345"]),
@@ -102,7 +104,7 @@ def recorded(made: Deployment) -> str:
     return json.dumps(said, sort_keys=True, indent=1).replace(made.name, "NAME")
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", nightly_but(ROWS, GATE))
 def test_fused_and_one_by_one_end_the_same(deployment, tmp_path, row):
     """Points, live schema, recorded schemas before and after each revision, and history are equal."""
     bodies, groups = ROWS[row]

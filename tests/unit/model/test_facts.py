@@ -68,6 +68,7 @@ def said(tmp_path_factory):
     return {code: [line for line in out.splitlines() if f":{first + place}:" in line] for place, code in enumerate(SNIPPETS)}
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("code", SNIPPETS)
 def test_the_type_check_finds_a_fact_that_is_not_there(said, code):
     """Read or noted, of a type that can't be, or unknown as long as nothing was learned."""
