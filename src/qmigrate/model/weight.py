@@ -33,24 +33,27 @@ class Weight:
         points: how many were read.
         payload: bytes of a payload, on average.
         values: numbers in a vector by name, on average over all points: those that lack it count as none.
+        rows: the same of its rows, of which a vector that is no multivector has one; of sparse ones nothing.
+        multi: those of them that are multivectors.
     """
 
     points: int = 0
     payload: float = PAYLOAD
     values: Mapping[str, float] = field(default_factory=dict)
+    rows: Mapping[str, float] = field(default_factory=dict)
+    multi: frozenset[str] = frozenset()
 
     def per_point(self, schema: CollectionSchema, sources: Mapping[str, str] | None = None) -> int:
         """Bytes of a point under a schema.
 
         Args:
             sources: target vector <- measured vector, where their names differ. What was not measured is new, and
-                counts as declared.
+                counts as declared. Of what was, the size is that of the schema, which a revision may change.
         """
         named = sources or {}
         total = ID + self.payload
         for name, params in schema.vectors.items():
-            values = self.values.get(named.get(name, name))
-            total += (_declared(params) if values is None else values) * BYTES.get(params.get("datatype", ""), 4)
+            total += self._numbers(named.get(name, name), params) * BYTES.get(params.get("datatype", ""), 4)
         for name, params in schema.sparse.items():
             values = self.values.get(named.get(name, name), SPARSE_VALUES)
             # Each has an index of 4 bytes.
@@ -67,8 +70,7 @@ class Weight:
         """
         named, total = sources or {}, float(ID)
         for name, params in schema.vectors.items():
-            values = self.values.get(named.get(name, name))
-            numbers = _declared(params) if values is None else values
+            numbers = self._numbers(named.get(name, name), params)
             quantization = params.get("quantization_config") or schema.config.get("quantization_config")
             each, always = _quantized(quantization)
             cold = _cold(params)
@@ -82,6 +84,15 @@ class Weight:
             values = self.values.get(named.get(name, name), SPARSE_VALUES)
             total += 0 if _cold(index) else values * (4 + BYTES.get(index.get("datatype", ""), 4))
         return round(total)
+
+    def _numbers(self, measured: str, params: Mapping[str, Any]) -> float:
+        """Numbers that a point has in a dense vector of a schema: what is there has as many rows, of another size."""
+        several = bool(params.get("multivector_config"))
+        rows = self.rows.get(measured)
+        if rows is None or several != (measured in self.multi):
+            # New, or of another kind: how many rows it will have can't be seen.
+            return self.values[measured] if measured in self.values and rows is None else _declared(params)
+        return rows * int(params.get("size", 0))
 
 
 def _quantized(config: Any) -> tuple[float, bool]:

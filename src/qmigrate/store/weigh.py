@@ -38,15 +38,23 @@ def weigh(store: Store, name: str, points: int = POINTS) -> Weight:
 def weight_of(points: Iterable[Stored]) -> Weight:
     """The weight of these points."""
     values: Counter[str] = Counter()
+    rows: Counter[str] = Counter()
+    multi: set[str] = set()
     number, payload = 0, 0
     for stored in points:
         number += 1
         payload += sum(len(key.encode()) + value.ByteSize() for key, value in stored.payload.items())
         for name, message in records.vector_messages(stored).items():
             values[name] += _values(message)
+            if message.WhichOneof("vector") == "multi_dense":
+                multi.add(name)
+                rows[name] += len(message.multi_dense.vectors)
+            elif message.WhichOneof("vector") == "dense":
+                rows[name] += 1
     if not number:
         return Weight()
-    return Weight(number, payload / number, {name: count / number for name, count in values.items()})
+    means = [{name: count / number for name, count in counts.items()} for counts in (values, rows)]
+    return Weight(number, payload / number, *means, multi=frozenset(multi))
 
 
 def _values(message: Any) -> int:

@@ -79,6 +79,29 @@ def test_a_target_weighs_what_is_carried_and_what_is_new(values, vectors, source
     assert Weight(1, 0, values).per_point(CollectionSchema(vectors=vectors), sources) - bare == wanted
 
 
+ROWS = {**A, "multivector_config": {"comparator": "max_sim"}}
+#: (what, numbers of the vector, rows of it, multivectors, target, its size there, bytes of its vector)
+RESIZED = (
+    ("longer", 8.0, 1.0, (), A, 1024, 4096),
+    ("longer, in half of the points", 4.0, 0.5, (), A, 1024, 2048),
+    ("shorter, of another type", 8.0, 1.0, (), {**A, "datatype": "float16"}, 4, 8),
+    ("rows of another size", 2400.0, 300.0, ("a",), ROWS, 16, 19_200),
+    ("rows from now on", 8.0, 1.0, (), ROWS, 16, 8192),
+    ("no rows any more", 2400.0, 300.0, ("a",), A, 16, 64),
+)
+
+
+@pytest.mark.parametrize(("values", "rows", "multi", "params", "length", "wanted"), [row[1:] for row in RESIZED], ids=[row[0] for row in RESIZED])
+def test_a_target_weighs_by_the_size_that_it_will_have(values, rows, multi, params, length, wanted):
+    """On disk and in memory, under its own name and under another one."""
+    found = Weight(1, 0, {"a": values}, {"a": rows}, frozenset(multi))
+    vector, graph = {**params, "size": length}, {"hnsw_config": {"m": 0}}
+    for weighed in (found.per_point, found.in_memory):
+        bare = weighed(CollectionSchema())
+        assert weighed(CollectionSchema(vectors={"a": vector}, config=graph)) - bare == wanted
+        assert weighed(CollectionSchema(vectors={"z": vector}, config=graph), {"z": "a"}) - bare == wanted
+
+
 def test_a_plan_and_gc_say_what_points_really_take(tmp_path):
     """50 points of 20 kB are a megabyte, not 12 kB; a vector that is added comes on top."""
     made = Deployment(tmp_path / "project", {"path": str(tmp_path / "q")}, f"sqlite:///{tmp_path}/ledger.db")
@@ -93,6 +116,9 @@ def test_a_plan_and_gc_say_what_points_really_take(tmp_path):
     made.__post_init__()
     (item,) = upgrade.plan(made.settings()).collections
     assert real * 0.9 + COUNT * 24_000 < item.bytes < real * 1.3 + COUNT * 24_200
+    made.revise("0002", 'def upgrade():\n    return [op.AlterVector("{name}", "a", VectorParams(size=6000, distance=Distance.COSINE), values=Embed("wide", text="text"), cutover="immediate")]\n', down="0001")
+    (item,) = upgrade.plan(made.settings()).collections
+    assert real * 0.9 + COUNT * 24_000 < item.bytes < real * 1.3 + COUNT * 24_200, "the size after the change"
     made.revise("0002", ADD, down="0001")
     upgrade.upgrade(made.settings())
     (row,) = gc.review(made.settings()).staying
