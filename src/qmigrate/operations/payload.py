@@ -246,7 +246,8 @@ class TransformPoints(PayloadChange):
         collection: logical name or glob.
         function: gets a :class:`~qmigrate.model.transform.Point` and returns the new payload as a dict. It
             must give the same for the same point, and may be called more than once.
-        inverse: the same for going back; without one, writes made since can't be carried back.
+        inverse: the same for going back: with it, a rollback to the kept generation brings along what was written
+            since. Once that generation is gone, only a ``downgrade()`` leads back.
     """
 
     collection: str

@@ -14,6 +14,7 @@ from qmigrate.planner.members import Position, newest, refs_of
 from qmigrate.planner.plain_names import refuse_to_uncover
 from qmigrate.planner.replaced import refuse_closed, unrecorded
 from qmigrate.planner.segment import fold, kept, segment
+from qmigrate.revisions.file import Revision
 from qmigrate.revisions.graph import Revisions
 from qmigrate.text import counted, quote
 
@@ -167,7 +168,7 @@ def _part_of_group(world: World, revisions: Revisions, walk: _Walk, group: list[
         ways = [f"qmigrate rollback {quote(target)} --only {quote(name)} takes milliseconds" for target in targets]
         if not ways and group[0].strategy == "create":
             ways = [f"qmigrate rollback base --only {quote(name)} removes the name"]
-        ways.append(f"or write a downgrade() in {', '.join(missing)}")
+        ways.append(f"or {_write_downgrade(missing)}")
         raise RefusedError(
             f"revisions {together} of {walk.state.name} went live together, so {', '.join(missing)} can't be "
             "undone alone",
@@ -394,7 +395,7 @@ def _refuse_lossy(revisions: Revisions, walk: _Walk, entry: Applied, change: Cha
     )
     raise RefusedError(
         f"revision {entry.revision} can't be undone on {walk.state.name} in place: {change.describe()}: {why}",
-        hint="write a downgrade() in the revision that sets what should be there instead",
+        hint=_write_downgrade([entry.revision], " that sets what should be there instead"),
     )
 
 
@@ -410,9 +411,21 @@ def _refuse_code(revisions: Revisions, walk: _Walk, entry: Applied) -> None:
         if why:
             raise RefusedError(
                 f"revision {entry.revision} can't be undone on {walk.state.name}: {why}",
-                hint="write a downgrade() in the revision that undoes it; one that returns [] declares that there is "
-                "nothing to undo",
+                hint=_write_downgrade([entry.revision], " that undoes it, or returns [] where nothing is to be undone"),
             )
+
+
+def _no_way_back(revision: Revision, name: str) -> str:
+    """Why nothing leads back over a rebuild; of an inverse, what it is for, since it looks like a way back."""
+    gone = "the previous generation is not kept any more, and it has no downgrade()"
+    inverse = any(getattr(one, "inverse", None) is not None for one in revision.operations if one.matches(name))
+    return f"{gone}; inverse= is no way back by itself: it brings along what was written since" if inverse else gone
+
+
+def _write_downgrade(revisions: Sequence[str], which: str = "") -> str:
+    """The command that has to follow is part of it: a file that was applied and has changed stops every upgrade."""
+    accept = "; ".join(f"qmigrate repair --accept {quote(one)} --reason WHY --changed-meaning" for one in revisions)
+    return f"write a downgrade(){which} in {', '.join(revisions)}, and accept the changed file: {accept}"
 
 
 def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) -> None:
@@ -422,8 +435,8 @@ def _downgrade(world: World, revisions: Revisions, walk: _Walk, entry: Applied) 
     if operations is None:
         raise RefusedError(
             f"revision {entry.revision} can't be undone on {walk.state.name}: "
-            + (revision.irreversible or "the previous generation is not kept any more, and it has no downgrade()"),
-            hint="write a downgrade() in the revision, or restore a snapshot: qmigrate snapshot list",
+            + (revision.irreversible or _no_way_back(revision, walk.state.name)),
+            hint=f"{_write_downgrade([entry.revision])}\nor restore a snapshot: qmigrate snapshot list",
             # Where it stands by then, and how to get there: what lies in between may have a way back of its own.
             facts={
                 "collection": walk.state.name,

@@ -448,6 +448,18 @@ def test_what_cannot_be_taken_back_is_refused_before_it_starts(applied, generati
         plan_rollback(world(state), Files(("1", CREATE), ("2", ADD)), frozenset({"1"}))
 
 
+def test_the_way_back_that_has_to_be_written_names_the_command_after_it():
+    """A file that was applied and has changed stops every upgrade; and an inverse= is no downgrade()."""
+    rebuilt = Applied("2", "sum-2", "docs__g0002", "copy", SCHEMA)
+    state = managed(CREATED, rebuilt, generations=(generation(1, "gone", ("1",)), generation(2, "live", ("1", "2"), parent=1)))
+    accept = "write a downgrade() in 2, and accept the changed file: qmigrate repair --accept 2 --reason WHY --changed-meaning"
+    for inverse in (None, dict):
+        with pytest.raises(RefusedError, match="not kept any more, and it has no downgrade") as refused:
+            plan_rollback(world(state), Files(("1", CREATE), ("2", op.TransformPoints("docs", dict, inverse=inverse))), frozenset({"1"}))
+        assert accept in refused.value.hint.splitlines()
+        assert ("inverse= is no way back by itself" in refused.value.message) == (inverse is not None)
+
+
 def open_run(job, *records):
     """An interrupted run."""
     return OpenRun(7, "upgrade", "running", job, {"2": "sum-2"}, "me", "here", datetime.now(UTC), None, records)

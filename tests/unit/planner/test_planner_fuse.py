@@ -169,7 +169,7 @@ def test_a_target_inside_a_group_is_refused_with_the_ways(keep):
     with pytest.raises(RefusedError, match="2, 3, 4 of docs went live together") as refused:
         plan_rollback(world(state), Files(*FILES), frozenset(keep.split()))
     assert "qmigrate rollback 1 --only docs takes milliseconds" in refused.value.hint
-    assert "downgrade() in 4" in refused.value.hint
+    assert "and accept the changed file: qmigrate repair --accept 4 --reason WHY --changed-meaning" in refused.value.hint
     assert refused.value.facts["targets"] == ["1"]
 
 
