@@ -242,3 +242,20 @@ def test_abort_needs_no_file(prepared, monkeypatch):
     assert said.code == 0, said.text
     assert "SyntaxError" in said.text
     assert left(made).open_runs == ()
+
+
+def test_a_missing_file_is_no_second_head(prepared):
+    """What is beside it has one head: `status` and `rollback` name the file, not the merge that finds nothing to do."""
+    repeated, folders = prepared
+    made = repeated(folders.mktemp("heads") / "one")
+    for number in ("0001", "0002"):
+        next((made.root / "qdrant_migrations/versions").glob(f"{number}*")).unlink()
+    made.last = None
+    made.revise("0003", CREATE.replace("{name}", "{name}_other"))
+    row = next(row for row in call(made.root, "status", "--json").json["data"]["collections"] if row["name"] == f"{NAME}_other")
+    assert row["next_command"] is None
+    assert row["detail"].endswith("refused before the file of 0001, 0002 is back")
+    said = [call(made.root, "status").text, call(made.root, "rollback", "head").text]
+    assert all("there are 2 heads: 0002 (no file has it), 0003 (0003_rev.py)" in one for one in said)
+    assert all("bring the file of 0002 back" in one and "--merge" not in one for one in said)
+    assert "nothing to merge" in call(made.root, "revision", "--merge", "-m", "merge").text

@@ -84,7 +84,11 @@ def ways_forward(world: World, files: Revisions, rows: Mapping[str, Said]) -> di
         rows: logical name, which may be one that a revision creates -> what :func:`condition` says.
     """
     names = [name for name, (_, command) in rows.items() if command == "qmigrate upgrade"]
-    heads = files.heads()
+    heads, missing = files.heads(), files.missing()
+    if missing:
+        # Neither an upgrade nor a merge sees it: what is there without it only looks like several heads.
+        more = f", refused before the file of {', '.join(missing)} is back"
+        return {**rows, **{name: (rows[name][0] + more, None) for name in names}}
     if len(heads) > 1:
         more = f", in {len(heads)} heads: {', '.join(heads)}"
         return {**rows, **{name: (rows[name][0] + more, 'qmigrate revision --merge -m "merge"') for name in names}}

@@ -190,6 +190,10 @@ class Revisions:
         """Ids that nothing follows, sorted."""
         return self._heads
 
+    def missing(self) -> tuple[str, ...]:
+        """Ids of revisions that were applied, or are followed, and that no file has; see :mod:`.readable`."""
+        return tuple(one.id for one in self._order if one.problem is not None and not one.checksum)
+
     def head(self) -> Revision | None:
         """The newest revision, or None without any.
 
@@ -197,10 +201,14 @@ class Revisions:
             RevisionError: there are several.
         """
         if len(self._heads) > 1:
-            named = ", ".join(f"{one} ({self._revisions[one].path.name})" for one in self._heads)
+            files = {one: self._revisions[one].path.name for one in self._heads}
+            files.update(dict.fromkeys(self.missing(), "no file has it"))
+            named = ", ".join(f"{one} ({files[one]})" for one in self._heads)
+            missing = ", ".join(one for one in self.missing() if one in self._heads)
+            way = f"bring the file of {missing} back" if missing else 'join them: qmigrate revision --merge -m "merge"'
             raise RevisionError(
                 f"there are {len(self._heads)} heads: {named}",
-                hint='join them: qmigrate revision --merge -m "merge", or name one of them, or "heads"',
+                hint=f'{way}, or name one of them, or "heads"',
                 facts={"heads": list(self._heads)},
             )
         return self._revisions[self._heads[0]] if self._heads else None
