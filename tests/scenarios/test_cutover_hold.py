@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from tests.harness import CREATE, Deployment, by_hand, make_point, write
@@ -16,7 +17,7 @@ from qmigrate.engine import phases as phase_table
 from qmigrate.engine.golive import golive
 from qmigrate.engine.work import Phase
 from qmigrate.errors import DriftError, QmigrateError, RefusedError, RepairNeededError, UsageError
-from qmigrate.ledger import Ledger
+from qmigrate.ledger import Ledger, tables
 from qmigrate.model.schema import Change
 
 REEMBED = """
@@ -148,6 +149,21 @@ def test_the_cut_over_brings_everything_along_that_was_written_meanwhile(held):
     assert "is not held" in repeated.notes[0]
     back.rollback(held.settings(), "0001")
     assert {key: payload for key, (payload, _) in held.contents().items()} == before
+
+
+def test_the_history_counts_the_work_and_not_the_wait(held):
+    """The run began days before: its phases are what it took, and its line says that it was held."""
+    ledger = Ledger.open(held.ledger_url)
+    (run, *_) = ledger.runs(held.name)
+    earlier = tables.runs.update().where(tables.runs.c.id == run.id).values(started_at=run.started_at - timedelta(days=2))
+    with ledger.database.writing() as connection:
+        connection.execute(earlier)
+    ledger.close()
+    command.cutover(held.settings(), [held.name])
+    newest, first = status.history(held.settings(), held.name).rows
+    assert (newest.held, first.held) == (True, False)
+    assert 0 < newest.seconds < 3600
+    assert ", held" in call(held.root, "history").text
 
 
 def test_abort_removes_what_is_held_without_trace(deployment):

@@ -341,7 +341,7 @@ def _further(row: HistoryEntry) -> dict[str, str]:
     return {
         "serves": "" if row.physical is None else _serves(row),
         "points": "" if row.points is None else number(row.points),
-        "took": "" if row.seconds is None else took(row.seconds),
+        "took": "" if row.seconds is None else f"{took(row.seconds)}{', held' if row.held else ''}",
         "who": row.actor or "",
         "title": short(row.title or "", _LONGEST),
         "reason": short(row.reason or "", _LONGEST),

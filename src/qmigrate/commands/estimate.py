@@ -18,6 +18,7 @@ from qmigrate.engine.points.embed_input import embed_input
 from qmigrate.engine.work import Tick, transform_of
 from qmigrate.errors import PendingError, QmigrateError
 from qmigrate.ledger.codec import RunRow
+from qmigrate.ledger.watching import worked_when_held
 from qmigrate.model.facts.history import Measured
 from qmigrate.model.plan import Build, CollectionPlan, EmbeddingCost, GoLive, InPlace, Job, OpRef, Plan, Step
 from qmigrate.model.schema import CollectionSchema
@@ -525,20 +526,25 @@ def speeds_of(opened: Session) -> list[Speed]:
     """Of earlier runs in this ledger, newest first."""
     rows = [(row, row.told.speed) for row in opened.ledger.history(None, _ROWS)]
     runs = {one.id: one for one in opened.ledger.runs(ids={row.run for row, speed in rows if speed is not None})}
+    held = worked_when_held(opened.ledger, runs)
     found = []
     for row, speed in rows:
         if speed is None:
             continue
         told = {one.name: getattr(speed, one.name) for one in fields(speed)}
-        found.append(Speed(**told, collection=row.collection, around=_around(runs.get(row.run), speed)))
+        found.append(Speed(**told, collection=row.collection, around=_around(runs.get(row.run), speed, held.get(row.run))))
     return found
 
 
-def _around(run: RunRow | None, speed: Measured) -> float | None:
-    """Seconds that a run took besides its copy, proof and index; of one that was interrupted, with what lay between."""
+def _around(run: RunRow | None, speed: Measured, held: float | None) -> float | None:
+    """Seconds that a run took besides its copy, proof and index; of one that was interrupted, with what lay between.
+
+    Args:
+        held: seconds that the phases took of one that waited for its cut-over; None of any other.
+    """
     if run is None or run.finished_at is None:
         return None
-    took = (run.finished_at - run.started_at).total_seconds()
+    took = (run.finished_at - run.started_at).total_seconds() if held is None else held
     return max(0.0, took - speed.fill - speed.prove - speed.index)
 
 

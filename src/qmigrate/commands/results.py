@@ -375,16 +375,15 @@ class HistoryEntry:
         direction: ``upgrade``, ``rollback``; ``stamp``, ``unstamp``: only the record; of an attempt its verb.
         strategy: how: ``copy | clone | in_place | create | drop | adopt``.
         physical: the generation that served afterwards.
-        run: id in the ledger.
-        actor: who: user and host.
+        run: id in the ledger; `actor`: who, user and host.
         report: the proof, where there was one.
         id: number of the row; None of an attempt, which has only that of its run.
         title: first line of the revision's docstring, as its file has it now.
         points: that were proven, changed or deleted; None where the step counts none.
-        reason: that was given with it; of an attempt, why it ended.
-        seconds: from the beginning of its run; an interruption counts.
+        reason: given with it; of an attempt, why it ended.
+        seconds: from the beginning of its run; an interruption counts, a wait for the cut-over doesn't.
         fixes: numbers of a data fix, as ``fix undo`` takes them; `undoes`: the one that it has undone, or None.
-        state: ``done``; of an attempt ``failed | refused | unchanged | aborted | held | running``.
+        state: ``done``; of an attempt ``failed | refused | unchanged | aborted | held | running``. `held`: it waited.
     """
 
     created_at: datetime
@@ -404,6 +403,7 @@ class HistoryEntry:
     fixes: tuple[int, ...] = ()
     undoes: int | None = None
     state: str = "done"
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from qmigrate.errors import (
 )
 from qmigrate.ledger import DeletionRow, HistoryRow, Ledger, RunRow, summary
 from qmigrate.ledger.job_queue import COMPLETED, FAILED, JobQueue, QueuedJob
+from qmigrate.ledger.watching import worked_when_held
 from qmigrate.ledger.writer import UNCHANGED
 from qmigrate.model.facts.phases import WritesSince
 from qmigrate.model.plan import FIXED, SQUASHED
@@ -136,8 +137,11 @@ def entries(ledger: Ledger, rows: Sequence[HistoryRow], titles: Mapping[str, str
         titles: of revisions, by their ids.
     """
     runs = {run.id: run for run in ledger.runs(ids={row.run for row in rows})}
-    audit = summary.audit_of(ledger, list(runs.values()))
-    return [_applied(row, runs.get(row.run), titles, audit.get(row.run, ())) for row in rows]
+    audit, held = summary.audit_of(ledger, list(runs.values())), worked_when_held(ledger, runs)
+    found = [_applied(row, runs.get(row.run), titles, audit.get(row.run, ())) for row in rows]
+    return [
+        one if one.run not in held else replace(one, seconds=round(held[one.run], 3), held=True) for one in found
+    ]
 
 
 def _ended_jobs(ledger: Ledger, limit: int) -> list[tuple[QueuedJob, str]]:

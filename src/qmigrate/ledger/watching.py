@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from qmigrate.ledger.database import Database
 from qmigrate.ledger.fence import Owner
 from qmigrate.ledger.writer import OPEN_STATES
 from qmigrate.model.facts.figures import PHASE, STEP, Figures
+from qmigrate.model.facts.phases import Hold
 from qmigrate.model.facts.stored import loaded
 from qmigrate.model.state import OpenRun, Record
 
@@ -116,6 +117,19 @@ def one_watched(ledger: Reads, run: int) -> Watched | None:
     if not rows:
         return None
     return _watched(rows[0], _journal(ledger, [run], figures=True))
+
+
+def worked_when_held(ledger: Reads, runs: Iterable[int]) -> dict[int, float]:
+    """Seconds that the phases took of those of some runs that waited for a cut-over; the waiting is none of them."""
+    found: dict[int, list[Any]] = {}
+    for row in _journal(ledger, sorted(runs)):
+        found.setdefault(row["run"], []).append(row)
+    return {
+        run: sum((one["finished_at"] - one["started_at"]).total_seconds() for one in rows if one["finished_at"])
+        for run, rows in found.items()
+        # Every go-live has that phase; one that didn't wait left it at once.
+        if any(one["phase"] == Hold.phase and one["facts"].get("since") for one in rows)
+    }
 
 
 def figures_of(ledger: Reads, run: int) -> Figures:
