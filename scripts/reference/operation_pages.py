@@ -91,8 +91,9 @@ revision
 is held as a whole, with everything that shares its copy.
 
 **The way back.** `qmigrate rollback` never needs `downgrade()` where the way back can be derived: while the previous
-generation is kept (`rebuild.holdover`), the name moves back in milliseconds; later the change is reversed where nothing
-is lost by it. Where only the kept generation leads back, the page says why, and the lint
+generation is kept (`rebuild.holdover`), the name moves back in milliseconds; later the change is reversed where it
+was made in place and nothing is lost by it; what was built next to the live collection needs a `downgrade()` then.
+Where only the kept generation leads back, the page says why, and the lint
 ([QM302 and QM303](../lint.md)) asks the revision for one of:
 
 ```python
@@ -215,9 +216,8 @@ def _lint(example: Example) -> list[str]:
 def _readers(operation: Operation, trouble: str | None) -> str:
     if trouble:
         return md.sentence(trouble)
-    if isinstance(operation, DataFix):
-        return "Nothing fails for them; they see each point as it is changed."
-    return "Nothing changes for them."
+    shown = operation.shows()
+    return "Nothing changes for them." if shown is None else f"They {shown}."
 
 
 def _strategy(operation: Operation) -> str:

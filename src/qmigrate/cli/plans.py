@@ -133,7 +133,7 @@ def _groups(plan: Plan) -> list[list[CollectionPlan]]:
     """Collections that the same is done to, together, in the order of the plan."""
     groups: dict[object, list[CollectionPlan]] = {}
     for item in plan.collections:
-        key = (item.lines, item.reasons, item.incompatible, item.way_back, item.holds)
+        key = (item.lines, item.reasons, item.incompatible, item.shows, item.way_back, item.holds)
         groups.setdefault(key, []).append(item)
     return list(groups.values())
 
@@ -146,7 +146,7 @@ def _group(group: list[CollectionPlan], verb: str) -> list[Text]:
         *columns([_head(found) for found in group], right={2, 3, 4}, indent=0),
         *[Text(f"  {line}") for line in item.lines],
         *labelled("why", item.reasons),
-        *labelled("readers", item.incompatible or clear),
+        *labelled("readers", (*item.incompatible, *item.shows) or clear),
         *labelled("room", _room(group)),
         *labelled("embed", [_cost(one) for found in group for one in found.costs]),
         *(labelled("held", _held(group)) if item.holds else ()),

@@ -532,7 +532,8 @@ def speeds_of(opened: Session) -> list[Speed]:
         if speed is None:
             continue
         told = {one.name: getattr(speed, one.name) for one in fields(speed)}
-        found.append(Speed(**told, collection=row.collection, around=_around(runs.get(row.run), speed, held.get(row.run))))
+        around = _around(runs.get(row.run), speed, held.get(row.run))
+        found.append(Speed(**told, collection=row.collection, around=around))
     return found
 
 

@@ -21,8 +21,7 @@ class ErasedPlace:
     """One kind of place that held points.
 
     Attributes:
-        name: ``live``, ``generations`` (all others), ``exports``, ``journals``, ``samples``, ``quarantine``,
-            ``archives``.
+        name: ``live``, ``generations`` (others), ``exports``, ``journals``, ``samples``, ``quarantine``, ``archives``.
         found: points that were there.
         left: points that were still there when it was checked again.
     """
@@ -375,7 +374,8 @@ class HistoryEntry:
         direction: ``upgrade``, ``rollback``; ``stamp``, ``unstamp``: only the record; of an attempt its verb.
         strategy: how: ``copy | clone | in_place | create | drop | adopt``.
         physical: the generation that served afterwards.
-        run: id in the ledger; `actor`: who, user and host.
+        run: id in the ledger.
+        actor: who: user and host.
         report: the proof, where there was one.
         id: number of the row; None of an attempt, which has only that of its run.
         title: first line of the revision's docstring, as its file has it now.
@@ -383,7 +383,8 @@ class HistoryEntry:
         reason: given with it; of an attempt, why it ended.
         seconds: from the beginning of its run; an interruption counts, a wait for the cut-over doesn't.
         fixes: numbers of a data fix, as ``fix undo`` takes them; `undoes`: the one that it has undone, or None.
-        state: ``done``; of an attempt ``failed | refused | unchanged | aborted | held | running``. `held`: it waited.
+        state: ``done``; of an attempt ``failed | refused | unchanged | aborted | held | running``.
+        held: whether it waited for its cut-over.
     """
 
     created_at: datetime
@@ -426,8 +427,7 @@ class LateWrite:
         direction: ``upgrade`` or ``rollback``.
         old: of the generation that was left: ``generation``, ``before`` and ``written`` (digests of the point; None
             where there was none), ``now`` (its payload, shortened; None where it can't be read or isn't there).
-        new: of the generation that serves: ``generation``, ``before`` (as proven), ``met`` (when the write came),
-            ``after``, ``now``.
+        new: of that which serves: ``generation``, ``before`` (as proven), ``met`` (at the write), ``after``, ``now``.
     """
 
     kind: str

@@ -401,6 +401,7 @@ class CollectionPlan:
         bytes: estimated size of what is copied, or None.
         memory: bytes that vectors and indexes of what is built want in the server's memory, or None.
         incompatible: reader-incompatible changes, one line each.
+        shows: what existing readers see otherwise, though nothing has to fail by it, one line each.
         way_back: how it can be undone.
         holds: whether it is built and proven, and then waits for `qmigrate cutover`.
         seconds: how long it is expected to take, or None.
@@ -426,6 +427,7 @@ class CollectionPlan:
     edits: tuple[JsonObject, ...] = ()
     costs: tuple[EmbeddingCost, ...] = ()
     memory: int | None = None
+    shows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,10 @@ class Operation(ABC):
         """What makes existing readers or writers fail afterwards, or None."""
         return None
 
+    def shows(self) -> str | None:
+        """What existing readers see otherwise afterwards, though nothing has to fail by it; None for nothing."""
+        return None
+
     def filled(self) -> dict[str, Filling]:
         """Target vector -> what computes its values; carried, copied and empty ones are left out."""
         return {}

@@ -33,6 +33,10 @@ class DataFix(Operation):
         """Going back leaves the points as they are: what a fix did is undone separately, with ``fix undo``."""
         return None
 
+    def shows(self) -> str | None:
+        """See the base class."""
+        return "see each point as it is changed"
+
     def share_problem(self, share: object) -> str | None:
         """Why this is not a cap."""
         if share is None or (isinstance(share, int | float) and not isinstance(share, bool) and 0 < share <= 1):

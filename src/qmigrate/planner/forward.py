@@ -410,6 +410,7 @@ def _finished(draft: _Draft, revisions: Revisions, *, fuse: bool) -> CollectionP
         points=points,
         bytes=points * each * copies if points is not None else None,
         incompatible=tuple(f"{part.revision}  {line}" for part in draft.parts for line in part.incompatible),
+        shows=tuple(f"{part.revision}  {line}" for part in draft.parts for line in part.shows),
         way_back=_way_back(draft, done) if done else "nothing is changed, so nothing has to be undone",
         holds=any(isinstance(step, GoLive) and step.hold for step in steps),
     )

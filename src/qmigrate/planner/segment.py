@@ -33,6 +33,7 @@ class RevisionChange:
         lines: one per operation, for people.
         incompatible: reader-incompatible changes, one line each.
         holds: whether an operation has ``cutover="hold"``.
+        shows: what existing readers see otherwise, one line each.
         edits: of a revision of data fixes, what each does to the points, with what it is called.
     """
 
@@ -47,6 +48,7 @@ class RevisionChange:
     lines: tuple[str, ...]
     incompatible: tuple[str, ...]
     holds: bool
+    shows: tuple[str, ...] = ()
     edits: tuple[tuple[OpRef, JsonObject, str], ...] = ()
 
     @property
@@ -163,6 +165,7 @@ def _fold(
         lines=tuple(operation.describe() for operation in operations),
         incompatible=tuple(incompatible),
         holds=any(operation.holds for operation in operations),
+        shows=tuple(dict.fromkeys(said for operation in operations if (said := operation.shows()) is not None)),
         edits=edits,
     )
 

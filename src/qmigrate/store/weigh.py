@@ -53,8 +53,8 @@ def weight_of(points: Iterable[Stored]) -> Weight:
                 rows[name] += 1
     if not number:
         return Weight()
-    means = [{name: count / number for name, count in counts.items()} for counts in (values, rows)]
-    return Weight(number, payload / number, *means, multi=frozenset(multi))
+    each, mean = ({name: count / number for name, count in counts.items()} for counts in (values, rows))
+    return Weight(number, payload / number, each, mean, frozenset(multi))
 
 
 def _values(message: Any) -> int:

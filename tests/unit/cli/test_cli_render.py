@@ -220,6 +220,16 @@ def test_a_plan_names_what_readers_meet():
     assert lines[place + 1] == "           0003  renamed"
 
 
+def test_a_plan_names_what_readers_see():
+    """What a function makes of payloads is shown after what fails, and is no all-clear."""
+    first, second = PLAN.collections
+    changed = replace(PLAN, collections=(replace(first, shows=("0003  see more",)), replace(second, incompatible=("0003  size changes",), shows=("0003  see more",))))
+    lines = shown(show_plan, changed, "qmigrate upgrade")
+    assert "  readers  0003  see more" in lines
+    assert lines[lines.index("  readers  0003  size changes") + 1] == "           0003  see more"
+    assert not [line for line in lines if "nothing changes" in line]
+
+
 def test_a_plan_back_claims_nothing_of_readers():
     """A rollback is not judged for readers, so it shows what they will meet, and how to apply it again."""
     lines = shown(show_plan, replace(PLAN, verb="rollback"), "qmigrate rollback")

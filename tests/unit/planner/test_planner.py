@@ -448,6 +448,23 @@ def test_what_cannot_be_taken_back_is_refused_before_it_starts(applied, generati
         plan_rollback(world(state), Files(("1", CREATE), ("2", ADD)), frozenset({"1"}))
 
 
+@pytest.mark.parametrize(
+    ("operation", "words"),
+    [
+        (op.TransformPoints("docs", dict), "2  see another payload once it goes live"),
+        (op.SetPayload("docs", {"state": "new"}), "2  see each point as it is changed"),
+        (ADD, None),
+    ],
+    ids=["function", "fix", "vector"],
+)
+def test_a_plan_says_what_readers_see(operation, words):
+    """Nobody has to consent to it; but nothing changes only where nothing does."""
+    files = Files(("1", CREATE), ("2", operation))
+    (item,) = plan_upgrade(world(managed(CREATED)), files, files.all).collections
+    assert item.incompatible == ()
+    assert [line.startswith(words) for line in item.shows] == ([] if words is None else [True])
+
+
 def test_the_way_back_that_has_to_be_written_names_the_command_after_it():
     """A file that was applied and has changed stops every upgrade; and an inverse= is no downgrade()."""
     rebuilt = Applied("2", "sum-2", "docs__g0002", "copy", SCHEMA)
