@@ -90,8 +90,17 @@ def bare(payload: dict) -> dict:
 def test_every_point_and_the_cap(made):
     """Without a filter it is every point, which the cap refuses before the first write, unless it allows that."""
     settings, before = made.settings(), payloads(made)
-    with pytest.raises(RefusedError, match="20 of 20 points .* more than the cap of 10%"):
+    with pytest.raises(RefusedError, match="20 of 20 points .* more than the cap of 10%") as raised:
         program.run(op.SetPayload(made.name, {"state": 1}), settings=settings)
+    assert "--max-share 1" in raised.value.hint
+    assert payloads(made) == before
+    # An upgrade has no such option: what to write into the revision is said instead, by the plan as well.
+    made.revise("0002", 'def upgrade():\n    return [op.SetPayload("{name}", {{"state": 1}})]\n', down="0001")
+    (planned,) = upgrade.plan(settings).refusals
+    with pytest.raises(RefusedError, match="more than the cap of 10%") as raised:
+        upgrade.upgrade(settings)
+    for hint in (planned.hint, raised.value.hint):
+        assert "op.SetPayload(…, max_share=1)" in hint and "--max-share" not in hint, hint
     assert payloads(made) == before
     program.run(op.SetPayload(made.name, {"state": 1}, max_share=1), settings=settings)
     assert all(payload["state"] == 1 for payload in payloads(made).values())

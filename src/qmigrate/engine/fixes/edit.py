@@ -110,7 +110,8 @@ def _counted(work: Work, found: Found, fix: Fix) -> Iterator[PointEdit]:
     step = work.job.steps[work.step]
     edit: JsonObject = step.edit if isinstance(step, EditPoints) else {}
     agreed, would = consented(edit, work.collection), words_of(edit).would
-    check_cap(work.collection, found, fix.share(), Edit.of(edit).expect, agreed, would=would)
+    ops = work.operations(step.ops) if isinstance(step, EditPoints) else ()
+    check_cap(work.collection, found, fix.share(), Edit.of(edit).expect, agreed, would=would, operations=ops)
     need_approval(work, found.changes, found.points)
 
 

@@ -93,4 +93,5 @@ def check(place: FixSource, edit: JsonObject) -> None:
             if isinstance(fix, Orphans):
                 fix.check_met(found)
     agreed = consented(edit, place.collection)
-    check_cap(place.collection, found, share, expected, agreed, would=words_of(edit).would)
+    would, ops = words_of(edit).would, place.operations
+    check_cap(place.collection, found, share, expected, agreed, would=would, operations=ops)

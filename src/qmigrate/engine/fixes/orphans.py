@@ -224,7 +224,8 @@ class Orphans(Removal):
             self._check_rows(found, strays.count)
             if self._place.tick is not None:
                 # Before they are read with all their vectors, and before it is waited for.
-                check_cap(self._place.collection, Found(found.points, strays.count), self.share(), would="be deleted")
+                seen, ops = Found(found.points, strays.count), self._place.operations
+                check_cap(self._place.collection, seen, self.share(), would="be deleted", operations=ops)
                 # From the end of the first look on: what it saw last may be of a transaction that began during it.
                 self._wait(self._sql.now(), clock(self._place.ledger), strays.count)
             yield from self._parts(iter(strays))

@@ -230,6 +230,7 @@ def check_cap(
     most: int | None = None,
     *,
     would: str = "change",
+    operations: Sequence[Operation] = (),
 ) -> None:
     """Stop before more is changed than was agreed to.
 
@@ -239,6 +240,7 @@ def check_cap(
         expected: how many changes a user consented to; None where they were not counted.
         most: up to how many a user consented to, see :func:`consented`.
         would: what would become of the points.
+        operations: of the revision that asks for it; empty for a fix of its own.
 
     Raises:
         RefusedError: nothing was changed.
@@ -262,9 +264,17 @@ def check_cap(
         raise RefusedError(
             f"{found.changes:,} of {counted(found.points, 'point')} of {name} would {would}, more than the cap of "
             f"{share * 100:.6g}%; nothing was changed",
-            hint="if that is right, raise it for this once: --max-share 1 (max_share= in a revision)",
+            hint=f"if that is right, {_raised(operations)}",
             facts=facts | {"max_share": share},
         )
+
+
+def _raised(operations: Sequence[Operation]) -> str:
+    """How the cap is raised where it was met: upgrade and plan have no option for it."""
+    if not operations:
+        return "raise it for this once: --max-share 1 (max_share=1 in Python)"
+    named = type(operations[0]).__name__
+    return f"write max_share=1 into the operation of the revision: op.{named}(…, max_share=1)"
 
 
 def unmet(name: str, edit: JsonObject, counts: Mapping[str, int]) -> tuple[str, ...]:
