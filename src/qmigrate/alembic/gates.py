@@ -158,13 +158,13 @@ def late_steps(bridge: Bridge, file: Path, function: str) -> tuple[str, ...]:
 def _is_done(bridge: Bridge, step: str, *, back: bool) -> bool:
     with opened_ledger(bridge.settings) as ledger:
         applied = {one.revision for entries in ledger.all_applied().values() for one in entries}
-        if back:
-            return step not in applied
         try:
-            inline.resolve(bridge.settings.scripts, ledger, step)
+            known = inline.resolve(bridge.settings.scripts, ledger, step)
         except RevisionError:
             # An inline step that was never begun.
-            return False
+            return back and step not in applied
+        if back:
+            return known not in applied
     return gate.gate_state(bridge.settings, step).is_open
 
 

@@ -174,7 +174,7 @@ def carried(settings: Settings | None, revision: str, collection: str | None = N
     The ledger has them; the values of today are read in addition from Qdrant, as far as it can be reached.
 
     Args:
-        revision: its id.
+        revision: its id, or the beginning of one.
         collection: restrict to this logical name.
 
     Raises:
@@ -183,12 +183,15 @@ def carried(settings: Settings | None, revision: str, collection: str | None = N
     """
     settings = settings or Settings.load()
     with opened_ledger(settings) as ledger:
+        recorded = {row.revision for row in ledger.history(collection)}
         found = list(_rows(ledger, revision, collection))
-        if not found and all(row.revision != revision for row in ledger.history(collection)):
+        if not found and revision not in recorded:
             revisions, _ = read_readable(settings, ledger)
             check_recorded(ledger, revisions, collection)
-            known = revisions.get(revision).id
-            raise UnknownNameError(f"revision {known} was never applied", hint="qmigrate history lists what was")
+            revision = revisions.get(revision).id
+            found = list(_rows(ledger, revision, collection))
+            if not found and revision not in recorded:
+                raise UnknownNameError(f"revision {revision} was never applied", hint="qmigrate history lists what was")
     order = list(KINDS)
     found.sort(key=lambda row: (order.index(row.kind), -row.run, row.collection, str(row.id).zfill(20)))
     counts = Counter(row.kind for row in found)
