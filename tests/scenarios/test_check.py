@@ -464,7 +464,7 @@ def test_a_hidden_collection(qdrant_server, tmp_path):
         made.revise("0002", ADD)
         upgrade.upgrade(made.settings())
         assert check(made) == (0, {"hidden NAME": ("note", None, made.name)})
-        assert fixes(made) == ["run qmigrate gc before you upgrade Qdrant"]
+        assert fixes(made) == [f"before you upgrade Qdrant itself: qmigrate gc {made.name} --now --generation {made.name}"]
         _record_server(made, "Qdrant 1.17.0 at elsewhere:6333")
         code, found = check(made)
         assert (code, found["hidden NAME"][:2]) == (4, ("drift", "1.17.0"))

@@ -244,7 +244,8 @@ WRONG = {
         *("strict mode read_rate_limit", "warn", "at most 60 reads a minute", "read_rate_limit", 0, True),
     ),
     "shadowed": Wrong(
-        _shadowed, "shadowed names", "warn", "NAMEp", "qmigrate gc before you upgrade Qdrant", server=True
+        _shadowed, "shadowed names", "warn", "NAMEp",
+        "before you upgrade Qdrant itself: qmigrate gc NAMEp --now --generation NAMEp", server=True,
     ),
 }
 

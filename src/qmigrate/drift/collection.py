@@ -487,7 +487,7 @@ def _hidden(state: CollectionState, around: Surroundings) -> Iterator[Finding]:
         "hidden",
         path,
         f"the collection {name} is hidden behind the alias {name} until gc",
-        "run qmigrate gc before you upgrade Qdrant",
+        f"before you upgrade Qdrant itself: qmigrate gc {quote(name)} --now --generation {quote(name)}",
         live=name,
     )
 

@@ -335,3 +335,25 @@ def test_available_memory_is_read_where_there_is_proc(monkeypatch):
     assert found is None or found > 10**6
     monkeypatch.setattr(server, "Path", lambda _: Path("/no/such/file"))
     assert server.available_memory() is None
+
+
+@pytest.mark.parametrize(
+    ("physical", "says"),
+    [
+        ((), "a, b: aliases; get_collections doesn't list them, and"),
+        (("a", "b"), "get_collections lists them until the plain collection that they hide is deleted (gc), and"),
+        (("b",), "get_collections doesn't list a, and lists b until gc deletes what is hidden there, and"),
+    ],
+)
+def test_what_lists_a_name_is_said_as_it_is(physical, says):
+    """An alias that hides the plain collection of its name doesn't take the name from the list."""
+    states = {name: SimpleNamespace(name=name, kind="alias", managed=True) for name in ("b", "a")}
+    (found,) = collections.names(Patient(world=SimpleNamespace(collections=states), physical=physical))
+    assert (found.name, says in found.detail) == ("aliases", True), found.detail
+
+
+def test_the_command_that_ends_a_hidden_name_says_which_upgrade_is_meant():
+    """Before an upgrade of Qdrant, not of a schema; and it doesn't wait for the holdover."""
+    (found,) = collections.shadowed(Patient(physical=("c", "c__g0001")))
+    assert "before you upgrade Qdrant itself: qmigrate gc c --now --generation c " in (found.hint or "")
+    assert "qmigrate upgrade is not affected" in found.detail

@@ -69,7 +69,7 @@ TABLE: tuple[Row, ...] = (
     Row("collections", "transfers", collections.transfers, ("store",), server=True),
     Row("collections", "strict mode", collections.strict_mode, ("live",), server=True),
     Row("collections", "kept settings", collections.unknown, ("live",)),
-    Row("collections", "names", collections.names, ("world",)),
+    Row("collections", "names", collections.names, ("world", "physical")),
     Row("collections", "shadowed names", collections.shadowed, ("aliases", "physical")),
     Row("leftovers", "own aliases", collections.own_aliases, ("ledger", "aliases")),
     Row("leftovers", "probes", collections.probes, ("aliases", "physical")),

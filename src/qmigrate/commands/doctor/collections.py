@@ -174,8 +174,8 @@ def names(patient: Deployment) -> Iterator[Check]:
     plain = sorted(state.name for state in managed if state.kind == "plain")
     if became:
         detail = (
-            f"{some(became)}: {'an alias' if len(became) == 1 else 'aliases'}; get_collections doesn't list "
-            f"{'it' if len(became) == 1 else 'them'}, and create_collection on such a name fails"
+            f"{some(became)}: {'an alias' if len(became) == 1 else 'aliases'}; {_listed(patient, became)}, and "
+            "create_collection on such a name fails"
         )
         hint = "an application that creates what it doesn't see calls qmigrate.ensure(client, name) instead"
         yield Check("aliases", None, detail, hint, facts={"names": became})
@@ -183,6 +183,18 @@ def names(patient: Deployment) -> Iterator[Check]:
         detail = f"{some(plain)}: under a plain name, which becomes an alias with the first rebuild"
         hint = "prepare applications that create what they don't see: qmigrate.ensure(client, name)"
         yield Check("plain names", None, detail, hint, facts={"names": plain})
+
+
+def _listed(patient: Deployment, became: list[str]) -> str:
+    """Whether `get_collections` lists names that are aliases: it does while one hides the plain collection of its name."""
+    hidden = sorted(set(became).intersection(patient.physical()))
+    if not hidden:
+        return f"get_collections doesn't list {'it' if len(became) == 1 else 'them'}"
+    if hidden == became:
+        it, hides = ("it", "it hides") if len(became) == 1 else ("them", "they hide")
+        return f"get_collections lists {it} until the plain collection that {hides} is deleted (gc)"
+    rest = [name for name in became if name not in hidden]
+    return f"get_collections doesn't list {some(rest)}, and lists {some(hidden)} until gc deletes what is hidden there"
 
 
 def shadowed(patient: Deployment) -> Iterator[Check]:
@@ -194,8 +206,13 @@ def shadowed(patient: Deployment) -> Iterator[Check]:
         facts = {"names": hidden, "peers": patient.store().capabilities.peers}
         yield Check("shadowed names", False, f"{some(hidden)}: {stop.message}", stop.hint, stop.exit_code, facts=facts)
     elif hidden:
-        detail = f"{some(hidden)}: an alias hides the plain collection of its name, which no Qdrant documents"
-        hint = "qmigrate gc before you upgrade Qdrant"
+        detail = (
+            f"{some(hidden)}: an alias hides the plain collection of its name, which no Qdrant documents: another "
+            "version of Qdrant may treat it differently; qmigrate upgrade is not affected"
+        )
+        # Without --now it would wait for the holdover, and go with every other way back.
+        commands = [f"qmigrate gc {quote(name)} --now --generation {quote(name)}" for name in hidden]
+        hint = f"before you upgrade Qdrant itself: {some(commands)} (no way back to it afterwards)"
         yield Check("shadowed names", None, detail, hint, warns=True, facts={"names": hidden})
 
 
@@ -333,7 +350,8 @@ def _unexplained(patient: Deployment, physical: str, one: LiveCollection) -> Che
     if owner == patient.world().ledger_id and owner:
         row = next((row for row in patient.ledger().generations(name) if row.physical == physical), None)
         if row is not None:
-            return Check(f"generation {physical}", None, f"of {name}, which was dropped ({row.state})", "qmigrate gc")
+            hint = f"qmigrate gc {quote(name)} --dry-run shows when it goes"
+            return Check(f"generation {physical}", None, f"of {name}, which was dropped ({row.state})", hint)
         detail = "sealed by this ledger, but neither a run nor a row of the ledger explains it"
         hint = "was the ledger restored from a backup? If nothing needs it, delete it by hand"
         return Check(f"shadow {physical}", None, detail, hint, warns=True, facts=facts)
