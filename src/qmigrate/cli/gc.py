@@ -147,7 +147,7 @@ def _head(verdict: Verdict) -> tuple[str | Text, ...]:
 
 
 def _snapshot(made: KeptSnapshot) -> str:
-    return f"{made.name}  {size(made.size)}" + ("" if made.own else "  (not made by qmigrate)")
+    return f"{made.name}  {size(made.size)}" + ("" if made.own else "  (not made by a run of this ledger)")
 
 
 def _times(verdict: Verdict) -> str:
@@ -213,7 +213,10 @@ def gc(  # noqa: PLR0913  the options of the verb
         shell.show(found, functools.partial(show_preview, command=again))
         # Nothing goes, and something was to: the dry run has reported it.
         return 0 if dry_run else found.exit_code
-    _consent(shell, found, yes, now=now, command=again)
+    kept = keep_snapshots
+    if kept is None:
+        kept = all(settings.for_collection(one.collection).rebuild.keep_snapshots for one in found.going)
+    _consent(shell, found, yes, held=now, command=again, kept=kept)
     with shell.progress() as progress:
         result = command.gc(
             settings,
@@ -231,11 +234,13 @@ def gc(  # noqa: PLR0913  the options of the verb
     return result.exit_code
 
 
-def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool, command: str) -> None:
+def _consent(shell: Shell, found: GcResult, yes: bool, *, held: bool, command: str, kept: bool) -> None:
     """Show what goes, then ask; without a terminal it is refused instead.
 
     Args:
+        held: whether what is still held goes as well.
         command: as it was typed: about less it would delete what no user has named.
+        kept: whether snapshots are exported first.
 
     Raises:
         RefusedError: no consent.
@@ -246,16 +251,16 @@ def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool, command: st
         return
     from qmigrate.text import counted
 
-    parts = [counted(len(found.going), "generation")] if found.going else []
+    parts = [generations_of(found.going, kept=kept)] if found.going else []
     if any(one.points for one in found.purges):
         parts.append(f"{counted(sum(one.points for one in found.purges), 'point')} marked as deleted")
     if found.audit is not None:
         parts.append(f"{counted(found.audit.rows, 'row')} of the audit from the ledger, once a file has them")
     what = " and ".join(parts)
-    held = " There is no way back to what is still held." if now else ""
+    lost = " There is no way back to what is still held." if held else ""
     ask(
         shell,
-        f"Delete {what}?{held}",
+        f"Delete {what}?{lost}",
         refusal=RefusedError(
             f"deleting {what} needs consent",
             hint=f"{command} --dry-run shows them; {command} --yes deletes them",
@@ -263,3 +268,12 @@ def _consent(shell: Shell, found: GcResult, yes: bool, *, now: bool, command: st
         otherwise="nothing was deleted",
         lines=lambda: preview(found),
     )
+
+
+def generations_of(going: Sequence[Verdict], *, kept: bool) -> str:
+    """How many, and that Qdrant deletes all of their snapshots with them."""
+    snapshots = sum(len(one.snapshots) for one in going)
+    if not snapshots:
+        return counted(len(going), "generation")
+    exported = " (exported first)" if kept else ""
+    return f"{counted(len(going), 'generation')} with {counted(snapshots, 'snapshot')}{exported}"

@@ -143,7 +143,7 @@ def _keeps(state: CollectionState, holding: Holding, ledger_id: str, choice: GcW
         return f"applications may still use the name {holding.physical}: decide with qmigrate gc"
     foreign = [made.name for made in holding.snapshots if not made.own]
     if choice.automatic and foreign and not choice.keep_snapshots:
-        return f"another client made the snapshot {foreign[0]} of it: decide with qmigrate gc"
+        return f"no run of this ledger made the snapshot {foreign[0]} of it: decide with qmigrate gc"
     if choice.shown is not None and holding.physical not in choice.shown:
         return "it was not in the list that was shown"
     return None
