@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
 from tests.conftest import clean
 from tests.harness import ADD, CREATE, INDEX, Deployment, by_hand, make_point, write
@@ -311,8 +314,16 @@ def test_a_changed_file_is_not_believed_in_a_take_over(made, tmp_path):
     assert rows(mine)[mine.name].state == "ready"
     (mine.root / "qdrant_migrations" / "versions" / "0001_rev.py").unlink()
     third = other(mine, tmp_path, "third")
-    with pytest.raises(RevisionError, match="no file has that id"):
+    with pytest.raises(RevisionError, match="no file has that id") as raised:
         adopt(third.settings(), third.name, take_over=True)
+    # Where ledger and file are both lost, what it says is the way, typed as it stands.
+    first, second = re.findall(r"qmigrate [^,;]+", raised.value.hint)
+    assert call(third.root, *shlex.split(first)[1:]).code == 0, first
+    with pytest.raises(DriftError, match="was changed after it was applied") as raised:
+        adopt(third.settings(), third.name, take_over=True)
+    assert raised.value.hint.endswith(second)
+    assert call(third.root, *shlex.split(second)[1:]).code == 0, second
+    assert rows(third)[third.name].revision == "0001"
 
 
 def test_the_application_moves_to_an_alias_once(made):

@@ -326,7 +326,9 @@ def _by_seal(target: Target, world: World, revisions: Revisions, overrides: Json
     if sealed not in known:
         raise RevisionError(
             f"{target.name} is sealed at revision {sealed}, and no file has that id",
-            hint="bring the file back (is this the right scripts folder and branch?)",
+            hint="bring the file back (is this the right scripts folder and branch?); where it is lost for good: "
+            f"qmigrate revision --from-live {quote(target.name)} --rev-id {quote(sealed)}, "
+            f"then qmigrate stamp {quote(sealed)} --only {quote(target.name)} --take-over",
         )
     found = known[sealed]
     if seal.checksum not in (None, found.checksum):
