@@ -167,3 +167,8 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     return str(value)
+
+
+def documented(page: str, heading: str) -> str:
+    """Where more is said. The pages come with the source, not with the package: the heading is what is searched for."""
+    return f'"{heading}" in docs/{page}.md of the documentation'

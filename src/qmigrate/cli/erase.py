@@ -8,7 +8,7 @@ import click
 
 from qmigrate.cli.layout import Text, columns, labelled
 from qmigrate.cli.shell import ask
-from qmigrate.text import counted, number, took
+from qmigrate.text import counted, documented, number, took
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,7 +58,7 @@ def _beyond(found: Erasure) -> list[Text]:
         lines += labelled("snapshot", [*told, *more])
     lines += labelled("review", list(found.beyond[:_NAMED]))
     lines.append(Text("Not reached: backups outside of qmigrate, and what the database and Qdrant keep until they"))
-    lines.append(Text("clean up; see docs/fixes.md. It can't be undone."))
+    lines.append(Text(f"clean up: {documented('fixes', 'Erasure')}. It can't be undone."))
     return lines
 
 

@@ -8,7 +8,7 @@ from qmigrate.cli.layout import Text, columns, labelled, note_lines
 from qmigrate.model.facts.fixes import EditChange
 from qmigrate.model.facts.phases import Closed, Fill, Proof, Quality, Shadow, SourceSnapshot, Swap, Sweep, WriteBack
 from qmigrate.model.facts.stored import known
-from qmigrate.text import counted, moment, number, quote, size, took
+from qmigrate.text import counted, documented, moment, number, quote, size, took
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -295,7 +295,7 @@ def show_outcome(outcome: Outcome, verb: str) -> list[Text]:
     lines += labelled("live", [serves])
     if outcome.held is not None:
         waiting = ", ".join(outcome.held.revisions)
-        lines += labelled("held", [f"{waiting} as {outcome.held.physical}, until qmigrate cutover"])
+        lines += labelled("held", [f"{waiting} as {outcome.held.physical}, until qmigrate cutover {quote(outcome.collection)}"])
     return [*lines, *labelled("note", outcome.notes)]
 
 
@@ -355,6 +355,10 @@ def _told(outcome: Outcome, step: int) -> list[Text]:
     return labelled("told", [f"{counted(told.points, 'point')} to SQL, {counted(told.rows, 'row')} changed"])
 
 
+#: Page and heading about what is written while the name moves.
+_BETWEEN = ("safety", "What remains under writes: converge")
+
+
 def _swept(outcome: Outcome, step: int) -> list[Text]:
     from qmigrate.model.report import NOT_BROUGHT
 
@@ -364,16 +368,16 @@ def _swept(outcome: Outcome, step: int) -> list[Text]:
     if sweep.carried:
         late = [f"{counted(sweep.carried, 'late write')} carried over"]
         if past := known(sweep.by_filter):
-            late.append(f"a request by a filter may have gone past {number(past)} of them; see docs/safety.md")
+            late.append(f"a request by a filter may have gone past {number(past)} of them: {documented(*_BETWEEN)}")
         lines += labelled("late", late)
     if sweep.listed.count:
         named = ", ".join(str(identifier) for identifier, _ in sweep.listed.named[:5])
-        text = f"{counted(sweep.listed.count, 'id')} may differ on the two sides: {named}; see docs/safety.md"
+        text = f"{counted(sweep.listed.count, 'id')} may differ on the two sides: {named}"
         more = [f"{counted(sweep.may_undo, 'id')} of them may undo a delete"] if sweep.may_undo else []
         if any(reason.startswith(NOT_BROUGHT) for _, reason in sweep.listed.named):
             more.append("what was not carried is only in the generation that was left, which gc deletes")
         every = f"all of them: qmigrate history --carried {quote(next(iter(outcome.revisions), 'REV'))}"
-        lines += labelled("review", [text, *more, every])
+        lines += labelled("review", [text, *more, every, f"why: {documented(*_BETWEEN)}"])
     return lines
 
 

@@ -22,6 +22,7 @@ from qmigrate.errors import (
     RateLimitedError,
     StoreError,
 )
+from qmigrate.text import documented
 
 #: Longest text of a server that is repeated in a message.
 _LONGEST = 600
@@ -275,7 +276,7 @@ def _denied(where: str, text: str, *, writing: bool, known: bool) -> DeniedError
         )
     if "expired" in lower:
         return DeniedError(
-            f"{where} denied access: the token has expired", hint="create a new one (docs/rights.md)", known=False
+            f"{where} denied access: the token has expired", hint=f"create a new one: {documented('rights', 'Keys of Qdrant')}", known=False
         )
     if known and "access" in lower:
         return DeniedError(

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
+from qmigrate.cli import gc
 from qmigrate.cli.fix import deletion
 from qmigrate.cli.inspect import show_doctor, show_history, show_status
 from qmigrate.cli.layout import columns, labelled, short
@@ -18,6 +19,7 @@ from qmigrate.cli.plans import show_plan, show_upgrade, strategy
 from qmigrate.cli.results import show_init, show_revision, show_verification, show_waited
 from qmigrate.cli.snapshot import show_snapshots
 from qmigrate.commands.fix import Preview, Review
+from qmigrate.commands.gc import GcResult
 from qmigrate.commands.results import (
     Check,
     CollectionStatus,
@@ -38,6 +40,8 @@ from qmigrate.commands.results import (
 from qmigrate.model.plan import Build, Closing, CollectionPlan, GoLive, InPlace, Job, Plan, Retire
 from qmigrate.model.report import VerificationReport
 from qmigrate.model.schema import CollectionSchema
+from qmigrate.model.state import KeptSnapshot
+from qmigrate.planner.gc import Verdict
 from qmigrate.text import counted, moment, number, rate, size, tallied, took
 
 AT = datetime(2025, 11, 21, 14, 2, tzinfo=UTC)
@@ -304,8 +308,9 @@ def test_an_upgrade_says_what_was_proven_and_how_to_go_back():
         "           after 2 passes over what was written during the run",
         "           3 left without the vector on purpose",
         "  late     1 late write carried over",
-        "  review   2 ids may differ on the two sides: 7, 9d3c; see docs/safety.md",
+        "  review   2 ids may differ on the two sides: 7, 9d3c",
         "           all of them: qmigrate history --carried 0003",
+        '           why: "What remains under writes: converge" in docs/safety.md of the documentation',
         "  live     memory_ada__g0004, name moved in 5 ms",
         "  note     mind this",
         "  back     to 0002 in milliseconds, while memory__g0003 is kept",
@@ -374,6 +379,18 @@ def test_history_where_there_is_less_room():
     wide = shown(show_history, History(rows), width=200)
     assert len(wide) == 3
     assert wide[2].endswith("1,204,118  1 h 12 min  app@web-7  faces by another model  asked for by the team")
+
+
+def test_what_gc_deletes_names_the_snapshots_with_it():
+    """All of them are counted: those of no run of this ledger are marked."""
+    made = tuple(KeptSnapshot(name, 10, None, own=own) for name, own in (("a.snapshot", True), ("b.snapshot", False)))
+    going = Verdict("docs", "docs__g0001", True, "retired", "past", snapshots=made)
+    lines = [line.plain.strip() for line in gc.preview(GcResult((going,), ()))]
+    assert [line.removeprefix("snapshot ").strip() for line in lines if ".snapshot" in line] == [
+        "a.snapshot  10 B", "b.snapshot  10 B  (not made by a run of this ledger)"
+    ]
+    assert gc.generations_of([going], kept=False) == "1 generation with 2 snapshots"
+    assert gc.generations_of([going], kept=True) == "1 generation with 2 snapshots (exported first)"
 
 
 def test_snapshots():

@@ -19,7 +19,7 @@ from qmigrate.model.health import ClusterHealth, KeyRights
 from qmigrate.model.state import MINIMUM_SERVER, OPERATION_IDS_SINCE, Capabilities, LiveCollection, OpenRun
 from qmigrate.model.weight import Weight
 from qmigrate.store.server.examine import MOST_COLLECTIONS
-from qmigrate.text import counted, quote, size
+from qmigrate.text import counted, documented, quote, size
 
 #: What a verb needs of the key, the least first.
 #: ``none`` doesn't open Qdrant, or can do without it · ``any`` a key that is let in · ``read`` reading everything ·
@@ -95,7 +95,7 @@ ANSWERS: Mapping[str, Mapping[str, str]] = {
     "limited": {"none": "yes", "any": "yes", "read": "partly", "rw": "partly", "manage": "no"},
     "none": {"none": "yes", "any": "no", "read": "no", "rw": "no", "manage": "no"},
 }
-_KEY = "a key that may manage collections (docs/rights.md)"
+_KEY = f"a key that may manage collections: {documented('rights', 'Keys of Qdrant')}"
 
 
 def verbs_of(rights: KeyRights) -> dict[str, str]:
@@ -368,7 +368,7 @@ def number(patient: Deployment) -> Iterator[Check]:
     facts = {"collections": have, "most": most}
     if have >= most:
         detail = f"the server has {have} collections and allows at most {most}: no rebuild can start"
-        hint = "qmigrate gc, or raise storage.max_collections of the server"
+        hint = "qmigrate gc --dry-run shows what can go; or raise storage.max_collections of the server"
         yield Check("number of collections", False, detail, hint, 9, facts=facts)
     else:
         yield Check("number of collections", True, f"{have} of at most {most}", facts=facts)
@@ -459,10 +459,12 @@ def rights(patient: Deployment) -> Iterator[Check]:
         yield Check("ledger rights", None, detail, "qmigrate status shows who works", facts=facts)
     elif found.lacking:
         detail = f"plan, status and check can be used; upgrade can't: no right to {some(found.lacking)}"
-        yield Check("ledger rights", None, detail, "the grants are in docs/rights.md", warns=True, facts=facts)
+        hint = f"the grants: {documented('rights', 'SQL of the ledger')}"
+        yield Check("ledger rights", None, detail, hint, warns=True, facts=facts)
     elif not found.creates and not patient.ledger().ready():
         detail = "there are no tables yet, and this user may not make them"
-        hint = "run the first upgrade or adopt as a user who may, or grant CREATE on the schema (docs/rights.md)"
+        hint = "run the first upgrade or adopt as a user who may, or grant CREATE on the schema: "
+        hint += documented("rights", "SQL of the ledger")
         yield Check("ledger rights", None, detail, hint, warns=True, facts=facts)
     elif not found.creates:
         detail = "it may write every table, but not create one: a newer qmigrate that needs new ones would stop"
@@ -516,7 +518,7 @@ def runs(patient: Deployment) -> Iterator[Check]:
         name = run.job.collection
         detail = f"{run.verb} of {run.started_at:%Y-%m-%d %H:%M} UTC on {run.host} {_ended(run)}"
         facts = {"run": run.id, "state": run.state, "verb": run.verb, "error": run.error}
-        hint = "qmigrate cutover finishes it"
+        hint = f"qmigrate cutover {quote(name)} finishes it"
         if run.state != "held":
             hint = f"resume it: qmigrate upgrade; or undo it: qmigrate abort {quote(name)}"
         yield Check(f"run of {name}", None, detail, hint, warns=run.state != "held", facts=facts)
