@@ -32,3 +32,6 @@ def test_an_operation_of_the_table_fits(wanted, calls):
         made = eval(call, dict(NAMES))  # noqa: S307  the page's own code
         made.check(schema)
         assert made.apply(schema) != schema or made.edit() is not None or made.rewrites_payload or made.filled()
+        if (edit := made.edit()) is not None:
+            # It is about every point: on default settings, the cap of a tenth would refuse it.
+            assert edit.get("filter") or edit["max_share"] == 1
