@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import re
 import sys
 import threading
 import traceback
@@ -18,7 +19,7 @@ from qmigrate.cli import completion
 from qmigrate.cli.help import ALIASES, ELSEWHERE, EXIT_CODES, epilog_of
 from qmigrate.cli.shell import Options, Shell, echo, global_options
 from qmigrate.errors import ConfigError, PlanError, QmigrateError, RefusedError, RevisionError, without_secrets
-from qmigrate.text import closest
+from qmigrate.text import closest, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,9 +53,24 @@ def usage(error: click.ClickException, options: Options) -> int:
         return USAGE
     options.verb = verb_of(context)
     path = context.command_path if context else "qmigrate"
-    hint = getattr(error, "hint", None) or f"{path} --help"
+    hint = getattr(error, "hint", None) or _of_one(error, context) or f"{path} --help"
     _report(options, "UsageError", error.format_message(), hint, USAGE, {})
     return USAGE
+
+
+def _of_one(error: click.ClickException, context: click.Context | None) -> str | None:
+    """Where a name was given to a verb that takes none as an argument: how it is typed; None for anything else."""
+    further = re.match(r"Got unexpected extra arguments? \((\S+)", error.format_message())
+    if further is None or context is None:
+        return None
+    name, verb = further[1].rstrip(")"), context.command.name
+    check = f"qmigrate check --only {quote(name)}"
+    if verb == "status":
+        return f"it shows all; of one: {check}, qmigrate history {quote(name)}, or qmigrate schema {quote(name)}"
+    if verb == "doctor":
+        return f"it checks all; of one: qmigrate doctor --vectors --only {quote(name)}, or {check}"
+    takes = any(parameter.name == "only" for parameter in context.command.params)
+    return f"{context.command_path} --only {quote(name)}" if takes else None
 
 
 def interrupted(options: Options) -> int:

@@ -55,7 +55,7 @@ def _waiting(held: Held) -> Text:
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="NAME...|--all")
 @click.option("--all", "every", is_flag=True, help="Everything that is held.")
 @dry_run
 @lock_timeout

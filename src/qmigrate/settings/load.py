@@ -307,7 +307,7 @@ class Settings:
         if found is None:
             raise ConfigError(
                 f"no database {name!r} in the settings{did_you_mean(name, self.databases)}",
-                hint="name it under databases: in qmigrate.yaml",
+                hint=f"write into qmigrate.yaml: databases: {{{name}: {{url_env: DATABASE_URL}}}}, or {{url: …}}",
             )
         if found.url is None:
             raise ConfigError(f"databases.{name}: {found.missing}")
