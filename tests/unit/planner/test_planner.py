@@ -466,7 +466,7 @@ def test_a_plan_says_what_readers_see(operation, words):
 
 
 def test_the_way_back_that_has_to_be_written_names_the_command_after_it():
-    """A file that was applied and has changed stops every upgrade; and an inverse= is no downgrade()."""
+    """A file that was applied and has changed stops every upgrade; and inverse= stands for no downgrade()."""
     rebuilt = Applied("2", "sum-2", "docs__g0002", "copy", SCHEMA)
     state = managed(CREATED, rebuilt, generations=(generation(1, "gone", ("1",)), generation(2, "live", ("1", "2"), parent=1)))
     accept = "write a downgrade() in 2, and accept the changed file: qmigrate repair --accept 2 --reason WHY --changed-meaning"
@@ -474,7 +474,7 @@ def test_the_way_back_that_has_to_be_written_names_the_command_after_it():
         with pytest.raises(RefusedError, match="not kept any more, and it has no downgrade") as refused:
             plan_rollback(world(state), Files(("1", CREATE), ("2", op.TransformPoints("docs", dict, inverse=inverse))), frozenset({"1"}))
         assert accept in refused.value.hint.splitlines()
-        assert ("inverse= is no way back by itself" in refused.value.message) == (inverse is not None)
+        assert ("inverse= alone does not lead back" in refused.value.message) == (inverse is not None)
 
 
 def open_run(job, *records):
