@@ -245,7 +245,7 @@ def test_abort_needs_no_file(prepared, monkeypatch):
 
 
 def test_a_missing_file_is_no_second_head(prepared):
-    """What is beside it has one head: `status` and `rollback` name the file, not the merge that finds nothing to do."""
+    """The other files have one head: `status` and `rollback` name the file, not the merge that finds nothing to do."""
     repeated, folders = prepared
     made = repeated(folders.mktemp("heads") / "one")
     for number in ("0001", "0002"):

@@ -28,7 +28,7 @@ def made(tmp_path) -> Deployment:
 
 
 def test_the_beginning_of_an_id_is_an_id(made):
-    """history --carried finds by the beginning what show finds by it, and says the whole id."""
+    """What `show` finds by the beginning of an id, `history --carried` finds, too; it says the whole id."""
     for wanted in ("20261201043956gnfm", "20261201043956", "2026"):
         said = call(made.root, "history", "--carried", wanted)
         assert (said.code, "20261201043956gnfm replaced" in said.out) == (0, True), said.text
@@ -42,7 +42,8 @@ def test_the_beginning_of_an_id_is_an_id(made):
 def test_a_name_where_none_is_taken(made, verb):
     """The hint has the name where it is taken, and can be typed."""
     said = call(made.root, verb, *(["head"] if verb == "plan" else []), "docs")
-    assert said.code == 2 and "--help" not in said.err, said.text
+    assert said.code == 2, said.text
+    assert "--help" not in said.err, said.text
     typed = re.findall(r"qmigrate [a-z]+(?: --[a-z]+)* docs", said.err)
     assert typed, said.err
     for command in typed:
@@ -59,7 +60,9 @@ def test_what_is_held_names_its_cut_over(made):
     """The line that says until when has the whole command."""
     made.revise("20261301", HELD, down="20261201043956gnfm")
     said = call(made.root, "upgrade")
-    assert said.code == 11 and "until qmigrate cutover docs" in said.out, said.text
+    assert said.code == 11, said.text
+    assert "until qmigrate cutover docs" in said.out, said.text
     refused = call(made.root, "cutover")
-    assert refused.code == 2 and "NAME...|--all" in call(made.root, "cutover", "--help").out, refused.text
+    assert refused.code == 2, refused.text
+    assert "NAME...|--all" in call(made.root, "cutover", "--help").out, refused.text
     assert call(made.root, "cutover", "docs").code == 0

@@ -100,7 +100,8 @@ def test_every_point_and_the_cap(made):
     with pytest.raises(RefusedError, match="more than the cap of 10%") as raised:
         upgrade.upgrade(settings)
     for hint in (planned.hint, raised.value.hint):
-        assert "op.SetPayload(…, max_share=1)" in hint and "--max-share" not in hint, hint
+        assert "op.SetPayload(…, max_share=1)" in hint, hint
+        assert "--max-share" not in hint, hint
     assert payloads(made) == before
     program.run(op.SetPayload(made.name, {"state": 1}, max_share=1), settings=settings)
     assert all(payload["state"] == 1 for payload in payloads(made).values())

@@ -295,7 +295,8 @@ def show_outcome(outcome: Outcome, verb: str) -> list[Text]:
     lines += labelled("live", [serves])
     if outcome.held is not None:
         waiting = ", ".join(outcome.held.revisions)
-        lines += labelled("held", [f"{waiting} as {outcome.held.physical}, until qmigrate cutover {quote(outcome.collection)}"])
+        until = f"qmigrate cutover {quote(outcome.collection)}"
+        lines += labelled("held", [f"{waiting} as {outcome.held.physical}, until {until}"])
     return [*lines, *labelled("note", outcome.notes)]
 
 

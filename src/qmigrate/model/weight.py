@@ -33,7 +33,7 @@ class Weight:
         points: how many were read.
         payload: bytes of a payload, on average.
         values: numbers in a vector by name, on average over all points: those that lack it count as none.
-        rows: the same of its rows, of which a vector that is no multivector has one; of sparse ones nothing.
+        rows: the same of its rows, of which a dense vector has one; of sparse ones nothing.
         multi: those of them that are multivectors.
     """
 

@@ -238,7 +238,7 @@ class PayloadChange(Operation):
         return PointTransform.identity(schema.vector_names()).rewriting(*self.functions())
 
     def shows(self) -> str | None:
-        """See the base class; what the function leaves of a key is known to nobody before it ran."""
+        """See the base class; what the function leaves of a key is not known before it ran."""
         return "see another payload once it goes live: a key that it renames or takes away is missing for them"
 
 

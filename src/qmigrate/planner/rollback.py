@@ -419,7 +419,7 @@ def _no_way_back(revision: Revision, name: str) -> str:
     """Why nothing leads back over a rebuild; of an inverse, what it is for, since it looks like a way back."""
     gone = "the previous generation is not kept any more, and it has no downgrade()"
     inverse = any(getattr(one, "inverse", None) is not None for one in revision.operations if one.matches(name))
-    return f"{gone}; inverse= alone does not lead back: it only brings along what was written since" if inverse else gone
+    return f"{gone}; inverse= alone does not lead back: it brings along what was written" if inverse else gone
 
 
 def _write_downgrade(revisions: Sequence[str], which: str = "") -> str:

@@ -275,9 +275,8 @@ def _denied(where: str, text: str, *, writing: bool, known: bool) -> DeniedError
             hint="give qmigrate a key that may manage collections; qmigrate doctor shows what this one may do",
         )
     if "expired" in lower:
-        return DeniedError(
-            f"{where} denied access: the token has expired", hint=f"create a new one: {documented('rights', 'Keys of Qdrant')}", known=False
-        )
+        new = f"create a new one: {documented('rights', 'Keys of Qdrant')}"
+        return DeniedError(f"{where} denied access: the token has expired", hint=new, known=False)
     if known and "access" in lower:
         return DeniedError(
             f"{where} denied access: the rights of the api key are too small ({text})",

@@ -225,7 +225,7 @@ def test_a_plan_names_what_readers_meet():
 
 
 def test_a_plan_names_what_readers_see():
-    """What a function makes of payloads is shown after what fails, and is no all-clear."""
+    """What a function makes of payloads is shown after what fails, and does not take that back."""
     first, second = PLAN.collections
     changed = replace(PLAN, collections=(replace(first, shows=("0003  see more",)), replace(second, incompatible=("0003  size changes",), shows=("0003  see more",))))
     lines = shown(show_plan, changed, "qmigrate upgrade")

@@ -458,7 +458,7 @@ def test_what_cannot_be_taken_back_is_refused_before_it_starts(applied, generati
     ids=["function", "fix", "vector"],
 )
 def test_a_plan_says_what_readers_see(operation, words):
-    """Nobody has to consent to it; but nothing changes only where nothing does."""
+    """No consent is asked for; but it says that nothing changes only where that is so."""
     files = Files(("1", CREATE), ("2", operation))
     (item,) = plan_upgrade(world(managed(CREATED)), files, files.all).collections
     assert item.incompatible == ()

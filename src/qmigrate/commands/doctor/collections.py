@@ -186,7 +186,7 @@ def names(patient: Deployment) -> Iterator[Check]:
 
 
 def _listed(patient: Deployment, became: list[str]) -> str:
-    """Whether `get_collections` lists names that are aliases: it does while one hides the plain collection of its name."""
+    """Whether `get_collections` lists names that are aliases: those that hide the plain collection of their name."""
     hidden = sorted(set(became).intersection(patient.physical()))
     if not hidden:
         return f"get_collections doesn't list {'it' if len(became) == 1 else 'them'}"
