@@ -70,12 +70,17 @@ def _unmeasured(plan: Plan) -> list[str]:
         have = "has" if len(names) == 1 else "have"
         when = "qmigrate plan --trial tries some items; upgrade --max-estimate does before it starts"
         notes = [f"the time is unknown: {', '.join(names)} {have} not filled enough vectors here to tell; {when}"]
-    guessed = sorted(item.job.collection for item in plan.collections if _is_unknown(item) and not item.unmeasured)
+    guessed = sorted(_guessed(item) for item in plan.collections if _is_unknown(item) and not item.unmeasured)
     if guessed:
         shown = ", ".join(guessed[:_NAMED]) + (f" and {len(guessed) - _NAMED:,} more" if len(guessed) > _NAMED else "")
         why = "no run and no trial has shown how fast it is here; the first minute of the run measures it"
         notes.append(f"the time of {shown} is unknown: {why}")
     return notes
+
+
+def _guessed(item: CollectionPlan) -> str:
+    parts = " and ".join(item.rest_unknown)
+    return f"{item.job.collection} ({parts})" if parts else item.job.collection
 
 
 #: Collections that a note names.
@@ -196,8 +201,14 @@ def _head(item: CollectionPlan) -> tuple[str | Text, ...]:
         strategy(item.job.steps),
         "" if item.points is None else f"{number(item.points)} points",
         "" if item.bytes is None else f"~ {size(item.bytes)}",
-        "time unknown" if _is_unknown(item) else "" if item.seconds is None else f"~ {took(item.seconds)}",
+        _unknown_time(item) if _is_unknown(item) else "" if item.seconds is None else f"~ {took(item.seconds)}",
     )
+
+
+def _unknown_time(item: CollectionPlan) -> str:
+    """Of which part, where its copy is known: a line below may have the time of what is embedded."""
+    parts = " and ".join(item.rest_unknown)
+    return f"time of the {parts} unknown" if parts else "time unknown"
 
 
 def strategy(steps: Iterable[Step]) -> str:

@@ -35,10 +35,10 @@ from qmigrate.planner.estimate import (
     Speed,
     Trial,
     cost_of,
+    parts_of_copy,
     rate_of,
     seconds_of_changes,
     seconds_of_clone,
-    seconds_of_copy,
     steps_of,
     weakest,
 )
@@ -279,7 +279,8 @@ def _estimated(
         job = _Estimated(opened, world, item.job, trials, frozenset(rates))
     seconds, speed = _seconds(job, known, item.job.steps)
     costs = tuple(_costs(job, known, rates, trial))
-    told = replace(told, seconds=round(seconds, 1), speed=speed, costs=costs)
+    unknown = _unknown(job, known) if speed == ASSUMED else ()
+    told = replace(told, seconds=round(seconds, 1), speed=speed, costs=costs, unknown=unknown)
     if item.bytes is None:
         return told
     measured = _bytes(job)
@@ -480,17 +481,32 @@ def _seconds(job: _Estimated, known: Sequence[Speed], steps: Sequence[Step]) -> 
     return total, weakest(bases)
 
 
+def _unknown(job: _Estimated, known: Sequence[Speed]) -> tuple[str, ...]:
+    """Which parts of its copies no run and no trial has shown the time of, in their order."""
+    points = job.live.points if job.live else 0
+    parts = [part for build in job.copies() for part in _parts(job, known, build, points, points).items()]
+    return tuple(dict.fromkeys(name for name, (_, basis) in parts if basis == ASSUMED))
+
+
 def _copied(job: _Estimated, known: Sequence[Speed], build: Build, left: int, points: int) -> tuple[float, str]:
     """Seconds of a build that copies `left` of its points, and what they are based on."""
+    rates, parts = steps_of(known, job.opened.settings.estimates), _parts(job, known, build, left, points).values()
+    return rates.step + sum(seconds for seconds, _ in parts), weakest(basis for _, basis in parts)
+
+
+def _parts(
+    job: _Estimated, known: Sequence[Speed], build: Build, left: int, points: int
+) -> dict[str, tuple[float, str]]:
+    """The parts of such a build, tried where no run shows one of them; see :func:`parts_of_copy`."""
     fillings, rates = job.fillings(build), steps_of(known, job.opened.settings.estimates)
     models = tuple(sorted(job.key(one) for one in fillings))
     copy = Copy(job.job.collection, left, len(fillings), build.schema, points, job.weight(build), models)
     local = job.world.capabilities.local
-    seconds, basis = seconds_of_copy(copy, known, rates, local=local)
-    if basis == ASSUMED:
+    parts = parts_of_copy(copy, known, rates, local=local)
+    if weakest(basis for _, basis in parts.values()) == ASSUMED:
         tried = frozenset(job.key(one) for one in fillings if one.embedder in job.tried)
-        seconds, basis = seconds_of_copy(copy, known, rates, local=local, trial=job.trial(), tried=tried)
-    return seconds, basis
+        parts = parts_of_copy(copy, known, rates, local=local, trial=job.trial(), tried=tried)
+    return parts
 
 
 def _left(job: _Estimated, known: Sequence[Speed], run: OpenRun) -> float:

@@ -409,6 +409,7 @@ class CollectionPlan:
             ``assumed``: then it is a guess.
         unmeasured: embedders that have not run here before, and were not tried: how long they take is unknown, and
             `seconds` a guess.
+        unknown: parts of its copies whose time is a guess: ``copy`` (with what it embeds), ``proof``, ``index``.
         edits: what each of its data fixes would change now: counts and a sample.
         costs: of each of its embedders: items, tokens, requests, money and time, as far as they are known.
     """
@@ -428,6 +429,12 @@ class CollectionPlan:
     costs: tuple[EmbeddingCost, ...] = ()
     memory: int | None = None
     shows: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def rest_unknown(self) -> tuple[str, ...]:
+        """The same where the copy itself is known; nothing where the time as a whole is a guess."""
+        return () if "copy" in self.unknown or self.unmeasured else self.unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,12 +107,25 @@ def seconds_of_copy(
         trial: of the live collection, for what no run shows.
         tried: models whose speed ``rates.embed`` is, by a trial.
     """
-    parts = [
-        _filling(wanted, speeds, rates, trial, tried, local=local),
-        _proving(wanted, speeds, rates, trial, local=local),
-        seconds_of_index(wanted, speeds, rates, trial, local=local),
-    ]
-    return rates.step + sum(seconds for seconds, _ in parts), weakest(basis for _, basis in parts)
+    parts = parts_of_copy(wanted, speeds, rates, local=local, trial=trial, tried=tried)
+    return rates.step + sum(seconds for seconds, _ in parts.values()), weakest(basis for _, basis in parts.values())
+
+
+def parts_of_copy(
+    wanted: Copy,
+    speeds: Sequence[Speed],
+    rates: EstimateSettings,
+    *,
+    local: bool,
+    trial: Trial | None = None,
+    tried: Collection[str] = (),
+) -> dict[str, tuple[float, str]]:
+    """``copy``, ``proof`` and ``index``, each with its seconds and what they are taken from; arguments as above."""
+    return {
+        "copy": _filling(wanted, speeds, rates, trial, tried, local=local),
+        "proof": _proving(wanted, speeds, rates, trial, local=local),
+        "index": seconds_of_index(wanted, speeds, rates, trial, local=local),
+    }
 
 
 def weakest(bases: Iterable[str]) -> str:

@@ -234,6 +234,17 @@ def test_a_plan_names_what_readers_see():
     assert not [line for line in lines if "nothing changes" in line]
 
 
+def test_a_plan_says_which_part_of_the_time_is_unknown():
+    """Only where the copy is known: else it is the time as a whole, and a model that was not tried has its own note."""
+    first, second = PLAN.collections
+    index = replace(first, seconds=9.0, speed="assumed", unknown=("index",))
+    whole = replace(second, seconds=9.0, speed="assumed", unknown=("copy", "proof", "index"))
+    lines = shown(show_plan, replace(PLAN, collections=(index, whole)), "qmigrate upgrade")
+    assert [line.partition("time")[2] for line in lines[2:4]] == [" of the index unknown", " unknown"]
+    note = " ".join(" ".join(lines).split())
+    assert "the time of memory_ada (index), memory_bob is unknown: no run and no trial has shown" in note
+
+
 def test_a_plan_back_claims_nothing_of_readers():
     """A rollback is not judged for readers, so it shows what they will meet, and how to apply it again."""
     lines = shown(show_plan, replace(PLAN, verb="rollback"), "qmigrate rollback")

@@ -18,6 +18,7 @@ from qmigrate.planner.estimate import (
     Copy,
     Speed,
     Trial,
+    parts_of_copy,
     plan_rehearsal,
     projected,
     seconds_of_changes,
@@ -241,6 +242,12 @@ def test_each_part_of_a_copy_is_measured_where_something_shows_it(change, speeds
     """Runs before trials, and trials before what is assumed; a part that nothing shows makes the whole a guess."""
     found = seconds_of_copy(replace(MILLION, **change), speeds, RATES, local=False, trial=trial, tried={"t"})
     assert (pytest.approx(found[0], rel=0.01), found[1]) == (seconds, basis)
+
+
+def test_which_part_of_a_copy_is_a_guess():
+    """A trial has shown the copy and its proof, and there was no graph to be searched."""
+    parts = parts_of_copy(MILLION, [], RATES, local=False, trial=replace(TRIAL, search=None))
+    assert {name: basis for name, (_, basis) in parts.items()} == {"copy": TRIED, "proof": TRIED, "index": ASSUMED}
 
 
 def test_a_step_takes_what_it_took():
