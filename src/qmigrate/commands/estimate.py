@@ -138,8 +138,7 @@ def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only:
     if unknown or sum(found.values()) > limit:
         rate = _measured_rate(opened, world, plan)
         if rate is not None:
-            estimates = replace(opened.settings.estimates, embed=rate)
-            opened = replace(opened, settings=replace(opened.settings, estimates=estimates))
+            opened = _embedding_at(opened, rate)
             plan = _with_seconds(opened, world, known, plan, trials)
             found = _expected(opened, world, known, plan, chosen, trials)
     total = sum(found.values())
@@ -152,6 +151,12 @@ def refuse_longer(opened: Session, world: World, plan: Plan, limit: float, only:
             f"allow an entrypoint more: QMIGRATE_MAX_ESTIMATE={_allowing(total)}",
             facts={"seconds": round(total, 1), "limit": limit, "collections": found},
         )
+
+
+def _embedding_at(opened: Session, rate: float) -> Session:
+    """The session as if its settings said that this many points are embedded per second."""
+    estimates = replace(opened.settings.estimates, embed=rate)
+    return replace(opened, settings=replace(opened.settings, estimates=estimates))
 
 
 def _with_seconds(opened: Session, world: World, known: Sequence[Speed], plan: Plan, trials: Trials) -> Plan:
@@ -274,9 +279,7 @@ def _estimated(
     if rates:
         # Of the embedders of a build each does its part of the work.
         each = sum(1 / rate for rate in rates.values()) / len(rates)
-        estimates = replace(opened.settings.estimates, embed=1 / each)
-        opened = replace(opened, settings=replace(opened.settings, estimates=estimates))
-        job = _Estimated(opened, world, item.job, trials, frozenset(rates))
+        job = _Estimated(_embedding_at(opened, 1 / each), world, item.job, trials, frozenset(rates))
     seconds, speed = _seconds(job, known, item.job.steps)
     costs = tuple(_costs(job, known, rates, trial))
     unknown = _unknown(job, known) if speed == ASSUMED else ()

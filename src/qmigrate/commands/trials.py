@@ -11,7 +11,7 @@ from typing import Any
 from qmigrate.commands.session import Session
 from qmigrate.errors import QmigrateError
 from qmigrate.model.state import LiveCollection
-from qmigrate.model.weight import Weight
+from qmigrate.model.weight import CANDIDATES, Weight, graph_of
 from qmigrate.planner.estimate import Trial, has_graph
 from qmigrate.ports import Stored
 from qmigrate.store import records
@@ -20,8 +20,6 @@ from qmigrate.store import records
 _LONGEST, _READING = 3.0, 0.3
 #: Points and bytes of a page; points that are searched by.
 _AT_ONCE, _BYTES, _SEARCHES = 500, 4_000_000, 64
-#: Candidates for a link of a graph, where nothing is declared.
-_CANDIDATES = 100
 
 
 class Trials:
@@ -59,8 +57,7 @@ class Trials:
         if not at.settled or (at.indexed or 0) < live.points / 2:
             return found
         vector, params = max(dense.items(), key=lambda one: int(one[1].get("size", 0)))
-        general = live.schema.config.get("hnsw_config") or {}
-        candidates = int({**general, **(params.get("hnsw_config") or {})}.get("ef_construct") or _CANDIDATES)
+        candidates = int(graph_of(live.schema, params).get("ef_construct") or CANDIDATES)
         messages = (records.vector_messages(one).get(vector) for one in some)
         queries = [records.array_of(one) for one in messages if one is not None][:_SEARCHES]
         seconds = self._searched(name, vector, queries, candidates)

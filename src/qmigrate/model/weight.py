@@ -17,12 +17,19 @@ ROWS, SPARSE_VALUES = 128, 100
 #: Links of a point in a graph where nothing is declared, and bytes of what a link takes there: `m` links on each upper
 #: level and twice as many on the lowest one, which are compressed but for small `m`.
 LINKS, _LINK = 16, 8
+#: Candidates for a link while a graph is built, where nothing is declared.
+CANDIDATES = 100
 #: Bytes of a value after quantization, by its kind.
 _QUANTIZED: Mapping[str, float] = {"scalar": 1, "product": 0.25, "binary": 0.125}
 _COMPRESSIONS: Mapping[str, float] = {"x4": 1, "x8": 0.5, "x16": 0.25, "x32": 0.125, "x64": 0.0625}
 _ENCODINGS: Mapping[str, float] = {"two_bits": 0.25, "one_and_half_bits": 0.1875}
 #: No machine has more memory or disk: what a server reports beyond it is not a limit at all (2^63 and the like).
 MOST_ROOM = 2**53
+
+
+def graph_of(schema: CollectionSchema, params: Mapping[str, Any]) -> dict[str, Any]:
+    """What is declared of the graph of a dense vector: its own settings, else those of the collection."""
+    return {**(schema.config.get("hnsw_config") or {}), **(params.get("hnsw_config") or {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ class Weight:
             cold = _cold(params)
             total += 0 if cold else numbers * BYTES.get(params.get("datatype", ""), 4)
             total += numbers * each if always or not cold else 0
-            graph = {**(schema.config.get("hnsw_config") or {}), **(params.get("hnsw_config") or {})}
+            graph = graph_of(schema, params)
             links = graph.get("m")
             total += 0 if _cold(graph) else _LINK * (LINKS if links is None else int(links))
         for name, params in schema.sparse.items():

@@ -17,6 +17,7 @@ from qmigrate.model.names import rehearsal_name
 from qmigrate.model.plan import Build, CollectionPlan, EmbeddingCost, InPlace, Job, Plan, Retire, Step
 from qmigrate.model.schema import Change, CollectionSchema, changes
 from qmigrate.model.state import CollectionState
+from qmigrate.model.weight import graph_of
 from qmigrate.settings.sections import EstimateSettings
 
 #: Below this many points a run shows more about its fixed part than about its speed.
@@ -274,8 +275,7 @@ def seconds_of_clone(
         moving, moved = _read(wanted.total, wanted.weight, trial), TRIED
     elif basis == MEASURED:
         moving, moved = proof, MEASURED
-    work = changes(before, wanted.schema)
-    changed, how = seconds_of_changes(work, replace(wanted, schema=wanted.schema), speeds, rates, trial)
+    changed, how = seconds_of_changes(changes(before, wanted.schema), wanted, speeds, rates, trial)
     return moving + proof + changed, weakest([basis, moved, how])
 
 
@@ -307,9 +307,10 @@ def seconds_of_changes(
     found, bases = rates.step, [MEASURED]
     for change in work:
         if change.kind in ("index.add", "index.alter"):
-            read = trial is not None
-            found += wanted.total * (trial.read / _READ_THERE if trial is not None else _PAYLOAD_INDEX / rates.index)
-            bases.append(TRIED if read else ASSUMED)
+            each, basis = _PAYLOAD_INDEX / rates.index, ASSUMED
+            if trial is not None:
+                each, basis = trial.read / _READ_THERE, TRIED
+            found, bases = found + wanted.total * each, [*bases, basis]
         elif not change.light():
             seconds, basis = seconds_of_index(wanted, speeds, rates, trial, local=False)
             found, bases = found + seconds, [*bases, basis]
@@ -348,9 +349,8 @@ def _same_models(wanted: Copy, speed: Speed) -> bool:
 
 def _values(schema: CollectionSchema) -> int:
     """Vector values of a point that a graph is built of."""
-    general = (schema.config.get("hnsw_config") or {}).get("m")
-    graphs = ((params, (params.get("hnsw_config") or {}).get("m", general)) for params in schema.vectors.values())
-    return sum(int(params.get("size", 0)) for params, links in graphs if links != 0)
+    built = (params for params in schema.vectors.values() if graph_of(schema, params).get("m") != 0)
+    return sum(int(params.get("size", 0)) for params in built)
 
 
 #: How many standard errors a range of tokens is wide, to both sides: nearly all sums of such texts are within.

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from qmigrate.model.schema import CollectionSchema
 from qmigrate.model.transform import PointId
-from qmigrate.model.weight import LINKS
+from qmigrate.model.weight import CANDIDATES, LINKS, graph_of
 from qmigrate.operations.base import Operation
 from qmigrate.operations.collection import UpdateCollection
 from qmigrate.operations.text.operation import operation_text
 from qmigrate.operations.values import FILL_ME, Embed
 from qmigrate.operations.vector import Reembed
 from qmigrate.text import quote
-
-#: Candidates for a link of a graph, where nothing is declared.
-_CANDIDATES = 100
 
 
 def again(collection: str, vector: str, filling: Embed | None) -> str:
@@ -30,9 +27,8 @@ def again(collection: str, vector: str, filling: Embed | None) -> str:
 
 def finer(collection: str, vector: str, schema: CollectionSchema) -> str:
     """A revision that builds the graph of a vector with twice as many links, of better ones."""
-    own = schema.vectors[vector].get("hnsw_config") or {}
-    now = {**(schema.config.get("hnsw_config") or {}), **own}
-    links, candidates = int(now.get("m") or LINKS), int(now.get("ef_construct") or _CANDIDATES)
+    now = graph_of(schema, schema.vectors[vector])
+    links, candidates = int(now.get("m") or LINKS), int(now.get("ef_construct") or CANDIDATES)
     graph = {"m": max(2 * links, 32), "ef_construct": max(2 * candidates, 256)}
     operation = UpdateCollection(collection, vectors_config={vector: {"hnsw_config": graph}})
     return _revision(f"{collection}: a finer index", operation)

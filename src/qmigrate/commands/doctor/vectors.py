@@ -277,10 +277,14 @@ class _Examined:
         inputs.longest = max(inputs.longest, *tokens)
         inputs.cut.add([one for (one, _), number in zip(texts, tokens, strict=True) if number > most])
 
+    def _again(self, vector: str) -> str:
+        """The command that fills a vector again by what fills it now."""
+        return repairs.again(self._name, vector, self._filled.get(vector))
+
     def by_numbers(self) -> Iterator[VectorFinding]:
         """What the numbers alone show."""
         for vector, seen in self._seen.items():
-            again = repairs.again(self._name, vector, self._filled.get(vector))
+            again = self._again(vector)
             for kind, odd, what in (
                 ("zero", seen.zero, "all zeros: without a direction no search finds them"),
                 ("nan", seen.not_a_number, "not a number in some place: every comparison with them fails"),
@@ -331,7 +335,7 @@ class _Examined:
             page = next(self._store.scan(self._name, page=NAMED, payload=False, vectors=False, where=where), ())
             ids = [records.point_id(one) for one in page][:NAMED]
             what = f"{counted(lacking, 'point')} of {self.total:,} have no such vector"
-            command = repairs.again(self._name, vector, self._filled.get(vector))
+            command = self._again(vector)
             if vector in self._quarantined():
                 command = repairs.retry(self._name)
             yield self._finding(vector, "missing", Odd(lacking, ids), what, command)
@@ -355,7 +359,7 @@ class _Examined:
         if inputs.other.points:
             seen = f"{inputs.other.points:,} of {counted(inputs.checked, 'point')} that were compared"
             what = f"{seen}: not what SQL has: {inputs.reason}"
-            yield self._finding(vector, "checksum", inputs.other, what, repairs.again(self._name, vector, filling))
+            yield self._finding(vector, "checksum", inputs.other, what, self._again(vector))
         if inputs.bare.points:
             what = (
                 f"{inputs.bare.points:,} of {counted(inputs.having, 'point')} have the vector, and nothing in their "
@@ -425,7 +429,7 @@ class _Examined:
             return
         if _of_vectors(filling):
             yield from self._by_vector_checksum(vector, filling, compared)
-        command = repairs.again(self._name, vector, self._filled.get(vector))
+        command = self._again(vector)
         seen = f"of {counted(compared.embedded, 'point')} that were embedded again by {filling.embedder}"
         if compared.foreign.points:
             down = f"(cosine down to {compared.worst:.2f}): another model's"
@@ -456,8 +460,7 @@ class _Examined:
                     f"{neither.points:,} of {counted(whole, 'point')}: neither the stored vector nor what {name} "
                     f"makes of its input again has its {where}, and the others have it ({shown})"
                 )
-                again = repairs.again(self._name, vector, filling)
-                yield self._finding(vector, "checksum", neither, what, again, suspicion=True)
+                yield self._finding(vector, "checksum", neither, what, self._again(vector), suspicion=True)
         else:
             self.notes.append(
                 f"vector {vector!r}: {neither.points:,} of {whole:,} can't be proven by their {where}: {name} returns "
